@@ -1,0 +1,24 @@
+"""distill: a big image-embedding teacher in, a small student out.
+
+What flows: an image list is cut into chunks, a Beam pipeline lets the teacher write one shard of embeddings for each chunk,
+sources stream the shards as batches, a student trains on them in stages, is evaluated against its teacher, and is exported.
+
+Rooms, in the order of the flow: imagelist, chunks, shards (what lies on disk), images (bytes to pixels), sources (batches),
+students, losses, train, evaluate, report, export; faces draws identities for demo and tests; cli holds the verbs.
+Beside them `pipelines` (Apache Beam) and `teachers` (a file on disk as a teacher).
+Nothing heavy is imported here: TensorFlow, Keras and Beam load when a verb needs them.
+"""
+
+__version__ = "0.1.0"
+
+
+class DistillError(Exception):
+    """A message for a person: what, where, received, expected, the way out. Ends a verb with exit code 2."""
+
+    exit_code = 2
+
+
+class Unfinished(DistillError):
+    """The input was right, but not everything asked for was done. Ends a verb with exit code 1."""
+
+    exit_code = 1

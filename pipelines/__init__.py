@@ -1,0 +1,1 @@
+"""Apache Beam pipelines of distill: `embed` lets a teacher label an image list, `engines` names where it can run."""
