@@ -1,0 +1,122 @@
+"""Files on disk. A file appears under its final name only when it is whole; until then it has a temporary name that says who writes it.
+
+A temporary name is `.<name>.<host>.<pid>.<started>-<n>.tmp`: the host, the process, the time at which that process started (so that a
+process id used again is not taken for the writer) and a running number within the process. Temporaries lie in the folder of the final
+file, so that the last step is one atomic rename. Readers ignore names with a leading dot.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+_TEMPORARY = re.compile(r"\..+\.(?P<host>[A-Za-z0-9_-]+)\.(?P<pid>\d+)\.(?P<started>\d+)-\d+\.tmp", re.DOTALL)
+_numbers = itertools.count()
+
+
+def temporary_for(path: Path) -> Path:
+    """A name for the unfinished `path`, in the same folder, that no other writer uses. Creates nothing."""
+    pid = os.getpid()
+    return path.parent / f".{path.name}.{_host()}.{pid}.{_started(pid)}-{next(_numbers)}.tmp"
+
+
+@contextmanager
+def committed(path: str | Path) -> Iterator[Path]:
+    """Write the yielded temporary file; it becomes `path` (replacing a file there) when the block ends, and vanishes when it raises.
+
+    The bytes are on disk (fsync) before the name changes. The folder must exist; the block must create the file.
+
+    >>> with committed("out/index.json") as temporary:
+    ...     temporary.write_text("{}")
+    """
+    path = Path(path)
+    temporary = temporary_for(path)
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Return when the bytes of a file, or the names in a folder, are on disk. Folders cannot be synced everywhere: there it does nothing."""
+    if os.name == "nt":
+        return  # neither folders nor read-only descriptors can be synced there
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # some network file systems refuse to sync a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: str | Path) -> list[Path]:
+    """Remove the temporaries of dead writers directly in `folder`; the paths that were removed, sorted.
+
+    Those of living processes and of other hosts stay, as does every name that `temporary_for` did not make. A missing folder is empty.
+    """
+    removed = []
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match is None or match["host"] != _host() or _alive(int(match["pid"]), int(match["started"])):
+                continue
+            with suppress(FileNotFoundError):  # two sweepers may meet
+                os.unlink(entry.path)
+                removed.append(Path(entry.path))
+    return sorted(removed)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """`value` as UTF-8 JSON for people (two spaces, keys in the order given, a newline at the end), whole or not at all. NaN is a ValueError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with committed(path) as temporary:
+        temporary.write_bytes(text.encode())
+
+
+def sha256_file(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, 64 hex digits, in constant memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()) or "host"
+
+
+def _started(pid: int) -> int:
+    """When a process started, in clock ticks since boot; 0 where the system does not tell (no /proc), -1 where there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return -1 if Path("/proc/self/stat").exists() else 0
+    except PermissionError:
+        return 0
+    return int(stat.rpartition(b")")[2].split()[19])  # the name before the last ")" may hold anything; field 22 of proc(5)
+
+
+def _alive(pid: int, started: int) -> bool:
+    now = _started(pid)
+    if now and started:
+        return now == started
+    if os.name == "nt":
+        return True  # os.kill would end the process there; a leftover is the smaller harm
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
