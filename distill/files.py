@@ -49,7 +49,7 @@ def committed(path: str | Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Return when the bytes of a file, or the names in a folder, are on disk. Folders cannot be synced everywhere: there it does nothing."""
+    """Return when the bytes of a file, or the names in a folder, are on disk. Does nothing for a folder that cannot be synced."""
     if os.name == "nt":
         return  # neither folders nor read-only descriptors can be synced there
     descriptor = os.open(path, os.O_RDONLY)
@@ -80,7 +80,7 @@ def sweep(folder: str | Path) -> list[Path]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """`value` as UTF-8 JSON for people (two spaces, keys in the order given, a newline at the end), whole or not at all. NaN is a ValueError."""
+    """`value` as UTF-8 JSON for people (indented, keys in the order given), whole or not at all. NaN is a ValueError."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with committed(path) as temporary:
         temporary.write_bytes(text.encode())
