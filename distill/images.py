@@ -238,6 +238,7 @@ def _decode_by_pillow(data: memoryview, spec: ImageSpec | None) -> np.ndarray:
             _check_size(image.height, image.width, spec)
             if image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False):  # behind a JPEG's end anything may follow
                 raise BadImage(f"more than one frame in a {image.format} file")
+            _check_end(data, image.format)
             image.load()
             return _to_rgb(image)
     except (BadImage, MemoryError):
@@ -260,6 +261,19 @@ def _to_rgb(image: "Image") -> np.ndarray:
         raise BadImage(f"32-bit pixels (mode {image.mode}), whose range the file does not tell; 8 or 16 bits a channel are expected")
     image.info.pop("transparency", None)  # alpha is dropped, in a palette too
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _check_end(data: memoryview, kind: str | None) -> None:
+    """Truncated bytes that Pillow takes: it shows a PNG without its last chunk, and a JPEG 2000 that ends before its first tile."""
+    if kind == "JPEG2000" and b"\xff\xd9" not in bytes(data):  # the end marker, which cannot occur inside the code stream
+        raise BadImage("truncated: the end of the image is missing")
+    at = 8
+    while kind == "PNG":  # each chunk: length, name, so many bytes, checksum; some hundred chunks in a large file
+        name, at = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4])
+        if at > len(data):
+            raise BadImage("truncated: the end of the image is missing")
+        if name == b"IEND":
+            return
 
 
 def _check_size(height: int, width: int, spec: ImageSpec | None) -> None:
