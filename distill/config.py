@@ -39,7 +39,7 @@ class Student(Frozen):
     """What is built: a backbone by name, and the size of what comes out of it.
 
     backbone: "small_conv", "mobilefacenet", or any name of keras.applications. widths: channels of each block of small_conv.
-    weights: what to start from: a run folder or a student's .keras file (the whole student), or an .h5 file (a keras.applications backbone).
+    weights: what to start from, a run folder or .keras file (the whole student) or an .h5 file (the backbone, for keras.applications).
     precision: what the backbone computes in; the embedding, the heads and the losses are float32 always.
     """
 
@@ -67,7 +67,8 @@ class Holdout(Frozen):
 class Data(Frozen):
     """Where rows lie. shards: for source "shards". images: a folder of class folders, a list or chunks, for source "images".
 
-    size: height and width of "images" and of "noise" where there are no shards. root: where the keys lie. threads: decoders, 0 for one a core.
+    size: height and width of "images", and of "noise" where there are no shards. root: the folder that keys start from.
+    threads: how many decode, 0 for one a core.
     """
 
     shards: str | None = None
@@ -179,9 +180,11 @@ class Stage(Frozen):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         for key in ("teacher", "steps"):
-            if (getattr(self, key) is None) == (self.source == "noise"):
-                rule = f'source "noise" needs "{key}"' if self.source == "noise" else f'"{key}" belongs to source "noise", but source is "{self.source}"'
-                raise ValueError(rule)
+            given = getattr(self, key) is not None
+            if not given and self.source == "noise":
+                raise ValueError(f'source "noise" needs "{key}"')
+            if given and self.source != "noise":
+                raise ValueError(f'"{key}" belongs to source "noise", but source is "{self.source}"; leave it out')
         names = [term.name for term in self.terms]
         if len(set(names)) < len(names):
             raise ValueError(f"a term stands twice: {', '.join(names)}; give each once, with the sum of the weights")
@@ -199,10 +202,11 @@ class Run(Frozen):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         for number, stage in enumerate(self.stage, 1):
-            if stage.source in ("shards", "images") and getattr(self.data, stage.source) is None:
-                raise ValueError(f'stage {number} has source "{stage.source}", but [data] names no {stage.source}; add {stage.source} = PATH')
-            if stage.source != "shards" and self.data.size is None and self.data.shards is None:
-                raise ValueError(f'stage {number} has source "{stage.source}", which needs size = [HEIGHT, WIDTH] in [data]')
+            source = stage.source
+            if source in ("shards", "images") and getattr(self.data, source) is None:
+                raise ValueError(f'stage {number} has source "{source}", but [data] names no {source}; add {source} = PATH')
+            if source != "shards" and self.data.size is None and self.data.shards is None:
+                raise ValueError(f'stage {number} has source "{source}", which needs size = [HEIGHT, WIDTH] in [data]')
         return self
 
 

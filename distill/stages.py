@@ -1,0 +1,127 @@
+"""What each stage of a run learns from: its sources opened, checked against the terms and against one another, before the first step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distill import DistillError
+from distill.config import Run, Stage
+from distill.losses import TERMS
+
+Teacher = Callable[[np.ndarray], np.ndarray]
+OpenTeacher = Callable[[str], Teacher]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A stage with its opened sources. fields: those of a batch that its terms need; held_out_fields: those that can be judged there."""
+
+    number: int
+    stage: Stage
+    train: Any
+    held_out: Any | None
+    fields: tuple[str, ...]
+    held_out_fields: tuple[str, ...]
+
+    @property
+    def head(self) -> str | None:
+        return f"{self.train.name}_{self.train.classes}" if "label" in self.fields else None
+
+
+def _open_shards(run: Run, stage: Stage, part: str, open_teacher: OpenTeacher | None) -> Any:
+    from distill.sources import ShardSource
+
+    data = run.data
+    common: dict[str, Any] = {"batch": data.batch, "seed": run.seed, "root": data.root, "threads": data.threads}
+    return ShardSource(str(data.shards), part=part, holdout=data.holdout, **common)
+
+
+def _open_images(run: Run, stage: Stage, part: str, open_teacher: OpenTeacher | None) -> Any:
+    from distill.sources import ImageSource
+
+    data = run.data
+    size = data.size or _open_shards(run, stage, "all", None).image_shape[:2]
+    common: dict[str, Any] = {"batch": data.batch, "seed": run.seed, "root": data.root, "threads": data.threads}
+    return ImageSource(str(data.images), size=size, resize=data.resize, part=part, holdout=data.holdout, **common)
+
+
+def _open_noise(run: Run, stage: Stage, part: str, open_teacher: OpenTeacher | None) -> Any:
+    from distill.sources import NoiseSource
+
+    if part == "held_out":  # what counts is how the student does on real images
+        return _open_shards(run, stage, part, None) if run.data.shards else None
+    if open_teacher is None:
+        raise DistillError('source "noise" asks a teacher, but train() was called without open_teacher.')
+    size = run.data.size or _open_shards(run, stage, "all", None).image_shape[:2]
+    return NoiseSource(open_teacher(str(stage.teacher)), size=size, batch=run.data.batch, steps=stage.steps or 1, seed=run.seed)
+
+
+SOURCES: dict[str, Callable[[Run, Stage, str, OpenTeacher | None], Any]] = {
+    "shards": _open_shards,
+    "images": _open_images,
+    "noise": _open_noise,
+}
+
+
+def open_lessons(run: Run, open_teacher: OpenTeacher | None = None) -> list[Lesson]:
+    """Open the sources of all stages, each once, and check that they fit the terms and one another."""
+    opened: dict[Any, Any] = {}
+
+    def source(stage: Stage, part: str) -> Any:
+        key = (stage.source, stage.teacher, stage.steps, part)
+        if key not in opened:
+            opened[key] = SOURCES[stage.source](run, stage, part, open_teacher)
+        return opened[key]
+
+    lessons = []
+    for number, stage in enumerate(run.stage, 1):
+        taught = source(stage, "train" if run.data.holdout else "all")
+        for term in stage.terms:
+            needs = TERMS[term.name].needs
+            if needs not in taught.fields:
+                gives = ", ".join(taught.fields)
+                raise DistillError(f'stage {number}: term "{term.name}" needs "{needs}", but source "{stage.source}" gives: {gives}.')
+        held_out = source(stage, "held_out") if run.data.holdout else None
+        lessons.append(_lesson(run, number, stage, taught, held_out))
+    shapes = {lesson.train.image_shape: lesson.number for lesson in lessons}
+    if len(shapes) > 1:
+        found = ", ".join(f"stage {number} {shape[0]}x{shape[1]}" for shape, number in shapes.items())
+        raise DistillError(f"one student takes images of one size, but the sources give: {found}. Use stages of one size.")
+    return lessons
+
+
+def _lesson(run: Run, number: int, stage: Stage, taught: Any, held_out: Any | None) -> Lesson:
+    fields = tuple(name for name in taught.fields if any(TERMS[term.name].needs == name for term in stage.terms))
+    judged = tuple(name for name in fields if held_out and name in held_out.fields and held_out.image_shape == taught.image_shape)
+    if run.data.holdout and run.data.holdout.by == "identity":
+        judged = tuple(name for name in judged if name != "label")  # no class of theirs was ever trained
+    if held_out and "embedding" in judged and held_out.dimension != taught.dimension:
+        judged = tuple(name for name in judged if name != "embedding")
+    return Lesson(number, stage, taught, held_out if judged else None, fields, judged)
+
+
+def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
+    """What a stage will do, in words: rows, held-out part, and how hard each term pulls in one common unit."""
+    stage, source, held_out = lesson.stage, lesson.train, lesson.held_out
+    norm = 1.0
+    if any(term.name == "mse" for term in stage.terms):
+        _, values = next(iter(source.epoch(0)))
+        norm = float(np.linalg.norm(values["embedding"], axis=1).mean())
+    pulls = [
+        f"{term.name} {TERMS[term.name].slope(term.weight, term.options, source.dimension or 0, norm):.4g}"
+        + (f" (weight {term.weight:g}, dimension {source.dimension}, mean norm {norm:.3g})" if term.name == "mse" else "")
+        for term in stage.terms
+    ]
+    lines = [
+        f"stage {lesson.number}: {source.rows:,} rows of {source.name}, {source.steps:,} steps an epoch, {stage.epochs} epochs",
+        f"  effective weights (largest pull on one cosine): {', '.join(pulls)}",
+    ]
+    if projected:
+        lines.append(f"  a projection {run.student.embedding} -> {source.dimension} stands before the teacher; agreement is behind it")
+    if held_out:
+        lines.append(f"  held out: {held_out.rows:,} rows, judged by {', '.join(lesson.held_out_fields)}")
+    elif run.data.holdout:
+        lines.append("  held-out rows are not judged: their identities have no trained class, and this stage has no term on embeddings")
+    return lines
