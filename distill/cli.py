@@ -1,0 +1,493 @@
+"""The verbs. The only room that knows all others, and only inside its functions: `distill --help` loads nothing heavy.
+
+Exit code 0: everything asked for was done. 1: the input was right, but something is missing or wrong with the data. 2: bad input.
+An error is one message; --debug, anywhere on the line, shows where it came from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distill import DistillError, Unfinished, __version__
+
+if TYPE_CHECKING:
+    from teachers import LoadedTeacher, Teacher
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Out = Annotated[Path, typer.Argument(help="folder to write")]
+AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+Root = Annotated[str | None, typer.Option(help="folder that keys are relative to; default: the folder SOURCE, or the folder of the list")]
+Resize = Annotated[str, typer.Option(help="an image of another size: none (it is an error), stretch or crop")]
+Size = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, where the model takes images of any size")]
+Signature = Annotated[str | None, typer.Option(help="SavedModel signature; default serving_default")]
+Output = Annotated[str | None, typer.Option(help="name of its output; default: output, or the only one")]
+Scale = Annotated[float, typer.Option(help="the model sees pixel * scale + offset; pixels are 0 to 255")]
+Offset = Annotated[float, typer.Option(help="see --scale")]
+Color = Annotated[str, typer.Option(help="rgb or bgr: the order that the model wants")]
+
+
+@app.callback(invoke_without_command=True)
+def distill(version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False) -> None:
+    """Distil an image-embedding model into a small one: chunk, embed, train, evaluate, export. `distill demo` shows all of it."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def faces(
+    out: Out,
+    identities: int = 400,
+    images: int = 20,
+    size: int = 112,
+    seed: int = 0,
+    first: Annotated[int, typer.Option(help="number of the first identity; others are never drawn alike")] = 0,
+) -> None:
+    """Draw identities as JPEGs in class folders.
+
+    \b
+    Example: distill faces faces --identities 100 --images 20 --size 48
+    """
+    from distill.faces import draw_folder
+
+    with _bar("drawing") as tell:
+        pictures = draw_folder(out, identities, images, size, seed, first, progress=tell)
+    print(f"{out}: {pictures:,} pictures of {identities} identities, {size}x{size}")
+
+
+@app.command()
+def chunk(
+    source: Annotated[str, typer.Argument(help="folder of class folders, or a text list (path or path<TAB>label)")],
+    out: Out,
+    rows: Annotated[int, typer.Option(help="rows of one chunk")] = 100_000,
+) -> None:
+    """Cut an image list into chunk files. `distill embed` does this by itself; it is here for looking and for sharing a list.
+
+    \b
+    Example: distill chunk faces chunks --rows 1000
+    """
+    from distill.chunks import write_chunks
+
+    with _bar("rows") as tell:
+        made = write_chunks(source, out, rows, progress=tell)
+    skipped = "".join(f", {count} {reason} skipped" for reason, count in made.skipped.items() if count)
+    print(f"{out}: {made.rows:,} rows of {len(made.classes):,} classes in {len(made.chunks)} chunks{skipped}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
+def embed(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="folder of class folders, text list, or chunks")],
+    out: Out,
+    teacher: Annotated[str, typer.Option(help="SavedModel folder, .keras or .h5 file, or run folder")],
+    root: Root = None,
+    format: Annotated[str, typer.Option(help="parquet or hdf5")] = "parquet",
+    rows: Annotated[int, typer.Option(help="rows of one chunk, the unit of work and of retry")] = 100_000,
+    dtype: Annotated[str, typer.Option(help="float16 or float32, of the stored embeddings")] = "float16",
+    images: Annotated[str, typer.Option(help="inline: the shards hold the image bytes; path: only their sha256")] = "inline",
+    resize: Resize = "none",
+    size: Size = None,
+    batch: Annotated[int, typer.Option(help="images in one call of the teacher")] = 128,
+    engine: Annotated[str, typer.Option(help="local (threads) or processes")] = "local",
+    workers: Annotated[int, typer.Option(help="how many chunks at a time; 0: one a core")] = 0,
+    only: Annotated[list[int] | None, typer.Option(help="embed only this chunk (again); may be given several times")] = None,
+    max_rejects: Annotated[float, typer.Option(help="fraction of all rows that may be rejected, 0 to 1")] = 0.01,
+    signature: Signature = None,
+    output: Output = None,
+    scale: Scale = 1.0,
+    offset: Offset = 0.0,
+    color: Color = "rgb",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="cut the list, print rows, chunks and GB, and stop")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let the teacher label an image list: one shard of embeddings for each chunk. Running it again does what is missing.
+
+    \b
+    Example: distill embed faces out --teacher teacher --rows 1000
+    Options of Apache Beam follow a --: distill embed faces out --teacher teacher -- --job_name=first
+    """
+    from pipelines.launch import embed as launch
+    from pipelines.plan import Job
+
+    described = _teacher(teacher, signature, output, scale, offset, color)
+    job = Job(
+        source=source, out=str(out), root=root or _root_of(source), teacher=described, format=format, rows=rows, dtype=dtype, images=images,
+        resize=resize, size=_size(size), batch=batch, only=tuple(only or ()), max_rejects=max_rejects, dry_run=dry_run,
+    )  # fmt: skip
+    with _bar("embedding") as tell:
+        outcome = launch(
+            job, engine, workers, context.args, debug=_debugging(),
+            on_estimate=lambda estimate: print(_estimate_line(estimate, workers or os.cpu_count() or 1), file=sys.stderr),
+            on_progress=lambda progress: tell(progress.done, progress.total),
+        )  # fmt: skip
+    if as_json:
+        _print_json(outcome.as_dict())
+    elif not dry_run:
+        print(outcome.in_words())
+
+
+@app.command()
+def verify(
+    shards: Annotated[Path, typer.Argument(help="OUT of distill embed, or OUT/shards")],
+    deep: Annotated[bool, typer.Option(help="hash every file again and read every row")] = False,
+    teacher: Annotated[str | None, typer.Option(help="label a sample again with this teacher")] = None,
+    sample: Annotated[int, typer.Option(help="rows of that sample")] = 64,
+    root: Root = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that a set of shards is whole: counts and sizes, with --deep all hashes and rows. Exit code 1 when anything is wrong.
+
+    \b
+    Example: distill verify out --deep --teacher teacher
+    """
+    from distill.shards import open_shards
+    from distill.shards.verify import check_sample
+    from distill.shards.verify import verify as check
+
+    with _bar("verifying") as tell:
+        verdict = check(shards, deep=deep, on_shard=tell)
+    agreement = None
+    if teacher is not None:
+        meta = open_shards(shards).meta
+        described = _teacher(teacher, **meta.reading)
+        if described.fingerprint() != meta.teacher:
+            raise Unfinished(f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {described.fingerprint()[:12]}. Name the teacher that made it.")
+        agreement = check_sample(shards, described.load(), number=sample, root=root)
+    if as_json:
+        _print_json({**verdict.as_dict(), "sample": agreement})
+    else:
+        print(verdict.in_words())
+        if agreement:
+            print(f"{agreement['rows']} rows labelled again: worst cosine {agreement['worst_cosine']:.7f}, mean {agreement['mean_cosine']:.7f}")
+    if verdict.problems:
+        again = sorted({number for number, _ in verdict.problems if number >= 0})
+        raise Unfinished(f"{shards}: {len(verdict.problems)} problems. Embed again: {' '.join(f'--only {number}' for number in again)}")
+    if agreement and agreement["worst_cosine"] < 0.999:
+        raise Unfinished(f"{shards}: a stored embedding is not the teacher's answer (cosine {agreement['worst_cosine']:.4f}). Decoder, scale or colour order differ.")
+
+
+@app.command()
+def inspect(path: Annotated[Path, typer.Argument(help="anything that distill reads or writes")], as_json: AsJson = False) -> None:
+    """Say in words what lies at a path: image list, chunk, shard, set, teacher, run or export.
+
+    \b
+    Example: distill inspect out
+    """
+    from distill.describe import describe, in_words
+
+    found = describe(path, lambda model: _teacher(str(model)).load().describe())
+    if as_json:
+        _print_json(found)
+    else:
+        print(in_words(found))
+
+
+@app.command()
+def train(
+    run: Annotated[Path, typer.Argument(help="run file (TOML), or run.toml of an earlier run")],
+    out: Annotated[Path, typer.Option(help="run folder")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="change a value of the file: student.embedding=256")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a student as a run file says. Running it again goes on where it stopped.
+
+    \b
+    Example: distill train docs/examples/joint.toml --out runs/joint --set data.shards=out
+    """
+    from distill.config import load_run
+
+    loaded = load_run(run, set_ or ())
+    from distill.report import write_run_report
+    from distill.train import train as run_stages
+
+    summary = run_stages(loaded, out, open_teacher=load_model)
+    write_run_report(out)
+    if as_json:
+        _print_json(summary)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="run folder, .keras or SavedModel")],
+    pairs: Annotated[Path | None, typer.Option(help="folder of identities never trained on: pairs are drawn from it")] = None,
+    number: Annotated[int, typer.Option(help="how many pairs, half of them genuine")] = 6000,
+    seed: Annotated[int, typer.Option(help="of the drawing")] = 0,
+    shards: Annotated[Path | None, typer.Option(help="shards: how far the model agrees with the teacher that made them")] = None,
+    teacher: Annotated[str | None, typer.Option(help="evaluate this teacher on the same pairs, beside the model")] = None,
+    root: Root = None,
+    resize: Resize = "none",
+    size: Size = None,
+    out: Annotated[Path | None, typer.Option(help="folder for evaluation.json and scores.npz")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a model: verification on pairs of unseen identities, agreement with its teacher on shards.
+
+    \b
+    Example: distill evaluate runs/joint --pairs faces/unseen --shards out
+    """
+    if pairs is None and shards is None:
+        raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
+    from distill.evaluate import draw_pairs
+
+    drawn = None if pairs is None else draw_pairs(pairs, number, seed)
+    result: dict[str, Any] = {}
+    for who, path in (("model", model), ("teacher", teacher)):
+        if path is not None:
+            result[who] = _judge(who, path, drawn, pairs, shards, root, resize, _size(size), out)
+    if out is not None:
+        from distill.files import write_json
+
+        write_json(out / "evaluation.json", result)
+    if as_json:
+        _print_json(result)
+    else:
+        print(_evaluation_lines(result))
+
+
+def _judge(
+    who: str, path: str, drawn: Any, folder: Path | None, shards: Path | None, root: str | None, resize: str, size: Any, out: Path | None
+) -> dict[str, Any]:
+    """One model on pairs and shards; its scores go to OUT/scores-<who>.npz."""
+    import numpy as np
+
+    from distill.evaluate import evaluate_pairs, evaluate_shards
+    from distill.files import committed
+    from distill.sources import ShardSource
+
+    model, found = load_model(path), {"path": str(path)}
+    if drawn is not None:
+        judged = evaluate_pairs(model, folder, drawn, resize=resize, size=size)
+        found["pairs"] = {"folder": str(folder), **judged.verification.as_dict()}
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            with committed(out / f"scores-{who}.npz") as temporary, open(temporary, "wb") as file:
+                np.savez(file, scores=judged.scores, same=drawn.same, first=drawn.first, second=drawn.second)
+    if shards is not None:
+        holdout = _holdout_of(path)
+        part = "held_out" if holdout else "all"
+        source = ShardSource(shards, batch=256, seed=0, part=part, holdout=holdout, root=root)
+        found["agreement"] = {"shards": str(shards), "part": "held-out rows" if holdout else "all rows", **evaluate_shards(model, source).as_dict()}
+    return found
+
+
+@app.command()
+def compare(
+    model: Annotated[str, typer.Argument(help="run folder, .keras or SavedModel")],
+    images: Annotated[list[Path], typer.Argument(help="two photos or more")],
+    resize: Resize = "none",
+    size: Size = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the matrix of cosines of photos: 1 is the same direction, about 0 another person.
+
+    \b
+    Example: distill compare runs/joint anna1.jpg anna2.jpg bea.jpg
+    """
+    from distill.evaluate import compare as cosines
+
+    matrix = cosines(load_model(model), images, resize, _size(size))
+    if as_json:
+        _print_json({"images": [str(image) for image in images], "cosines": matrix.round(6).tolist()})
+        return
+    print("\n".join(f"{str(image)[-40:]:>40} " + " ".join(f"{value:6.3f}" for value in row) for image, row in zip(images, matrix, strict=True)))
+
+
+@app.command()
+def export(
+    student: Annotated[Path, typer.Argument(help="run folder or .keras file")],
+    out: Out,
+    format: Annotated[str, typer.Option(help="saved_model")] = "saved_model",
+    force: Annotated[bool, typer.Option(help="replace an earlier export at OUT")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the student for others to load; done only after it was loaded again and gave the same embeddings.
+
+    \b
+    Example: distill export runs/joint exported
+    """
+    from distill.export import export as write
+
+    card = write(student, out, format, force=force)
+    if as_json:
+        _print_json(card)
+    else:
+        print(f"{out}: {format}, loaded again and equal to the student")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="folder to write")] = Path("demo"),
+    small: Annotated[bool, typer.Option(help="a minute instead of seven, with figures that say little; for tests")] = False,
+) -> None:
+    """All of it on drawn faces: teacher, shards, student, comparison, export, report.
+
+    \b
+    Example: distill demo
+    """
+    from distill.demo import demo as show
+
+    show(out, small, run)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One command line in this process, as `main` would run it, and its exit code; errors are raised."""
+    return app(list(arguments), prog_name="distill", standalone_mode=False) or 0
+
+
+def main() -> None:
+    """The console script. A thread of a broken pipeline may still run: it must not keep the process from ending."""
+    import threading
+
+    code = outcome(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(thread.name == "pipeline" for thread in threading.enumerate()):
+        os._exit(code)
+    sys.exit(code)
+
+
+def outcome(words: Sequence[str]) -> int:
+    """Run one command line; an error becomes one message on stderr and an exit code."""
+    words = list(words)
+    if "--debug" in words:
+        words.remove("--debug")
+        os.environ["DISTILL_DEBUG"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _log_to_stderr()
+    interrupted = "Interrupted. What was finished stays; run the same command again to go on."
+    try:
+        code = run(words)
+        return _say(interrupted, code) if code == 130 else code
+    except typer.TyperException as error:
+        error.show()  # type: ignore[attr-defined]
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return _say(interrupted, 130)
+    except DistillError as error:
+        if _debugging():
+            raise
+        return _say(f"distill: {error}", error.exit_code)
+    except OSError as error:
+        if _debugging():
+            raise
+        return _say(f"distill: {error.strerror or error}: {error.filename or ''}. What was finished stays; run the same command again to go on.", 1)
+
+
+def load_model(path: str) -> LoadedTeacher:
+    """A model on disk as a callable uint8 [B, H, W, 3] -> float32 [B, D]; what the rooms that may not know `teachers` are given."""
+    return _teacher(path).load()
+
+
+def _teacher(path: str, signature: str | None = None, output: str | None = None, scale: float = 1.0, offset: float = 0.0, color: str = "rgb") -> Teacher:
+    from teachers import open_teacher
+
+    return open_teacher(path, signature=signature, output=output, scale=scale, offset=offset, color=color)
+
+
+def _holdout_of(model: str) -> Any:
+    from distill.config import load_run
+
+    path = Path(model) / "run.toml"
+    return load_run(path).data.holdout if path.is_file() else None
+
+
+def _root_of(source: str) -> str:
+    from distill.chunks import is_chunk_folder
+
+    path = Path(source)
+    return str(path if path.is_dir() and not is_chunk_folder(path) else path.parent)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, cross, width = text.partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal()):
+        raise DistillError(f"--size {text}: expected HEIGHTxWIDTH, such as 112x112.")
+    return int(height), int(width)
+
+
+def _estimate_line(estimate: dict[str, Any], workers: int) -> str:
+    done = estimate["chunks"] - estimate["todo_chunks"]
+    return (
+        f"{estimate['rows']:,} rows in {estimate['chunks']} chunks{f', {done} of them done' if done else ''}; "
+        f"about {estimate['bytes'] / 1e9:.2f} GB to write, {estimate['free'] / 1e9:.1f} GB free"
+        + (f"\nOne chunk keeps one core busy: --rows {-(-estimate['rows'] // workers)} would use {workers}." if estimate["todo_chunks"] == 1 < workers and estimate["chunks"] == 1 else "")
+    )
+
+
+def _evaluation_lines(result: dict[str, Any]) -> str:
+    lines = []
+    for who in ("model", "teacher"):
+        if found := result.get(who, {}).get("pairs"):
+            tars = ", ".join(f"TAR {point['tar']:.1%} at FAR {far}" for far, point in found["tar"].items())
+            lines.append(f"{who:>8}: {found['accuracy']:.2%} +- {found['std']:.2%} of {found['genuine'] + found['impostors']:,} pairs right, {tars}")
+        if found := result.get(who, {}).get("agreement"):
+            lines.append(f"{who:>8}: mean cosine to the stored embeddings {found['mean']:.4f} over {found['rows']:,} rows ({found['part']}), 5 % of them below {found['quantiles']['5']:.4f}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with rate and time left on a terminal; elsewhere a line every ten seconds. Call it with (done, of)."""
+    import time
+
+    if not sys.stderr.isatty():
+        last = started = time.monotonic()
+
+        def line(done: int, of: int) -> None:
+            nonlocal last
+            if time.monotonic() - last > 10 and done:
+                last = time.monotonic()
+                print(f"{label}: {done:,} of {of:,}, {done / (last - started):,.0f}/s", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task, started = progress.add_task(label, total=None, rate=""), time.monotonic()
+
+        def bar(done: int, of: int) -> None:
+            progress.update(task, completed=done, total=of or None, rate=f"{done / max(time.monotonic() - started, 1e-9):,.0f}/s")
+
+        yield bar
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
+
+
+def _debugging() -> bool:
+    return os.environ.get("DISTILL_DEBUG") == "1"
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("distill: %(message)s"))
+    log = logging.getLogger("distill")
+    log.handlers[:] = [handler]
+    log.setLevel(logging.DEBUG if _debugging() else logging.WARNING)
+    log.propagate = False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""What lies at a path, as a dict of plain values and in words: everything that distill reads or writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distill import DistillError
+from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
+from distill.export import read_card
+from distill.shards import FORMATS, Record, open_shards
+
+
+def describe(path: Path, describe_model: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """The first of the known kinds that fits. describe_model: what a teacher or student on disk says of itself."""
+    if not path.exists():
+        raise DistillError(f"{path}: nothing is there.")
+    for kind, fits, tell in _kinds(describe_model):
+        if fits(path):
+            return {"kind": kind, "path": str(path), **tell(path)}
+    raise DistillError(f"{path} is nothing that distill reads or writes: expected {', '.join(kind for kind, _, _ in _kinds(describe_model))}.")
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """One line for each entry, lists and dicts one level deep below their name."""
+    lines = []
+    for name, value in found.items():
+        if isinstance(value, dict):
+            lines += [f"{name.replace('_', ' ')}:", *(f"  {key}: {_short(one)}" for key, one in value.items())]
+        elif isinstance(value, list) and value and not isinstance(value[0], (int, float)):
+            lines += [f"{name.replace('_', ' ')}:", *(f"  {_short(one)}" for one in value[:10]), *([f"  ... {len(value) - 10} more"] if len(value) > 10 else [])]
+        else:
+            lines.append(f"{name.replace('_', ' ')}: {_short(value)}")
+    return "\n".join(lines)
+
+
+def _kinds(describe_model: Callable[[Path], dict[str, Any]]) -> list[tuple[str, Callable[[Path], bool], Callable[[Path], dict[str, Any]]]]:
+    return [
+        ("set of shards", lambda path: _index(path) is not None, _set),
+        ("unfinished set of shards", lambda path: (path / "plan.json").is_file(), _unfinished),
+        ("chunks", is_chunk_folder, _chunks),
+        ("run", lambda path: (path / "run.toml").is_file(), _run),
+        ("export", lambda path: path.is_dir() and read_card(path) is not None, lambda path: {**(read_card(path) or {}), **describe_model(path)}),
+        ("model", lambda path: (path / "saved_model.pb").is_file() or path.suffix in (".keras", ".h5") and not _is_shard(path), describe_model),
+        ("shard", _is_shard, _shard),
+        ("chunk", lambda path: path.suffix == ".parquet", _chunk),
+        ("image list", lambda path: path.is_dir() or path.is_file(), _list),
+    ]
+
+
+def _index(path: Path) -> Path | None:
+    return next((one for one in (path / "index.json", path / "shards" / "index.json") if one.is_file()), None)
+
+
+def _set(path: Path) -> dict[str, Any]:
+    shards = open_shards(path)
+    size = sum(record.shard_bytes for record in shards.records)
+    return {
+        "rows": shards.rows, "rejects": shards.rejects, "shards": len(shards.records), "format": shards.format, "gigabytes": round(size / 1e9, 3),
+        "classes": len(shards.classes), "every_row_labelled": shards.labelled,
+        "meta": {name: value for name, value in asdict(shards.meta).items() if name not in ("chunk", "of", "chunk_sha256", "rows")},
+    }  # fmt: skip
+
+
+def _unfinished(path: Path) -> dict[str, Any]:
+    plan = json.loads((path / "plan.json").read_text(encoding="utf-8"))
+    records = [Record.load(one) for one in sorted((path / "shards").glob("*-of-*.json"))]
+    done = [record for record in records if (path / "shards" / record.shard).is_file()]
+    rows = sum(record.rows + record.rejects for record in done)
+    missing = sorted(set(range(len(plan["chunks"]))) - {record.number for record in done})
+    return {"rows": plan["rows"], "chunks": len(plan["chunks"]), "done_chunks": len(done), "done_rows": rows, "missing_chunks": missing, "meta": plan["meta"]}
+
+
+def _chunks(path: Path) -> dict[str, Any]:
+    chunks = [read_chunk(one) for one in list_chunks(path)]
+    return {"rows": sum(len(chunk.keys) for chunk in chunks), "chunks": len(chunks), "classes": len(read_classes(path))}
+
+
+def _run(path: Path) -> dict[str, Any]:
+    summary = path / "summary.json"
+    state = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {"finished": False, "next": "run the same distill train again"}
+    return {"run": (path / "run.toml").read_text(encoding="utf-8").splitlines(), "summary": state}
+
+
+def _is_shard(path: Path) -> bool:
+    return _shard_format(path) is not None
+
+
+def _shard_format(path: Path) -> str | None:
+    for name, shards in FORMATS.items():
+        if path.suffix == f".{shards.suffix}" and path.is_file():
+            try:
+                shards.read_meta(path)
+            except DistillError as error:
+                return None if "so it is no shard" in str(error) or "no readable metadata" in str(error) else name
+            return name
+    return None
+
+
+def _shard(path: Path) -> dict[str, Any]:
+    shards = FORMATS[str(_shard_format(path))]
+    return {"meta": asdict(shards.read_meta(path)), "row_groups": len(shards.group_rows(path))}
+
+
+def _chunk(path: Path) -> dict[str, Any]:
+    chunk = read_chunk(path)
+    keys = chunk.keys[:3]
+    return {"chunk": chunk.number, "of": chunk.of, "rows": len(chunk.keys), "sha256": chunk.sha256, "first_keys": keys}
+
+
+def _list(path: Path) -> dict[str, Any]:
+    from distill.imagelist import open_list
+
+    images = open_list(path)
+    rows, first = 0, []
+    for keys, _ in images.batches(100_000):
+        first, rows = first or list(keys[:3]), rows + len(keys)
+    return {"rows": rows, "classes": len(images.classes), "first_keys": first}
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 12:
+        return f"{', '.join(map(str, value[:12]))} ... ({len(value)} in all)"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else f"{value:,}" if type(value) is int else str(value)

@@ -1,0 +1,221 @@
+"""Shards on disk. A shard under its final name is whole, and its record proves that its ledger of rejects is there; nothing here edits one in place.
+
+Order of commit for chunk 17 of 59: `00017-of-00059.rejects.jsonl` (also when empty), `00017-of-00059.json` (the record: rows, rejects, size and
+sha256 of both files), then `00017-of-00059.parquet`. `index.json` gathers the records and comes last, only when the set is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from distill import DistillError, Unfinished
+from distill.files import committed, sha256_file, write_json
+from distill.images import ImageSpec
+from distill.shards.hdf5 import Hdf5Shards
+from distill.shards.parquet import ParquetShards
+from distill.shards.rows import FORMAT_VERSION, GROUP_ROWS, Rows, ShardMeta, regrouped
+
+__all__ = ["FORMATS", "FORMAT_VERSION", "GROUP_ROWS", "Record", "Rows", "ShardMeta", "ShardSet", "commit_shard", "find_record", "open_shards", "write_index"]
+
+
+class ShardFormat(Protocol):
+    """One file format: both directions in one place."""
+
+    suffix: str
+
+    def write(self, path: Path, meta: ShardMeta, groups: Iterable[Rows]) -> ShardMeta:
+        """Write groups of GROUP_ROWS rows (the last may be shorter); returns `meta` with rows and mean_norm filled in."""
+
+    def read_meta(self, path: Path) -> ShardMeta: ...
+
+    def group_rows(self, path: Path) -> list[int]: ...
+
+    def read(self, path: Path, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]: ...
+
+
+FORMATS: dict[str, ShardFormat] = {"parquet": ParquetShards(), "hdf5": Hdf5Shards()}
+
+
+def shard_name(number: int, of: int) -> str:
+    """The stem of everything that belongs to a chunk: (17, 59) -> "00017-of-00059"."""
+    return f"{number:05d}-of-{of:05d}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of one finished chunk. Sizes are bytes."""
+
+    number: int
+    of: int
+    chunk_sha256: str
+    rows: int
+    rejects: int
+    labelled: int
+    mean_norm: float
+    shard: str
+    shard_bytes: int
+    shard_sha256: str
+    ledger: str
+    ledger_bytes: int
+    ledger_sha256: str
+
+    @classmethod
+    def load(cls, path: Path) -> Record:
+        return _from_json(cls, json.loads(path.read_text()), path)
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """A committed set: index.json, and the folder it lies in."""
+
+    folder: Path
+    format: str
+    rows: int
+    rejects: int
+    meta: ShardMeta
+    classes: tuple[str, ...]
+    records: tuple[Record, ...]
+
+    @property
+    def dimension(self) -> int:
+        return self.meta.dimension
+
+    @property
+    def image(self) -> ImageSpec:
+        return ImageSpec(**self.meta.image)
+
+    @property
+    def labelled(self) -> bool:
+        """True when every row has a label."""
+        return self.rows > 0 and sum(record.labelled for record in self.records) == self.rows
+
+    @cached_property
+    def shards(self) -> tuple[Path, ...]:
+        return tuple(self.folder / record.shard for record in self.records)
+
+    def group_rows(self, number: int) -> list[int]:
+        """Rows of each row group of shard `number`, from its footer."""
+        return FORMATS[self.format].group_rows(self.shards[number])
+
+    def read(self, number: int, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]:
+        """Row groups of shard `number`, in order, with the page checksums verified."""
+        return FORMATS[self.format].read(self.shards[number], groups, columns)
+
+
+def commit_shard(folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows], rejects: list[dict[str, Any]]) -> Record:
+    """Write one chunk's shard, ledger and record in the order of the module's first lines.
+
+    `rows` may come in parts of any size; `rejects` may be filled meanwhile: the ledger is written after the rows are.
+    """
+    stem, shards = shard_name(meta.chunk, meta.of), FORMATS[format]
+    shard, ledger = folder / f"{stem}.{shards.suffix}", folder / f"{stem}.rejects.jsonl"
+    labelled = 0
+
+    def counted() -> Iterator[Rows]:
+        nonlocal labelled
+        for group in regrouped(rows):
+            labelled += int((group.labels >= 0).sum())
+            yield group
+
+    with committed(shard) as temporary:
+        done = shards.write(temporary, meta, counted())
+        if shards.read_meta(temporary) != done:
+            raise Unfinished(f"{shard}: what was written does not read back. The disk may be full or failing; nothing was committed, run the same command again.")
+        with committed(ledger) as path:
+            path.write_text("".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects), encoding="utf-8")
+        record = Record(
+            number=meta.chunk, of=meta.of, chunk_sha256=meta.chunk_sha256, rows=done.rows, rejects=len(rejects), labelled=labelled,
+            mean_norm=done.mean_norm,
+            shard=shard.name, shard_bytes=temporary.stat().st_size, shard_sha256=sha256_file(temporary),
+            ledger=ledger.name, ledger_bytes=ledger.stat().st_size, ledger_sha256=sha256_file(ledger),
+        )  # fmt: skip
+        write_json(folder / f"{stem}.json", asdict(record))
+    return record
+
+
+def find_record(folder: Path, format: str, number: int, of: int, chunk_sha256: str) -> Record | None:
+    """The record of a chunk whose shard is there and belongs to it, by sizes and footer; None when it has to be made (again)."""
+    stem = shard_name(number, of)
+    path, shard = folder / f"{stem}.json", folder / f"{stem}.{FORMATS[format].suffix}"
+    if not (path.is_file() and shard.is_file()):
+        return None
+    try:
+        record = Record.load(path)
+        sizes = (shard.stat().st_size, (folder / record.ledger).stat().st_size)
+        meta = FORMATS[format].read_meta(shard)
+    except (OSError, ValueError, DistillError):
+        return None
+    same = sizes == (record.shard_bytes, record.ledger_bytes) and (meta.rows, meta.chunk_sha256) == (record.rows, record.chunk_sha256)
+    return record if same and record.chunk_sha256 == chunk_sha256 and record.shard == shard.name else None
+
+
+def write_index(folder: Path, format: str, records: Iterable[Record], classes: Sequence[str]) -> ShardSet:
+    """The commit of a set: classes.txt, then index.json. `records` must be whole; a chunk that is missing is an error that names it."""
+    found = {record.number: record for record in records}
+    of = next(iter(found.values())).of if found else 0
+    missing = [number for number in range(of) if number not in found]
+    if missing or not found:
+        raise Unfinished(f"{folder}: chunks {missing[:10]} of {of} have no shard yet. Run distill embed again: it makes what is missing.")
+    ordered = tuple(found[number] for number in range(of))
+    first = next((record for record in ordered if record.rows), ordered[0])
+    meta = FORMATS[format].read_meta(folder / first.shard)
+    with committed(folder / "classes.txt") as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    rows, rejects = sum(record.rows for record in ordered), sum(record.rejects for record in ordered)
+    index = ShardSet(folder, format, rows, rejects, _set_meta(meta, rows, ordered), tuple(classes), ordered)
+    write_json(folder / "index.json", {
+        "version": FORMAT_VERSION, "format": format, "rows": rows, "rejects": rejects, "classes": len(classes),
+        "meta": asdict(index.meta), "records": [asdict(record) for record in ordered],
+    })  # fmt: skip
+    return index
+
+
+def open_shards(path: str | os.PathLike[str]) -> ShardSet:
+    """Open a committed set. `path`: OUT of `distill embed`, OUT/shards or index.json itself."""
+    given = Path(path)
+    places = [given / "index.json", given / "shards" / "index.json", given]
+    index = next((place for place in places if place.name == "index.json" and place.is_file()), None)
+    if index is None:
+        raise DistillError(f"{given} holds no index.json, so no finished set of shards is there. Run distill embed SOURCE {given} until it says done.")
+    try:
+        value = json.loads(index.read_text(encoding="utf-8"))
+        version = value["version"]
+        if version != FORMAT_VERSION:
+            raise DistillError(f"{index} has format version {version}; this distill reads version {FORMAT_VERSION}. Use the distill that wrote it.")
+        records = tuple(_from_json(Record, record, index) for record in value["records"])
+        meta = _from_json(ShardMeta, value["meta"], index)
+        format, rows, rejects, count = value["format"], int(value["rows"]), int(value["rejects"]), int(value["classes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DistillError(f"{index} is not an index of shards ({error!r}). Run distill embed again: it writes the index anew from the records.") from error
+    if format not in FORMATS:
+        raise DistillError(f"{index}: unknown shard format {format!r}; known: {', '.join(FORMATS)}.")
+    classes = (index.parent / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1] if count else []
+    if len(classes) != count:
+        raise DistillError(f"{index.parent / 'classes.txt'} has {len(classes)} lines, index.json says {count} classes. Copy the file that belongs to the set.")
+    found = ShardSet(index.parent, format, rows, rejects, meta, tuple(classes), records)
+    for record in records:
+        if Path(record.shard).name != record.shard or not (found.folder / record.shard).is_file():
+            raise DistillError(f"{found.folder / record.shard} is named in index.json but is not there. Embed that chunk again (distill embed --only {record.number}).")
+    return found
+
+
+def _set_meta(meta: ShardMeta, rows: int, records: Sequence[Record]) -> ShardMeta:
+    """The metadata that all shards of a set share, with the rows and the mean norm of the whole."""
+    norm = sum(record.mean_norm * record.rows for record in records) / max(rows, 1)
+    return replace(meta, chunk=-1, chunk_sha256="", rows=rows, mean_norm=float(np.round(norm, 6)))
+
+
+def _from_json(cls: type, value: Any, path: Path) -> Any:
+    names = {field.name for field in fields(cls)}
+    if not isinstance(value, dict) or set(value) != names:
+        odd = sorted(set(value) ^ names) if isinstance(value, dict) else type(value).__name__
+        raise DistillError(f"{path} does not describe a {cls.__name__.lower()}: unexpected or missing {odd}. It was not written by this version of distill.")
+    return cls(**value)

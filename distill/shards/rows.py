@@ -1,0 +1,118 @@
+"""What one shard holds, whatever its format: rows in memory and the metadata beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from json import dumps, loads
+from typing import Any
+
+import numpy as np
+
+from distill import DistillError
+
+FORMAT_VERSION = 1
+GROUP_ROWS = 1024  # one group reads in 0.6 to 3 ms and is what the pool of a source is made of
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a shard, column by column; a column that was not asked for is None.
+
+    keys: n strings; labels: int32 [n], -1 where there is none; embeddings: float16 or float32 [n, views * dimension];
+    images: n encoded images, or None when the set was made with --images path; then image_sha256 holds n digests of 32 bytes.
+    """
+
+    keys: list[str] | None
+    labels: np.ndarray | None
+    embeddings: np.ndarray | None
+    images: list[bytes] | None = None
+    image_sha256: list[bytes] | None = None
+
+    def __getitem__(self, part: slice) -> Rows:
+        return Rows(*(None if column is None else column[part] for column in self.columns))
+
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        return (self.keys, self.labels, self.embeddings, self.images, self.image_sha256)
+
+    def __len__(self) -> int:
+        return next((len(column) for column in self.columns if column is not None), 0)
+
+
+@dataclass(frozen=True)
+class ShardMeta:
+    """Metadata of a shard. No clock, host, engine or path: equal input gives equal bytes.
+
+    teacher: its fingerprint (sha256 over the model's files); reading: its signature, output, scale, offset and colour order;
+    image: fields of ImageSpec; images: "inline" or "path"; mean_norm: mean L2 norm of the embeddings as stored, over finite rows.
+    """
+
+    chunk: int
+    of: int
+    chunk_sha256: str
+    dimension: int
+    dtype: str
+    teacher: str
+    reading: dict[str, Any]
+    image: dict[str, Any]
+    images: str = "inline"
+    views: int = 1
+    recipe: str = "none"
+    software: dict[str, str] = field(default_factory=dict)
+    rows: int = 0
+    mean_norm: float = 0.0
+    version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        return dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, path: Any) -> ShardMeta:
+        try:
+            value = loads(text)
+            if value["version"] != FORMAT_VERSION:
+                raise DistillError(f"{path} has format version {value['version']}; this distill reads version {FORMAT_VERSION}. Use the distill that wrote it.")
+            unknown = set(value) ^ {one.name for one in fields(cls)}
+            if unknown:
+                raise ValueError(f"unexpected or missing: {sorted(unknown)}")
+            meta = cls(**value)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DistillError(f"{path} carries no readable metadata of a shard ({error!r}). Embed that chunk again.") from error
+        sizes = (meta.chunk, meta.of, meta.rows, meta.dimension, meta.views)
+        if not all(type(size) is int and 0 <= size < 2**40 for size in sizes) or meta.dtype not in ("float16", "float32"):
+            raise DistillError(f"{path}: its metadata claims chunk, of, rows, dimension, views {sizes} and dtype {meta.dtype!r}. Embed that chunk again.")
+        return meta
+
+    @property
+    def width(self) -> int:
+        """Numbers in the embedding column of one row: views * dimension."""
+        return self.views * self.dimension
+
+
+def regrouped(parts: Iterable[Rows], size: int = GROUP_ROWS) -> Iterator[Rows]:
+    """The same rows in the same order, `size` at a time (the last may be fewer), so that a shard's bytes do not depend on how rows arrived."""
+    waiting: list[Rows] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= size:
+            whole = _joined(waiting)
+            cut = len(whole) // size * size
+            yield from (whole[start : start + size] for start in range(0, cut, size))
+            waiting = [whole[cut:]]
+    if sum(map(len, waiting)):
+        yield _joined(waiting)
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    def join(columns: tuple[Any, ...]) -> Any:
+        if columns[0] is None:
+            return None
+        return np.concatenate(columns) if isinstance(columns[0], np.ndarray) else [value for column in columns for value in column]
+
+    return Rows(*(join(columns) for columns in zip(*(part.columns for part in parts), strict=True)))
+
+
+def mean_norm(total: float, rows: int) -> float:
+    """Mean of norms summed in float64, rounded to 6 digits so that it is the same text everywhere."""
+    return round(total / rows, 6) if rows else 0.0

@@ -1,0 +1,124 @@
+"""Proof that a committed set is whole: counts and sizes quickly, hashes and every row with `deep`, a sample against the teacher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill import DistillError
+from distill.chunks import is_chunk_folder, list_chunks, read_chunk
+from distill.files import sha256_file
+from distill.images import decode_batch, read_bytes
+from distill.shards import FORMATS, GROUP_ROWS, Record, ShardSet, open_shards
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found. problems: (chunk number, or -1 for the index; what is wrong)."""
+
+    rows: int
+    rejects: int
+    shards: int
+    deep: bool
+    problems: tuple[tuple[int, str], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def in_words(self) -> str:
+        how = "every hash and row" if self.deep else "counts, sizes and footers"
+        found = "\n".join(f"chunk {number}: {problem}" if number >= 0 else problem for number, problem in self.problems)
+        return found or f"{self.rows:,} rows and {self.rejects:,} rejects in {self.shards} shards: {how} are right"
+
+
+def verify(path: str | Path, *, deep: bool = False, on_shard: Callable[[int, int], None] = lambda done, of: None) -> Verdict:
+    """Check every shard of a set. Where the chunks lie beside the shards, rows + rejects must be the chunk's rows, with its keys in order."""
+    shards = open_shards(path)
+    chunks = shards.folder.parent / "chunks"
+    paths = list_chunks(chunks) if is_chunk_folder(chunks) else []
+    problems: list[tuple[int, str]] = []
+    for number, record in enumerate(shards.records):
+        chunk = paths[number] if number < len(paths) else None
+        try:
+            problems += [(record.number, problem) for problem in _shard_problems(shards, record, chunk, deep)]
+        except (DistillError, OSError, ValueError) as error:
+            problems.append((record.number, str(error)))
+        on_shard(number + 1, len(shards.records))
+    rows, rejects = sum(record.rows for record in shards.records), sum(record.rejects for record in shards.records)
+    if (rows, rejects) != (shards.rows, shards.rejects):
+        problems.append((-1, f"index.json says {shards.rows} rows and {shards.rejects} rejects, its records add up to {rows} and {rejects}"))
+    if [record.number for record in shards.records] != list(range(len(shards.records))) or any(r.of != len(shards.records) for r in shards.records):
+        problems.append((-1, "index.json does not list chunks 0 to of - 1, each once"))
+    return Verdict(shards.rows, shards.rejects, len(shards.records), deep, tuple(problems))
+
+
+def _shard_problems(shards: ShardSet, record: Record, chunk: Path | None, deep: bool) -> Iterator[str]:
+    shard, ledger = shards.folder / record.shard, shards.folder / record.ledger
+    for path, size, digest in ((shard, record.shard_bytes, record.shard_sha256), (ledger, record.ledger_bytes, record.ledger_sha256)):
+        if path.stat().st_size != size:
+            yield f"{path.name} has {path.stat().st_size} bytes, its record says {size}"
+        elif deep and sha256_file(path) != digest:
+            yield f"{path.name}: its bytes have changed since it was written (another sha256)"
+    meta, whole = FORMATS[shards.format].read_meta(shard), shards.meta
+    if (meta.rows, meta.chunk, meta.of, meta.chunk_sha256) != (record.rows, record.number, record.of, record.chunk_sha256):
+        yield f"{shard.name} is not the shard of its record: rows, chunk, of {meta.rows, meta.chunk, meta.of}, expected {record.rows, record.number, record.of}"
+    if (meta.teacher, meta.reading, meta.width, meta.dtype) != (whole.teacher, whole.reading, whole.width, whole.dtype):
+        yield f"{shard.name} was made by teacher {meta.teacher[:12]}, index.json says {whole.teacher[:12]}"
+    rejected = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+    if len(rejected) != record.rejects:
+        yield f"{ledger.name} has {len(rejected)} lines, its record says {record.rejects} rejects"
+    if chunk is not None:
+        source = read_chunk(chunk)
+        if source.sha256 != record.chunk_sha256 or len(source.keys) != record.rows + record.rejects:
+            yield f"{record.rows} rows and {record.rejects} rejects are not the {len(source.keys)} rows of chunk {chunk.name}"
+        elif deep:
+            gone = {reject["key"] for reject in rejected}
+            expected = [(key, int(label)) for key, label in zip(source.keys, source.labels, strict=True) if key not in gone]
+            yield from _row_problems(shards, record.number, expected)
+    elif deep:
+        yield from _row_problems(shards, record.number, None)
+
+
+def _row_problems(shards: ShardSet, number: int, expected: list[tuple[str, int]] | None) -> Iterator[str]:
+    rows = 0
+    for group in shards.read(number):
+        found = list(zip(group.keys, group.labels.tolist(), strict=True))
+        if expected is not None and found != expected[rows : rows + len(found)]:
+            yield f"rows {rows} to {rows + len(found) - 1}: keys and labels are not the chunk's, in its order, without the rejects"
+        if not np.isfinite(group.embeddings).all():
+            yield f"rows {rows} to {rows + len(found) - 1}: an embedding is not finite"
+        rows += len(found)
+    if expected is not None and rows != len(expected):
+        yield f"{rows} rows, {len(expected)} are expected"
+
+
+def check_sample(path: str | Path, teacher: Callable[[np.ndarray], np.ndarray], *, number: int = 64, seed: int = 0, root: str | None = None) -> dict[str, float]:
+    """Label `number` random rows again. Returns {"rows", "worst_cosine", "mean_cosine"}; 1.0 is the same direction.
+
+    teacher: uint8 [B, H, W, 3] -> float32 [B, D], the one that made the set (compare its fingerprint first).
+    """
+    shards = open_shards(path)
+    if shards.meta.images == "path" and root is None:
+        raise DistillError(f"{path} holds no images, only their keys. Name the folder they lie in: --root FOLDER.")
+    ends = np.cumsum([record.rows for record in shards.records])
+    picked = np.sort(np.random.default_rng(seed).choice(shards.rows, min(number, shards.rows), replace=False))
+    cosines = [_cosine(shards, row, ends, teacher, root) for row in picked.tolist()]
+    return {"rows": len(cosines), "worst_cosine": min(cosines), "mean_cosine": float(np.mean(cosines))}
+
+
+def _cosine(shards: ShardSet, row: int, ends: np.ndarray, teacher: Callable[[np.ndarray], np.ndarray], root: str | None) -> float:
+    """The cosine of a row's stored embedding and the teacher's answer now. row counts over the whole set."""
+    shard = int(np.searchsorted(ends, row, side="right"))
+    place = row - (int(ends[shard - 1]) if shard else 0)
+    group = next(shards.read(shard, [place // GROUP_ROWS]))[place % GROUP_ROWS : place % GROUP_ROWS + 1]
+    encoded = group.images[0] if group.images else read_bytes(str(root), group.keys[0])
+    pixels, bad = decode_batch([encoded], shards.image)
+    if bad:
+        raise DistillError(f"{shards.shards[shard]}: {group.keys[0]!r} cannot be decoded now: {bad[0]}")
+    stored, again = group.embeddings[0].astype(np.float64), np.asarray(teacher(pixels), np.float64)[0]
+    return float(stored @ again / max(float(np.linalg.norm(stored) * np.linalg.norm(again)), 1e-12))

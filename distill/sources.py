@@ -1,0 +1,316 @@
+"""Where batches come from. Every source yields the same structure, and the same batches for the same (seed, epoch).
+
+A batch is (images uint8 [B, H, W, 3] RGB 0..255, {"embedding": float32 [B, D], "label": int32 [B]}); `fields` says which keys are there.
+Every row comes exactly once an epoch, the last batch may be short, memory does not grow with the number of rows beyond 6 bytes a row.
+
+What makes a stream fast (measured): whole row groups of encoded bytes, a pool of some groups permuted in memory, a whole batch decoded
+in threads into one array, a short queue. Anything done per image in Python or TensorFlow halves it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from distill import DistillError
+from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
+from distill.config import Holdout
+from distill.imagelist import open_list
+from distill.images import BadImage, ImageSpec, ahead, decode_batch, read_bytes
+from distill.shards import Rows, ShardSet, open_shards
+
+Batch = tuple[np.ndarray, dict[str, np.ndarray]]
+POOL_GROUPS = 8  # about 8,000 rows, 30 MB of 112x112 JPEGs: enough identities for a mixed batch
+QUEUE = 4
+
+log = logging.getLogger("distill")
+
+
+class Source(Protocol):
+    """What the trainer asks of a source. `classes` is 0 where there are no labels; `dimension` None where there are no embeddings."""
+
+    name: str
+    fields: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    dimension: int | None
+    classes: int
+    rows: int
+    steps: int
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from step `start` on; skipping decodes nothing."""
+
+
+def held_out(name: str, fraction: float) -> bool:
+    """True for about `fraction` of all names, by the first 8 bytes of blake2b as a number in [0, 1): the same rows whatever the order.
+
+    >>> [held_out(name, 0.5) for name in ("anna", "bea", "carl", "dora")]
+    [True, False, True, True]
+    """
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < fraction * 2**64
+
+
+class ShardSource:
+    """Rows of a committed set of shards: embeddings, and labels where every row has one.
+
+    part: "all", "train" (without the held-out rows) or "held_out" (only those, in the order of the set).
+    root: where the images lie when the set was made with --images path; each file's sha256 is checked.
+    """
+
+    name = "shards"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        batch: int,
+        seed: int,
+        part: str = "all",
+        holdout: Holdout | None = None,
+        root: str | None = None,
+        threads: int = 0,
+    ) -> None:
+        self.set: ShardSet = open_shards(path)
+        if self.set.meta.views != 1:
+            raise DistillError(f"{path} holds {self.set.meta.views} views of each image; this distill trains on one view. Use a set made without views.")
+        if self.set.meta.images == "path" and root is None:
+            raise DistillError(f"{path} holds no images, only their keys (--images path). Name the folder they lie in: root = FOLDER in [data].")
+        self.root, self.batch, self.seed, self.part, self.threads = root, batch, seed, part, threads
+        self.fields = ("embedding", "label") if self.set.labelled else ("embedding",)
+        self.image_shape = (self.set.image.height, self.set.image.width, 3)
+        self.dimension: int | None = self.set.dimension
+        self.classes = len(self.set.classes) if self.set.labelled else 0
+        self._groups = _groups_of(self.set, part, holdout)
+        self.rows = sum(len(group.kept) for group in self._groups)
+        self.steps = -(-self.rows // batch)
+        if not self.rows:
+            raise DistillError(f'{path}: no rows in part "{part}" of {self.set.rows} rows (holdout {holdout}). Use a smaller or larger holdout fraction.')
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        pool: dict[int, Rows] = {}
+        left = [len(group.kept) for group in self._groups]
+        with _threads(self.threads) as decoders, _threads(1) as maker:
+
+            def batch(numbered: tuple[int, np.ndarray]) -> Batch | None:
+                step, picks = numbered
+                made = self._batch(pool, picks, decoders) if step >= start else None
+                for group, count in zip(*np.unique(picks[:, 0], return_counts=True), strict=True):
+                    left[group] -= int(count)
+                    if not left[group]:
+                        pool.pop(int(group), None)
+                return made
+
+            yield from (made for made in ahead(maker, batch, enumerate(self._order(number)), QUEUE) if made is not None)
+
+    def _order(self, number: int) -> Iterator[np.ndarray]:
+        """(group, row) of every row, int64 [B, 2] a batch: groups permuted, then the rows of POOL_GROUPS of them together."""
+        shuffle = self.part != "held_out"
+        rng = np.random.default_rng([self.seed, number, 0])
+        groups = rng.permutation(len(self._groups)) if shuffle else np.arange(len(self._groups))
+        rest = np.empty((0, 2), np.int64)
+        for first in range(0, len(groups), POOL_GROUPS):
+            kept = [(group, self._groups[group].kept) for group in groups[first : first + POOL_GROUPS].tolist()]
+            rows = np.concatenate([rest, *(np.stack([np.full(len(rows), group), rows], axis=1) for group, rows in kept)])
+            if shuffle:
+                rows = rng.permutation(rows)
+            whole = len(rows) // self.batch * self.batch
+            yield from rows[:whole].reshape(-1, self.batch, 2)
+            rest = rows[whole:]
+        if len(rest):
+            yield rest
+
+    def _load(self, group: int) -> Rows:
+        columns = ["embedding", "label", *(["image"] if self.set.meta.images == "inline" else ["key", "image_sha256"])]
+        place = self._groups[group]
+        return next(self.set.read(place.shard, [place.group], columns))
+
+    def _batch(self, pool: dict[int, Rows], picks: np.ndarray, decoders: ThreadPoolExecutor) -> Batch:
+        embeddings = np.empty((len(picks), self.set.meta.width), np.float32)
+        labels = np.empty(len(picks), np.int32)
+        for group in np.unique(picks[:, 0]).tolist():
+            if group not in pool:
+                pool[group] = self._load(group)
+            here = np.flatnonzero(picks[:, 0] == group)
+            embeddings[here] = pool[group].embeddings[picks[here, 1]]
+            labels[here] = pool[group].labels[picks[here, 1]]
+        places = [(pool[group], row) for group, row in picks.tolist()]
+        if self.set.meta.images == "inline":
+            encoded = [rows.images[row] for rows, row in places]
+        else:
+            encoded = list(decoders.map(lambda place: self._read(*place), places))
+        images, bad = decode_batch(encoded, self.set.image, decoders)
+        if bad:
+            row, reason = next(iter(bad.items()))
+            raise DistillError(f"{self.set.folder}: an image that the teacher could read cannot be decoded now: row {picks[row].tolist()}: {reason}. Run distill verify --deep.")
+        return images, {"embedding": embeddings, "label": labels} if "label" in self.fields else {"embedding": embeddings}
+
+    def _read(self, rows: Rows, row: int) -> bytes:
+        key = rows.keys[row]
+        try:
+            data = read_bytes(self.root, key)
+        except BadImage as reason:
+            raise DistillError(f"{self.root}: {key!r}: {reason}. The set was made with --images path and needs the same files; check root.") from reason
+        if hashlib.sha256(data).digest() != rows.image_sha256[row]:
+            raise DistillError(f"{self.root}: {key!r} is not the file that the teacher saw (another sha256). Put the old file back, or embed that chunk again.")
+        return data
+
+
+class ImageSource:
+    """Images and labels straight from files, for training without a teacher. `path`: folder of class folders, list, or chunks.
+
+    A file that is no image is left out of its batch, counted in `skipped` and named once in a warning.
+    """
+
+    name = "images"
+    fields: tuple[str, ...] = ("label",)
+    dimension: int | None = None
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        size: tuple[int, int],
+        batch: int,
+        seed: int,
+        part: str = "all",
+        holdout: Holdout | None = None,
+        root: str | None = None,
+        threads: int = 0,
+        resize: str = "none",
+    ) -> None:
+        self.path, self.batch, self.seed, self.part, self.threads = Path(path), batch, seed, part, threads
+        self.root = root or _root_of(self.path)
+        self.spec = ImageSpec(*size, resize=resize)
+        self.image_shape = (*size, 3)
+        keys, labels, names = _listed(self.path)
+        kept = _kept(keys, labels, names, part, holdout)
+        self._keys, self._labels = pa.array(keys, pa.string()).take(pa.array(kept)), labels[kept]
+        self.classes, self.rows = len(names), len(kept)
+        self.steps = -(-self.rows // batch)
+        self.skipped: dict[str, str] = {}
+        if not self.rows:
+            raise DistillError(f'{path}: no rows in part "{part}" of {len(keys)} rows (holdout {holdout}). Use a smaller or larger holdout fraction.')
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        order = np.arange(self.rows)
+        if self.part != "held_out":
+            order = np.random.default_rng([self.seed, number, 0]).permutation(self.rows)
+        cut = (order[step * self.batch : (step + 1) * self.batch] for step in range(start, self.steps))
+        with _threads(self.threads) as decoders, _threads(1) as maker:
+            yield from ahead(maker, lambda rows: self._batch(rows, decoders), cut, QUEUE)
+
+    def _batch(self, rows: np.ndarray, decoders: ThreadPoolExecutor) -> Batch:
+        keys = self._keys.take(pa.array(rows)).to_pylist()
+        images, bad = decode_batch(list(decoders.map(self._read, keys)), self.spec, decoders)
+        good = [row for row in range(len(keys)) if row not in bad]
+        self._warn({keys[row]: reason for row, reason in bad.items()})
+        if not good:
+            raise DistillError(f"{self.root}: none of the {len(keys)} images of a batch could be read; the first is {keys[0]!r}: {bad[0]}. Check root and size.")
+        return images[good] if bad else images, {"label": self._labels[rows[good]]}
+
+    def _read(self, key: str) -> bytes:
+        try:
+            return read_bytes(self.root, key)
+        except BadImage as reason:
+            self._warn({key: str(reason)})
+            return b""
+
+    def _warn(self, bad: dict[str, str]) -> None:
+        for key, reason in bad.items():
+            if self.skipped.setdefault(key, reason) is reason:
+                log.warning("%s: %r is left out: %s", self.root, key, reason)
+
+
+class NoiseSource:
+    """Uniform noise 0..255 and the teacher's answer to it: steps batches an epoch, none of them twice.
+
+    teacher: callable uint8 [B, H, W, 3] -> float32 [B, D].
+    """
+
+    name = "noise"
+    fields: tuple[str, ...] = ("embedding",)
+    classes = 0
+
+    def __init__(self, teacher: Callable[[np.ndarray], np.ndarray], *, size: tuple[int, int], batch: int, steps: int, seed: int) -> None:
+        self.teacher, self.batch, self.steps, self.seed = teacher, batch, steps, seed
+        self.image_shape = (*size, 3)
+        self.rows = batch * steps
+        self.dimension: int | None = int(teacher(np.zeros((1, *self.image_shape), np.uint8)).shape[1])
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        with _threads(1) as maker:
+            yield from ahead(maker, lambda step: self._batch(number, step), range(start, self.steps), QUEUE)
+
+    def _batch(self, number: int, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, number, step])
+        images = rng.integers(0, 256, (self.batch, *self.image_shape), np.uint8)
+        return images, {"embedding": np.asarray(self.teacher(images), np.float32)}
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One row group: shard number, its place there, and which of its rows belong to the part (int16 [n])."""
+
+    shard: int
+    group: int
+    kept: np.ndarray
+
+
+def _groups_of(shards: ShardSet, part: str, holdout: Holdout | None) -> list[_Group]:
+    """All groups with at least one row in the part. Without a holdout only footers are read, else one column."""
+    found = []
+    for shard in range(len(shards.records)):
+        if holdout is None or part == "all":
+            kept = [np.arange(rows, dtype=np.int16) for rows in shards.group_rows(shard)]
+        else:
+            column = "label" if holdout.by == "identity" else "key"
+            if column == "label" and not shards.labelled:
+                raise DistillError(f'{shards.folder} has rows without a label, so holdout by = "identity" is impossible. Use by = "key".')
+            kept = [_kept(rows.keys, rows.labels, shards.classes, part, holdout).astype(np.int16) for rows in shards.read(shard, None, [column])]
+        found += [_Group(shard, group, rows) for group, rows in enumerate(kept) if len(rows)]
+    return found
+
+
+def _kept(keys: Sequence[str] | None, labels: np.ndarray | None, names: Sequence[str], part: str, holdout: Holdout | None) -> np.ndarray:
+    """Indices of the rows that belong to the part."""
+    if holdout is None or part == "all":
+        return np.arange(len(keys if keys is not None else labels))
+    if holdout.by == "identity":
+        out = np.array([held_out(name, holdout.fraction) for name in names])[labels]
+    else:
+        out = np.array([held_out(key, holdout.fraction) for key in keys], bool)
+    return np.flatnonzero(out if part == "held_out" else ~out)
+
+
+def _listed(path: Path) -> tuple[list[str], np.ndarray, Sequence[str]]:
+    """All keys, labels int32 and class names of a folder, list or chunk folder; an error where a row has no label."""
+    if is_chunk_folder(path):
+        chunks = [read_chunk(chunk) for chunk in list_chunks(path)]
+        parts, names = [(list(chunk.keys), chunk.labels) for chunk in chunks], read_classes(path)
+    else:
+        images = open_list(path)
+        parts, names = list(images.batches(100_000)), images.classes
+    keys = [key for part, _ in parts for key in part]
+    labels = [labels for _, labels in parts]
+    if any(part is None or (part < 0).any() for part in labels):
+        raise DistillError(f"{path}: source \"images\" learns from labels, but rows have none. Use a folder of class folders or path<TAB>label lines.")
+    return keys, np.concatenate(labels), names
+
+
+def _root_of(path: Path) -> str:
+    return str(path if path.is_dir() and not is_chunk_folder(path) else path.parent)
+
+
+def _threads(number: int) -> ThreadPoolExecutor:
+    """0: one for each core."""
+    return ThreadPoolExecutor(number or os.cpu_count() or 1, thread_name_prefix="source")

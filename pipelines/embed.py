@@ -1,0 +1,142 @@
+"""The pipeline that labels: an image list is cut into chunks, the teacher writes one shard for each, the index commits the set.
+
+    OUT/plan.json     what the set is: written once, before any shard; a run that asks for something else is refused
+    OUT/chunks/       the image list in chunks, and classes.txt
+    OUT/shards/       shard, ledger of rejects and record of each chunk; index.json last
+    OUT/state/        what the launcher reads while workers work: estimate, progress and failures; of no value afterwards
+
+One element is one chunk. A chunk whose shard is there is skipped; one that fails twice is noted and does not stop the others.
+Batches of the teacher are cut by the rows of the chunk alone, so that shards are byte-equal on every engine of one kind of machine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+
+import apache_beam as beam
+
+from distill import DistillError, Unfinished
+from distill.chunks import read_classes
+from distill.files import write_json
+from distill.images import ImageSpec
+from distill.shards import Record, ShardMeta, find_record, write_index
+from pipelines.label import Task, embed_chunk
+from pipelines.plan import Job, Plan, agree, estimate
+from teachers import limit_threads
+
+log = logging.getLogger("distill")
+SOFTWARE = ("tensorflow", "numpy", "simplejpeg", "pillow", "pyarrow", "h5py")
+RETRIES = 1
+# One TensorFlow thread each: two workers of one label 1.3 times as fast as one of two, and another number of threads changes the last bit
+# of an embedding (measured: 1e-7 of its norm), so that engines would not agree.
+TEACHER_THREADS = 1
+
+
+def build(pipeline: beam.Pipeline, job: Job) -> beam.PCollection:
+    """The pipeline as its own diagram. The steps' names are what a person reads on a runner's page."""
+    return (
+        pipeline
+        | "Job" >> beam.Create([job])
+        | "Teacher" >> beam.ParDo(InspectTeacher())
+        | "Cut" >> beam.ParDo(CutChunks())
+        | "Spread" >> beam.Reshuffle()
+        | "Embed" >> beam.ParDo(EmbedChunk())
+        | "Gather" >> beam.combiners.ToList()
+        | "Commit" >> beam.Map(commit, job)
+    )
+
+
+class InspectTeacher(beam.DoFn):
+    """Job -> (job, metadata of every shard): loads the teacher once, so that a wrong one ends the run before any chunk."""
+
+    def process(self, job: Job) -> Iterator[tuple[Job, ShardMeta]]:
+        with _told(job):
+            limit_threads(TEACHER_THREADS)
+            teacher = job.teacher.load()
+            spec = ImageSpec(*_size(job, teacher.height, teacher.width), job.resize)
+            reading = {name: getattr(job.teacher, name) for name in ("signature", "output", "scale", "offset", "color")}
+            software = {name: version(name) for name in SOFTWARE}
+            yield job, ShardMeta(
+                chunk=-1, of=0, chunk_sha256="", dimension=teacher.dimension, dtype=job.dtype, teacher=job.teacher.fingerprint(), reading=reading,
+                image=asdict(spec), images=job.images, software=software,
+            )  # fmt: skip
+
+
+class CutChunks(beam.DoFn):
+    """(job, metadata) -> a task for each chunk. Writes the plan, or agrees with the one that is there; then the list is not read again."""
+
+    def process(self, asked: tuple[Job, ShardMeta]) -> Iterator[Task]:
+        job, meta = asked
+        with _told(job):
+            plan = agree(job, meta)
+            wanted = job.only or range(len(plan.chunks))
+            odd = [number for number in wanted if not 0 <= number < len(plan.chunks)]
+            if odd:
+                raise DistillError(f"--only {odd[0]}: {job.out} has chunks 0 to {len(plan.chunks) - 1}.")
+            estimate(job, plan, wanted)
+        if not job.dry_run:
+            yield from (Task(job, plan, number) for number in wanted)
+
+
+class EmbedChunk(beam.DoFn):
+    """Task -> its record; a chunk that fails is left as a note in OUT/state and gives nothing."""
+
+    def process(self, task: Task) -> Iterator[Record]:
+        limit_threads(TEACHER_THREADS)
+        for attempt in range(1 + RETRIES):
+            try:
+                yield embed_chunk(task)
+                return
+            except Exception as error:  # one chunk must never take the others down; the launcher reports it and ends with exit code 1
+                log.debug("chunk %d, attempt %d", task.number, attempt, exc_info=True)
+                reason = str(error) if isinstance(error, DistillError) else f"{type(error).__name__}: {error}"
+        write_json(task.job.state / f"failed-{task.number:05d}.json", {"chunk": task.number, "reason": reason})
+
+
+def commit(records: list[Record], job: Job) -> str:
+    """Write the index when the set is whole and not too much was rejected; returns what became of it."""
+    with _told(job):
+        if job.dry_run:
+            return "dry run"
+        plan = Plan.load(job.folder / "plan.json")
+        number = len(plan.chunks)
+        found = {record.number: record for record in records}
+        for missing in set(range(number)) - set(found):  # chunks that this run left out with --only may be there
+            record = find_record(job.shards, plan.format, missing, number, plan.chunks[missing])
+            if record is not None:
+                found[missing] = record
+        rejects = sum(record.rejects for record in found.values())
+        if len(found) < number:
+            return f"{number - len(found)} chunks are missing"
+        if rejects > job.max_rejects * plan.rows:
+            raise Unfinished(
+                f"{rejects} of {plan.rows} images were rejected, --max-rejects allows a fraction of {job.max_rejects}. Shards and ledgers "
+                f"({job.shards}/*.rejects.jsonl) stay; no index was written. Look at the reasons, then run again with a larger --max-rejects."
+            )
+        write_index(job.shards, plan.format, found.values(), read_classes(job.chunks))
+        return "done"
+
+
+def _size(job: Job, height: int | None, width: int | None) -> tuple[int, int]:
+    if height and width:
+        if job.size not in (None, (height, width)):
+            raise DistillError(f"--size {job.size[0]}x{job.size[1]}: {job.teacher.path} takes {height}x{width} and nothing else. Leave --size out.")
+        return height, width
+    if job.size is None:
+        raise DistillError(f"{job.teacher.path} takes images of any size. Say which it should see: --size HEIGHTxWIDTH.")
+    return job.size
+
+
+@contextmanager
+def _told(job: Job) -> Iterator[None]:
+    """Leave an error's one message where the launcher reads it: what Beam raises there holds the worker's traceback."""
+    try:
+        yield
+    except DistillError as error:
+        job.state.mkdir(parents=True, exist_ok=True)
+        write_json(job.state / "error.json", {"message": str(error), "exit_code": error.exit_code})
+        raise

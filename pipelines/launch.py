@@ -1,0 +1,207 @@
+"""Runs the pipeline and watches it: one launcher for one OUT, progress while it works, and at the end the truth about what is missing."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from distill import DistillError, Unfinished
+from distill.shards import find_record
+from pipelines.engines import Engine, beam_options, find_engine
+from pipelines.plan import Job, Plan
+
+LOST_AFTER = 5.0  # seconds between a worker process going and the run being given up
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has reached. rows and rejects are those of the whole set; made counts the rows that this run labelled."""
+
+    out: str
+    rows: int
+    rejects: int
+    chunks: int
+    missing: tuple[int, ...]
+    made: int
+    seconds: float
+    committed: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def in_words(self) -> str:
+        rate = f", {self.made:,} of them now in {self.seconds:.0f} s ({self.made / self.seconds:,.0f}/s)" if self.made else ", all there already"
+        if self.missing:
+            return f"{self.out}: {self.rows:,} rows{rate}. {len(self.missing)} of {self.chunks} chunks are missing, so there is no index yet."
+        rejects = f" and {self.rejects:,} rejects ({self.out}/shards/*.rejects.jsonl)" if self.rejects else ", no rejects"
+        return f"{self.out}: {self.rows:,} rows in {self.chunks} shards{rate}{rejects}. Done."
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A moment of a run. total is 0 until the plan is made."""
+
+    done: int
+    made: int
+    total: int
+    seconds: float
+
+
+def embed(
+    job: Job,
+    engine: str = "local",
+    workers: int = 0,
+    flags: Sequence[str] = (),
+    *,
+    on_estimate: Callable[[dict[str, Any]], None] = lambda estimate: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    debug: bool = False,
+) -> Outcome:
+    """Make, or finish, the set in job.out. Raises Unfinished when chunks failed, a worker was lost or too much was rejected.
+
+    workers: 0 for one a core. flags go to Beam.
+    """
+    place = find_engine(engine)
+    options = beam_options(place, workers or os.cpu_count() or 1, flags)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with _only_launcher(job.folder):
+        shutil.rmtree(job.state, ignore_errors=True)
+        job.state.mkdir()
+        started = time.monotonic()
+        run = _Run(job, options, debug)
+        try:
+            _watch(run, place, started, on_estimate, on_progress)
+        except BaseException:
+            _end(_children())
+            raise
+        return _outcome(job, run, time.monotonic() - started)
+
+
+class _Run:
+    """The pipeline in a thread of its own, so that the launcher can watch it and be interrupted."""
+
+    def __init__(self, job: Job, options: Any, debug: bool) -> None:
+        self.job, self.error, self.debug = job, None, debug
+        self.thread = threading.Thread(target=self._run, args=(options,), name="pipeline", daemon=True)
+        self.thread.start()
+
+    def _run(self, options: Any) -> None:
+        import apache_beam as beam
+
+        from pipelines.embed import build
+
+        if not self.debug:
+            logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+        try:
+            with beam.Pipeline(options=options) as pipeline:
+                build(pipeline, self.job)
+        except BaseException as error:  # handed to the launcher's thread
+            self.error: BaseException | None = error
+
+
+def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[..., None], on_progress: Callable[..., None]) -> None:
+    estimate: dict[str, Any] | None = None
+    seen: set[psutil.Process] = set()
+    lost_at = None
+    while run.thread.is_alive():
+        run.thread.join(0.2)
+        if estimate is None and (estimate := _json(run.job.state / "estimate.json")):
+            on_estimate(estimate)
+        on_progress(_progress(run.job, estimate, time.monotonic() - started))
+        if engine.children:
+            alive = _children()
+            lost_at = (lost_at or time.monotonic()) if seen - alive else None
+            seen |= alive
+            if lost_at and time.monotonic() - lost_at > LOST_AFTER and run.thread.is_alive():
+                raise Unfinished(f"A worker process was lost (killed, or out of memory). Missing: {_missing_text(run.job)}. Run the same command again: it goes on there.")
+
+
+def _progress(job: Job, estimate: dict[str, Any] | None, seconds: float) -> Progress:
+    parts = [part for path in job.state.glob("progress-*.json") if (part := _json(path))]
+    return Progress(sum(part["done"] for part in parts), sum(part["made"] for part in parts), estimate["rows"] if estimate else 0, seconds)
+
+
+def _outcome(job: Job, run: _Run, seconds: float) -> Outcome:
+    told = _json(job.state / "error.json")
+    if told:
+        raise (Unfinished if told["exit_code"] == 1 else DistillError)(told["message"])
+    if run.error is not None:
+        raise run.error
+    failed = [note for path in sorted(job.state.glob("failed-*.json")) if (note := _json(path))]
+    if failed:
+        reasons = "; ".join(f"chunk {note['chunk']}: {note['reason']}" for note in failed[:3]) + (" ..." if len(failed) > 3 else "")
+        raise Unfinished(f"{job.out}: {len(failed)} chunks failed, no index was written, what is done stays. {reasons} Mend the cause and run the same command again.")
+    plan = Plan.load(job.folder / "plan.json")
+    records, missing = _records(job, plan)
+    index = job.shards / "index.json"
+    progress = _progress(job, None, seconds)
+    return Outcome(
+        job.out, sum(record.rows for record in records), sum(record.rejects for record in records), len(plan.chunks), missing,
+        progress.made, round(seconds, 3), index.is_file() and not missing,
+    )  # fmt: skip
+
+
+def _records(job: Job, plan: Plan) -> tuple[list[Any], tuple[int, ...]]:
+    of = len(plan.chunks)
+    found = [find_record(job.shards, plan.format, number, of, digest) for number, digest in enumerate(plan.chunks)]
+    return [record for record in found if record], tuple(number for number, record in enumerate(found) if record is None)
+
+
+def _missing_text(job: Job) -> str:
+    try:
+        missing = _records(job, plan := Plan.load(job.folder / "plan.json"))[1]
+    except (OSError, DistillError):
+        return "all chunks"
+    return f"{len(missing)} of {len(plan.chunks)} chunks ({', '.join(map(str, missing[:10]))}{' ...' if len(missing) > 10 else ''})"
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def _only_launcher(folder: Path) -> Iterator[None]:
+    """Hold OUT for this process; the system lets go when the process ends, however it ends."""
+    with open(folder / ".launcher", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise DistillError(f"{folder} is being worked on by another launcher ({file.read().strip() or 'unknown'}). Wait for it or stop it, or use another OUT.") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        file.flush()
+        yield
+
+
+def _children() -> set[psutil.Process]:
+    """Living processes below this one. A process knows its start time, so that a number used again is another process."""
+    return {child for child in psutil.Process().children(recursive=True) if _lives(child)}
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _end(children: set[psutil.Process]) -> None:
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()

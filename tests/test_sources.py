@@ -1,0 +1,207 @@
+"""Every source passes one contract: structure, dtype, shape; equal (seed, epoch) equal batches; every row once an epoch."""
+
+import dataclasses
+import hashlib
+import weakref
+
+import numpy as np
+import pytest
+
+from distill import DistillError
+from distill.config import Holdout
+from distill.images import encode_jpeg
+from distill.shards import FORMATS, GROUP_ROWS, Rows, commit_shard, write_index
+from distill.sources import POOL_GROUPS, ImageSource, NoiseSource, ShardSource, held_out
+from tests.test_shards import meta
+
+SIZE, IDENTITIES = 8, 20
+
+
+def picture(number: int) -> np.ndarray:
+    """One colour that tells the row: a JPEG keeps it within 2 of 255."""
+    return np.full((SIZE, SIZE, 3), (number % 16 * 16, number // 16 % 16 * 16, 128), np.uint8)
+
+
+def shard_rows(start: int, count: int, inline: bool = True) -> Rows:
+    encoded = [encode_jpeg(picture(number)) for number in range(start, start + count)]
+    return Rows(
+        keys=[f"p{number % IDENTITIES}/{number}.jpg" for number in range(start, start + count)],
+        labels=np.arange(start, start + count, dtype=np.int32) % IDENTITIES,
+        embeddings=np.stack([[number, -number, 1] for number in range(start, start + count)]).astype(np.float16),
+        images=encoded if inline else None,
+        image_sha256=None if inline else [hashlib.sha256(data).digest() for data in encoded],
+    )
+
+
+def make_set(folder, sizes=(100, 50), format="parquet", labelled=True, inline=True):
+    folder.mkdir(parents=True)
+    records, start = [], 0
+    spec = {"height": SIZE, "width": SIZE, "resize": "none"}
+    for number, count in enumerate(sizes):
+        rows = shard_rows(start, count, inline)
+        if not labelled:
+            rows = dataclasses.replace(rows, labels=np.full(count, -1, np.int32))
+        about = meta(chunk=number, of=len(sizes), image=spec, images="inline" if inline else "path")
+        records.append(commit_shard(folder, format, about, [rows], []))
+        start += count
+    write_index(folder, format, records, [f"p{number}" for number in range(IDENTITIES)] if labelled else [])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("set") / "shards")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("folder")
+    for number in range(150):
+        path = root / f"p{number % IDENTITIES:02d}" / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode_jpeg(picture(number)))
+    return root
+
+
+def teacher(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1)[:, :3].astype(np.float32)
+
+
+SOURCES = {
+    "shards": lambda shards, folder, seed: ShardSource(shards, batch=32, seed=seed),
+    "images": lambda shards, folder, seed: ImageSource(folder, size=(SIZE, SIZE), batch=32, seed=seed),
+    "noise": lambda shards, folder, seed: NoiseSource(teacher, size=(SIZE, SIZE), batch=32, steps=5, seed=seed),
+}
+
+
+@pytest.fixture(params=sorted(SOURCES))
+def source(request, shards, folder):
+    return SOURCES[request.param](shards, folder, 7)
+
+
+def same(left, right) -> bool:
+    return len(left) == len(right) and all(
+        np.array_equal(a, b) and x.keys() == y.keys() and all(np.array_equal(x[name], y[name]) for name in x) for (a, x), (b, y) in zip(left, right, strict=True)
+    )
+
+
+def test_structure(source):
+    batches = list(source.epoch(0))
+    assert len(batches) == source.steps == 5 and source.image_shape == (SIZE, SIZE, 3)
+    assert sum(len(images) for images, _ in batches) == source.rows
+    for images, fields in batches:
+        assert images.dtype == np.uint8 and images.shape[1:] == (SIZE, SIZE, 3) and tuple(sorted(fields)) == tuple(sorted(source.fields))
+        if "embedding" in fields:
+            assert fields["embedding"].dtype == np.float32 and fields["embedding"].shape == (len(images), source.dimension)
+        if "label" in fields:
+            assert fields["label"].dtype == np.int32 and fields["label"].max() < source.classes
+
+
+def test_equal_seed_and_epoch_give_equal_batches_others_do_not(source, request, shards, folder):
+    again = SOURCES[source.name](shards, folder, 7)
+    other = SOURCES[source.name](shards, folder, 8)
+    first = list(source.epoch(3))
+    assert same(first, list(source.epoch(3))) and same(first, list(again.epoch(3)))
+    assert not same(first, list(source.epoch(4))) and not same(first, list(other.epoch(3)))
+
+
+def test_a_start_skips_batches_and_changes_none(source):
+    assert same(list(source.epoch(2))[3:], list(source.epoch(2, start=3)))
+
+
+def test_a_source_can_be_left_in_the_middle(source):
+    for _ in range(3):
+        batches = source.epoch(0)
+        next(batches)
+        batches.close()
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_every_row_once_with_its_own_image_embedding_and_label(tmp_path, format):
+    sizes = (GROUP_ROWS + 100, 37, 1)
+    source = ShardSource(make_set(tmp_path / "s", sizes, format), batch=64, seed=1)
+    seen = []
+    for images, fields in source.epoch(0):
+        numbers = fields["embedding"][:, 0].astype(int)
+        assert (fields["embedding"][:, 1] == -numbers).all() and (fields["label"] == numbers % IDENTITIES).all()
+        expected = np.stack([picture(number)[0, 0] for number in numbers])
+        assert np.abs(images[:, 4, 4].astype(int) - expected).max() <= 3
+        seen += numbers.tolist()
+    assert sorted(seen) == list(range(sum(sizes))) and seen != sorted(seen)
+
+
+@pytest.mark.parametrize("by", ["identity", "key"])
+def test_held_out_and_train_are_the_whole_and_do_not_meet(shards, folder, by):
+    holdout = Holdout(by=by, fraction=0.3)
+    for make in (lambda part: ShardSource(shards, batch=16, seed=0, part=part, holdout=holdout),
+                 lambda part: ImageSource(folder, size=(SIZE, SIZE), batch=16, seed=0, part=part, holdout=holdout)):  # fmt: skip
+        train, held = ([tuple(row) for images, fields in make(part).epoch(0) for row in images[:, 4, 4]] for part in ("train", "held_out"))
+        labels = [{int(label) for _, fields in make(part).epoch(0) for label in fields["label"]} for part in ("train", "held_out")]
+        assert len(train) + len(held) == 150 and 15 <= len(held) <= 75 and not set(train) & set(held)
+        assert (not labels[0] & labels[1]) == (by == "identity")
+
+
+def test_held_out_rows_keep_one_order(shards):
+    source = ShardSource(shards, batch=16, seed=0, part="held_out", holdout=Holdout(by="key", fraction=0.5))
+    numbers = [fields["embedding"][:, 0].tolist() for _, fields in source.epoch(0)]
+    assert numbers == [fields["embedding"][:, 0].tolist() for _, fields in source.epoch(5)]
+    assert sum(numbers, []) == sorted(sum(numbers, []))
+
+
+def test_held_out_is_a_known_function_of_the_name():
+    names = [f"id{number}" for number in range(1000)]
+    assert 70 <= sum(held_out(name, 0.1) for name in names) <= 130
+    assert all(held_out(name, 0.3) for name in names if held_out(name, 0.1))
+
+
+def test_images_by_path_are_read_and_checked(tmp_path):
+    root = tmp_path / "root"
+    make_set(tmp_path / "s", (20,), inline=False)
+    for number in range(20):
+        path = root / f"p{number % IDENTITIES}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_jpeg(picture(number)))
+    with pytest.raises(DistillError, match="root"):
+        ShardSource(tmp_path / "s", batch=8, seed=0)
+    source = ShardSource(tmp_path / "s", batch=8, seed=0, root=str(root))
+    assert sum(len(images) for images, _ in source.epoch(0)) == 20
+    path.write_bytes(encode_jpeg(picture(3)))
+    with pytest.raises(DistillError, match="not the file that the teacher saw"):
+        list(source.epoch(0))
+    path.unlink()
+    with pytest.raises(DistillError, match="19.jpg"):
+        list(source.epoch(0))
+
+
+def test_a_broken_image_is_left_out_counted_and_named(tmp_path, folder, caplog):
+    for number in range(6):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / "a" / f"{number}.jpg").write_bytes(encode_jpeg(picture(number)))
+    (tmp_path / "a" / "bad.jpg").write_bytes(b"no image")
+    source = ImageSource(tmp_path, size=(SIZE, SIZE), batch=4, seed=0)
+    for epoch in range(2):
+        assert sum(len(images) for images, _ in source.epoch(epoch)) == 6
+    assert list(source.skipped) == ["a/bad.jpg"] and len([record for record in caplog.records if "bad.jpg" in record.getMessage()]) == 1
+
+
+def test_rows_without_labels_give_embeddings_only(tmp_path):
+    source = ShardSource(make_set(tmp_path / "s", (9,), labelled=False), batch=4, seed=0)
+    assert source.fields == ("embedding",) and source.classes == 0
+    with pytest.raises(DistillError, match='by = "key"'):
+        ShardSource(tmp_path / "s", batch=4, seed=0, part="train", holdout=Holdout(by="identity", fraction=0.5))
+
+
+def test_memory_holds_a_few_groups_only(tmp_path):
+    """Groups are let go of when their last row is used: never more than the pool and what is left of the one before."""
+    source = ShardSource(make_set(tmp_path / "s", (GROUP_ROWS * 3,) * 8), batch=256, seed=0)
+    loaded, alive, load = [], [], source._load
+
+    def watched(group):
+        rows = load(group)
+        loaded.append(weakref.ref(rows))
+        return rows
+
+    source._load = watched
+    for images, _ in source.epoch(0):
+        alive.append(sum(rows() is not None for rows in loaded))
+    assert len(loaded) == 24 and max(alive) <= 2 * POOL_GROUPS
