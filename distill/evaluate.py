@@ -1,0 +1,492 @@
+"""How good a model is: verification of pairs, and agreement with its teacher. Plain NumPy; a model is any callable
+uint8 [B, H, W, 3] -> float32 [B, D], with `.height`, `.width` (None: any size) and `.dimension`.
+
+Scores are cosines in [-1, 1], higher means more alike; a pair is called the same person when score >= threshold.
+Nothing here is random but `draw_pairs`, which is a function of the folder's keys and the seed alone. An image that cannot be
+decoded, or an embedding that is not finite, ends the evaluation with an error that names it: a figure over "most" pairs is none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from distill import DistillError
+
+if TYPE_CHECKING:
+    from distill.images import ImageSpec
+
+FARS = (1e-2, 1e-3)
+QUANTILES = (1, 5, 25, 50, 75, 95, 99)  # per cent
+DISTANCES = np.arange(0, 4, 0.01)  # the 400 thresholds on 2 - 2 cos that published LFW figures are read from
+
+
+class Model(Protocol):
+    """What can be evaluated: a loaded teacher, student or export."""
+
+    @property
+    def height(self) -> int | None: ...
+    @property
+    def width(self) -> int | None: ...
+    @property
+    def dimension(self) -> int: ...
+    def __call__(self, images: np.ndarray) -> np.ndarray: ...
+
+
+# ---------------------------------------------------------------------------------------------------------------- pairs
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of keys: `first[i]` and `second[i]` show one person where `same[i]`. Keys are relative to the folder they were drawn from."""
+
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    same: np.ndarray  # bool [N]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def keys(self) -> list[str]:
+        """Each key once, in order of first appearance."""
+        return list(dict.fromkeys(key for pair in zip(self.first, self.second, strict=True) for key in pair))
+
+
+def draw_pairs(folder: str | Path, number: int = 6000, seed: int = 0) -> Pairs:
+    """Pairs from a folder of class folders: half genuine, half impostors, alternating (genuine first).
+
+    No pair comes twice and none pairs an image with itself. Identities count alike, however many images they have: genuine pairs
+    are spread over identities, impostor pairs over pairs of identities, as evenly as their images allow. Alternating makes each of
+    the contiguous folds of the LFW protocol balanced, as LFW's own list is (300 + 300 in each of ten).
+    `number` is even. DistillError when the folder has too few images for it.
+    """
+    if number < 2 or number % 2:
+        raise DistillError(f"pairs: {number} asked for; half of them are genuine, so it must be an even number of at least 2.")
+    keys, labels = _list_images(folder)
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels)
+    images = [group.tolist() for group in np.split(order, np.cumsum(sizes)[:-1])]
+    sizes = sizes.astype(np.int64)
+    rng = np.random.default_rng([seed, number])
+    genuine_room, impostor_room = int((sizes * (sizes - 1) // 2).sum()), int((sizes.sum() ** 2 - (sizes**2).sum()) // 2)
+    most = min(genuine_room, impostor_room)
+    if number // 2 > most:
+        raise DistillError(
+            f"{folder}: {len(keys)} images of {int((sizes > 0).sum())} identities make {genuine_room} genuine and {impostor_room} impostor "
+            f"pairs, {number // 2} of each were asked for. Ask for at most {2 * most} pairs or give a larger folder."
+        )
+    genuine = list(_draw_genuine(images, sizes, number // 2, rng))
+    impostors = list(_draw_impostors(images, sizes, number // 2, rng))
+    drawn = [pair for both in zip(_shuffled(genuine, rng), _shuffled(impostors, rng), strict=True) for pair in both]
+    same = np.tile([True, False], number // 2)
+    return Pairs(tuple(keys[one] for one, _ in drawn), tuple(keys[two] for _, two in drawn), same)
+
+
+def _list_images(folder: str | Path) -> tuple[list[str], np.ndarray]:
+    """All keys of a folder of class folders and their class numbers int32, in the order of the image list."""
+    from distill.imagelist import open_list
+
+    if not Path(folder).is_dir():
+        raise DistillError(f"{folder}: no folder. Expected one that holds a folder for each identity.")
+    keys: list[str] = []
+    labels: list[np.ndarray] = []
+    for names, numbers in open_list(folder).batches(100_000):
+        keys.extend(names)
+        labels.append(np.asarray(numbers))
+    return keys, np.concatenate(labels)
+
+
+def _shuffled(pairs: list, rng: np.random.Generator) -> list:
+    return [pairs[place] for place in rng.permutation(len(pairs))]
+
+
+def _draw_genuine(images: list[list[int]], sizes: np.ndarray, number: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
+    able = np.flatnonzero(sizes > 1)
+    for place, inside in _spread(len(able), lambda group: int(sizes[able[group]] * (sizes[able[group]] - 1) // 2), number, rng):
+        one, two = _triangle(inside)
+        group = images[able[place]]
+        yield group[one], group[two]
+
+
+def _draw_impostors(images: list[list[int]], sizes: np.ndarray, number: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
+    able = np.flatnonzero(sizes > 0)
+
+    def room(group: int) -> int:
+        one, two = _triangle(group)
+        return int(sizes[able[one]] * sizes[able[two]])
+
+    for place, inside in _spread(len(able) * (len(able) - 1) // 2, room, number, rng):
+        one, two = (images[able[side]] for side in _triangle(place))
+        yield one[inside // len(two)], two[inside % len(two)]
+
+
+def _spread(groups: int, room: Callable[[int], int], number: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
+    """`number` distinct (group, index within group), as even over the groups as `room(group)` allows.
+
+    With at least `number` groups no group is used twice and no list of all groups is made: a million identities have 5e11 pairs.
+    """
+    if groups >= number:
+        for group in rng.choice(groups, number, replace=False).tolist():
+            yield group, int(rng.integers(room(group)))
+        return
+    rooms = np.array([room(group) for group in range(groups)], np.int64)
+    quota = np.zeros(groups, np.int64)
+    while (left := number - int(quota.sum())) > 0:  # each turn gives all open groups the same, so few turns are needed
+        open_groups = np.flatnonzero(quota < rooms)
+        if left < len(open_groups):
+            open_groups = rng.choice(open_groups, left, replace=False)
+        quota[open_groups] = np.minimum(quota[open_groups] + max(1, left // len(open_groups)), rooms[open_groups])
+    for group in np.flatnonzero(quota).tolist():
+        for inside in rng.choice(int(rooms[group]), int(quota[group]), replace=False).tolist():
+            yield group, inside
+
+
+def _triangle(index: int) -> tuple[int, int]:
+    """The index-th pair of (0,1) (0,2) (1,2) (0,3) …: exact for any size, in integers.
+
+    >>> [_triangle(index) for index in range(4)]
+    [(0, 1), (0, 2), (1, 2), (0, 3)]
+    """
+    high = (1 + isqrt(1 + 8 * index)) // 2
+    return index - high * (high - 1) // 2, high
+
+
+# ----------------------------------------------------------------------------------------------------------- embeddings
+
+
+def embed_images(model: Model, root: str | Path, keys: Sequence[str], spec: ImageSpec, batch: int = 128) -> np.ndarray:
+    """The embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
+
+    DistillError names the images that cannot be read or decoded, and the first one whose embedding is not finite.
+    """
+    from distill.images import decode_batch
+
+    distinct = list(dict.fromkeys(keys))
+    rows: list[np.ndarray] = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(distinct), batch):
+            names = distinct[start : start + batch]
+            pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(str(root), key), names)), spec, pool)
+            if bad:
+                raise DistillError(_bad_images(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
+            rows.append(_finite(np.asarray(model(pixels), np.float32), names))
+    table = np.concatenate(rows) if rows else np.zeros((0, model.dimension), np.float32)
+    place = {key: row for row, key in enumerate(distinct)}
+    return table if len(distinct) == len(keys) else table[[place[key] for key in keys]]
+
+
+def _bytes(root: str, key: str) -> bytes:
+    from distill.images import BadImage, read_bytes
+
+    try:
+        return read_bytes(root, key)
+    except BadImage as error:
+        raise DistillError(_bad_images(root, [(key, str(error))])) from error
+
+
+def _bad_images(root: str | Path, bad: list[tuple[str, str]]) -> str:
+    named = "; ".join(f"{key}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
+    return f"{root}: {named}. An evaluation needs every image: mend or remove what cannot be read."
+
+
+def _finite(embeddings: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    if embeddings.ndim != 2 or len(embeddings) != len(names):
+        raise DistillError(f"the model answered {len(names)} images with an array of shape {embeddings.shape}. Expected ({len(names)}, D).")
+    lost = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    if len(lost):
+        raise DistillError(f"the model's embedding of {names[lost[0]]} is not finite, nor are {len(lost) - 1} more of that batch.")
+    return embeddings
+
+
+def spec_for(model: Model, resize: str = "none", size: tuple[int, int] | None = None) -> ImageSpec:
+    """The image spec that a model takes; `size` (height, width) says it where the model takes any."""
+    from distill.images import ImageSpec
+
+    height, width = model.height or (size or (0, 0))[0], model.width or (size or (0, 0))[1]
+    if not height or not width:
+        raise DistillError("the model takes images of any size: say which one they have (height and width).")
+    return ImageSpec(height, width, resize)
+
+
+# --------------------------------------------------------------------------------------------------------------- scores
+
+
+def cosine_scores(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Cosine of each row pair: [N, D], [N, D] -> float64 [N] in [-1, 1]. A row of zeros has no direction: its cosine is 0.
+
+    >>> cosine_scores(np.array([[1., 0.], [3., 4.]]), np.array([[0., 2.], [3., 4.]]))
+    array([0., 1.])
+    """
+    if first.shape != second.shape or first.ndim != 2:
+        raise DistillError(f"embeddings of shape {first.shape} and {second.shape} cannot be compared row by row: both must be (N, D).")
+    scores = np.zeros(len(first))
+    for start in range(0, len(first), 65_536):  # float64 copies of 65,536 x 512: 268 MB, whatever N is
+        one, two = (side[start : start + 65_536].astype(np.float64) for side in (first, second))
+        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+        dots = np.einsum("nd,nd->n", one, two)
+        np.divide(dots, lengths, out=scores[start : start + 65_536], where=lengths > 0)
+    return np.clip(scores, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Folds:
+    """k-fold accuracy: mean and standard deviation (ddof=0) over folds, and each fold's own figures, float64 [folds]."""
+
+    accuracy: float
+    std: float
+    accuracies: np.ndarray
+    thresholds: np.ndarray
+
+
+def kfold_accuracy(scores: np.ndarray, same: np.ndarray, folds: int = 10, thresholds: str = "scores") -> Folds:
+    """Verification accuracy as in LFW: on each contiguous fold, with the threshold that was best on the other folds.
+
+    Folds are cut in the order given, without shuffling; the first N % folds of them are one pair longer. Of thresholds that are
+    equally good on the training folds the strictest is taken (the first argmax over rising distance).
+    thresholds: "scores" tries every cut between two neighbouring training scores, so that a model whose cosines all lie close
+    together is judged fairly; "distance" tries the published grid, distance 2 - 2 cos < 0, 0.01, … 3.99, to compare with papers.
+    """
+    scores, same = _checked(scores, same)
+    if not 2 <= folds <= len(scores):
+        raise DistillError(f"{folds} folds of {len(scores)} pairs: expected at least 2 folds and a pair for each.")
+    if thresholds not in CUTS:
+        raise DistillError(f"thresholds {thresholds!r} is unknown. Expected one of: {', '.join(CUTS)}.")
+    accuracies, chosen = np.zeros(folds), np.zeros(folds)
+    for number, test in enumerate(np.array_split(np.arange(len(scores)), folds)):
+        train = np.ones(len(scores), bool)
+        train[test] = False
+        chosen[number] = CUTS[thresholds](scores[train], same[train])
+        accuracies[number] = np.mean((scores[test] >= chosen[number]) == same[test])
+    return Folds(float(accuracies.mean()), float(accuracies.std()), accuracies, chosen)
+
+
+def _best_cut(scores: np.ndarray, same: np.ndarray) -> float:
+    """The strictest of the most accurate thresholds: midway between the scores on its two sides."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    right = np.append(0, np.cumsum(np.where(same[order], 1, -1)))  # accepting the k best: more right than accepting none
+    between = np.append(True, np.append(ranked[1:] != ranked[:-1], True))  # equal scores are accepted together or not at all
+    best = int(np.argmax(np.where(between, right, -len(scores) - 1)))
+    if best == 0:
+        return float(np.nextafter(ranked[0], np.inf))
+    if best == len(ranked):
+        return float(ranked[-1])
+    return float(max((ranked[best - 1] + ranked[best]) / 2, np.nextafter(ranked[best], np.inf)))
+
+
+def _best_distance(scores: np.ndarray, same: np.ndarray) -> float:
+    """The same on the published grid; distance < d is score > 1 - d/2, so the threshold is the next float above that."""
+    distance = 2.0 - 2.0 * scores
+    genuine, impostors = np.sort(distance[same]), np.sort(distance[~same])
+    right = np.searchsorted(genuine, DISTANCES) + len(impostors) - np.searchsorted(impostors, DISTANCES)  # counts of distance < d
+    return float(np.nextafter(1.0 - DISTANCES[int(np.argmax(right))] / 2.0, np.inf))
+
+
+CUTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"scores": _best_cut, "distance": _best_distance}
+
+
+@dataclass(frozen=True)
+class Roc:
+    """Every operating point: accepting score >= thresholds[i] gives far[i] and tar[i].
+
+    The first point is (inf, 0, 0), nothing accepted; thresholds fall, and both rates rise to 1.
+    """
+
+    far: np.ndarray  # float64 [K], in [0, 1]
+    tar: np.ndarray
+    thresholds: np.ndarray
+
+
+def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
+    """The operating points of all distinct scores, none dropped. far: share of impostor pairs accepted, tar: of genuine pairs."""
+    scores, same = _checked(scores, same)
+    if not 0 < same.sum() < len(same):
+        raise DistillError(f"{int(same.sum())} genuine and {int((~same).sum())} impostor pairs: rates need at least one of each.")
+    order = np.argsort(-scores, kind="stable")
+    ranked, genuine = scores[order], same[order]
+    last = np.append(ranked[1:] != ranked[:-1], True)  # equal scores are accepted together or not at all
+    tar = np.cumsum(genuine)[last] / genuine.sum()
+    far = np.cumsum(~genuine)[last] / (~genuine).sum()
+    return Roc(np.append(0.0, far), np.append(0.0, tar), np.append(np.inf, ranked[last]))
+
+
+@dataclass(frozen=True)
+class TarAtFar:
+    """The share of genuine pairs accepted where at most (or about) a share `far` of impostor pairs is.
+
+    `reached` is the share of impostors really accepted: `accepted` of `impostors` pairs. With few accepted the figure is uncertain:
+    a rate resting on k pairs has a relative error of about 1/sqrt(k).
+    """
+
+    far: float
+    tar: float
+    reached: float
+    threshold: float
+    accepted: int
+    impostors: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: an infinite threshold (nothing is accepted) becomes None."""
+        return {**self.__dict__, "threshold": self.threshold if np.isfinite(self.threshold) else None}
+
+
+def tar_at_far(scores: np.ndarray, same: np.ndarray, far: float, mode: str = "conservative") -> TarAtFar:
+    """TAR at a false accept rate: of the ROC's points the one with the largest FAR <= far ("conservative"), or with the FAR nearest
+    to it ("nearest", as insightface's IJB script reads it; it may exceed the target). Of equal ones the largest TAR.
+
+    Scores .9 .8 .7 .6, same T F T F, far .5: one of two impostors may pass, so .7 is the threshold and TAR is 1.
+    """
+    if not 0 < far <= 1:
+        raise DistillError(f"FAR {far}: expected a share above 0 and up to 1, such as 0.01.")
+    points = roc(scores, same)
+    if mode == "conservative":
+        place = int(np.flatnonzero(points.far <= far)[-1])
+    elif mode == "nearest":
+        gap = np.abs(points.far - far)
+        place = len(gap) - 1 - int(np.argmin(gap[::-1]))
+    else:
+        raise DistillError(f"TAR at FAR: mode {mode!r} is unknown. Expected conservative or nearest.")
+    impostors = int((~np.asarray(same, bool)).sum())
+    reached = float(points.far[place])
+    return TarAtFar(far, float(points.tar[place]), reached, float(points.thresholds[place]), round(reached * impostors), impostors)
+
+
+def _checked(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
+    if scores.ndim != 1 or scores.shape != same.shape:
+        raise DistillError(f"scores of shape {scores.shape} and answers of shape {same.shape}: expected one of each for each pair.")
+    if not np.isfinite(scores).all():
+        raise DistillError(f"score {int(np.flatnonzero(~np.isfinite(scores))[0])} of {len(scores)} is not finite.")
+    return scores, same
+
+
+# --------------------------------------------------------------------------------------------------------- verification
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a model makes of pairs: 10-fold accuracy, its standard deviation over folds, the mean threshold, and TAR at each FAR."""
+
+    accuracy: float
+    std: float
+    threshold: float
+    tar: tuple[TarAtFar, ...]
+    genuine: int
+    impostors: int
+    folds: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `tar` is keyed by its FAR as text: {"0.01": {...}, "0.001": {...}}."""
+        return {**self.__dict__, "tar": {f"{point.far:g}": point.as_dict() for point in self.tar}}
+
+
+def verify_pairs(scores: np.ndarray, same: np.ndarray, folds: int = 10, fars: Sequence[float] = FARS) -> Verification:
+    """All figures of scored pairs (see kfold_accuracy and tar_at_far), in an order whose contiguous folds are balanced."""
+    found = kfold_accuracy(scores, same, folds)
+    same = np.asarray(same, bool)
+    points = tuple(tar_at_far(scores, same, far) for far in fars)
+    return Verification(found.accuracy, found.std, float(found.thresholds.mean()), points, int(same.sum()), int((~same).sum()), folds)
+
+
+@dataclass(frozen=True)
+class PairEvaluation:
+    """A model on pairs: the scores in the pairs' order, and the embedding of each distinct image, float32 [len(keys), D]."""
+
+    pairs: Pairs
+    scores: np.ndarray
+    keys: tuple[str, ...]
+    embeddings: np.ndarray
+    verification: Verification
+
+
+def evaluate_pairs(
+    model: Model,
+    folder: str | Path,
+    pairs: Pairs | None = None,
+    *,
+    folds: int = 10,
+    resize: str = "none",
+    size: tuple[int, int] | None = None,
+) -> PairEvaluation:
+    """A model on pairs of a folder of identities; `pairs` as from `draw_pairs` (None: 6,000 of them, seed 0)."""
+    pairs = draw_pairs(folder) if pairs is None else pairs
+    keys = pairs.keys()
+    embeddings = embed_images(model, folder, keys, spec_for(model, resize, size))
+    place = {key: row for row, key in enumerate(keys)}
+    first, second = (embeddings[[place[key] for key in side]] for side in (pairs.first, pairs.second))
+    scores = cosine_scores(first, second)
+    return PairEvaluation(pairs, scores, tuple(keys), embeddings, verify_pairs(scores, pairs.same, folds))
+
+
+# ------------------------------------------------------------------------------------------------------------ agreement
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a student points where its teacher points: the cosine of each row, its mean and its quantiles {per cent: cosine}."""
+
+    mean: float
+    quantiles: dict[int, float]
+    rows: int
+    dimension: int
+    cosines: np.ndarray  # float64 [rows]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, without the single cosines; quantiles are keyed by text: {"1": …, "99": …}."""
+        return {
+            "mean": self.mean,
+            "quantiles": {str(at): value for at, value in self.quantiles.items()},
+            "rows": self.rows,
+            "dimension": self.dimension,
+        }
+
+
+def agreement(target: np.ndarray, prediction: np.ndarray) -> Agreement:
+    """Cosines of the rows of two tables of embeddings, [N, D] and [N, D], target first. Norms do not matter; see cosine_scores."""
+    for name, table in (("target", target), ("prediction", prediction)):
+        if not np.isfinite(table).all():
+            raise DistillError(f"{name}: row {int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])} of {len(table)} is not finite.")
+    return _summarise(cosine_scores(target, prediction), target.shape[1])
+
+
+def _summarise(cosines: np.ndarray, dimension: int) -> Agreement:
+    if not len(cosines):
+        raise DistillError("agreement: no rows to compare.")
+    quantiles = np.percentile(cosines, QUANTILES)
+    return Agreement(float(cosines.mean()), dict(zip(QUANTILES, quantiles.tolist(), strict=True)), len(cosines), dimension, cosines)
+
+
+def evaluate_shards(model: Model, source: Any) -> Agreement:
+    """Agreement of a model with the embeddings of a source in one pass: a ShardSource, of part "held_out" for a fair figure."""
+    if "embedding" not in source.fields:
+        raise DistillError(f"source {source.name} gives: {', '.join(source.fields)}. Agreement needs the teacher's embeddings.")
+    if model.dimension != source.dimension:
+        raise DistillError(
+            f"the model answers with {model.dimension} numbers, the embeddings of {source.name} have {source.dimension}; cosines need the "
+            "same. A student of another width is judged by pairs, and by the projected agreement in its training history."
+        )
+    cosines: list[np.ndarray] = []
+    for pixels, fields in source.epoch(0):
+        before = sum(map(len, cosines))
+        rows = [f"row {before + row} of {source.name}" for row in range(len(pixels))]
+        cosines.append(cosine_scores(fields["embedding"], _finite(np.asarray(model(pixels), np.float32), rows)))
+    return _summarise(np.concatenate(cosines) if cosines else np.zeros(0), model.dimension)
+
+
+def compare(model: Model, paths: Sequence[str | Path], resize: str = "none", size: tuple[int, int] | None = None) -> np.ndarray:
+    """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
+    if not paths:
+        raise DistillError("compare: no images given. Expected two or more.")
+    files = [Path(path).resolve() for path in paths]
+    root = os.path.commonpath([file.parent for file in files])
+    embeddings = embed_images(model, root, [file.relative_to(root).as_posix() for file in files], spec_for(model, resize, size))
+    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
+    unit = np.divide(embeddings, lengths, out=np.zeros(embeddings.shape), where=lengths > 0)
+    return np.clip(unit @ unit.T, -1.0, 1.0)

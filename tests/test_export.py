@@ -1,0 +1,182 @@
+"""Exports: three signatures that give the student's embeddings, and nothing of anybody else's is ever overwritten."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from distill import DistillError
+from distill.export import CARD, _write, export, read_card, student_file
+from distill.images import decode, encode_jpeg
+
+HEIGHT, WIDTH, DIMENSION = 20, 24, 5
+
+
+def save_student(path, height=HEIGHT, width=WIDTH, outputs=1):
+    import keras
+
+    keras.utils.set_random_seed(3)
+    images = keras.Input((height, width, 3))
+    inner = keras.layers.Rescaling(1 / 127.5, offset=-1)(images)
+    inner = keras.layers.Conv2D(4, 3, strides=2, activation="relu")(inner)
+    inner = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization()(inner))
+    inner = keras.layers.Dropout(0.5)(inner)
+    keras.Model(images, [keras.layers.Dense(DIMENSION)(inner) for _ in range(outputs)]).save(path)
+    return path
+
+
+def empty_zip(path):
+    with zipfile.ZipFile(path, "w"):
+        return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    save_student(folder / "student.keras")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """One export for all tests (a start of TensorFlow each), put in the place of an earlier one."""
+    out = tmp_path_factory.mktemp("export") / "deep" / "student"
+    (out / CARD).parent.mkdir(parents=True)
+    (out / CARD).write_text('{"made_by": "distill 0.0.1"}')
+    (out / "stale").write_text("of the earlier export")
+    with pytest.raises(DistillError, match="--force"):
+        export(run, out)
+    return out, export(run, out, force=True)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    random = np.random.default_rng(5)
+    return random.integers(0, 256, (6, HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def expected(run):
+    import keras
+
+    model = keras.models.load_model(run / "student.keras", compile=False)
+    return lambda pixels: np.asarray(model(pixels.astype(np.float32), training=False))
+
+
+@pytest.fixture(scope="module")
+def signatures(exported):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(exported[0]))
+    return {name: loaded.signatures[name] for name in ("serving_default", "uint8", "encoded")}, loaded
+
+
+def test_float_and_uint8_signatures_give_the_students_embeddings(signatures, pictures, expected):
+    import tensorflow as tf
+
+    served = signatures[0]
+    np.testing.assert_allclose(served["serving_default"](tf.constant(pictures, tf.float32))["output"], expected(pictures), atol=1e-5)
+    np.testing.assert_allclose(served["uint8"](images=tf.constant(pictures))["output"], expected(pictures), atol=1e-5)
+    assert served["serving_default"](tf.zeros([0, HEIGHT, WIDTH, 3]))["output"].shape == (0, DIMENSION)
+
+
+def test_what_the_signatures_are_called_and_take(signatures):
+    import tensorflow as tf
+
+    for name, dtype in [("serving_default", tf.float32), ("uint8", tf.uint8), ("encoded", tf.string)]:
+        given = signatures[0][name].structured_input_signature[1]
+        assert given["images"].dtype == dtype
+        assert given["images"].shape.as_list() == ([None] if dtype == tf.string else [None, HEIGHT, WIDTH, 3])
+        assert signatures[0][name].structured_outputs["output"].shape.as_list() == [None, DIMENSION]
+
+
+def test_encoded_signature_sees_the_pixels_of_our_decoder(signatures, pictures, expected):
+    import tensorflow as tf
+    from PIL import Image
+
+    def saved(picture, mode, format, **options):
+        file = io.BytesIO()
+        Image.fromarray(picture).convert(mode).save(file, format, **options)
+        return file.getvalue()
+
+    data = [
+        encode_jpeg(pictures[0]),
+        saved(pictures[1], "RGB", "JPEG", quality=60, subsampling=2, progressive=True),
+        saved(pictures[2], "L", "JPEG", quality=90),
+        saved(pictures[3], "RGB", "PNG"),
+        saved(pictures[4], "P", "PNG"),
+        saved(pictures[5], "RGBA", "PNG"),
+    ]
+    pixels = np.stack([decode(one) for one in data])
+    np.testing.assert_allclose(signatures[0]["encoded"](images=tf.constant(data))["output"], expected(pixels), atol=1e-5)
+    assert signatures[0]["encoded"](images=tf.zeros([0], tf.string))["output"].shape == (0, DIMENSION)
+
+
+@pytest.mark.parametrize(
+    "data, words", [(b"GIF89a, no picture at all", "JPEG or a PNG"), (encode_jpeg(np.zeros((8, 8, 3), np.uint8)), "20x24")]
+)
+def test_encoded_signature_refuses_what_is_no_picture_of_its_size(signatures, data, words):
+    import tensorflow as tf
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        signatures[0]["encoded"](images=tf.constant([data]))
+
+
+def test_the_card_says_what_it_is(run, exported):
+    out, facts = exported
+    assert (facts["height"], facts["width"], facts["dimension"]) == (HEIGHT, WIDTH, DIMENSION)
+    assert facts["parameters"] == 3 * 3 * 3 * 4 + 4 + 4 * 4 + 4 * DIMENSION + DIMENSION
+    assert max(facts["difference"].values()) <= 1e-5 and set(facts["difference"]) == {"serving_default", "uint8", "encoded"}
+    assert facts["path"] == str(out) and facts["bytes"] > 1000
+    assert read_card(out) == {name: value for name, value in facts.items() if name not in ("path", "bytes")}
+
+
+def test_an_earlier_export_is_replaced_whole(exported):
+    out, facts = exported
+    assert not (out / "stale").exists()
+    assert sorted(path.name for path in out.parent.iterdir()) == ["student"]  # no temporary name is left
+
+
+def test_what_is_not_ours_is_left_alone(run, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "only.jpg").write_bytes(b"precious")
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "link").symlink_to("photos")
+    for name in ("photos", "file", "link"):
+        with pytest.raises(DistillError, match="left alone"):
+            export(run, tmp_path / name, force=True)
+    assert (tmp_path / "photos" / "only.jpg").read_bytes() == b"precious"
+
+
+def test_wrong_input_is_one_message(tmp_path):
+    with pytest.raises(DistillError, match=r"student\.keras: no such file"):
+        export(tmp_path, tmp_path / "out")
+    with pytest.raises(DistillError, match="'onnx_' is unknown. Expected one of: saved_model"):
+        export(tmp_path, tmp_path / "out", "onnx_")
+    (tmp_path / "text.keras").write_text("no model")
+    with pytest.raises(DistillError, match="text.keras is no .keras file") as caught:
+        export(tmp_path / "text.keras", tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DistillError, match="cannot be opened as a Keras model"):
+        _write(str(empty_zip(tmp_path / "zip.keras")), str(tmp_path / "out"))
+    assert student_file(tmp_path / "text.keras") == tmp_path / "text.keras"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["text.keras", "zip.keras"]
+
+
+def test_a_model_that_is_no_student_is_refused(tmp_path):
+    with pytest.raises(DistillError, match=r"outputs \[\(None, 5\), \(None, 5\)\]. Expected a student"):
+        _write(str(save_student(tmp_path / "two.keras", outputs=2)), str(tmp_path / "out"))
+    with pytest.raises(DistillError, match=r"inputs are \[\(None, None, None, 3\)\]"):
+        _write(str(save_student(tmp_path / "free.keras", None, None)), str(tmp_path / "out"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["free.keras", "two.keras"]
+
+
+def test_importing_the_room_loads_no_tensorflow():
+    code = "import sys, json, distill.export; print(json.dumps([name for name in ('tensorflow', 'keras') if name in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert json.loads(done.stdout) == []
