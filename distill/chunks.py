@@ -1,0 +1,220 @@
+"""Chunks: the rows of an image list in numbered Parquet files, all of one size but the last, and the class table beside them.
+
+    00017-of-00059.parquet    key: string, label: int32 (null where rows have no label); the chunk's number counts from 0
+    classes.txt               UTF-8, LF; line n is class n; empty where rows have no labels
+
+Metadata of a chunk: `format` ("distill.chunk.1"), `chunk` and `of` (decimal), `sha256` of its rows and `classes`, the SHA-256 of
+classes.txt. The rows are hashed as the text list they could be: for each row the key in UTF-8, then, if it has a label, a tab and the
+label in decimal, then LF. Keys hold no control characters, so no two lists of rows look alike.
+
+Files get their names when all are written, classes.txt last: a folder with classes.txt is a whole set. Equal rows give equal bytes
+(one version of pyarrow): no compression, no dictionary, no clock, no path. So no row is smaller on disk than its key's length, which is
+how a reader knows a damaged count of rows before it reserves memory for it.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distill import DistillError
+from distill.files import committed, sweep
+from distill.imagelist import open_list
+
+FORMAT = "distill.chunk.1"
+CLASSES = "classes.txt"
+SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("label", pa.int32())])
+
+_NAME = re.compile(r"(\d{5,})-of-(\d{5,})\.parquet")
+_COUNT = re.compile("[0-9]{1,9}")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The rows of one chunk. labels: int32 [n], -1 where a row has none. classes: SHA-256 of the class table."""
+
+    number: int
+    of: int
+    sha256: str
+    classes: str
+    keys: list[str]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class ChunkSet:
+    """A whole set. written: how many chunks were not there before. skipped: names that the image list passed over, by reason."""
+
+    folder: Path
+    rows: int
+    classes: list[str]
+    chunks: tuple[Path, ...]
+    written: int
+    skipped: dict[str, int]
+
+
+def chunk_name(number: int, of: int) -> str:
+    """(17, 59) -> "00017-of-00059.parquet"."""
+    return f"{number:05d}-of-{of:05d}.parquet"
+
+
+def write_chunks(
+    source: str | Path, out: str | Path, rows: int = 100_000, progress: Callable[[int, int], None] | None = None
+) -> ChunkSet:
+    """Cut the image list `source` into chunks of `rows` rows in the folder `out`; progress is called with (rows done, all rows).
+
+    Where `out` holds the same set already nothing changes and `written` is 0; another set there is refused. 5.8 million lines take
+    10 s in 230 MB on one core.
+    """
+    out = Path(out)
+    if rows < 1:
+        raise DistillError(f"rows is {rows}, expected at least 1 row in a chunk.")
+    if is_chunk_folder(source):
+        raise DistillError(f"{source} holds chunks already. Use it as it is, or cut the list that it was made from.")
+    images = open_list(source)
+    out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
+    of = -(-images.rows // rows)
+    paths = tuple(out / chunk_name(number, of) for number in range(of))
+    table = "".join(name + "\n" for name in images.classes).encode()
+    _refuse_another_set(out, paths, table)
+    written = done = 0
+    with ExitStack() as names:  # leaves in reverse order: classes.txt gets its name last
+        if not (out / CLASSES).exists():
+            names.enter_context(committed(out / CLASSES)).write_bytes(table)
+        for number, (keys, labels) in enumerate(images.batches(rows)):
+            labels = np.full(len(keys), -1, np.int32) if labels is None else labels
+            chunk = Chunk(number, of, rows_sha256(keys, labels), hashlib.sha256(table).hexdigest(), keys, labels)
+            written += _write_one(names, paths[number], chunk)
+            done += len(keys)
+            if progress is not None:
+                progress(done, images.rows)
+    return ChunkSet(out, images.rows, images.classes, paths, written, images.skipped)
+
+
+def _write_one(names: ExitStack, path: Path, chunk: Chunk) -> int:
+    """Write one chunk under a temporary name that `names` will change; 0 if the same chunk is there already, else 1."""
+    if path.exists():
+        there = read_chunk(path)
+        if (there.sha256, there.classes) != (chunk.sha256, chunk.classes):
+            raise DistillError(f"{path} has rows of sha256 {there.sha256[:12]}, the list's have {chunk.sha256[:12]}. Use another folder.")
+        return 0
+    meta = {"format": FORMAT, "chunk": str(chunk.number), "of": str(chunk.of), "sha256": chunk.sha256, "classes": chunk.classes}
+    labels = pa.array(chunk.labels, pa.int32(), mask=chunk.labels == -1)
+    pq.write_table(
+        pa.Table.from_arrays([pa.array(chunk.keys, pa.string()), labels], schema=SCHEMA.with_metadata(meta)),
+        names.enter_context(committed(path)),
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        row_group_size=len(chunk.keys),
+    )
+    return 1
+
+
+def rows_sha256(keys: list[str], labels: np.ndarray) -> str:
+    """The SHA-256 of rows, as the module says; label -1 is none. (["a.jpg"], [7]) hashes as `printf 'a.jpg\\t7\\n' | sha256sum` does."""
+    endings = {label: f"\t{label}\n" for label in np.unique(labels).tolist()} | {-1: "\n"}
+    lines = "".join(chain.from_iterable(zip(keys, map(endings.__getitem__, labels.tolist()), strict=True)))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _refuse_another_set(out: Path, paths: tuple[Path, ...], table: bytes) -> None:
+    expected = {path.name for path in paths}
+    for path in _chunk_files(out):
+        if path.name not in expected:
+            raise DistillError(f"{out} holds another set: {path.name} is no chunk of this one ({len(paths)} chunks). Use another folder.")
+    if (out / CLASSES).exists() and (out / CLASSES).read_bytes() != table:
+        raise DistillError(f"{out} holds another set: its {CLASSES} is not the class table of this one. Use another folder.")
+
+
+def read_chunk(path: str | Path) -> Chunk:
+    """One chunk, its metadata and hash verified. DistillError where the file is no chunk, damaged, or not the one that its name says."""
+    path = Path(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            number, of, sha256, classes = _check_meta(path, file)
+            table = file.read(use_threads=False)
+        table.validate(full=True)
+    except FileNotFoundError as error:
+        raise DistillError(f"{path}: no such chunk. Run distill chunk again.") from error
+    except (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DistillError(f"{path} is damaged or no chunk: {reason}. Expected a file written by distill chunk.") from error
+    keys, labels = table["key"].to_pylist(), table["label"].combine_chunks().fill_null(-1).to_numpy()
+    digest = "" if table["key"].null_count else rows_sha256(keys, labels)
+    if digest != sha256:
+        raise DistillError(f"{path} is damaged: its rows have sha256 {digest[:12]}, its metadata says {sha256[:12]}. Cut the list again.")
+    return Chunk(number, of, sha256, classes, keys, labels)
+
+
+def _check_meta(path: Path, file: pq.ParquetFile) -> tuple[int, int, str, str]:
+    """(chunk, of, sha256, classes) of an open file whose columns, sizes and name were checked."""
+    meta = {key.decode(): value.decode() for key, value in (file.schema_arrow.metadata or {}).items()}
+    if meta.get("format") != FORMAT or not file.schema_arrow.equals(SCHEMA):
+        found = ", ".join(f"{column.name} {column.type}" for column in file.schema_arrow)
+        raise DistillError(f"{path} is no chunk: format {meta.get('format')!r}, {found}. Expected {FORMAT!r}: key string, label int32")
+    number, of = meta.get("chunk", ""), meta.get("of", "")
+    if not (_COUNT.fullmatch(number) and _COUNT.fullmatch(of) and {"sha256", "classes"} <= meta.keys()):
+        raise DistillError(f"{path} is damaged: chunk {number!r} of {of!r}, metadata {sorted(meta)}. Cut the list again.")
+    if path.name != chunk_name(int(number), int(of)):
+        raise DistillError(f"{path} is chunk {number} of {of} by its metadata. Expected the name {chunk_name(int(number), int(of))}.")
+    size, rows = path.stat().st_size, file.metadata.num_rows
+    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+    columns = [group.column(place) for group in groups for place in range(group.num_columns)]
+    if 4 * rows > size or sum(column.total_uncompressed_size for column in columns) > size:
+        raise DistillError(f"{path} is damaged: {rows:,} rows cannot be in {size:,} bytes. Cut the list again.")
+    return int(number), int(of), meta["sha256"], meta["classes"]
+
+
+def is_chunk_folder(path: str | Path) -> bool:
+    """Whether a folder holds chunks, a whole set or not. A folder of shards, whose files have like names, does not."""
+    for file in _chunk_files(Path(path)):
+        try:
+            return (pq.read_schema(file).metadata or {}).get(b"format", b"").startswith(b"distill.chunk.")
+        except (pa.ArrowException, OSError):
+            continue
+    return False
+
+
+def list_chunks(folder: str | Path) -> list[Path]:
+    """The files of a whole set, in their order. DistillError names what is missing or does not belong there."""
+    folder = Path(folder)
+    files = {path.name: path for path in _chunk_files(folder)}
+    if not files:
+        raise DistillError(f"{folder}: no chunks. Expected 00000-of-00001.parquet and so on; make them with distill chunk SOURCE {folder}.")
+    totals = {int(name.removesuffix(".parquet").rpartition("-")[2]) for name in files}
+    if len(totals) > 1:
+        raise DistillError(f"{folder} holds several sets: of {', '.join(map(str, sorted(totals)))} chunks. Expected one set in a folder.")
+    of = totals.pop()
+    names = (chunk_name(number, of) for number in range(of))
+    missing = list(islice((name for name in names if name not in files), 6)) or [CLASSES] * (not (folder / CLASSES).is_file())
+    if missing:
+        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        raise DistillError(f"{folder}: the set is not whole, {shown} missing ({len(files)} of {of} are there). Run distill chunk again.")
+    if len(files) != of:
+        raise DistillError(f"{folder}: {max(files)} does not belong to a set of {of} chunks. Expected one set in a folder.")
+    return [files[chunk_name(number, of)] for number in range(of)]
+
+
+def read_classes(folder: str | Path) -> list[str]:
+    """The class table: item n is class n; empty where rows have no labels. DistillError where it is not the chunks' own."""
+    folder = Path(folder)
+    first = list_chunks(folder)[0]
+    data = (folder / CLASSES).read_bytes()
+    expected = (pq.read_schema(first).metadata or {}).get(b"classes", b"").decode()
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != expected:
+        raise DistillError(f"{folder / CLASSES} has sha256 {digest[:12]}, the chunks say {expected[:12]}. Put the old table back.")
+    return data.decode().split("\n")[:-1]
+
+
+def _chunk_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name)) if folder.is_dir() else []
