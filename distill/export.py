@@ -14,7 +14,6 @@ no GPU rounds the comparison (TF32 alone moves an embedding by 1e-3), and the ca
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -44,7 +43,8 @@ def export(student: str | Path, out: str | Path, format: str = "saved_model", *,
     """
     if format not in FORMATS:
         raise DistillError(f"export format {format!r} is unknown. Expected one of: {', '.join(FORMATS)}.")
-    return FORMATS[format](student_file(student), Path(out), force=force)
+    file = student_file(student)
+    return FORMATS[format](file, Path(out), force=force, teacher=_teacher_of(Path(student)))
 
 
 def student_file(student: str | Path) -> Path:
@@ -57,8 +57,25 @@ def student_file(student: str | Path) -> Path:
     return path
 
 
-def export_saved_model(keras_file: str | Path, out: str | Path, *, force: bool = False) -> dict[str, Any]:
-    """One `.keras` file into a SavedModel folder; see `export`. Takes about 15 s, most of it the start of TensorFlow."""
+def _teacher_of(run: Path) -> str | None:
+    """The fingerprint of the teacher whose shards a run learned from; None for a bare file, or where the shards are gone."""
+    from distill.config import load_run
+    from distill.shards import open_shards
+
+    try:
+        shards = load_run(run / "run.toml").data.shards
+        return open_shards(shards).meta.teacher if shards else None
+    except (DistillError, OSError):
+        return None
+
+
+def export_saved_model(
+    keras_file: str | Path, out: str | Path, *, force: bool = False, teacher: str | None = None
+) -> dict[str, Any]:
+    """One `.keras` file into a SavedModel folder; see `export`. Takes about 15 s, most of it the start of TensorFlow.
+
+    teacher: fingerprint for the card. Exporting the same file again gives equal bytes but for `fingerprint.pb`, TensorFlow's random id.
+    """
     keras_file, out = Path(keras_file), Path(os.path.abspath(out))
     if not zipfile.is_zipfile(keras_file):
         raise DistillError(f"{keras_file} is no .keras file (which is a zip archive). Expected the student.keras of a run.")
@@ -67,7 +84,8 @@ def export_saved_model(keras_file: str | Path, out: str | Path, *, force: bool =
     temporary = temporary_for(out)
     try:
         facts = _in_own_process(keras_file, temporary)
-        card = {"made_by": f"distill {__version__}", "format": "saved_model", "student": sha256_file(keras_file), **facts}
+        card = {"made_by": f"distill {__version__}", "format": "saved_model", "student": sha256_file(keras_file), "teacher": teacher}
+        card |= facts
         (temporary / CARD).parent.mkdir(exist_ok=True)
         write_json(temporary / CARD, card)
         _put(temporary, out)
@@ -145,7 +163,6 @@ def _write(keras_file: str, folder: str) -> dict[str, Any]:
     module = _servable(model, height, width)
     signatures = {name: getattr(module, name) for name in ("serving_default", "uint8", "encoded")}
     tf.saved_model.save(module, folder, signatures=signatures)
-    _settle_fingerprint(Path(folder) / "fingerprint.pb")
     differences = _compare(model, folder, height, width)
     worst = max(differences, key=lambda name: differences[name])
     if not differences[worst] <= TOLERANCE:
@@ -218,19 +235,6 @@ def _servable(model: Any, height: int, width: int) -> Any:
     module.weights = [variable.value for variable in model.weights]  # not .variables: dropout's seeds are other ones at every load
     module.serving_default, module.uint8, module.encoded = embed, embed_uint8, embed_encoded  # the network is traced and saved once
     return module
-
-
-def _settle_fingerprint(file: Path) -> None:
-    """The only bytes that differ between two exports of one student are a random uuid: make it a function of the other checksums.
-
-    A teacher is known by the hash of its files, so exporting a student again must not make it another teacher.
-    """
-    from tensorflow.core.protobuf import fingerprint_pb2
-
-    fingerprint = fingerprint_pb2.FingerprintDef.FromString(file.read_bytes())
-    fingerprint.uuid = ""
-    fingerprint.uuid = str(int(hashlib.sha256(fingerprint.SerializeToString(deterministic=True)).hexdigest()[:32], 16))
-    file.write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 
 def _compare(model: Any, folder: str, height: int, width: int) -> dict[str, float]:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from distill import DistillError
 from distill.evaluate import (
     DISTANCES,
-    _triangle,
     agreement,
     compare,
     cosine_scores,
@@ -29,6 +28,7 @@ from distill.evaluate import (
     verify_pairs,
 )
 from distill.images import ImageSpec, encode_jpeg
+from distill.pairs import _triangle
 
 SPEC = ImageSpec(8, 8)
 

@@ -117,6 +117,15 @@ def test_encoded_signature_sees_the_pixels_of_our_decoder(signatures, pictures, 
     assert signatures[0]["encoded"](images=tf.zeros([0], tf.string))["output"].shape == (0, DIMENSION)
 
 
+@pytest.mark.parametrize("signature", ["serving_default", "uint8"])
+def test_an_export_goes_back_in_as_a_teacher(exported, pictures, expected, signature):
+    from teachers import load_teacher
+
+    teacher = load_teacher(str(exported[0]), signature=signature)
+    assert (teacher.height, teacher.width, teacher.dimension) == (HEIGHT, WIDTH, DIMENSION)
+    np.testing.assert_allclose(teacher(pictures), expected(pictures), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "data, words", [(b"GIF89a, no picture at all", "JPEG or a PNG"), (encode_jpeg(np.zeros((8, 8, 3), np.uint8)), "20x24")]
 )
@@ -132,6 +141,7 @@ def test_the_card_says_what_it_is(run, exported):
     assert (facts["height"], facts["width"], facts["dimension"]) == (HEIGHT, WIDTH, DIMENSION)
     assert facts["parameters"] == 3 * 3 * 3 * 4 + 4 + 4 * 4 + 4 * DIMENSION + DIMENSION
     assert max(facts["difference"].values()) <= 1e-5 and set(facts["difference"]) == {"serving_default", "uint8", "encoded"}
+    assert facts["teacher"] is None  # a run of its own, no shards
     assert facts["path"] == str(out) and facts["bytes"] > 1000
     assert read_card(out) == {name: value for name, value in facts.items() if name not in ("path", "bytes")}
 
