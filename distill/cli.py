@@ -160,19 +160,25 @@ def verify(
         meta = open_shards(shards).meta
         described = _teacher(teacher, **meta.reading)
         if described.fingerprint() != meta.teacher:
-            raise Unfinished(f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {described.fingerprint()[:12]}. Name the teacher that made it.")
+            raise Unfinished(
+                f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {described.fingerprint()[:12]}. Name the teacher that made it."
+            )
         agreement = check_sample(shards, described.load(), number=sample, root=root)
     if as_json:
         _print_json({**verdict.as_dict(), "sample": agreement})
     else:
         print(verdict.in_words())
         if agreement:
-            print(f"{agreement['rows']} rows labelled again: worst cosine {agreement['worst_cosine']:.7f}, mean {agreement['mean_cosine']:.7f}")
+            print(
+                f"{agreement['rows']} rows labelled again: worst cosine {agreement['worst_cosine']:.7f}, mean {agreement['mean_cosine']:.7f}"
+            )
     if verdict.problems:
         again = sorted({number for number, _ in verdict.problems if number >= 0})
         raise Unfinished(f"{shards}: {len(verdict.problems)} problems. Embed again: {' '.join(f'--only {number}' for number in again)}")
     if agreement and agreement["worst_cosine"] < 0.999:
-        raise Unfinished(f"{shards}: a stored embedding is not the teacher's answer (cosine {agreement['worst_cosine']:.4f}). Decoder, scale or colour order differ.")
+        raise Unfinished(
+            f"{shards}: a stored embedding is not the teacher's answer (cosine {agreement['worst_cosine']:.4f}). Decoder, scale or colour order differ."
+        )
 
 
 @app.command()
@@ -263,8 +269,9 @@ def _judge(
     from distill.files import committed
     from distill.sources import ShardSource
 
-    model, found = load_model(path), {"path": str(path)}
-    if drawn is not None:
+    model = load_model(path)
+    found: dict[str, Any] = {"path": str(path)}
+    if drawn is not None and folder is not None:
         judged = evaluate_pairs(model, folder, drawn, resize=resize, size=size)
         found["pairs"] = {"folder": str(folder), **judged.verification.as_dict()}
         if out is not None:
@@ -275,7 +282,11 @@ def _judge(
         holdout = _holdout_of(path)
         part = "held_out" if holdout else "all"
         source = ShardSource(shards, batch=256, seed=0, part=part, holdout=holdout, root=root)
-        found["agreement"] = {"shards": str(shards), "part": "held-out rows" if holdout else "all rows", **evaluate_shards(model, source).as_dict()}
+        found["agreement"] = {
+            "shards": str(shards),
+            "part": "held-out rows" if holdout else "all rows",
+            **evaluate_shards(model, source).as_dict(),
+        }
     return found
 
 
@@ -298,7 +309,11 @@ def compare(
     if as_json:
         _print_json({"images": [str(image) for image in images], "cosines": matrix.round(6).tolist()})
         return
-    print("\n".join(f"{str(image)[-40:]:>40} " + " ".join(f"{value:6.3f}" for value in row) for image, row in zip(images, matrix, strict=True)))
+    print(
+        "\n".join(
+            f"{str(image)[-40:]:>40} " + " ".join(f"{value:6.3f}" for value in row) for image, row in zip(images, matrix, strict=True)
+        )
+    )
 
 
 @app.command()
@@ -379,7 +394,9 @@ def outcome(words: Sequence[str]) -> int:
     except OSError as error:
         if _debugging():
             raise
-        return _say(f"distill: {error.strerror or error}: {error.filename or ''}. What was finished stays; run the same command again to go on.", 1)
+        return _say(
+            f"distill: {error.strerror or error}: {error.filename or ''}. What was finished stays; run the same command again to go on.", 1
+        )
 
 
 def load_model(path: str) -> LoadedTeacher:
@@ -387,7 +404,9 @@ def load_model(path: str) -> LoadedTeacher:
     return _teacher(path).load()
 
 
-def _teacher(path: str, signature: str | None = None, output: str | None = None, scale: float = 1.0, offset: float = 0.0, color: str = "rgb") -> Teacher:
+def _teacher(
+    path: str, signature: str | None = None, output: str | None = None, scale: float = 1.0, offset: float = 0.0, color: str = "rgb"
+) -> Teacher:
     from teachers import open_teacher
 
     return open_teacher(path, signature=signature, output=output, scale=scale, offset=offset, color=color)
@@ -421,18 +440,24 @@ def _estimate_line(estimate: dict[str, Any], workers: int) -> str:
     return (
         f"{estimate['rows']:,} rows in {estimate['chunks']} chunks{f', {done} of them done' if done else ''}; "
         f"about {estimate['bytes'] / 1e9:.2f} GB to write, {estimate['free'] / 1e9:.1f} GB free"
-        + (f"\nOne chunk keeps one core busy: --rows {-(-estimate['rows'] // workers)} would use {workers}." if estimate["todo_chunks"] == 1 < workers and estimate["chunks"] == 1 else "")
+        + (
+            f"\nOne chunk keeps one core busy: --rows {-(-estimate['rows'] // workers)} would use {workers}."
+            if estimate["todo_chunks"] == 1 < workers and estimate["chunks"] == 1
+            else ""
+        )
     )
 
 
 def _evaluation_lines(result: dict[str, Any]) -> str:
     lines = []
-    for who in ("model", "teacher"):
-        if found := result.get(who, {}).get("pairs"):
+    for who, judged in result.items():
+        if found := judged.get("pairs"):
             tars = ", ".join(f"TAR {point['tar']:.1%} at FAR {far}" for far, point in found["tar"].items())
-            lines.append(f"{who:>8}: {found['accuracy']:.2%} +- {found['std']:.2%} of {found['genuine'] + found['impostors']:,} pairs right, {tars}")
-        if found := result.get(who, {}).get("agreement"):
-            lines.append(f"{who:>8}: mean cosine to the stored embeddings {found['mean']:.4f} over {found['rows']:,} rows ({found['part']}), 5 % of them below {found['quantiles']['5']:.4f}")
+            number = found["genuine"] + found["impostors"]
+            lines.append(f"{who:>8}: {found['accuracy']:.2%} +- {found['std']:.2%} of {number:,} pairs right, {tars}")
+        if found := judged.get("agreement"):
+            low = found["quantiles"]["5"]
+            lines.append(f"{who:>8}: mean cosine to the stored embeddings {found['mean']:.4f} over {found['rows']:,} rows ({found['part']}), 5 % below {low:.4f}")
     return "\n".join(lines)
 
 

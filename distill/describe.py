@@ -21,7 +21,9 @@ def describe(path: Path, describe_model: Callable[[Path], dict[str, Any]]) -> di
     for kind, fits, tell in _kinds(describe_model):
         if fits(path):
             return {"kind": kind, "path": str(path), **tell(path)}
-    raise DistillError(f"{path} is nothing that distill reads or writes: expected {', '.join(kind for kind, _, _ in _kinds(describe_model))}.")
+    raise DistillError(
+        f"{path} is nothing that distill reads or writes: expected {', '.join(kind for kind, _, _ in _kinds(describe_model))}."
+    )
 
 
 def in_words(found: dict[str, Any]) -> str:
@@ -31,7 +33,11 @@ def in_words(found: dict[str, Any]) -> str:
         if isinstance(value, dict):
             lines += [f"{name.replace('_', ' ')}:", *(f"  {key}: {_short(one)}" for key, one in value.items())]
         elif isinstance(value, list) and value and not isinstance(value[0], (int, float)):
-            lines += [f"{name.replace('_', ' ')}:", *(f"  {_short(one)}" for one in value[:10]), *([f"  ... {len(value) - 10} more"] if len(value) > 10 else [])]
+            lines += [
+                f"{name.replace('_', ' ')}:",
+                *(f"  {_short(one)}" for one in value[:10]),
+                *([f"  ... {len(value) - 10} more"] if len(value) > 10 else []),
+            ]
         else:
             lines.append(f"{name.replace('_', ' ')}: {_short(value)}")
     return "\n".join(lines)
@@ -43,8 +49,16 @@ def _kinds(describe_model: Callable[[Path], dict[str, Any]]) -> list[tuple[str, 
         ("unfinished set of shards", lambda path: (path / "plan.json").is_file(), _unfinished),
         ("chunks", is_chunk_folder, _chunks),
         ("run", lambda path: (path / "run.toml").is_file(), _run),
-        ("export", lambda path: path.is_dir() and read_card(path) is not None, lambda path: {**(read_card(path) or {}), **describe_model(path)}),
-        ("model", lambda path: (path / "saved_model.pb").is_file() or path.suffix in (".keras", ".h5") and not _is_shard(path), describe_model),
+        (
+            "export",
+            lambda path: path.is_dir() and read_card(path) is not None,
+            lambda path: {**(read_card(path) or {}), **describe_model(path)},
+        ),
+        (
+            "model",
+            lambda path: (path / "saved_model.pb").is_file() or path.suffix in (".keras", ".h5") and not _is_shard(path),
+            describe_model,
+        ),
         ("shard", _is_shard, _shard),
         ("chunk", lambda path: path.suffix == ".parquet", _chunk),
         ("image list", lambda path: path.is_dir() or path.is_file(), _list),
@@ -71,7 +85,14 @@ def _unfinished(path: Path) -> dict[str, Any]:
     done = [record for record in records if (path / "shards" / record.shard).is_file()]
     rows = sum(record.rows + record.rejects for record in done)
     missing = sorted(set(range(len(plan["chunks"]))) - {record.number for record in done})
-    return {"rows": plan["rows"], "chunks": len(plan["chunks"]), "done_chunks": len(done), "done_rows": rows, "missing_chunks": missing, "meta": plan["meta"]}
+    return {
+        "rows": plan["rows"],
+        "chunks": len(plan["chunks"]),
+        "done_chunks": len(done),
+        "done_rows": rows,
+        "missing_chunks": missing,
+        "meta": plan["meta"],
+    }
 
 
 def _chunks(path: Path) -> dict[str, Any]:
@@ -81,7 +102,11 @@ def _chunks(path: Path) -> dict[str, Any]:
 
 def _run(path: Path) -> dict[str, Any]:
     summary = path / "summary.json"
-    state = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {"finished": False, "next": "run the same distill train again"}
+    state = (
+        json.loads(summary.read_text(encoding="utf-8"))
+        if summary.is_file()
+        else {"finished": False, "next": "run the same distill train again"}
+    )
     return {"run": (path / "run.toml").read_text(encoding="utf-8").splitlines(), "summary": state}
 
 
@@ -115,7 +140,7 @@ def _list(path: Path) -> dict[str, Any]:
     from distill.imagelist import open_list
 
     images = open_list(path)
-    rows, first = 0, []
+    rows, first = 0, list[str]()
     for keys, _ in images.batches(100_000):
         first, rows = first or list(keys[:3]), rows + len(keys)
     return {"rows": rows, "classes": len(images.classes), "first_keys": first}

@@ -27,6 +27,7 @@ from distill.config import Holdout
 from distill.imagelist import open_list
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, read_bytes
 from distill.shards import Rows, ShardSet, open_shards
+from distill.shards.rows import Column
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 POOL_GROUPS = 8  # about 8,000 rows, 30 MB of 112x112 JPEGs: enough identities for a mixed batch
@@ -82,9 +83,13 @@ class ShardSource:
     ) -> None:
         self.set: ShardSet = open_shards(path)
         if self.set.meta.views != 1:
-            raise DistillError(f"{path} holds {self.set.meta.views} views of each image; this distill trains on one view. Use a set made without views.")
+            raise DistillError(
+                f"{path} holds {self.set.meta.views} views of each image; this distill trains on one view. Use a set made without views."
+            )
         if self.set.meta.images == "path" and root is None:
-            raise DistillError(f"{path} holds no images, only their keys (--images path). Name the folder they lie in: root = FOLDER in [data].")
+            raise DistillError(
+                f"{path} holds no images, only their keys (--images path). Name the folder they lie in: root = FOLDER in [data]."
+            )
         self.root, self.batch, self.seed, self.part, self.threads = root, batch, seed, part, threads
         self.fields = ("embedding", "label") if self.set.labelled else ("embedding",)
         self.image_shape = (self.set.image.height, self.set.image.width, 3)
@@ -94,7 +99,9 @@ class ShardSource:
         self.rows = sum(len(group.kept) for group in self._groups)
         self.steps = -(-self.rows // batch)
         if not self.rows:
-            raise DistillError(f'{path}: no rows in part "{part}" of {self.set.rows} rows (holdout {holdout}). Use a smaller or larger holdout fraction.')
+            raise DistillError(
+                f'{path}: no rows in part "{part}" of {self.set.rows} rows (holdout {holdout}). Use a smaller or larger holdout fraction.'
+            )
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         pool: dict[int, Rows] = {}
@@ -144,24 +151,28 @@ class ShardSource:
             embeddings[here] = pool[group].embeddings[picks[here, 1]]
             labels[here] = pool[group].labels[picks[here, 1]]
         places = [(pool[group], row) for group, row in picks.tolist()]
-        if self.set.meta.images == "inline":
-            encoded = [rows.images[row] for rows, row in places]
-        else:
-            encoded = list(decoders.map(lambda place: self._read(*place), places))
+        inline = self.set.meta.images == "inline"
+        encoded = [rows.images[row] for rows, row in places] if inline else list(decoders.map(lambda place: self._read(*place), places))
         images, bad = decode_batch(encoded, self.set.image, decoders)
         if bad:
             row, reason = next(iter(bad.items()))
-            raise DistillError(f"{self.set.folder}: an image that the teacher could read cannot be decoded now: row {picks[row].tolist()}: {reason}. Run distill verify --deep.")
+            raise DistillError(
+                f"{self.set.folder}: an image that the teacher could read cannot be decoded now: row {picks[row].tolist()}: {reason}. Run distill verify --deep."
+            )
         return images, {"embedding": embeddings, "label": labels} if "label" in self.fields else {"embedding": embeddings}
 
     def _read(self, rows: Rows, row: int) -> bytes:
         key = rows.keys[row]
         try:
-            data = read_bytes(self.root, key)
+            data = read_bytes(str(self.root), key)
         except BadImage as reason:
-            raise DistillError(f"{self.root}: {key!r}: {reason}. The set was made with --images path and needs the same files; check root.") from reason
+            raise DistillError(
+                f"{self.root}: {key!r}: {reason}. The set was made with --images path and needs the same files; check root."
+            ) from reason
         if hashlib.sha256(data).digest() != rows.image_sha256[row]:
-            raise DistillError(f"{self.root}: {key!r} is not the file that the teacher saw (another sha256). Put the old file back, or embed that chunk again.")
+            raise DistillError(
+                f"{self.root}: {key!r} is not the file that the teacher saw (another sha256). Put the old file back, or embed that chunk again."
+            )
         return data
 
 
@@ -199,7 +210,9 @@ class ImageSource:
         self.steps = -(-self.rows // batch)
         self.skipped: dict[str, str] = {}
         if not self.rows:
-            raise DistillError(f'{path}: no rows in part "{part}" of {len(keys)} rows (holdout {holdout}). Use a smaller or larger holdout fraction.')
+            raise DistillError(
+                f'{path}: no rows in part "{part}" of {len(keys)} rows (holdout {holdout}). Use a smaller or larger holdout fraction.'
+            )
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         order = np.arange(self.rows)
@@ -215,7 +228,9 @@ class ImageSource:
         good = [row for row in range(len(keys)) if row not in bad]
         self._warn({keys[row]: reason for row, reason in bad.items()})
         if not good:
-            raise DistillError(f"{self.root}: none of the {len(keys)} images of a batch could be read; the first is {keys[0]!r}: {bad[0]}. Check root and size.")
+            raise DistillError(
+                f"{self.root}: none of the {len(keys)} images of a batch could be read; the first is {keys[0]!r}: {bad[0]}. Check root and size."
+            )
         return images[good] if bad else images, {"label": self._labels[rows[good]]}
 
     def _read(self, key: str) -> bytes:
@@ -276,12 +291,14 @@ def _groups_of(shards: ShardSet, part: str, holdout: Holdout | None) -> list[_Gr
             column = "label" if holdout.by == "identity" else "key"
             if column == "label" and not shards.labelled:
                 raise DistillError(f'{shards.folder} has rows without a label, so holdout by = "identity" is impossible. Use by = "key".')
-            kept = [_kept(rows.keys, rows.labels, shards.classes, part, holdout).astype(np.int16) for rows in shards.read(shard, None, [column])]
+            kept = [
+                _kept(rows.keys, rows.labels, shards.classes, part, holdout).astype(np.int16) for rows in shards.read(shard, None, [column])
+            ]
         found += [_Group(shard, group, rows) for group, rows in enumerate(kept) if len(rows)]
     return found
 
 
-def _kept(keys: Sequence[str] | None, labels: np.ndarray | None, names: Sequence[str], part: str, holdout: Holdout | None) -> np.ndarray:
+def _kept(keys: Column, labels: Column, names: Sequence[str], part: str, holdout: Holdout | None) -> np.ndarray:
     """Indices of the rows that belong to the part."""
     if holdout is None or part == "all":
         return np.arange(len(keys if keys is not None else labels))
@@ -294,17 +311,17 @@ def _kept(keys: Sequence[str] | None, labels: np.ndarray | None, names: Sequence
 
 def _listed(path: Path) -> tuple[list[str], np.ndarray, Sequence[str]]:
     """All keys, labels int32 and class names of a folder, list or chunk folder; an error where a row has no label."""
+    parts: list[tuple[list[str], np.ndarray | None]]
     if is_chunk_folder(path):
         chunks = [read_chunk(chunk) for chunk in list_chunks(path)]
-        parts, names = [(list(chunk.keys), chunk.labels) for chunk in chunks], read_classes(path)
+        parts, names = [(chunk.keys, chunk.labels) for chunk in chunks], read_classes(path)
     else:
         images = open_list(path)
         parts, names = list(images.batches(100_000)), images.classes
-    keys = [key for part, _ in parts for key in part]
-    labels = [labels for _, labels in parts]
-    if any(part is None or (part < 0).any() for part in labels):
-        raise DistillError(f"{path}: source \"images\" learns from labels, but rows have none. Use a folder of class folders or path<TAB>label lines.")
-    return keys, np.concatenate(labels), names
+    labels = [labels for _, labels in parts if labels is not None and (labels >= 0).all()]
+    if len(labels) < len(parts):
+        raise DistillError(f'{path}: source "images" learns from labels, but rows have none. Use a folder of class folders or path<TAB>label lines.')
+    return [key for keys, _ in parts for key in keys], np.concatenate(labels), names
 
 
 def _root_of(path: Path) -> str:

@@ -124,7 +124,9 @@ def commit(records: list[Record], job: Job) -> str:
 def _size(job: Job, height: int | None, width: int | None) -> tuple[int, int]:
     if height and width:
         if job.size not in (None, (height, width)):
-            raise DistillError(f"--size {job.size[0]}x{job.size[1]}: {job.teacher.path} takes {height}x{width} and nothing else. Leave --size out.")
+            raise DistillError(
+                f"--size {job.size[0]}x{job.size[1]}: {job.teacher.path} takes {height}x{width} and nothing else. Leave --size out."
+            )
         return height, width
     if job.size is None:
         raise DistillError(f"{job.teacher.path} takes images of any size. Say which it should see: --size HEIGHTxWIDTH.")

@@ -30,7 +30,9 @@ class Engine:
 # The plain DirectRunner first tries to download another runner; FnApiRunner by name gives the same results without that.
 ENGINES = {
     "local": Engine(FN_API_RUNNER, ("--direct_running_mode=multi_threading", "--direct_num_workers={workers}"), "thread"),
-    "processes": Engine(FN_API_RUNNER, ("--direct_running_mode=multi_processing", "--direct_num_workers={workers}"), "process", children=True),
+    "processes": Engine(
+        FN_API_RUNNER, ("--direct_running_mode=multi_processing", "--direct_num_workers={workers}"), "process", children=True
+    ),
 }
 
 
@@ -53,7 +55,11 @@ def beam_options(engine: Engine, workers: int, flags: Sequence[str]) -> Pipeline
 def _unknown(flags: Sequence[str]) -> list[str]:
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    stray = [flag for before, flag in zip(["", *flags], flags, strict=False) if not flag.startswith("--") and (not before.startswith("--") or "=" in before)]
+    stray = [
+        flag
+        for before, flag in zip(["", *flags], flags, strict=False)
+        if not flag.startswith("--") and (not before.startswith("--") or "=" in before)
+    ]
     try:
         options = PipelineOptions(list(flags))
         known, given = options.get_all_options(), options.get_all_options(retain_unknown_options=True)

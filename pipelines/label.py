@@ -42,12 +42,16 @@ def embed_chunk(task: Task) -> Record:
     sweep(job.shards)
     chunk = read_chunk(job.chunks / chunk_name(number, of))
     if chunk.sha256 != plan.chunks[number]:
-        raise DistillError(f"{job.chunks}: chunk {number} is not the one of the plan. Put the old file back or start again with another OUT.")
+        raise DistillError(
+            f"{job.chunks}: chunk {number} is not the one of the plan. Put the old file back or start again with another OUT."
+        )
     meta = replace(plan.meta, chunk=number, of=of, chunk_sha256=chunk.sha256)
     rejects: list[dict[str, Any]] = []
     record = commit_shard(job.shards, plan.format, meta, _labelled(task, chunk, rejects), rejects)
     if record.rows + record.rejects != len(chunk.keys):
-        raise DistillError(f"chunk {number}: {record.rows} rows and {record.rejects} rejects are not the {len(chunk.keys)} rows of the chunk.")
+        raise DistillError(
+            f"chunk {number}: {record.rows} rows and {record.rejects} rejects are not the {len(chunk.keys)} rows of the chunk."
+        )
     return record
 
 

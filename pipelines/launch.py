@@ -42,9 +42,15 @@ class Outcome:
         return asdict(self)
 
     def in_words(self) -> str:
-        rate = f", {self.made:,} of them now in {self.seconds:.0f} s ({self.made / self.seconds:,.0f}/s)" if self.made else ", all there already"
+        rate = (
+            f", {self.made:,} of them now in {self.seconds:.0f} s ({self.made / self.seconds:,.0f}/s)"
+            if self.made
+            else ", all there already"
+        )
         if self.missing:
-            return f"{self.out}: {self.rows:,} rows{rate}. {len(self.missing)} of {self.chunks} chunks are missing, so there is no index yet."
+            return (
+                f"{self.out}: {self.rows:,} rows{rate}. {len(self.missing)} of {self.chunks} chunks are missing, so there is no index yet."
+            )
         rejects = f" and {self.rejects:,} rejects ({self.out}/shards/*.rejects.jsonl)" if self.rejects else ", no rejects"
         return f"{self.out}: {self.rows:,} rows in {self.chunks} shards{rate}{rejects}. Done."
 
@@ -93,7 +99,8 @@ class _Run:
     """The pipeline in a thread of its own, so that the launcher can watch it and be interrupted."""
 
     def __init__(self, job: Job, options: Any, debug: bool) -> None:
-        self.job, self.error, self.debug = job, None, debug
+        self.job, self.debug = job, debug
+        self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, args=(options,), name="pipeline", daemon=True)
         self.thread.start()
 
@@ -108,7 +115,7 @@ class _Run:
             with beam.Pipeline(options=options) as pipeline:
                 build(pipeline, self.job)
         except BaseException as error:  # handed to the launcher's thread
-            self.error: BaseException | None = error
+            self.error = error
 
 
 def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[..., None], on_progress: Callable[..., None]) -> None:
@@ -125,7 +132,9 @@ def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[...,
             lost_at = (lost_at or time.monotonic()) if seen - alive else None
             seen |= alive
             if lost_at and time.monotonic() - lost_at > LOST_AFTER and run.thread.is_alive():
-                raise Unfinished(f"A worker process was lost (killed, or out of memory). Missing: {_missing_text(run.job)}. Run the same command again: it goes on there.")
+                raise Unfinished(
+                    f"A worker process was lost (killed, or out of memory). Missing: {_missing_text(run.job)}. Run the same command again: it goes on there."
+                )
 
 
 def _progress(job: Job, estimate: dict[str, Any] | None, seconds: float) -> Progress:
@@ -142,7 +151,9 @@ def _outcome(job: Job, run: _Run, seconds: float) -> Outcome:
     failed = [note for path in sorted(job.state.glob("failed-*.json")) if (note := _json(path))]
     if failed:
         reasons = "; ".join(f"chunk {note['chunk']}: {note['reason']}" for note in failed[:3]) + (" ..." if len(failed) > 3 else "")
-        raise Unfinished(f"{job.out}: {len(failed)} chunks failed, no index was written, what is done stays. {reasons} Mend the cause and run the same command again.")
+        raise Unfinished(
+            f"{job.out}: {len(failed)} chunks failed, no index was written, what is done stays. {reasons} Mend the cause and run the same command again."
+        )
     plan = Plan.load(job.folder / "plan.json")
     records, missing = _records(job, plan)
     index = job.shards / "index.json"
@@ -182,7 +193,9 @@ def _only_launcher(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            raise DistillError(f"{folder} is being worked on by another launcher ({file.read().strip() or 'unknown'}). Wait for it or stop it, or use another OUT.") from error
+            raise DistillError(
+                f"{folder} is being worked on by another launcher ({file.read().strip() or 'unknown'}). Wait for it or stop it, or use another OUT."
+            ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
         file.flush()

@@ -127,7 +127,9 @@ def agree(job: Job, meta: ShardMeta) -> Plan:
     elif tuple(read_chunk(chunk).sha256 for chunk in list_chunks(source)) != plan.chunks:
         differing.append(f"chunks: those in {source} are not the plan's")
     if differing:
-        raise DistillError(f"{path} says otherwise: {'; '.join(differing)}. One folder holds one data set: use another OUT, or ask for the same.")
+        raise DistillError(
+            f"{path} says otherwise: {'; '.join(differing)}. One folder holds one data set: use another OUT, or ask for the same."
+        )
     return plan
 
 
@@ -148,15 +150,23 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> None:
     """Write OUT/state/estimate.json for the launcher to show; an error when what is still to come cannot fit on the disk."""
     number = len(plan.chunks)
     todo = [chunk for chunk in wanted if find_record(job.shards, plan.format, chunk, number, plan.chunks[chunk]) is None]
-    sizes, rows = [], 0
+    sizes: list[int] = []
+    rows = 0
     for chunk in todo:
         keys = read_chunk(job.chunks / chunk_name(chunk, number)).keys
         rows += len(keys)
         if len(sizes) < SAMPLE:
             sizes += [_size(job.root, key) for key in keys[:: max(1, len(keys) // SAMPLE)]]
-    row = plan.meta.width * np.dtype(plan.meta.dtype).itemsize + 32 + (float(np.mean(sizes)) if sizes and plan.meta.images == "inline" else 32)
+    row = (
+        plan.meta.width * np.dtype(plan.meta.dtype).itemsize
+        + 32
+        + (float(np.mean(sizes)) if sizes and plan.meta.images == "inline" else 32)
+    )
     needed, free = int(rows * row), shutil.disk_usage(job.shards).free
-    write_json(job.state / "estimate.json", {"rows": plan.rows, "chunks": number, "todo_chunks": len(todo), "todo_rows": rows, "bytes": needed, "free": free})
+    write_json(
+        job.state / "estimate.json",
+        {"rows": plan.rows, "chunks": number, "todo_chunks": len(todo), "todo_rows": rows, "bytes": needed, "free": free},
+    )
     if needed > free:
         raise DistillError(
             f"{job.out}: about {needed / 1e9:.1f} GB are needed for {rows:,} rows, {free / 1e9:.1f} GB are free. Make room or use another OUT"

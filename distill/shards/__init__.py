@@ -23,7 +23,19 @@ from distill.shards.hdf5 import Hdf5Shards
 from distill.shards.parquet import ParquetShards
 from distill.shards.rows import FORMAT_VERSION, GROUP_ROWS, Rows, ShardMeta, regrouped
 
-__all__ = ["FORMATS", "FORMAT_VERSION", "GROUP_ROWS", "Record", "Rows", "ShardMeta", "ShardSet", "commit_shard", "find_record", "open_shards", "write_index"]
+__all__ = [
+    "FORMATS",
+    "FORMAT_VERSION",
+    "GROUP_ROWS",
+    "Record",
+    "Rows",
+    "ShardMeta",
+    "ShardSet",
+    "commit_shard",
+    "find_record",
+    "open_shards",
+    "write_index",
+]
 
 
 class ShardFormat(Protocol):
@@ -128,7 +140,9 @@ def commit_shard(folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows
     with committed(shard) as temporary:
         done = shards.write(temporary, meta, counted())
         if shards.read_meta(temporary) != done:
-            raise Unfinished(f"{shard}: what was written does not read back. The disk may be full or failing; nothing was committed, run the same command again.")
+            raise Unfinished(
+                f"{shard}: what was written does not read back. The disk may be full or failing; nothing was committed, run the same command again."
+            )
         with committed(ledger) as path:
             path.write_text("".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects), encoding="utf-8")
         record = Record(
@@ -184,26 +198,36 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
     places = [given / "index.json", given / "shards" / "index.json", given]
     index = next((place for place in places if place.name == "index.json" and place.is_file()), None)
     if index is None:
-        raise DistillError(f"{given} holds no index.json, so no finished set of shards is there. Run distill embed SOURCE {given} until it says done.")
+        raise DistillError(
+            f"{given} holds no index.json, so no finished set of shards is there. Run distill embed SOURCE {given} until it says done."
+        )
     try:
         value = json.loads(index.read_text(encoding="utf-8"))
         version = value["version"]
         if version != FORMAT_VERSION:
-            raise DistillError(f"{index} has format version {version}; this distill reads version {FORMAT_VERSION}. Use the distill that wrote it.")
+            raise DistillError(
+                f"{index} has format version {version}; this distill reads version {FORMAT_VERSION}. Use the distill that wrote it."
+            )
         records = tuple(_from_json(Record, record, index) for record in value["records"])
         meta = _from_json(ShardMeta, value["meta"], index)
         format, rows, rejects, count = value["format"], int(value["rows"]), int(value["rejects"]), int(value["classes"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DistillError(f"{index} is not an index of shards ({error!r}). Run distill embed again: it writes the index anew from the records.") from error
+        raise DistillError(
+            f"{index} is not an index of shards ({error!r}). Run distill embed again: it writes the index anew from the records."
+        ) from error
     if format not in FORMATS:
         raise DistillError(f"{index}: unknown shard format {format!r}; known: {', '.join(FORMATS)}.")
     classes = (index.parent / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1] if count else []
     if len(classes) != count:
-        raise DistillError(f"{index.parent / 'classes.txt'} has {len(classes)} lines, index.json says {count} classes. Copy the file that belongs to the set.")
+        raise DistillError(
+            f"{index.parent / 'classes.txt'} has {len(classes)} lines, index.json says {count} classes. Copy the file that belongs to the set."
+        )
     found = ShardSet(index.parent, format, rows, rejects, meta, tuple(classes), records)
     for record in records:
         if Path(record.shard).name != record.shard or not (found.folder / record.shard).is_file():
-            raise DistillError(f"{found.folder / record.shard} is named in index.json but is not there. Embed that chunk again (distill embed --only {record.number}).")
+            raise DistillError(
+                f"{found.folder / record.shard} is named in index.json but is not there. Embed that chunk again (distill embed --only {record.number})."
+            )
     return found
 
 
@@ -217,5 +241,7 @@ def _from_json(cls: type, value: Any, path: Path) -> Any:
     names = {field.name for field in fields(cls)}
     if not isinstance(value, dict) or set(value) != names:
         odd = sorted(set(value) ^ names) if isinstance(value, dict) else type(value).__name__
-        raise DistillError(f"{path} does not describe a {cls.__name__.lower()}: unexpected or missing {odd}. It was not written by this version of distill.")
+        raise DistillError(
+            f"{path} does not describe a {cls.__name__.lower()}: unexpected or missing {odd}. It was not written by this version of distill."
+        )
     return cls(**value)

@@ -123,7 +123,9 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 def _meta(file: h5py.File, path: Path) -> ShardMeta:
     text = file.attrs.get("distill")
     if not isinstance(text, str):
-        raise DistillError(f"{path} is an HDF5 file without distill's metadata, so it is no shard. Expected a file written by distill embed.")
+        raise DistillError(
+            f"{path} is an HDF5 file without distill's metadata, so it is no shard. Expected a file written by distill embed."
+        )
     meta = ShardMeta.from_json(text, path)
     inline = meta.images == "inline"
     expected: dict[str, tuple[int, ...]] = {

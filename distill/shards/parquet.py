@@ -102,7 +102,9 @@ def _opened(path: Path) -> pq.ParquetFile:
 def _meta(file: pq.ParquetFile, path: Path) -> ShardMeta:
     text = (file.metadata.metadata or {}).get(META_KEY)
     if text is None:
-        raise DistillError(f"{path} is a Parquet file without distill's metadata, so it is no shard. Expected a file written by distill embed.")
+        raise DistillError(
+            f"{path} is a Parquet file without distill's metadata, so it is no shard. Expected a file written by distill embed."
+        )
     meta = ShardMeta.from_json(text, path)
     if meta.rows != file.metadata.num_rows or not file.schema_arrow.equals(_schema(meta)):
         raise _damaged(path, f"its metadata says {meta.rows} rows, the file holds {file.metadata.num_rows}, or its columns are others")

@@ -12,6 +12,7 @@ import numpy as np
 from distill import DistillError
 
 FORMAT_VERSION = 1
+Column = Any  # None where it was not asked for; what is in it stands in Rows
 GROUP_ROWS = 1024  # one group reads in 0.6 to 3 ms and is what the pool of a source is made of
 
 
@@ -23,11 +24,11 @@ class Rows:
     images: n encoded images, or None when the set was made with --images path; then image_sha256 holds n digests of 32 bytes.
     """
 
-    keys: list[str] | None
-    labels: np.ndarray | None
-    embeddings: np.ndarray | None
-    images: list[bytes] | None = None
-    image_sha256: list[bytes] | None = None
+    keys: Column
+    labels: Column
+    embeddings: Column
+    images: Column = None
+    image_sha256: Column = None
 
     def __getitem__(self, part: slice) -> Rows:
         return Rows(*(None if column is None else column[part] for column in self.columns))
@@ -72,7 +73,9 @@ class ShardMeta:
         try:
             value = loads(text)
             if value["version"] != FORMAT_VERSION:
-                raise DistillError(f"{path} has format version {value['version']}; this distill reads version {FORMAT_VERSION}. Use the distill that wrote it.")
+                raise DistillError(
+                    f"{path} has format version {value['version']}; this distill reads version {FORMAT_VERSION}. Use the distill that wrote it."
+                )
             unknown = set(value) ^ {one.name for one in fields(cls)}
             if unknown:
                 raise ValueError(f"unexpected or missing: {sorted(unknown)}")
@@ -81,7 +84,9 @@ class ShardMeta:
             raise DistillError(f"{path} carries no readable metadata of a shard ({error!r}). Embed that chunk again.") from error
         sizes = (meta.chunk, meta.of, meta.rows, meta.dimension, meta.views)
         if not all(type(size) is int and 0 <= size < 2**40 for size in sizes) or meta.dtype not in ("float16", "float32"):
-            raise DistillError(f"{path}: its metadata claims chunk, of, rows, dimension, views {sizes} and dtype {meta.dtype!r}. Embed that chunk again.")
+            raise DistillError(
+                f"{path}: its metadata claims chunk, of, rows, dimension, views {sizes} and dtype {meta.dtype!r}. Embed that chunk again."
+            )
         return meta
 
     @property

@@ -51,8 +51,12 @@ def verify(path: str | Path, *, deep: bool = False, on_shard: Callable[[int, int
         on_shard(number + 1, len(shards.records))
     rows, rejects = sum(record.rows for record in shards.records), sum(record.rejects for record in shards.records)
     if (rows, rejects) != (shards.rows, shards.rejects):
-        problems.append((-1, f"index.json says {shards.rows} rows and {shards.rejects} rejects, its records add up to {rows} and {rejects}"))
-    if [record.number for record in shards.records] != list(range(len(shards.records))) or any(r.of != len(shards.records) for r in shards.records):
+        problems.append(
+            (-1, f"index.json says {shards.rows} rows and {shards.rejects} rejects, its records add up to {rows} and {rejects}")
+        )
+    if [record.number for record in shards.records] != list(range(len(shards.records))) or any(
+        r.of != len(shards.records) for r in shards.records
+    ):
         problems.append((-1, "index.json does not list chunks 0 to of - 1, each once"))
     return Verdict(shards.rows, shards.rejects, len(shards.records), deep, tuple(problems))
 
@@ -97,7 +101,9 @@ def _row_problems(shards: ShardSet, number: int, expected: list[tuple[str, int]]
         yield f"{rows} rows, {len(expected)} are expected"
 
 
-def check_sample(path: str | Path, teacher: Callable[[np.ndarray], np.ndarray], *, number: int = 64, seed: int = 0, root: str | None = None) -> dict[str, float]:
+def check_sample(
+    path: str | Path, teacher: Callable[[np.ndarray], np.ndarray], *, number: int = 64, seed: int = 0, root: str | None = None
+) -> dict[str, float]:
     """Label `number` random rows again. Returns {"rows", "worst_cosine", "mean_cosine"}; 1.0 is the same direction.
 
     teacher: uint8 [B, H, W, 3] -> float32 [B, D], the one that made the set (compare its fingerprint first).

@@ -1,0 +1,78 @@
+"""The student's stream (decode, embedding, label, shuffled) against simplejpeg decoding the same images from memory, per CPU-second."""
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from benchmarks.bench import cpu_rate, interleaved, rate, save, show
+from distill.faces import draw_face
+from distill.images import encode_jpeg
+from distill.shards import FORMATS, Rows, ShardMeta, commit_shard, write_index
+from distill.sources import ShardSource
+
+ROWS, SIZE, DIMENSION, DIFFERENT = 24_000, 112, 512, 400
+
+
+def make_set(folder: Path, format: str, encoded: list[bytes]) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    records = []
+    for number in range(4):
+        meta = ShardMeta(
+            chunk=number, of=4, chunk_sha256="0" * 64, dimension=DIMENSION, dtype="float16", teacher="0" * 64, reading={},
+            image={"height": SIZE, "width": SIZE, "resize": "none"},
+        )  # fmt: skip
+        count = ROWS // 4
+        rows = Rows(
+            [f"id/{number}/{row}.jpg" for row in range(count)], np.arange(count, dtype=np.int32) % 100,
+            rng.normal(size=(count, DIMENSION)).astype(np.float16), [encoded[row % DIFFERENT] for row in range(count)],
+        )  # fmt: skip
+        records.append(commit_shard(folder, format, meta, [rows], []))
+    write_index(folder, format, records, [str(number) for number in range(100)])
+    return folder
+
+
+def main() -> None:
+    encoded = [encode_jpeg(draw_face(number % 100, number // 100, SIZE)) for number in range(DIFFERENT)]
+    everything = [encoded[row % DIFFERENT] for row in range(ROWS)]
+
+    def plain() -> None:
+        for data in everything:
+            simplejpeg.decode_jpeg(data)
+
+    def threads() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda start: [simplejpeg.decode_jpeg(data) for data in everything[start : start + 128]], range(0, ROWS, 128)))
+
+    with tempfile.TemporaryDirectory() as folder:
+        sources = {format: ShardSource(make_set(Path(folder) / format, format, encoded), batch=128, seed=0) for format in FORMATS}
+
+        def stream(format: str) -> None:
+            if sum(len(images) for images, _ in sources[format].epoch(0)) != ROWS:
+                raise RuntimeError("rows were lost")
+
+        ways = {
+            "simplejpeg, one thread, from memory": plain,
+            **{f"ShardSource, {format}": lambda format=format: stream(format) for format in FORMATS},
+        }
+        per_cpu = show(
+            "images per CPU-second",
+            interleaved({name: lambda work=work: cpu_rate(ROWS, work) for name, work in ways.items()}),
+            list(ways)[0],
+            "images/s",
+        )
+        ways = {"simplejpeg, two threads, from memory": threads, **dict(list(ways.items())[1:])}
+        wall = show(
+            "images per second",
+            interleaved({name: lambda work=work: rate(ROWS, work) for name, work in ways.items()}),
+            list(ways)[0],
+            "images/s",
+        )
+    save("bench_sources", {"per_cpu_second": per_cpu, "wall": wall})
+
+
+if __name__ == "__main__":
+    main()

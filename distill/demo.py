@@ -1,0 +1,209 @@
+"""The whole job on drawn faces, as a person would type it: every step is a command line of `distill`, run in this one process.
+
+A teacher is trained from labels, exported, and labels the pictures; a student at least ten times smaller learns from its embeddings. The
+same student learns from labels only and from noise only, for the same number of steps, so that the table says what distilling is worth.
+All four are judged on identities that nobody was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.files import write_json
+
+Run = Callable[[Sequence[str]], int]
+WHO = {
+    "teacher": "teacher",
+    "student": "distilled student",
+    "labels_only": "the same student, labels only",
+    "noise_only": "the same student, noise only",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sizes of the demo. steps are those of a student; all three students get as many."""
+
+    identities: int
+    images: int
+    unseen: int
+    teacher_epochs: int
+    student_epochs: int
+    pairs: int
+    chunk_rows: int
+    size: int = 48
+    batch: int = 128
+
+    @property
+    def rows(self) -> int:
+        return self.identities * self.images
+
+    @property
+    def student_steps(self) -> int:
+        return self.student_epochs * -(-self.rows // self.batch)
+
+
+FULL = Recipe(identities=400, images=15, unseen=100, teacher_epochs=20, student_epochs=20, pairs=6000, chunk_rows=1000)
+SMALL = Recipe(identities=40, images=8, unseen=20, teacher_epochs=2, student_epochs=2, pairs=600, chunk_rows=100)
+
+RUN_FILES = {
+    "teacher": """\
+# distill train {out}/teacher.toml --out {out}/runs/teacher        the teacher: a wider net, from labels alone
+seed = 1
+[student]
+backbone = "small_conv"
+widths = [32, 64, 128, 128]
+embedding = 128
+dropout = 0.0
+[data]
+images = "{out}/faces/train"
+size = [{size}, {size}]
+batch = {batch}
+[[stage]]
+source = "images"
+epochs = {teacher_epochs}
+optimizer = {{ name = "adamw", learning_rate = 3e-3, weight_decay = 1e-2 }}
+schedule = {{ name = "cosine", warmup = 0.05 }}
+terms = [{{ name = "arcface", scale = 16.0, angle_add = 0.2 }}]
+""",
+    "student": """\
+# distill train {out}/student.toml --out {out}/runs/student        the student: the teacher's embeddings, no labels
+seed = 1
+[student]
+backbone = "small_conv"
+widths = [12, 24, 32, 40]
+embedding = 128
+dropout = 0.0
+[data]
+shards = "{out}/shards"
+batch = {batch}
+[[stage]]
+source = "shards"
+epochs = {student_epochs}
+optimizer = {{ name = "adamw", learning_rate = 1e-2, weight_decay = 1e-3 }}
+schedule = {{ name = "cosine", warmup = 0.05 }}
+terms = [{{ name = "cosine", weight = 64.0 }}]
+""",
+    "labels_only": """\
+# distill train {out}/labels_only.toml --out {out}/runs/labels_only        the same student without a teacher
+seed = 1
+[student]
+backbone = "small_conv"
+widths = [12, 24, 32, 40]
+embedding = 128
+dropout = 0.0
+[data]
+images = "{out}/faces/train"
+size = [{size}, {size}]
+batch = {batch}
+[[stage]]
+source = "images"
+epochs = {student_epochs}
+optimizer = {{ name = "adamw", learning_rate = 1e-2, weight_decay = 1e-3 }}
+schedule = {{ name = "cosine", warmup = 0.05 }}
+terms = [{{ name = "arcface", scale = 16.0, angle_add = 0.1 }}]
+""",
+    "noise_only": """\
+# distill train {out}/noise_only.toml --out {out}/runs/noise_only        the same student, which never sees a picture
+seed = 1
+[student]
+backbone = "small_conv"
+widths = [12, 24, 32, 40]
+embedding = 128
+dropout = 0.0
+[data]
+size = [{size}, {size}]
+batch = {batch}
+[[stage]]
+source = "noise"
+teacher = "{out}/teacher"
+steps = {student_steps}
+epochs = 1
+optimizer = {{ name = "adamw", learning_rate = 1e-2, weight_decay = 1e-3 }}
+schedule = {{ name = "cosine", warmup = 0.05 }}
+terms = [{{ name = "cosine", weight = 64.0 }}]
+""",
+}
+
+
+def demo(out: Path, small: bool, run: Run) -> dict[str, Any]:
+    """Run all steps in `out`; returns what OUT/summary.json holds. Steps that an earlier run finished are not done again."""
+    recipe, started = SMALL if small else FULL, time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    values = {**recipe.__dict__, "student_steps": recipe.student_steps, "out": out.as_posix()}
+    for name, text in RUN_FILES.items():
+        (out / f"{name}.toml").write_text(text.format(**values), encoding="utf-8")
+    for title, words in steps(out, recipe):
+        print(f"\n# {title}\n$ distill {shlex.join(words)}", flush=True)
+        run(words)
+    summary = gather(out, time.monotonic() - started)
+    write_json(out / "summary.json", summary)
+    _report(out, recipe, summary)
+    print(
+        f"\n{table(summary)}\n\n{out / 'summary.json'} has these figures, {out / 'report.html'} shows them. {summary['seconds']:.0f} s in all."
+    )
+    return summary
+
+
+def steps(out: Path, recipe: Recipe) -> list[tuple[str, list[str]]]:
+    """(what happens, words of the command line) of every step."""
+    at = out.as_posix()
+    size, images = str(recipe.size), str(recipe.images)
+    train = [(f"train the {WHO[name]}", ["train", f"{at}/{name}.toml", "--out", f"{at}/runs/{name}"]) for name in RUN_FILES]
+    unseen = [f"{at}/faces/unseen/id{recipe.identities:04d}/00{number}.jpg" for number in (0, 1)]
+    other = f"{at}/faces/unseen/id{recipe.identities + 1:04d}/000.jpg"
+    return [
+        ("draw the identities to learn from", ["faces", f"{at}/faces/train", "--identities", str(recipe.identities), "--images", images, "--size", size]),
+        ("draw identities that nobody is trained on",
+         ["faces", f"{at}/faces/unseen", "--identities", str(recipe.unseen), "--images", images, "--size", size, "--first", str(recipe.identities)]),
+        train[0],
+        ("write the teacher as a SavedModel, as a teacher usually comes", ["export", f"{at}/runs/teacher", f"{at}/teacher", "--force"]),
+        ("let the teacher label the pictures", ["embed", f"{at}/faces/train", at, "--teacher", f"{at}/teacher", "--rows", str(recipe.chunk_rows)]),
+        ("prove that nothing is missing or mixed up", ["verify", at, "--deep", "--teacher", f"{at}/teacher"]),
+        *train[1:],
+        *((f"judge the {WHO[name]}", ["evaluate", f"{at}/runs/{name}", "--pairs", f"{at}/faces/unseen", "--number", str(recipe.pairs),
+                                      *(["--shards", at] if name == "student" else []), "--out", f"{at}/evaluation/{name}"]) for name in RUN_FILES),
+        ("write the student for others to load", ["export", f"{at}/runs/student", f"{at}/student", "--force"]),
+        ("compare photos with it: two of one identity, one of another", ["compare", f"{at}/student", *unseen, other]),
+    ]  # fmt: skip
+
+
+def gather(out: Path, seconds: float) -> dict[str, Any]:
+    """The figures of the four models from the files that the verbs left."""
+    summary: dict[str, Any] = {}
+    for name in RUN_FILES:
+        judged = json.loads((out / "evaluation" / name / "evaluation.json").read_text())["model"]
+        trained = json.loads((out / "runs" / name / "summary.json").read_text())
+        pairs = judged["pairs"]
+        summary[name] = {
+            "accuracy": pairs["accuracy"], "accuracy_std": pairs["std"], "tar_at_far_1e-2": pairs["tar"]["0.01"]["tar"],
+            "parameters": trained["parameters"], "seconds": trained["seconds"],
+        }  # fmt: skip
+        if "agreement" in judged:
+            summary[name]["agreement"] = judged["agreement"]["mean"]
+    return {**summary, "seconds": round(seconds, 1)}
+
+
+def table(summary: dict[str, Any]) -> str:
+    lines = [
+        f"{'on identities never seen':<32} {'accuracy':>9} {'TAR at FAR 1 %':>15} {'parameters':>11} {'of teacher':>11} {'training':>9}"
+    ]
+    whole = summary["teacher"]["parameters"]
+    for name, words in WHO.items():
+        row = summary[name]
+        lines.append(
+            f"{words:<32} {row['accuracy']:>8.1%} {row['tar_at_far_1e-2']:>15.1%} {row['parameters']:>11,} {row['parameters'] / whole:>11.1%} {row['seconds']:>7.0f} s"
+        )
+    return "\n".join(lines)
+
+
+def _report(out: Path, recipe: Recipe, summary: dict[str, Any]) -> None:
+    from distill.report import write_demo_report
+
+    write_demo_report(out, summary)

@@ -1,0 +1,189 @@
+"""The pipeline with a real teacher: right rows, every engine the same bytes, killed and resumed, nothing lost."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from distill.shards import open_shards
+from distill.shards.verify import verify
+from tests.conftest import distill, inside
+
+ROWS = 25  # 120 pictures: five chunks, the last of 20
+
+
+def embed(source, out, teacher, *words, through=inside):
+    return through("embed", source, out, "--teacher", teacher, "--rows", ROWS, "--batch", 8, *words)
+
+
+def contents(out):
+    return {path.name: path.read_bytes() for path in sorted((out / "shards").iterdir()) if not path.name.startswith(".")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, faces, teacher):
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    done = embed(faces, out, teacher, through=distill)
+    assert done.returncode == 0, done.stderr
+    assert "120 rows in 5 shards" in done.stdout and done.stdout.endswith("Done.\n")
+    return out
+
+
+def test_embeddings_are_what_the_signature_gives_for_skimage_pixels(undisturbed, faces, teacher, tmp_path):
+    """float32 within 1e-5 of a row's norm; float16 within one rounding of that."""
+    import skimage.io
+    import tensorflow as tf
+
+    exact = tmp_path / "exact"
+    assert embed(faces, exact, teacher, "--dtype", "float32").returncode == 0
+    signature = tf.saved_model.load(str(teacher)).signatures["serving_default"]
+    keys = []
+    for out, tolerance in ((exact, 1e-5), (undisturbed, 1e-5 + 2**-11)):
+        shards = open_shards(out)
+        for number in range(5):
+            for rows in shards.read(number):
+                pixels = np.stack([skimage.io.imread(faces / key) for key in rows.keys])
+                expected = signature(tf.constant(pixels.astype(np.float32)))["output"].numpy()
+                assert (np.abs(rows.embeddings - expected) <= tolerance * np.linalg.norm(expected, axis=1, keepdims=True)).all()
+                assert [shards.classes[label] for label in rows.labels] == [key.split("/")[0] for key in rows.keys]
+                assert [(faces / key).read_bytes() for key in rows.keys] == rows.images
+                keys += rows.keys
+    assert keys[:120] == keys[120:] == sorted(path.relative_to(faces).as_posix() for path in faces.rglob("*.jpg"))
+
+
+def test_processes_give_the_same_bytes_as_threads(undisturbed, faces, teacher, tmp_path):
+    done = embed(faces, tmp_path / "out", teacher, "--engine", "processes", "--workers", 2, through=distill)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "out") == contents(undisturbed)
+
+
+def test_hdf5_holds_the_same_rows(undisturbed, faces, teacher, tmp_path):
+    assert embed(faces, tmp_path / "out", teacher, "--format", "hdf5").returncode == 0
+    left, right = open_shards(undisturbed), open_shards(tmp_path / "out")
+    for number in range(5):
+        for one, other in zip(left.read(number), right.read(number), strict=True):
+            assert one.keys == other.keys and one.images == other.images
+            assert np.array_equal(one.labels, other.labels) and np.array_equal(one.embeddings, other.embeddings)
+    assert not verify(tmp_path / "out", deep=True).problems
+
+
+def test_again_does_nothing_and_a_lost_chunk_is_made_again(undisturbed, faces, teacher, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    before = contents(out)
+    (out / "shards" / "00003-of-00005.parquet").unlink()
+    done = embed(faces, out, teacher, "--json")
+    outcome = json.loads(done.stdout)
+    assert done.returncode == 0 and outcome["made"] == 25 and contents(out) == before
+    assert json.loads(embed(faces, out, teacher, "--json").stdout)["made"] == 0
+
+
+def test_another_plan_is_refused_with_both_sides_named(undisturbed, faces, teacher, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    before = contents(out)
+    for words, message in ((("--dtype", "float32"), "dtype: 'float16' there, 'float32' asked for"), (("--batch", 9), "batch: 8 there, 9")):
+        done = embed(faces, out, teacher, *words)
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert contents(out) == before
+
+
+def test_only_writes_no_index_until_the_set_is_whole(faces, teacher, tmp_path):
+    out = tmp_path / "out"
+    done = embed(faces, out, teacher, "--only", 1, "--only", 4)
+    assert done.returncode == 0 and "3 of 5 chunks are missing" in done.stdout and not (out / "shards" / "index.json").exists()
+    assert embed(faces, out, teacher, "--only", 0, "--only", 2, "--only", 3).returncode == 0
+    assert open_shards(out).rows == 120
+
+
+def test_what_cannot_be_labelled_is_in_the_ledger_and_too_much_of_it_is_an_error(faces, teacher, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(faces, root)
+    (root / "id0003" / "a text.jpg").write_text("hello")
+    (root / "id0003" / "empty.jpg").write_bytes(b"")
+    whole = (root / "id0000" / "000.jpg").read_bytes()
+    (root / "id0000" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    done = embed(root, tmp_path / "out", teacher)
+    assert (
+        done.returncode == 1
+        and "3 of 123 images were rejected" in done.stderr
+        and not (tmp_path / "out" / "shards" / "index.json").exists()
+    )
+    done = embed(root, tmp_path / "out", teacher, "--max-rejects", 0.05)
+    assert done.returncode == 0, done.stderr
+    shards = open_shards(tmp_path / "out")
+    ledger = [json.loads(line) for record in shards.records for line in (shards.folder / record.ledger).read_text().splitlines()]
+    assert shards.rows == 120 and sorted(reject["key"] for reject in ledger) == ["id0000/cut.jpg", "id0003/a text.jpg", "id0003/empty.jpg"]
+    assert all(reject["reason"] for reject in ledger)
+    assert not verify(tmp_path / "out", deep=True).problems
+
+
+def test_dry_run_plans_and_stops(faces, teacher, tmp_path):
+    done = embed(faces, tmp_path / "out", teacher, "--dry-run")
+    assert done.returncode == 0 and "120 rows in 5 chunks" in done.stderr and "GB free" in done.stderr
+    assert not list((tmp_path / "out" / "shards").glob("*.parquet"))
+
+
+def start(out, faces, teacher, *words):
+    command = [sys.executable, "-m", "distill.cli", "embed", faces, out, "--teacher", teacher, "--rows", ROWS, "--batch", 8, *words]
+    return subprocess.Popen(
+        [str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.mark.parametrize("engine", ["local", "processes"])
+def test_killed_at_random_moments_and_resumed(engine, undisturbed, faces, teacher, tmp_path):
+    out, rng = tmp_path / "out", random.Random(engine)
+    for _ in range(2):
+        process = start(out, faces, teacher, "--engine", engine)
+        until = time.monotonic() + 60
+        wanted = rng.randrange(1, 5)
+        while len(list(out.glob("shards/*.parquet"))) < wanted and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+    done = embed(faces, out, teacher, "--engine", engine, through=distill)
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(undisturbed)
+    assert not [path for path in (out / "shards").iterdir() if path.name.startswith(".")]
+
+
+def test_a_second_launcher_is_refused(faces, teacher, tmp_path):
+    out = tmp_path / "out"
+    first = start(out, faces, teacher)
+    until = time.monotonic() + 60
+    while not (out / ".launcher").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    second = embed(faces, out, teacher, through=distill)
+    first.communicate(timeout=120)
+    assert second.returncode == 2 and "another launcher" in second.stderr
+
+
+@pytest.mark.parametrize("words, message", [
+    (("--format", "csv"), "parquet, hdf5"),
+    (("--engine", "spark"), "local, processes"),
+    (("--max-rejects", "2"), "from 0 to 1"),
+    (("--only", "9"), "chunks 0 to 4"),
+    (("--signature", "nope"), "serving_default"),
+    (("--output", "nope"), "output"),
+    (("--size", "64x64"), "32x32"),
+    (("--root", "/nowhere"), "/nowhere"),
+    (("--", "--no_such_flag=1"), "no_such_flag"),
+])  # fmt: skip
+def test_wrong_input_is_one_message(words, message, faces, teacher, tmp_path):
+    done = embed(faces, tmp_path / "out", teacher, *words)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_wrong_teacher_or_source_is_one_message(faces, teacher, tmp_path):
+    for source, model in ((faces, tmp_path / "none"), (tmp_path / "none", teacher), (faces, faces)):
+        done = embed(source, tmp_path / "out", model)
+        assert done.returncode == 2 and ("none" in done.stderr or str(faces) in done.stderr) and len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,116 @@
+"""The laws of docs/house.md that code can check."""
+
+import ast
+import dataclasses
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(path for folder in ("distill", "pipelines", "teachers") for path in (ROOT / folder).rglob("*.py"))
+DATA_ROOMS = {"config", "files", "images", "imagelist", "textlist", "chunks", "sources", "shards"}
+MODEL_ROOMS = {"students", "losses", "train", "stages", "optimizers", "export"}
+
+
+def imports(path: Path, inside_functions: bool) -> set[str]:
+    """Dotted names of what a module imports when it is imported, or also later."""
+    found = set()
+
+    def walk(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                found.update(alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                found.update({str(child.module)} | {f"{child.module}.{alias.name}" for alias in child.names})
+            typing_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+            if not typing_only and (inside_functions or not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))):
+                walk(child)
+
+    walk(ast.parse(path.read_text()))
+    return found
+
+
+def room(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def touches(found: set[str], *packages: str) -> set[str]:
+    return {name for name in found for package in packages if name == package or name.startswith(package + ".")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=room)
+def test_imports_go_one_way(path):
+    name, later, now = room(path), imports(path, True), imports(path, False)
+    if name.startswith("distill") and name != "distill.cli":
+        assert not touches(later, "apache_beam", "pipelines", "teachers")
+    if name == "distill.cli":
+        assert not touches(now, "apache_beam", "pipelines", "teachers")
+    if name.startswith("teachers"):
+        assert touches(later, "distill", "pipelines") <= {
+            "distill",
+            "distill.DistillError",
+            *touches(later, "distill.images", "distill.quiet"),
+        }
+    if name.startswith("distill.") and name.split(".")[1] in DATA_ROOMS:
+        assert not touches(later, "keras", "tensorflow", *(f"distill.{model}" for model in MODEL_ROOMS))
+    assert not touches(now, "tensorflow", "matplotlib", "skimage", "PIL")
+
+
+@pytest.mark.parametrize("room", ["students", "losses", "optimizers"])
+def test_training_is_of_no_backend(room):
+    assert not touches(imports(ROOT / "distill" / f"{room}.py", True), "tensorflow", "jax", "torch")
+
+
+def test_importing_the_packages_loads_nothing_heavy():
+    heavy = "import sys, distill, pipelines, teachers, distill.cli; print([n for n in ('tensorflow', 'keras', 'apache_beam', 'jax', 'matplotlib') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_help_loads_nothing_heavy():
+    watched = "import sys, runpy; sys.argv = ['distill', '--help']\ntry: runpy.run_module('distill.cli', run_name='__main__')\nexcept SystemExit: pass\n"
+    code = watched + "print([n for n in ('tensorflow', 'apache_beam', 'pyarrow', 'numpy') if n in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip().endswith("[]") and "embed" in printed
+
+
+def test_no_room_for_odds_and_ends():
+    assert not {path.stem for path in MODULES} & {"utils", "util", "common", "helpers", "misc", "base", "core"}
+
+
+def test_every_room_says_what_it_guarantees():
+    for path in MODULES:
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_no_global_randomness_and_no_unsafe_reading():
+    banned = re.compile(
+        r"np\.random\.(seed|rand|randn|randint|choice|shuffle)\(|^import random|\bpickle\.load|\beval\(|\bexec\(|allow_pickle=True|safe_mode=False",
+        re.M,
+    )
+    for path in MODULES:
+        assert not banned.search(path.read_text()), path
+
+
+def test_a_job_is_a_small_frozen_value(tmp_path):
+    from pipelines.plan import Job
+    from teachers import Teacher
+
+    job = Job(source=str(tmp_path), out=str(tmp_path / "out"), root=str(tmp_path), teacher=Teacher(str(tmp_path), "saved_model"))
+    assert pickle.loads(pickle.dumps(job)) == job and len(pickle.dumps(job)) < 1500
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        job.rows = 1
+
+
+def test_the_repository_names_no_package_index_and_no_machine():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    banned = re.compile(r"files\.pythonhosted|pypi\.org/simple|--index-url|--extra-index|/" + "root/|/" + "work/")
+    for name in listed.stdout.split("\n"):
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".txt", ".toml", ".yaml", ".yml", "") and path.is_file():
+            assert not banned.search(path.read_text(errors="ignore")), name
