@@ -272,6 +272,8 @@ def _open_text(path: Path) -> TextList:
             raise DistillError(f"{path} changed while it was read. Run it again.")
         hashes[at : at + len(lines.keys)] = np.fromiter(map(hash, lines.keys), np.int64, len(lines.keys))
         at += len(lines.keys)
+    if at < rows:
+        raise DistillError(f"{path} changed while it was read. Run it again.")
     _refuse_duplicates(path, hashes)
     return TextList(path, path.parent, rows, labels.table(), stamp)
 
@@ -279,7 +281,7 @@ def _open_text(path: Path) -> TextList:
 def _refuse_duplicates(path: Path, hashes: np.ndarray) -> None:
     """8 bytes a row instead of the keys. Lines of equal hashes are read again and compared: a collision costs time, it is no error."""
     hashes.sort()
-    twice = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])[:1000]  # of more than that, nearly all are true duplicates
+    twice = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])[:1000]  # of more than that, nearly all are true duplicates, and one is named
     if not len(twice):
         return
     first: dict[str, int] = {}

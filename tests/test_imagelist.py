@@ -1,0 +1,337 @@
+"""Image lists: one fixed order, a class table, and a clear error that names the line or the file for everything else."""
+
+import os
+import re
+import subprocess
+import sys
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill import DistillError, textlist
+from distill.imagelist import open_list
+
+
+def rows_of(images, batch=1000):
+    """All (key, label) of a list; label None where it has none."""
+    rows = []
+    for keys, labels in images.batches(batch):
+        assert len(keys) <= batch
+        assert labels is None or (labels.dtype == np.int32 and len(labels) == len(keys))
+        rows += zip(keys, [None] * len(keys) if labels is None else labels.tolist(), strict=True)
+    assert len(rows) == images.rows
+    return rows
+
+
+@pytest.fixture
+def text(tmp_path):
+    def write(content):
+        path = tmp_path / "list.txt"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def error(source) -> str:
+    with pytest.raises(DistillError) as caught:
+        rows_of(open_list(source))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------------------------------------------- folders
+
+
+def make(root, *names):
+    for name in names:
+        path = os.path.join(os.fsencode(root), name if isinstance(name, bytes) else name.encode())
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        open(path, "wb").close()
+    return root
+
+
+def test_folder_order_is_by_bytes_of_class_then_key(tmp_path):
+    make(tmp_path, "b/2.jpg", "b/10.jpg", "a b/x", "a/z.jpg", "a/deep/er/1.png", "a/deep.jpg", "a/Z.jpg", "é/1", "Z/1", "日本/人 1.jpg")
+    images = open_list(tmp_path)
+    assert images.classes == ["Z", "a", "a b", "b", "é", "日本"]
+    assert rows_of(images) == [
+        ("Z/1", 0),
+        ("a/Z.jpg", 1),
+        ("a/deep.jpg", 1),  # "." before "/": the order of whole keys, not of one folder after another
+        ("a/deep/er/1.png", 1),
+        ("a/z.jpg", 1),
+        ("a b/x", 2),
+        ("b/10.jpg", 3),
+        ("b/2.jpg", 3),
+        ("é/1", 4),
+        ("日本/人 1.jpg", 5),
+    ]
+    assert images.root == tmp_path and images.skipped == {}
+    assert rows_of(images, 3) == rows_of(images) and rows_of(images, 1) == rows_of(images)
+
+
+def test_what_is_skipped_is_counted(tmp_path):
+    root = make(tmp_path / "root", "a/1.jpg", "a/.hidden", ".git/x", "a/.more/1.jpg", "beside.txt", "b/c/2.jpg", "empty/.keep")
+    make(tmp_path, "outside/secret.jpg")
+    (root / "a/out.jpg").symlink_to(tmp_path / "outside/secret.jpg")
+    (root / "linked out").symlink_to(tmp_path / "outside")
+    (root / "a/broken.jpg").symlink_to("nowhere")
+    (root / "b/c/up").symlink_to("..")
+    (root / "b/c/top").symlink_to(root)
+    (root / "b/self").symlink_to("self")
+    (root / "b/file link.jpg").symlink_to("../a/1.jpg")
+    (root / "twin").symlink_to("a")
+    os.mkfifo(root / "a/pipe")
+    images = open_list(root)
+    assert rows_of(images) == [("a/1.jpg", 0), ("b/c/2.jpg", 1), ("b/file link.jpg", 1), ("twin/1.jpg", 3)]
+    assert images.classes == ["a", "b", "empty", "twin"]
+    assert images.skipped == {
+        "names with a leading dot": 6,  # .git, .hidden and .more in a, the same two by way of twin, .keep
+        "files beside the class folders": 1,
+        "links out of the root": 3,  # linked out, out.jpg twice
+        "broken links": 3,  # broken.jpg twice, self
+        "links back up": 2,
+        "not regular files": 2,
+    }
+
+
+def test_a_file_of_any_suffix_is_a_row(tmp_path):
+    make(tmp_path, "a/photo", "a/photo.txt", "a/photo.JPG")
+    assert [key for key, _ in rows_of(open_list(tmp_path))] == ["a/photo", "a/photo.JPG", "a/photo.txt"]
+
+
+def test_names_that_no_list_can_hold(tmp_path):
+    assert "b'a/\\xff.jpg' is not UTF-8" in error(make(tmp_path / "1", b"a/\xff.jpg", "a/1.jpg"))
+    assert "b'\\xfe' is not UTF-8" in error(make(tmp_path / "2", b"\xfe/1.jpg"))
+    assert "'a/1\\n2.jpg' holds a control character" in error(make(tmp_path / "3", "a/1\n2.jpg"))
+    assert "'a\\tb' holds a control character" in error(make(tmp_path / "4", "a\tb/1.jpg"))
+
+
+def test_folders_without_rows(tmp_path):
+    assert "no images in 0 class folders" in error(tmp_path)
+    make(tmp_path, "1.jpg", "2.jpg", "a/.x")
+    assert "1 names with a leading dot" in error(tmp_path) and "2 files beside the class folders" in error(tmp_path)
+    assert "not found" in error(tmp_path / "missing")
+
+
+def test_a_folder_that_changes_is_noticed(tmp_path):
+    images = open_list(make(tmp_path, "a/1", "a/2"))
+    (tmp_path / "a/3").touch()
+    with pytest.raises(DistillError, match="2 files at first, then 3"):
+        list(images.batches(10))
+
+
+NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs", "M")), min_size=1, max_size=8).filter(
+    lambda name: "/" not in name and not name.startswith(".")
+)
+
+
+PATHS = st.tuples(NAMES, st.lists(NAMES, min_size=1, max_size=3)).map(lambda path: (path[0], *path[1]))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(files=st.sets(PATHS, min_size=1, max_size=12))
+def test_any_folder(files, tmp_path_factory):
+    root = tmp_path_factory.mktemp("any")
+    made = set()
+    for parts in files:
+        try:
+            make(root, "/".join(parts))
+            made.add(parts)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            continue  # a name is a file here and a folder there
+    classes = sorted({parts[0] for parts in made if (root / parts[0]).is_dir()}, key=str.encode)
+    expected = sorted((classes.index(parts[0]), "/".join(parts).encode()) for parts in made)
+    images = open_list(root)
+    assert [(label, key.encode()) for key, label in rows_of(images, 5)] == expected
+    assert images.classes == classes
+
+
+# ------------------------------------------------------------------------------------------------------------------------------ text lists
+
+
+def test_the_lists_own_order(text):
+    images = open_list(text("z.jpg\na b/ü.jpg\nm.jpg\n"))
+    assert rows_of(images) == [("z.jpg", None), ("a b/ü.jpg", None), ("m.jpg", None)]
+    assert images.classes == [] and images.skipped == {}
+    assert rows_of(images, 2) == rows_of(images)
+
+
+def test_names_as_labels(text):
+    images = open_list(text("1.jpg\tzoe\n2.jpg\tann lee\n3.jpg\tzoe\n4.jpg\tÉva\n"))
+    assert images.classes == ["ann lee", "zoe", "Éva"]  # by UTF-8 bytes
+    assert rows_of(images) == [("1.jpg", 1), ("2.jpg", 0), ("3.jpg", 1), ("4.jpg", 2)]
+
+
+def test_numbers_as_labels(text):
+    images = open_list(text("1.jpg\t10\n2.jpg\t2\n3.jpg\t0\n"))
+    assert images.classes == [str(number) for number in range(11)]
+    assert rows_of(images) == [("1.jpg", 10), ("2.jpg", 2), ("3.jpg", 0)]
+
+
+def test_leading_zeros_make_names(text):
+    images = open_list(text("1.jpg\t0017\n2.jpg\t0005\n3.jpg\t1000\n4.jpg\t99999999999\n"))
+    assert images.classes == ["0005", "0017", "1000", "99999999999"]
+    assert [label for _, label in rows_of(images)] == [1, 0, 2, 3]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("content", ["a\t1\nb c\t0\n", "a\t1\r\nb c\t0\r\n", "a\t1\nb c\t0", "a\t1\r\nb c\t0", "a\t1\r\nb c\t0\n"])
+def test_line_ends_and_byte_order_mark(text, mark, content):
+    assert rows_of(open_list(text(mark + content))) == [("a", 1), ("b c", 0)]
+
+
+def test_short_files(text):
+    assert rows_of(open_list(text("a"))) == [("a", None)]
+    assert rows_of(open_list(text("a\n"))) == [("a", None)]
+    assert rows_of(open_list(text("é"))) == [("é", None)]
+    assert rows_of(open_list(text("a\r\n"))) == [("a", None)]
+
+
+def test_odd_names_survive(text):
+    both = [unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD")]  # two names
+    keys = [*both, " leading", "trailing ", 'quote".jpg', "back\\slash", "a,b;c", "..hidden", "a..b/c..", "NULL"]
+    keys += ["\u2028line\u0085", "#1", "👩🏽", "./x", "مرحبا", "a\u200db"]
+    assert [key for key, _ in rows_of(open_list(text("\n".join(keys))))] == keys
+    labelled = "\n".join(f"{number}.jpg\t{key}" for number, key in enumerate(keys))
+    images = open_list(text(labelled))
+    assert [images.classes[label] for _, label in rows_of(images)] == keys
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "list.txt: the list is empty"),
+        ("\ufeff", "list.txt: the list is empty"),
+        ("a\n\nb\n", "line 2: no path"),
+        ("a\nb\n\n", "line 3: no path"),
+        ("a\t1\n\t2\n", "line 2: no path"),
+        ("a\t1\nb\t\n", "line 2: no label behind the tab"),
+        ("a\t1\r\nb\t\r\n", "line 2: no label behind the tab"),
+        ("a\t1\nb\t2\t3\n", "line 2: more than one tab"),
+        ("a\nb\t2\t3\nc\n", "line 2: more than one tab"),
+        ("a\t1\nb\n", "line 2 has no label, line 1 has a label"),
+        ("a\nb\nc\t1\n", "line 3 has a label, line 1 has no label"),
+        ("a\nb\t1\t1\n", "line 2: more than one tab"),
+        ("a\t7\nb\tbob\n", "a mix of numbers (line 1: '7') and names (line 2: 'bob')"),
+        ("a\tbob\nb\t7\n", "a mix of numbers (line 2: '7') and names (line 1: 'bob')"),
+        ("a\t0\nb\t-1\n", "line 2: label '-1'"),
+        ("a\t0\nb\t10000000\n", "line 2: label '10000000'"),
+        ("a\t0\nb\t99999999999999999999999\n", "line 2: label '99999999999999999999999'"),
+        ("a\nb\n/etc/passwd\n", "line 3: '/etc/passwd' leaves the root"),
+        ("a\n../b\n", "line 2: '../b' leaves the root"),
+        ("a\nb/../../c\n", "line 2: 'b/../../c' leaves the root"),
+        ("a\nb/..\n", "line 2: 'b/..' leaves the root"),
+        ("a\nb\na\n", "lines 1 and 3 both name 'a'"),
+        ("b\t1\na\t1\nx\t1\r\na\t2\n", "lines 2 and 4 both name 'a'"),
+        (b"a\n\xff\xfe\n", "line 2: not UTF-8 (byte 0xff)"),
+        (b"a\nb\n\xc3\n", "line 3: not UTF-8 (byte 0xc3)"),
+        ("a\tb\n".encode("utf-16"), "line 1: control character 0x00"),
+        ("a\nb\x00\n", "line 2: control character 0x00"),
+        ("a\nb\rc\n", "line 2: control character 0x0d"),
+        ("a\n\rb\n", "line 2: control character 0x0d"),
+        ("a\nb\r\r\n", "line 2: control character 0x0d"),
+        ("a\n\x7fb\n", "line 2: control character 0x7f"),
+        ("a\n\r\nb\n", "line 2: no path"),
+    ],
+)
+def test_wrong_lists(text, content, expected, monkeypatch):
+    assert expected in error(text(content))
+    monkeypatch.setattr(textlist, "BLOCK", 5)  # the same in small blocks: lines are counted across them
+    got = error(text(content))
+    assert expected in got or "line 3 has a label, line 1 has no label" in got
+
+
+def test_a_binary_file(text):
+    assert "control character" in error(text(bytes(range(256)) * 50))
+    assert "over 1,048,576 bytes" in error(text(b"x" * 1_500_000))
+
+
+def test_a_list_that_changes_is_noticed(text):
+    path = text("a\nb\n")
+    images = open_list(path)
+    path.write_text("a\nb\nc\n")
+    with pytest.raises(DistillError, match="changed"):
+        rows_of(images)
+
+
+def test_duplicates_are_found_far_apart(text):
+    keys = [f"id {number % 977}/{number}.jpg" for number in range(300_000)]
+    keys[299_990] = keys[3]
+    keys[299_995] = keys[299_000]
+    assert f"lines 4 and 299991 both name {keys[3]!r}" in error(text("\n".join(keys)))
+    first, second = map(int, re.search(r"lines (\d+) and (\d+) both name", error(text("\n".join(keys[:5000] * 2)))).groups())
+    assert second == first + 5000  # where all lines stand twice, one pair is named
+
+
+def test_equal_hashes_of_other_keys_are_no_duplicates(text, monkeypatch):
+    monkeypatch.setattr("builtins.hash", len)  # all keys of one length collide
+    assert len(rows_of(open_list(text("aa\nbb\ncc\nd\n")))) == 4
+    assert "lines 2 and 4" in error(text("aa\nbb\ncc\nbb\n"))
+
+
+KEYS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=12).filter(
+    lambda key: not key.startswith(("/", "\ufeff")) and ".." not in key
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    keys=st.lists(KEYS, min_size=1, max_size=30, unique=True),
+    labels=st.sampled_from(["none", "numbers", "names"]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    last=st.booleans(),
+    mark=st.booleans(),
+    block=st.integers(1, 80),
+    batch=st.integers(1, 40),
+    data=st.data(),
+)
+def test_any_list(tmp_path_factory, keys, labels, end, last, mark, block, batch, data):
+    named = {"numbers": st.integers(0, 50).map(str), "names": KEYS.map("n".__add__)}.get(labels)
+    given_labels = None if named is None else data.draw(st.lists(named, min_size=len(keys), max_size=len(keys)))
+    lines = keys if given_labels is None else [f"{key}\t{label}" for key, label in zip(keys, given_labels, strict=True)]
+    path = tmp_path_factory.mktemp("any") / "list"
+    path.write_bytes((("\ufeff" if mark else "") + end.join(lines) + (end if last else "")).encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(textlist, "BLOCK", block)
+        images = open_list(path)
+        rows = rows_of(images, batch)
+    assert [key for key, _ in rows] == keys
+    if given_labels is None:
+        assert {label for _, label in rows} == {None} and images.classes == []
+    else:
+        assert [images.classes[label] for _, label in rows] == given_labels
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(st.sampled_from([b"a", b"b/", b"\t", b"\n", b"\r", b"1", b"-", b"..", b"/", b"\xef\xbb\xbf", b"\xff", b"\0"]), max_size=25))
+def test_any_bytes_are_rows_or_one_clear_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "bytes.txt"
+    path.write_bytes(b"".join(content))
+    try:
+        rows = rows_of(open_list(path))
+    except DistillError as caught:
+        assert str(path) in str(caught)
+    else:
+        assert len({key for key, _ in rows}) == len(rows) > 0
+
+
+def test_memory_does_not_grow_with_rows(tmp_path):
+    """One million lines more may cost their hashes (8 bytes each, twice while they are sorted), not their keys (80)."""
+    path = tmp_path / "long.txt"
+    with open(path, "w") as file:
+        for number in range(1_200_000):
+            file.write(f"identity {number // 60:06d}/{number:08d}.jpg\t{number // 60}\n")
+    code = (
+        "import sys\nfrom distill.imagelist import open_list\n"
+        "images = open_list(sys.argv[1])\nrows = sum(len(keys) for keys, _ in images.batches(100_000))\n"
+        "print(rows, next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    rows, peak = map(int, done.stdout.split())
+    assert rows == 1_200_000
+    assert peak < 150 * 1024  # KiB, Python and NumPy among them
