@@ -38,7 +38,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
 
 # MobileFaceNet (Chen et al. 2018, table 1): bottlenecks as (expansion, channels, how many, stride of the first).
 MOBILEFACENET = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
-SMALL_CONV_WIDTHS = (16, 32, 64)
+SMALL_CONV_WIDTHS = (12, 24, 32, 40)
 
 
 def build_student(student: Student, image_shape: tuple[int, int, int]) -> keras.Model:
