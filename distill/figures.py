@@ -1,0 +1,225 @@
+"""Numbers into pictures: every function returns the bytes of a PNG and knows nothing of files, runs or pages.
+
+A picture comes for light or for dark paper (`dark`). A model has one colour and one line style in every picture, from the
+Okabe-Ito palette that colour-blind eyes tell apart. Agg draws into memory, without pyplot's global state, so this works in any
+thread and without a screen.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LINES = ("-", "-", "--", "-.", ":", "--")
+INK = {False: ("#1f2933", "#d5dbe1", "#9aa5b1"), True: ("#e4e9ee", "#3a444f", "#7b8794")}  # text, grid, impostors; by `dark`
+LOOK = {
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 9.5,
+    "lines.linewidth": 2.0,
+}
+PIXELS_PER_INCH = 170  # sharp at the 540 points that a figure has on a laptop, and on a phone's dense screen
+
+History = Mapping[str, np.ndarray]
+
+
+def _png(draw: Callable[[Any, bool], None], size: tuple[float, float], dark: bool) -> bytes:
+    """Run `draw(figure, dark)` on an empty figure of `size` inches with a transparent ground."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    text, grid, _ = INK[dark]
+    look: Any = {
+        **dict.fromkeys(["text.color", "axes.labelcolor", "xtick.color", "ytick.color"], text),
+        **dict.fromkeys(["axes.edgecolor", "grid.color"], grid),
+        **dict.fromkeys(["axes.facecolor", "figure.facecolor"], "none"),
+        **dict.fromkeys(["axes.spines.top", "axes.spines.right", "legend.frameon"], False),
+        **dict.fromkeys(["font.size", "axes.titlesize"], 10.5),
+        **dict.fromkeys(["xtick.major.size", "ytick.major.size", "xtick.minor.size", "ytick.minor.size"], 0),
+        **LOOK,
+    }
+    with mpl.rc_context(look):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure, dark)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    return {name: {"color": COLOURS[at % len(COLOURS)], "linestyle": LINES[at % len(LINES)]} for at, name in enumerate(names)}
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+def training(history: History, dark: bool = False) -> bytes:
+    """One run, epoch by epoch: loss, agreement or accuracy, and learning rate, one above the other; stages are parted by a line.
+
+    history: columns of history.csv as float64 [epochs], NaN where empty; `held_out_X` is drawn dashed beside X.
+    """
+    panels = [("loss", ["loss"], "loss (weighted sum)")]
+    panels += [(name, [name], words) for name, words in (("agreement", "cosine to teacher"), ("accuracy", "share of rows")) if name in history]
+    panels.append(("learning rate", ["learning_rate"], "step size"))
+
+    def draw(figure: Any, dark: bool) -> None:
+        axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        for axis, (title, (name,), unit) in zip(axes, panels, strict=True):
+            _curves(axis, history, name, COLOURS[0], dark)
+            axis.set(title=title, ylabel=unit)
+            if name in ("loss", "learning_rate"):
+                _log_where_wide(axis, history[name])
+            if f"held_out_{name}" in history:
+                axis.legend(loc="best")
+        axes[-1].set_xlabel("epoch")
+
+    return _png(draw, (6.2, 1.9 * len(panels) + 0.4), dark)
+
+
+def losses(runs: Mapping[str, History], dark: bool = False) -> bytes:
+    """The loss of each run in a panel of its own: runs minimise different things, so their axes are not one."""
+
+    def draw(figure: Any, dark: bool) -> None:
+        columns = min(2, len(runs))
+        axes = figure.subplots(-(-len(runs) // columns), columns, squeeze=False).ravel()
+        for axis, (name, history), look in zip(axes, runs.items(), _looks(runs).values(), strict=False):
+            _curves(axis, history, "loss", look["color"], dark)
+            axis.set(title=name, xlabel="epoch", ylabel="loss")
+            _log_where_wide(axis, history["loss"])
+        for axis in axes[len(runs) :]:
+            axis.set_axis_off()
+
+    return _png(draw, (6.2, 2.4 * -(-len(runs) // min(2, len(runs)))), dark)
+
+
+def _curves(axis: Any, history: History, name: str, colour: str, dark: bool) -> None:
+    """A column and its held-out twin over epochs counted through all stages; a run of few epochs shows its points."""
+    epochs = np.arange(1, len(history[name]) + 1)
+    mark = "o" if len(epochs) <= 3 else ""
+    for column, style, label in ((name, "-", "training"), (f"held_out_{name}", "--", "held out")):
+        if column in history and np.isfinite(history[column]).any():
+            axis.plot(epochs, history[column], style, color=colour, marker=mark, markersize=5, label=label)
+    stages = history.get("stage", np.ones(len(epochs)))
+    for first in np.flatnonzero(np.diff(stages)) + 1:
+        axis.axvline(first + 0.5, color=INK[dark][2], linewidth=1)
+        axis.annotate(f" stage {int(stages[first])}", (first + 0.5, 0.97), xycoords=("data", "axes fraction"), va="top", fontsize=8.5)
+    if len(epochs) <= 3:
+        axis.set(xlim=(0.5, len(epochs) + 0.5), xticks=epochs)
+    else:
+        axis.set_xlim(1, len(epochs))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _log_where_wide(axis: Any, values: np.ndarray) -> None:
+    """A logarithmic axis where the values span more than a factor of 20; plain numbers on it, as 0.01 and not 10^-2."""
+    seen = values[np.isfinite(values)]
+    if len(seen) and seen.min() > 0 and seen.max() > 20 * seen.min():
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.grid(axis="y", which="major")
+
+
+# --------------------------------------------------------------------------------------------------------- verification
+
+
+def histograms(scores: Mapping[str, tuple[np.ndarray, np.ndarray, float]], dark: bool = False) -> bytes:
+    """For each model (scores [N], same bool [N], threshold): how cosines of genuine and of impostor pairs are spread, one axis for all."""
+    lowest = min(float(values.min()) for values, _, _ in scores.values())
+    edges = np.linspace(np.floor(lowest * 10) / 10, 1.0, 71)
+    looks = _looks(scores)
+
+    def draw(figure: Any, dark: bool) -> None:
+        axes = figure.subplots(len(scores), 1, sharex=True, squeeze=False)[:, 0]
+        for axis, (name, (values, same, threshold)) in zip(axes, scores.items(), strict=True):
+            for kind, colour, label in ((~same, INK[dark][2], "different people"), (same, looks[name]["color"], "same person")):
+                weights = np.full(int(kind.sum()), 100 / max(1, kind.sum()))
+                axis.hist(values[kind], edges, weights=weights, color=colour, alpha=0.75, label=label)
+            axis.axvline(threshold, color=INK[dark][0], linewidth=1.2, linestyle=":", label=f"threshold {threshold:.2f}")
+            axis.set(title=name, ylabel="pairs (%)")
+            axis.legend(loc="upper left", handlelength=1.4)
+        axes[-1].set_xlabel("cosine of the two embeddings")
+
+    return _png(draw, (6.2, 1.75 * len(scores) + 0.5), dark)
+
+
+def rocs(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], impostors: int, dark: bool = False) -> bytes:
+    """For each model (far [K], tar [K], both rising): TAR over FAR on a logarithmic axis, from one impostor pair on; 1e-2 and 1e-3 marked."""
+    floor = 1 / max(2, impostors)
+
+    def draw(figure: Any, dark: bool) -> None:
+        axis = figure.subplots()
+        for name, look in _looks(curves).items():
+            far, tar = curves[name]
+            start = float(tar[far <= floor].max(initial=0.0))
+            inside = far > floor
+            axis.step(np.append(floor, far[inside]), 100 * np.append(start, tar[inside]), where="post", label=name, **look)
+        for mark in (1e-2, 1e-3):
+            if mark > floor:
+                axis.axvline(mark, color=INK[dark][2], linewidth=1, linestyle=":")
+        chance = np.geomspace(floor, 1, 100)
+        axis.plot(chance, 100 * chance, color=INK[dark][2], linewidth=1, label="chance")
+        axis.set(xscale="log", xlim=(floor, 1), ylim=(0, 101))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+        axis.set(xlabel="impostor pairs accepted (FAR)", ylabel="genuine pairs accepted (TAR, %)")
+        figure.legend(loc="outside upper center", ncols=3)
+
+    return _png(draw, (6.2, 6.4), dark)
+
+
+def agreements(cosines: Mapping[str, np.ndarray], dark: bool = False) -> bytes:
+    """For each model the cosine of every row to the teacher's embedding: how many rows agree how well; the median is marked."""
+    lowest = min(float(np.quantile(values, 0.002)) for values in cosines.values())
+    edges = np.linspace(min(lowest, 0.95), 1.0, 61)
+
+    def draw(figure: Any, dark: bool) -> None:
+        axis = figure.subplots()
+        for (name, values), look in zip(cosines.items(), _after_teacher(cosines), strict=True):
+            weights = np.full(len(values), 100 / len(values))
+            axis.hist(np.clip(values, edges[0], 1), edges, weights=weights, color=look["color"], alpha=0.75, label=name)
+            axis.axvline(float(np.median(values)), color=look["color"], linewidth=1.5, linestyle="--")
+        axis.set(xlabel="cosine of student's and teacher's embedding", ylabel="rows (%)", xlim=(edges[0], 1))
+        axis.legend(loc="upper left")
+
+    return _png(draw, (6.2, 4.6), dark)
+
+
+def _after_teacher(names: Iterable[str]) -> list[dict[str, Any]]:
+    """The looks of models beside a teacher that is not in the picture itself: the teacher keeps its colour."""
+    return list(_looks(["", *names]).values())[1:]
+
+
+# ------------------------------------------------------------------------------------------------------------- pictures
+
+
+def contact_sheet(images: np.ndarray, columns: int = 10, gap: int = 2) -> bytes:
+    """uint8 [N, H, W, 3] as one picture, `columns` in a row, with a transparent gap of `gap` pixels between them."""
+    rows, (height, width) = -(-len(images) // columns), images.shape[1:3]
+    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
+    for number, image in enumerate(images):
+        top, left = number // columns * (height + gap), number % columns * (width + gap)
+        sheet[top : top + height, left : left + width, :3] = image
+        sheet[top : top + height, left : left + width, 3] = 255
+    return picture(sheet)
+
+
+def picture(pixels: np.ndarray) -> bytes:
+    """uint8 [H, W, 3 or 4] as a PNG, pixel for pixel."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def both(draw: Callable[..., bytes], *arguments: Any) -> tuple[bytes, bytes]:
+    """The picture for light and for dark paper."""
+    return draw(*arguments, dark=False), draw(*arguments, dark=True)
