@@ -1,0 +1,75 @@
+"""Files appear under their names when they are whole, and leftovers of dead writers can be told from those of living ones."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from distill.files import committed, sha256_file, sweep, temporary_for, write_json
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "a.b.json"
+    path.write_text("old")
+    with committed(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old" and temporary.parent == tmp_path and temporary.name.startswith(".a.b.json.")
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["a.b.json"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(error), committed(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a"]
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), committed(tmp_path / "a"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_two_threads_do_not_share_a_temporary(tmp_path):
+    assert temporary_for(tmp_path / "a") != temporary_for(tmp_path / "a")
+    threads = [threading.Thread(target=write_json, args=(tmp_path / "a", {"n": n})) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert json.loads((tmp_path / "a").read_text())["n"] in range(8) and os.listdir(tmp_path) == ["a"]
+
+
+def test_sweep_removes_only_what_dead_writers_left(tmp_path):
+    code = "import os, sys\nfrom distill.files import committed\nwith committed(sys.argv[1]) as t: t.write_text('x'); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out 1.parquet")])
+    (dead,) = tmp_path.iterdir()
+    mine = temporary_for(tmp_path / "mine")
+    parts = mine.name.split(".")
+    host, pid, started = parts[-4], int(parts[-3]), parts[-2].partition("-")[0]
+    other_start = tmp_path / f".again.{host}.{pid}.{int(started) + 1}-0.tmp"  # this process's id, of a process that started at another time
+    other_host = tmp_path / f".far.elsewhere.{pid}.1-0.tmp"
+    for path in (mine, other_start, other_host, tmp_path / ".hidden", tmp_path / "x.tmp", tmp_path / f".a.{host}.x.1-0.tmp"):
+        path.touch()
+    assert sweep(tmp_path) == sorted([dead, other_start])
+    assert {".hidden", "x.tmp", mine.name, other_host.name} <= set(os.listdir(tmp_path))
+    assert sweep(tmp_path) == [] == sweep(tmp_path / "missing")
+
+
+def test_json_for_people(tmp_path):
+    write_json(tmp_path / "a.json", {"z": 1, "a": ["é", 0.5]})
+    assert (tmp_path / "a.json").read_bytes() == '{\n  "z": 1,\n  "a": [\n    "é",\n    0.5\n  ]\n}\n'.encode()
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "b.json", float("nan"))
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
