@@ -62,27 +62,21 @@ def _looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 # ------------------------------------------------------------------------------------------------------------- training
 
 
-def training(history: History, dark: bool = False) -> bytes:
-    """One run, epoch by epoch: loss, agreement or accuracy, and learning rate, one above the other; stages are parted by a line.
+def curve(history: History, name: str, unit: str, dark: bool = False) -> bytes:
+    """One column of a run epoch by epoch, and `held_out_<name>` dashed beside it; a line parts the stages.
 
-    history: columns of history.csv as float64 [epochs], NaN where empty; `held_out_X` is drawn dashed beside X.
+    history: columns of history.csv as float64 [epochs], NaN where empty. unit: what the axis says.
     """
-    panels = [("loss", ["loss"], "loss (weighted sum)")]
-    panels += [(name, [name], words) for name, words in (("agreement", "cosine to teacher"), ("accuracy", "share of rows")) if name in history]
-    panels.append(("learning rate", ["learning_rate"], "step size"))
 
     def draw(figure: Any, dark: bool) -> None:
-        axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        for axis, (title, (name,), unit) in zip(axes, panels, strict=True):
-            _curves(axis, history, name, COLOURS[0], dark)
-            axis.set(title=title, ylabel=unit)
-            if name in ("loss", "learning_rate"):
-                _log_where_wide(axis, history[name])
-            if f"held_out_{name}" in history:
-                axis.legend(loc="best")
-        axes[-1].set_xlabel("epoch")
+        axis = figure.subplots()
+        _curves(axis, history, name, COLOURS[0], dark)
+        axis.set(title=name.replace("_", " "), xlabel="epoch", ylabel=unit)
+        _log_where_wide(axis, history[name])
+        if f"held_out_{name}" in history:
+            axis.legend(loc="best")
 
-    return _png(draw, (6.2, 1.9 * len(panels) + 0.4), dark)
+    return _png(draw, (6.2, 3.3), dark)
 
 
 def losses(runs: Mapping[str, History], dark: bool = False) -> bytes:

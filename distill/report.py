@@ -23,6 +23,12 @@ from distill.files import committed
 
 NAMES = {"teacher": "teacher", "student": "distilled student", "labels_only": "labels only", "noise_only": "noise only"}
 FACES = (6, 10)  # identities and pictures of each on the contact sheet
+CURVES = {  # columns of history.csv: what the axis says, what is to be seen
+    "loss": ("loss (weighted sum of terms)", "What is minimised. Where the dashed line, rows held out, leaves the solid one, the student learns by heart."),
+    "agreement": ("cosine to the teacher", "How closely the student points where its teacher does: 1 is the same direction, 0 none in common."),
+    "accuracy": ("rows told right (share)", "How many rows get the class that they have; only identities trained on have one."),
+    "learning_rate": ("learning rate", "The step size at the end of each epoch, as the schedule set it."),
+}
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,7 @@ th:first-child { text-align: left; }
 .bar i { display: block; height: 100%; border-radius: 2px; background: var(--accent); }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); gap: 1rem; margin: .8rem 0; align-items: start; }
 figure { margin: 0; padding: .9rem; }
+.figures > :only-child { max-width: 720px; }
 .faces { margin: .8rem 0; }
 figure img { width: 100%; height: auto; display: block; }
 figcaption { margin-top: .6rem; line-height: 1.4; }
@@ -253,8 +260,10 @@ def write_run_report(run: str | Path) -> Path:
         for column, rows in ((f"held_out_{name}", "held-out rows"), (name, "training rows")):
             if column in last:
                 tiles.append((f"{last[column]:.4f}", f"{words}, {rows}, last epoch"))
-    caption = "Falling loss, rising agreement or accuracy: solid on the rows trained on, dashed on rows held out."
-    blocks: list[Block] = [Tiles(tiles), Figure(figures.both(figures.training, history), caption)]
+    blocks: list[Block] = [Tiles(tiles)]
+    for name, (unit, caption) in CURVES.items():
+        if name in history:
+            blocks.append(Figure(figures.both(figures.curve, history, name, unit), caption))
     told = run / "run.toml"
     if told.is_file():
         blocks.append(Code("run.toml: everything this run was told", told.read_text(encoding="utf-8")))

@@ -206,7 +206,7 @@ def test_every_figure_is_a_png_and_the_same_again():
     points = roc(scores, same)
     history = {"stage": np.array([1.0, 2.0]), "loss": np.array([40.0, 1.0]), "learning_rate": np.array([0.1, np.nan])}
     for draw, arguments in [
-        (figures.training, [history]),
+        (figures.curve, [{**history, "held_out_loss": history["loss"]}, "loss", "loss"]),
         (figures.losses, [{"one": history, "two": history, "three": history}]),
         (figures.histograms, [{"model": (scores, same, 0.35)}]),
         (figures.rocs, [{"model": (points.far, points.tar)}, 200]),
