@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = {  # by `dark`, where the same hues are lighter
+    False: ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    True: ("#3D9DDB", "#F0803C", "#2DBE92", "#E29BC4", "#F0B840", "#8CCFF5"),
+}
 LINES = ("-", "-", "--", "-.", ":", "--")
 INK = {False: ("#1f2933", "#d5dbe1", "#9aa5b1"), True: ("#e4e9ee", "#3a444f", "#7b8794")}  # text, grid, impostors; by `dark`
 LOOK = {
@@ -55,8 +58,8 @@ def _png(draw: Callable[[Any, bool], None], size: tuple[float, float], dark: boo
     return file.getvalue()
 
 
-def _looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    return {name: {"color": COLOURS[at % len(COLOURS)], "linestyle": LINES[at % len(LINES)]} for at, name in enumerate(names)}
+def _looks(names: Iterable[str], dark: bool) -> dict[str, dict[str, Any]]:
+    return {name: {"color": COLOURS[dark][at % 6], "linestyle": LINES[at % 6]} for at, name in enumerate(names)}
 
 
 # ------------------------------------------------------------------------------------------------------------- training
@@ -70,7 +73,7 @@ def curve(history: History, name: str, unit: str, dark: bool = False) -> bytes:
 
     def draw(figure: Any, dark: bool) -> None:
         axis = figure.subplots()
-        _curves(axis, history, name, COLOURS[0], dark)
+        _curves(axis, history, name, COLOURS[dark][0], dark)
         axis.set(title=name.replace("_", " "), xlabel="epoch", ylabel=unit)
         _log_where_wide(axis, history[name])
         if f"held_out_{name}" in history:
@@ -85,7 +88,7 @@ def losses(runs: Mapping[str, History], dark: bool = False) -> bytes:
     def draw(figure: Any, dark: bool) -> None:
         columns = min(2, len(runs))
         axes = figure.subplots(-(-len(runs) // columns), columns, squeeze=False).ravel()
-        for axis, (name, history), look in zip(axes, runs.items(), _looks(runs).values(), strict=False):
+        for axis, (name, history), look in zip(axes, runs.items(), _looks(runs, dark).values(), strict=False):
             _curves(axis, history, "loss", look["color"], dark)
             axis.set(title=name, xlabel="epoch", ylabel="loss")
             _log_where_wide(axis, history["loss"])
@@ -99,13 +102,16 @@ def _curves(axis: Any, history: History, name: str, colour: str, dark: bool) -> 
     """A column and its held-out twin over epochs counted through all stages; a run of few epochs shows its points."""
     epochs = np.arange(1, len(history[name]) + 1)
     mark = "o" if len(epochs) <= 3 else ""
+    starts = np.flatnonzero(np.diff(history.get("stage", epochs * 0))) + 1
     for column, style, label in ((name, "-", "training"), (f"held_out_{name}", "--", "held out")):
         if column in history and np.isfinite(history[column]).any():
-            axis.plot(epochs, history[column], style, color=colour, marker=mark, markersize=5, label=label)
-    stages = history.get("stage", np.ones(len(epochs)))
-    for first in np.flatnonzero(np.diff(stages)) + 1:
-        axis.axvline(first + 0.5, color=INK[dark][2], linewidth=1)
-        axis.annotate(f" stage {int(stages[first])}", (first + 0.5, 0.97), xycoords=("data", "axes fraction"), va="top", fontsize=8.5)
+            for part in np.split(np.arange(len(epochs)), starts):  # no line from one stage into the next: rates jump there
+                drawn = axis.plot(epochs[part], history[column][part], style, color=colour, marker=mark, markersize=5)
+            drawn[0].set_label(label)
+    for start in starts:
+        axis.axvline(start + 0.5, color=INK[dark][2], linewidth=1)
+        told = f"stage {int(history['stage'][start])}"
+        axis.annotate(told, (start + 0.5, 1.01), xycoords=("data", "axes fraction"), va="bottom", ha="center", fontsize=8.5)
     if len(epochs) <= 3:
         axis.set(xlim=(0.5, len(epochs) + 0.5), xticks=epochs)
     else:
@@ -129,9 +135,9 @@ def histograms(scores: Mapping[str, tuple[np.ndarray, np.ndarray, float]], dark:
     """For each model (scores [N], same bool [N], threshold): how cosines of genuine and of impostor pairs are spread, one axis for all."""
     lowest = min(float(values.min()) for values, _, _ in scores.values())
     edges = np.linspace(np.floor(lowest * 10) / 10, 1.0, 71)
-    looks = _looks(scores)
 
     def draw(figure: Any, dark: bool) -> None:
+        looks = _looks(scores, dark)
         axes = figure.subplots(len(scores), 1, sharex=True, squeeze=False)[:, 0]
         for axis, (name, (values, same, threshold)) in zip(axes, scores.items(), strict=True):
             for kind, colour, label in ((~same, INK[dark][2], "different people"), (same, looks[name]["color"], "same person")):
@@ -151,7 +157,7 @@ def rocs(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], impostors: int, da
 
     def draw(figure: Any, dark: bool) -> None:
         axis = figure.subplots()
-        for name, look in _looks(curves).items():
+        for name, look in _looks(curves, dark).items():
             far, tar = curves[name]
             start = float(tar[far <= floor].max(initial=0.0))
             inside = far > floor
@@ -176,7 +182,7 @@ def agreements(cosines: Mapping[str, np.ndarray], dark: bool = False) -> bytes:
 
     def draw(figure: Any, dark: bool) -> None:
         axis = figure.subplots()
-        for (name, values), look in zip(cosines.items(), _after_teacher(cosines), strict=True):
+        for (name, values), look in zip(cosines.items(), _after_teacher(cosines, dark), strict=True):
             weights = np.full(len(values), 100 / len(values))
             axis.hist(np.clip(values, edges[0], 1), edges, weights=weights, color=look["color"], alpha=0.75, label=name)
             axis.axvline(float(np.median(values)), color=look["color"], linewidth=1.5, linestyle="--")
@@ -186,9 +192,9 @@ def agreements(cosines: Mapping[str, np.ndarray], dark: bool = False) -> bytes:
     return _png(draw, (6.2, 4.6), dark)
 
 
-def _after_teacher(names: Iterable[str]) -> list[dict[str, Any]]:
+def _after_teacher(names: Iterable[str], dark: bool) -> list[dict[str, Any]]:
     """The looks of models beside a teacher that is not in the picture itself: the teacher keeps its colour."""
-    return list(_looks(["", *names]).values())[1:]
+    return list(_looks(["", *names], dark).values())[1:]
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures

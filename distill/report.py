@@ -24,7 +24,7 @@ from distill.files import committed
 NAMES = {"teacher": "teacher", "student": "distilled student", "labels_only": "labels only", "noise_only": "noise only"}
 FACES = (6, 10)  # identities and pictures of each on the contact sheet
 CURVES = {  # columns of history.csv: what the axis says, what is to be seen
-    "loss": ("loss (weighted sum of terms)", "What is minimised. Where the dashed line, rows held out, leaves the solid one, the student learns by heart."),
+    "loss": ("loss (weighted sum of terms)", "What is minimised; where rows held out (dashed) stop falling, the student learns by heart."),
     "agreement": ("cosine to the teacher", "How closely the student points where its teacher does: 1 is the same direction, 0 none in common."),
     "accuracy": ("rows told right (share)", "How many rows get the class that they have; only identities trained on have one."),
     "learning_rate": ("learning rate", "The step size at the end of each epoch, as the schedule set it."),
