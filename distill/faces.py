@@ -22,29 +22,29 @@ from distill.images import encode_jpeg
 
 # Who: every name is one number of an identity, uniform between its two limits. Lengths are in half picture widths, angles in radians.
 IDENTITY = {
-    "width": (0.43, 0.55), "height": (0.58, 0.70), "jaw": (-0.30, 0.22), "square": (1.9, 2.9),
-    "tone": (0.0, 1.0), "warmth": (-0.5, 0.5), "blush": (0.0, 0.35),
-    "eye_gap": (0.165, 0.245), "eye_y": (-0.14, 0.03), "eye_size": (0.075, 0.120), "eye_round": (0.35, 0.75),
-    "eye_tilt": (-0.30, 0.30), "iris": (0.0, 1.0), "iris_size": (0.60, 0.95),
-    "brow_lift": (0.10, 0.18), "brow_size": (0.09, 0.15), "brow_thick": (0.012, 0.040), "brow_tilt": (-0.35, 0.35),
-    "nose_length": (0.14, 0.30), "nose_width": (0.045, 0.105), "nose_bridge": (0.0, 1.0),
-    "mouth_y": (0.30, 0.43), "mouth_size": (0.11, 0.20), "lip": (0.018, 0.052), "lip_red": (0.0, 1.0),
-    "hair": (0.0, 1.0), "hair_line": (-0.52, -0.26), "hair_volume": (0.02, 0.20), "hair_length": (-0.45, 0.95),
-    "hair_slant": (-0.55, 0.55), "hair_wave": (0.0, 0.07), "hair_waves": (4.0, 13.0),
-    "ear_size": (0.06, 0.13), "ear_y": (-0.10, 0.08),
+    "width": (0.41, 0.56), "height": (0.57, 0.71), "jaw": (-0.34, 0.24), "square": (1.8, 3.1),
+    "tone": (0.0, 1.0), "warmth": (-0.8, 0.8), "blush": (0.0, 0.40),
+    "eye_gap": (0.155, 0.255), "eye_y": (-0.16, 0.04), "eye_size": (0.070, 0.130), "eye_round": (0.35, 0.85),
+    "eye_tilt": (-0.35, 0.35), "iris": (0.0, 1.0), "iris_size": (0.60, 0.95),
+    "brow_lift": (0.10, 0.19), "brow_size": (0.08, 0.16), "brow_thick": (0.010, 0.050), "brow_tilt": (-0.42, 0.42),
+    "nose_length": (0.13, 0.31), "nose_width": (0.040, 0.115), "nose_bridge": (0.0, 1.0),
+    "mouth_y": (0.29, 0.44), "mouth_size": (0.10, 0.22), "lip": (0.016, 0.062), "lip_red": (0.0, 1.0),
+    "hair": (0.0, 1.0), "hair_line": (-0.54, -0.24), "hair_volume": (0.01, 0.22), "hair_length": (-0.45, 0.95),
+    "hair_slant": (-0.65, 0.65), "hair_wave": (0.0, 0.08), "hair_waves": (4.0, 13.0),
+    "ear_size": (0.05, 0.14), "ear_y": (-0.10, 0.08),
     "beard": (-1.2, 0.9), "moustache": (-1.2, 0.9), "freckles": (-1.0, 0.6),  # below 0: none
-    "glasses": (-0.8, 0.9), "glasses_square": (2.0, 6.0), "glasses_size": (0.14, 0.19),  # glasses: share of pictures that show them
+    "glasses": (-0.8, 1.2), "glasses_square": (2.0, 6.0), "glasses_size": (0.13, 0.20),  # glasses: share of pictures that show them
 }  # fmt: skip
 
 # How: one number of a picture each, normal with this mean and deviation, cut at two deviations.
 PICTURE = {
-    "yaw": (0.0, 0.30), "pitch": (0.0, 0.16), "roll": (0.0, 0.12), "zoom": (1.0, 0.06), "shift_x": (0.0, 0.045), "shift_y": (0.06, 0.045),
-    "smile": (0.15, 0.55), "open": (-0.2, 0.5), "lids": (0.95, 0.20), "frown": (0.0, 0.5), "gaze_x": (0.0, 0.4), "gaze_y": (0.0, 0.25),
-    "light_x": (0.0, 0.45), "light_y": (-0.1, 0.30), "exposure": (0.0, 0.26), "red": (0.0, 0.09), "blue": (0.0, 0.11),
-    "contrast": (1.0, 0.14), "noise": (0.030, 0.014), "blur": (0.4, 0.35), "clutter": (0.12, 0.06),
+    "yaw": (0.0, 0.17), "pitch": (0.0, 0.09), "roll": (0.0, 0.07), "zoom": (1.0, 0.04), "shift_x": (0.0, 0.03), "shift_y": (0.06, 0.03),
+    "smile": (0.15, 0.45), "open": (-0.2, 0.5), "lids": (0.95, 0.15), "frown": (0.0, 0.4), "gaze_x": (0.0, 0.4), "gaze_y": (0.0, 0.25),
+    "light_x": (0.0, 0.26), "light_y": (-0.1, 0.18), "exposure": (0.0, 0.15), "red": (0.0, 0.05), "blue": (0.0, 0.07),
+    "contrast": (1.0, 0.10), "noise": (0.020, 0.010), "blur": (0.15, 0.25), "clutter": (0.12, 0.06),
 }  # fmt: skip
 # Chances that a picture shows a hat, a patch somewhere before the face, dark glasses.
-HAT, PATCH, DARK_GLASSES = 0.10, 0.15, 0.05
+HAT, PATCH, DARK_GLASSES = 0.04, 0.10, 0.02
 
 
 def rgb(*parts: float) -> np.ndarray:
@@ -53,7 +53,7 @@ def rgb(*parts: float) -> np.ndarray:
 
 
 SKIN = [rgb(0.98, 0.86, 0.76), rgb(0.93, 0.74, 0.58), rgb(0.78, 0.56, 0.40), rgb(0.55, 0.37, 0.25), rgb(0.36, 0.24, 0.17)]
-HAIR = [rgb(0.07, 0.06, 0.07), rgb(0.25, 0.15, 0.10), rgb(0.48, 0.30, 0.16), rgb(0.58, 0.24, 0.10), rgb(0.85, 0.7, 0.4), rgb(0.75, 0.75, 0.76)]
+HAIR = [rgb(0.07, 0.06, 0.1), rgb(0.25, 0.15, 0.10), rgb(0.48, 0.3, 0.16), rgb(0.58, 0.24, 0.1), rgb(0.85, 0.7, 0.4), rgb(0.75, 0.75, 0.76)]
 IRIS = [rgb(0.16, 0.09, 0.05), rgb(0.42, 0.26, 0.11), rgb(0.30, 0.46, 0.24), rgb(0.25, 0.48, 0.72), rgb(0.50, 0.56, 0.60)]
 RED, BLUSH, THROAT = rgb(0.72, 0.16, 0.22), rgb(0.85, 0.35, 0.30), rgb(0.25, 0.06, 0.08)
 WHITE, BLACK = rgb(0.96, 0.95, 0.93), rgb(0.05, 0.05, 0.06)
