@@ -1,0 +1,388 @@
+"""Training: what a stage learns, what a run leaves on disk, and that a killed run ends as an undisturbed one."""
+
+import csv
+import json
+import math
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from distill import DistillError, Unfinished, stages
+from distill.config import Run, Schedule
+from distill.optimizers import Rate, build_optimizer
+from distill.runs import Progress, RunFolder
+from distill.stages import open_lessons, told_at_start
+from distill.train import train
+
+SIDE, DIMENSION, CLASSES = 16, 12, 6
+
+
+class Arrays:
+    """A source over arrays in memory: pictures around one picture a class, embeddings around one direction a class."""
+
+    name = "shards"
+    fields = ("embedding", "label")
+    image_shape = (SIDE, SIDE, 3)
+    dimension: int | None = DIMENSION
+    classes = CLASSES
+    rows = 300
+    broken = None  # (epoch, what to raise)
+
+    def __init__(self, batch=64, seed=0, part="all", pause=0.0):
+        rng = np.random.default_rng(5)
+        self.labels = rng.integers(0, self.classes, self.rows).astype(np.int32)
+        pictures = rng.integers(0, 256, (self.classes, *self.image_shape))[self.labels]
+        self.images = np.clip(pictures + rng.normal(0, 30, pictures.shape), 0, 255).astype(np.uint8)
+        directions = rng.normal(size=(self.classes, DIMENSION))[self.labels]
+        self.embeddings = (4 * directions + rng.normal(size=directions.shape)).astype(np.float32)
+        fifth = np.arange(self.rows) % 5 == 0
+        self.kept = np.arange(self.rows) if part == "all" else np.flatnonzero(fifth == (part == "held_out"))
+        self.part, self.batch, self.seed, self.pause = part, batch, seed, pause
+        self.rows = len(self.kept)
+        self.steps = -(-self.rows // batch)
+
+    def epoch(self, number, start=0):
+        if self.broken and self.broken[0] == number and self.part != "held_out":
+            raise self.broken[1]
+        order = self.kept if self.part == "held_out" else np.random.default_rng([self.seed, number]).permutation(self.kept)
+        for step in range(start, self.steps):
+            rows = order[step * self.batch : (step + 1) * self.batch]
+            time.sleep(self.pause)
+            values = {"embedding": self.embeddings[rows], "label": self.labels[rows]}
+            yield self.images[rows], {name: values[name] for name in self.fields}
+
+
+class Unlabelled(Arrays):
+    name = "noise"
+    fields = ("embedding",)
+    classes = 0
+
+    def __init__(self, **options):
+        self.classes = CLASSES
+        super().__init__(**options)
+        self.classes = 0
+
+
+class Labels(Arrays):
+    name = "images"
+    fields = ("label",)
+    dimension = None
+
+
+def use(kinds=None, pause=0.0):
+    """Let runs read arrays instead of files."""
+    kinds = {"shards": Arrays, "noise": Unlabelled, "images": Labels, **(kinds or {})}
+    for name, kind in kinds.items():
+        stages.SOURCES[name] = lambda run, stage, part, teacher, kind=kind: kind(batch=run.data.batch, seed=run.seed, part=part, pause=pause)
+
+
+@pytest.fixture(autouse=True)
+def arrays(monkeypatch):
+    monkeypatch.setattr(stages, "SOURCES", dict(stages.SOURCES))
+    use()
+
+
+ADAM = {"name": "adamw", "learning_rate": 1e-2, "weight_decay": 1e-3}
+COSINE = {"name": "cosine", "weight": 64.0}
+ARCFACE = {"name": "arcface", "scale": 16.0, "angle_add": 0.2}
+
+
+def run_of(*stage_list, student=None, **data):
+    stage_list = stage_list or ({"epochs": 2, "optimizer": ADAM, "terms": [COSINE]},)
+    student = {"widths": [8, 8], "embedding": DIMENSION, **(student or {})}
+    data = {"shards": "arrays", "images": "arrays", "size": [SIDE, SIDE], "batch": 64, **data}
+    return Run.model_validate({"seed": 3, "student": student, "data": data, "stage": list(stage_list)})
+
+
+def two_stages():
+    """Dropout, two optimizers, a plateau, a head, a projection: all that has a state to be stored."""
+    first = {"epochs": 2, "optimizer": ADAM, "schedule": {"name": "cosine", "warmup": 0.2}, "terms": [COSINE]}
+    plateau = {"name": "plateau", "factor": 0.5, "patience": 1}
+    second = {"epochs": 3, "optimizer": {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9}, "schedule": plateau, "terms": [COSINE, ARCFACE]}
+    return run_of(first, second, student={"embedding": 8, "dropout": 0.3}, holdout={"by": "key", "fraction": 0.2})
+
+
+def history_of(folder):
+    with open(folder / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def figures_of(folder):
+    """The history without what a clock wrote."""
+    return [{name: value for name, value in row.items() if name not in ("seconds", "images_per_second")} for row in history_of(folder)]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A process that trains two_stages(), killed when its third checkpoint is there; it starts early, to run beside other tests."""
+    folder = tmp_path_factory.mktemp("killed")
+    code = f"from tests.test_train import *; use(pause=0.2); train(two_stages(), {str(folder)!r}, quiet=True)"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, stderr=subprocess.DEVNULL)
+
+    def kill():
+        while process.poll() is None and not ((folder / "history.csv").exists() and len(history_of(folder)) >= 3):
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+
+    watcher = threading.Thread(target=kill)
+    watcher.start()
+    yield lambda: watcher.join() or folder
+    process.kill()
+    watcher.join()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, killed):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "SOURCES", dict(stages.SOURCES))
+        use()
+        return folder, train(two_stages(), folder, quiet=True)
+
+
+def test_what_a_run_leaves_on_disk(undisturbed):
+    folder, summary = undisturbed
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {"run.toml", "history.csv", "student.keras", "summary.json", "checkpoints/last.npz", "checkpoints/best.keras"} <= names
+    assert any(name.startswith("events/events.out") for name in names)
+    assert summary == json.loads((folder / "summary.json").read_text())
+    assert summary["epochs"] == 5
+    assert summary["steps"] == 5 * 4  # 240 rows in batches of 64, the last of 48
+    rows = history_of(folder)
+    assert [(row["stage"], row["epoch"]) for row in rows] == [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2"), ("2", "3")]
+    assert float(rows[-1]["agreement"]) > 0.5
+    assert float(rows[-1]["agreement"]) > float(rows[0]["agreement"])
+    assert float(rows[-1]["accuracy"]) > 0.5
+    assert rows[0]["arcface"] == ""
+    assert float(rows[-1]["held_out_arcface"]) > 0  # held out by key: their classes did train
+
+
+def test_the_saved_student_has_no_head_and_no_projection(undisturbed):
+    folder, summary = undisturbed
+    student = keras.models.load_model(folder / "student.keras", compile=False)
+    assert student.output_shape == (None, 8)
+    assert student.count_params() == summary["parameters"]
+
+
+def test_a_finished_run_says_so_and_changes_nothing(undisturbed, capsys):
+    folder, summary = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert train(two_stages(), folder) == summary
+    assert "is finished: 5 epochs" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_another_run_in_the_same_folder_is_refused(undisturbed):
+    other = two_stages().model_copy(update={"seed": 4})
+    with pytest.raises(DistillError, match=re.escape("holds another run. Different (there, here): seed: 3, 4.")):
+        train(other, undisturbed[0], quiet=True)
+
+
+def test_a_run_whose_source_failed_goes_on_as_if_it_had_not(tmp_path):
+    """The source fails in the third epoch; its message comes through, and the next call goes on, loss scale of float16 included."""
+
+    class Broken(Arrays):
+        broken = (2, DistillError("chunk 17 is gone"))
+
+    run = run_of({"epochs": 3, "optimizer": ADAM, "terms": [COSINE]}, student={"dropout": 0.3, "precision": "mixed_float16"})
+    use({"shards": Broken})
+    with pytest.raises(DistillError, match="^chunk 17 is gone$"):
+        train(run, tmp_path / "stopped", quiet=True)
+    assert len(history_of(tmp_path / "stopped")) == 2
+    use()
+    train(run, tmp_path / "stopped", quiet=True)
+    train(run, tmp_path / "whole", quiet=True)
+    assert figures_of(tmp_path / "stopped") == figures_of(tmp_path / "whole")
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(killed, undisturbed, capsys):
+    folder = killed()
+    done = len(history_of(folder))
+    assert 3 <= done < 5
+    assert not (folder / "student.keras").exists()
+    train(two_stages(), folder)
+    assert f"going on after stage 2, epoch {done - 2}" in capsys.readouterr().out
+    assert figures_of(folder) == figures_of(undisturbed[0])
+    weights = [keras.models.load_model(each / "student.keras", compile=False).get_weights() for each in (folder, undisturbed[0])]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+WRITER = """
+import sys
+import numpy as np
+from distill.config import Run
+from distill.runs import Progress, RunFolder
+run = Run.model_validate({"data": {"shards": "x"}, "stage": [{"terms": [{"name": "cosine"}]}]})
+folder = RunFolder(sys.argv[1], run)
+print("ready", flush=True)
+number = 0
+while True:
+    number += 1
+    folder.save(Progress(epoch=number), {str(part): np.full(200_000, number, np.float32) for part in range(5)})
+"""
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(tmp_path):
+    run = run_of()
+    seen = []
+    for pause in (0.31, 0.05, 0.123, 0.2):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(pause)
+        process.kill()
+        process.wait()
+        stored = RunFolder.__new__(RunFolder)
+        stored.checkpoints = tmp_path / "checkpoints"
+        loaded = stored.load()
+        if loaded:
+            seen.append(loaded[0].epoch)
+            assert all((array == loaded[0].epoch).all() for array in loaded[1].values())
+    assert seen
+    (tmp_path / "run.toml").unlink()
+    RunFolder(tmp_path, run)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.npz"]  # what the dead left behind is swept
+
+
+def test_a_damaged_checkpoint_is_said_to_be_damaged(tmp_path):
+    folder = RunFolder(tmp_path, run_of())
+    folder.save(Progress(epoch=1), {"weights": np.ones(1000)})
+    path = folder.checkpoints / "last.npz"
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DistillError, match=r"last\.npz is damaged: Bad CRC"):
+        folder.load()
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path):
+    bad = {"epochs": 1, "optimizer": {"name": "sgd", "learning_rate": 1e30}, "terms": [{"name": "mse"}]}
+    run = run_of({"epochs": 1, "optimizer": ADAM, "terms": [COSINE]}, bad)
+    with pytest.raises(Unfinished, match=r"stage 2, epoch 1, step \d of 5: .* the checkpoint of stage 1, epoch 1 stays"):
+        train(run, tmp_path, quiet=True)
+    progress, arrays = RunFolder(tmp_path, run).load()
+    assert (progress.stage, progress.epoch) == (0, 1)
+    assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+def test_weights_that_became_infinite_in_the_last_step_are_not_stored(tmp_path):
+    run = run_of({"epochs": 1, "optimizer": {"name": "sgd", "learning_rate": 1e38}, "terms": [{"name": "mse", "weight": 1e6}]}, batch=300)
+    with pytest.raises(Unfinished, match="stage 1, epoch 1, step 1 of 1: a weight or a figure is not finite; there is no checkpoint yet"):
+        train(run, tmp_path, quiet=True)
+    assert not list((tmp_path / "checkpoints").glob("last*"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (
+            {"source": "noise", "teacher": "t", "steps": 5, "terms": [ARCFACE]},
+            'stage 2: term "arcface" needs "label", but source "noise" gives: embedding.',
+        ),
+        ({"source": "images", "terms": [COSINE]}, 'stage 2: term "cosine" needs "embedding", but source "images" gives: label.'),
+    ],
+)
+def test_terms_that_the_source_cannot_feed_are_refused_before_work(tmp_path, stage, message):
+    with pytest.raises(DistillError, match=re.escape(message)):
+        train(run_of({"terms": [COSINE]}, stage), tmp_path, quiet=True)
+    assert not (tmp_path / "history.csv").exists()
+
+
+def test_images_of_two_sizes_are_refused():
+    class Larger(Labels):
+        image_shape = (SIDE, 2 * SIDE, 3)
+
+    use({"images": Larger})
+    with pytest.raises(DistillError, match="one student takes images of one size, but the sources give: stage 1 16x16, stage 2 16x32"):
+        open_lessons(run_of({"terms": [COSINE]}, {"source": "images", "terms": [ARCFACE]}))
+
+
+def test_a_source_that_breaks_its_promise_is_named(tmp_path):
+    class Short(Arrays):
+        def epoch(self, number, start=0):
+            yield from list(super().epoch(number, start))[:-1]
+
+    use({"shards": Short})
+    with pytest.raises(DistillError, match='source "shards" gave 4 batches in epoch 0, but promised 5'):
+        train(run_of(), tmp_path, quiet=True)
+
+
+def test_held_out_identities_are_judged_by_their_embeddings_only():
+    joint, labels = {"terms": [COSINE, ARCFACE]}, {"source": "images", "terms": [ARCFACE]}
+    by_identity = open_lessons(run_of(joint, labels, holdout={"fraction": 0.2}))
+    assert [lesson.held_out_fields for lesson in by_identity] == [("embedding",), ()]
+    assert by_identity[1].held_out is None
+    assert "held-out rows are not judged" in told_at_start(run_of(holdout={"fraction": 0.2}), by_identity[1], False)[-1]
+    by_key = open_lessons(run_of(joint, labels, holdout={"by": "key", "fraction": 0.2}))
+    assert [lesson.held_out_fields for lesson in by_key] == [("embedding", "label"), ("label",)]
+    assert open_lessons(run_of(joint))[0].held_out is None
+
+
+def test_effective_weights_are_told_in_one_unit():
+    run = run_of({"terms": [COSINE, {"name": "mse", "weight": 2.0}, {"name": "softmax", "weight": 0.5, "scale": 16.0}]})
+    line = told_at_start(run, open_lessons(run)[0], False)[1]
+    norm = np.linalg.norm(next(Arrays(seed=3).epoch(0))[1]["embedding"], axis=1).mean()
+    assert f"cosine 64, mse {2 * 2 * norm**2 / DIMENSION:.4g} (weight 2, dimension 12, mean norm" in line
+    assert line.endswith("softmax 8")
+
+
+def test_labels_noise_and_shards_train_one_student(tmp_path, capsys):
+    noise = {"source": "noise", "teacher": "t", "steps": 5, "optimizer": ADAM, "terms": [COSINE, {"name": "mse"}]}
+    labels = {"source": "images", "epochs": 2, "optimizer": ADAM, "terms": [{"name": "softmax", "scale": 16.0}]}
+    train(run_of(noise, labels, student={"embedding": 8, "precision": "mixed_bfloat16"}), tmp_path)
+    told = capsys.readouterr().out
+    for line in ("device: cpu:0, mixed_bfloat16", "stage 1: 300 rows of noise", "a projection 8 -> 12", "effective weights"):
+        assert line in told
+    rows = history_of(tmp_path)
+    assert math.log(CLASSES) > float(rows[2]["softmax"])
+    assert rows[2]["agreement"] == "" and rows[0]["accuracy"] == ""
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ({"name": "constant"}, [1, 1, 1, 1, 1]),
+        ({"name": "constant", "warmup": 0.5}, [0.2, 0.4, 0.6, 0.8, 1.0]),
+        ({"name": "cosine"}, [1, 0.975528, 0.904508, 0.793893, 0.654508]),
+        ({"name": "cosine", "warmup": 0.2}, [0.5, 1, 1, 0.96194, 0.853553]),
+        ({"name": "plateau"}, [1, 1, 1, 1, 1]),
+    ],
+)
+def test_learning_rates_of_the_first_five_of_ten_steps(schedule, expected):
+    rate = Rate(Schedule.model_validate(schedule), 2.0, 10)
+    np.testing.assert_allclose([float(rate(step)) for step in range(5)], 2.0 * np.array(expected), rtol=1e-5)
+    if schedule["name"] == "cosine":
+        assert float(rate(10)) == pytest.approx(0, abs=1e-6)
+
+
+def test_weight_decay_leaves_biases_norms_and_slopes_alone():
+    from distill.config import Optimizer
+
+    slope = keras.layers.PReLU(shared_axes=[1, 2])
+    model = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Conv2D(3, 3), keras.layers.BatchNormalization(), slope])
+    rate = Rate(Schedule(), 0.1, 10)
+    optimizer = build_optimizer(Optimizer(name="sgd", learning_rate=0.1, weight_decay=0.5), rate, model.trainable_variables, "float32")
+    for variable in model.trainable_variables:
+        variable.assign(np.ones(variable.shape))
+    optimizer.apply([np.zeros(variable.shape, "float32") for variable in model.trainable_variables])
+    after = {variable.name: float(np.asarray(variable).mean()) for variable in model.trainable_variables}
+    assert after == {"kernel": pytest.approx(0.95), "bias": 1.0, "gamma": 1.0, "beta": 1.0, "alpha": 1.0}
+
+
+def test_a_plateau_lowers_the_rate(tmp_path):
+    stage = {"epochs": 5, "optimizer": {"name": "sgd", "learning_rate": 1e-12}, "schedule": {"name": "plateau", "patience": 2, "factor": 0.5}}
+    train(run_of({**stage, "terms": [COSINE]}, student={"dropout": 0.0}, holdout={"by": "key", "fraction": 0.2}), tmp_path, quiet=True)
+    rates = [float(row["learning_rate"]) for row in history_of(tmp_path)]
+    assert rates[0] == rates[1] == pytest.approx(1e-12)
+    assert sorted(rates, reverse=True) == rates
+    losses = [float(row["held_out_loss"]) for row in history_of(tmp_path)]
+    if all(loss >= losses[0] for loss in losses):
+        assert rates[3] == pytest.approx(0.5e-12)
