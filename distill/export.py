@@ -8,7 +8,7 @@ SavedModel, three signatures, each returns {"output": float32 [N, D]}:
   (byte-equal on baseline, progressive, grey and CMYK JPEG of every subsampling, on PNG of 1 to 16 bits, palette and alpha)
 
 The `.keras` file is reopened with the TensorFlow backend in a process of its own, on the CPU: a student trained with JAX exports too,
-no GPU rounds the comparison (TF32 alone moves an embedding by 1e-3), and nothing here loads TensorFlow in the caller's process.
+no GPU rounds the comparison (TF32 keeps 10 of 23 bits), and nothing here loads TensorFlow in the caller's process.
 `assets.extra/distill.json`, which every loader ignores, says what the export is; it is how a later export knows what it may replace.
 """
 
