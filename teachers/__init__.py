@@ -23,6 +23,7 @@ from threading import Lock
 from typing import Any
 
 from distill import DistillError
+from distill.quiet import quiet_import
 from teachers.loaded import LoadedTeacher
 
 COLORS = ("rgb", "bgr")
@@ -144,10 +145,12 @@ def limit_threads(intra: int, inter: int = 0) -> bool:
 
 def start_tensorflow() -> Any:
     """Import TensorFlow and hand it over, with the threads that were asked for, and GPU memory that grows as it is needed."""
-    import tensorflow as tf
+    with quiet_import():
+        import tensorflow as tf
 
+        devices = tf.config.list_physical_devices("GPU")
     _apply_threads()
-    for device in tf.config.list_physical_devices("GPU"):
+    for device in devices:
         try:
             tf.config.experimental.set_memory_growth(device, True)
         except RuntimeError:

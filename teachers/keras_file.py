@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from distill import DistillError
+from distill.quiet import quiet_import
 from teachers import Teacher, start_tensorflow
 from teachers.loaded import Model, choose, list_signatures, text_of
 
@@ -40,7 +41,8 @@ def load(teacher: Teacher) -> Model:
 
 
 def _read(teacher: Teacher) -> Any:
-    import keras
+    with quiet_import():
+        import keras
 
     if keras.backend.backend() == "tensorflow":
         start_tensorflow()

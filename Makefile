@@ -1,0 +1,77 @@
+# Everything runs in .venv, which is made when it is missing and brought up to date when pyproject.toml or constraints.txt has changed.
+#   make test PYTHON=python3.12     takes that interpreter for a new .venv
+#   make test UV=                   takes plain venv and pip, also where uv is installed
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?=
+UV ?= $(shell command -v uv)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OUT ?= demo
+ARGS ?=
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+SUPPORTED := sys.version_info[:2] in ((3, 11), (3, 12), (3, 13))
+CALLED := $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)
+
+.PHONY: help demo test test-all check bench golden constraints
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
+
+demo: $(READY) ## the whole job on drawn faces, into demo/ (OUT=folder, ARGS=--small for the one-minute version)
+	$(BIN)/distill demo $(OUT) $(ARGS)
+
+test: $(READY) ## all tests that do not take minutes
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(READY) ## all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY) ## all benchmarks: tables of ratios, and JSON in benchmarks/results/
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" $(ARGS); done
+
+golden: $(READY) ## write the golden files of the present format version, which every later version must be able to read
+	$(BIN)/python -m tests.golden.make $(ARGS)
+
+constraints: ## resolve constraints.txt anew (needs uv)
+	@echo "resolving the versions of every extra for Python 3.11 to 3.13"
+	@found=$$(uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --all-extras --upgrade pyproject.toml); \
+	{ head -1 constraints.txt; grep -v "win32'" <<< "$$found"; } > constraints.new; \
+	mv constraints.new constraints.txt
+
+# Prints the first interpreter that runs and can be used; an interpreter on the PATH may be a stub that only prints an error.
+# Without uv it must be able to make an environment with pip in it, which Debian leaves out of its python3 package.
+define FIND_PYTHON
+for name in $(CALLED); do \
+  for found in $$(type -aP "$$name" || true); do \
+    if "$$found" -c "import sys; assert $(SUPPORTED)$(if $(UV),,; import ensurepip)" 2> /dev/null; then echo "$$found"; exit; fi; \
+  done; \
+done
+endef
+
+$(READY): pyproject.toml constraints.txt
+	@if ! $(BIN)/python -c "import sys; assert $(SUPPORTED)" 2> /dev/null; then \
+	  python=$$($(FIND_PYTHON)); \
+	  if [ -z "$$python" ]; then \
+	    echo "Found no Python 3.11, 3.12 or 3.13 that runs$(if $(UV),, and has venv) among: $(CALLED). Name one: make PYTHON=/path/to/python3.12" >&2; \
+	    exit 2; \
+	  fi; \
+	  echo "making $(VENV) with $$python and $(if $(UV),uv,venv)"; \
+	  rm -rf $(VENV); \
+	  $(if $(UV),"$(UV)" venv -q --python "$$python" $(VENV),"$$python" -m venv $(VENV)); \
+	fi
+	@echo "installing distill and what it needs into $(VENV) with $(if $(UV),uv,pip), about 2 GB"
+	@$(if $(UV),"$(UV)" pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off) \
+	  -c constraints.txt -e ".[dev]"
+	@touch $@
