@@ -212,8 +212,11 @@ def train(
     from distill.config import load_run
 
     loaded = load_run(run, set_ or ())
+    from distill.quiet import quiet_import
     from distill.report import write_run_report
-    from distill.train import train as run_stages
+
+    with quiet_import():
+        from distill.train import train as run_stages
 
     summary = run_stages(loaded, out, open_teacher=load_model)
     write_run_report(out)
@@ -242,6 +245,9 @@ def evaluate(
     """
     if pairs is None and shards is None:
         raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
+    for path in (model, teacher):
+        if path is not None:
+            _teacher(path)  # is it there at all? Pairs may take a while
     from distill.evaluate import draw_pairs
 
     drawn = None if pairs is None else draw_pairs(pairs, number, seed)
@@ -271,22 +277,21 @@ def _judge(
 
     model = load_model(path)
     found: dict[str, Any] = {"path": str(path)}
+    arrays: dict[str, Any] = {}
     if drawn is not None and folder is not None:
         judged = evaluate_pairs(model, folder, drawn, resize=resize, size=size)
         found["pairs"] = {"folder": str(folder), **judged.verification.as_dict()}
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            with committed(out / f"scores-{who}.npz") as temporary, open(temporary, "wb") as file:
-                np.savez(file, scores=judged.scores, same=drawn.same, first=drawn.first, second=drawn.second)
+        arrays |= {"scores": judged.scores, "same": drawn.same, "first": drawn.first, "second": drawn.second}
     if shards is not None:
         holdout = _holdout_of(path)
-        part = "held_out" if holdout else "all"
-        source = ShardSource(shards, batch=256, seed=0, part=part, holdout=holdout, root=root)
-        found["agreement"] = {
-            "shards": str(shards),
-            "part": "held-out rows" if holdout else "all rows",
-            **evaluate_shards(model, source).as_dict(),
-        }
+        source = ShardSource(shards, batch=256, seed=0, part="held_out" if holdout else "all", holdout=holdout, root=root)
+        agreement = evaluate_shards(model, source)
+        found["agreement"] = {"shards": str(shards), "part": "held-out rows" if holdout else "all rows", **agreement.as_dict()}
+        arrays |= {"cosines": agreement.cosines}
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        with committed(out / f"scores-{who}.npz") as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)
     return found
 
 
@@ -376,7 +381,6 @@ def outcome(words: Sequence[str]) -> int:
     if "--debug" in words:
         words.remove("--debug")
         os.environ["DISTILL_DEBUG"] = "1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     _log_to_stderr()
     interrupted = "Interrupted. What was finished stays; run the same command again to go on."
     try:

@@ -155,7 +155,7 @@ def steps(out: Path, recipe: Recipe) -> list[tuple[str, list[str]]]:
     """(what happens, words of the command line) of every step."""
     at = out.as_posix()
     size, images = str(recipe.size), str(recipe.images)
-    train = [(f"train the {WHO[name]}", ["train", f"{at}/{name}.toml", "--out", f"{at}/runs/{name}"]) for name in RUN_FILES]
+    train = [(f"train: {WHO[name]}", ["train", f"{at}/{name}.toml", "--out", f"{at}/runs/{name}"]) for name in RUN_FILES]
     unseen = [f"{at}/faces/unseen/id{recipe.identities:04d}/00{number}.jpg" for number in (0, 1)]
     other = f"{at}/faces/unseen/id{recipe.identities + 1:04d}/000.jpg"
     return [
@@ -167,7 +167,7 @@ def steps(out: Path, recipe: Recipe) -> list[tuple[str, list[str]]]:
         ("let the teacher label the pictures", ["embed", f"{at}/faces/train", at, "--teacher", f"{at}/teacher", "--rows", str(recipe.chunk_rows)]),
         ("prove that nothing is missing or mixed up", ["verify", at, "--deep", "--teacher", f"{at}/teacher"]),
         *train[1:],
-        *((f"judge the {WHO[name]}", ["evaluate", f"{at}/runs/{name}", "--pairs", f"{at}/faces/unseen", "--number", str(recipe.pairs),
+        *((f"judge: {WHO[name]}", ["evaluate", f"{at}/runs/{name}", "--pairs", f"{at}/faces/unseen", "--number", str(recipe.pairs),
                                       *(["--shards", at] if name == "student" else []), "--out", f"{at}/evaluation/{name}"]) for name in RUN_FILES),
         ("write the student for others to load", ["export", f"{at}/runs/student", f"{at}/student", "--force"]),
         ("compare photos with it: two of one identity, one of another", ["compare", f"{at}/student", *unseen, other]),

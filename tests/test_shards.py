@@ -77,7 +77,9 @@ def test_bytes_do_not_depend_on_how_rows_arrived(tmp_path, format):
     whole = rows(2500)
     for name, cuts in (("a", [2500]), ("b", [1, 999, 1500]), ("c", [128] * 19 + [68])):
         starts = np.cumsum([0, *cuts])
-        FORMATS[format].write(tmp_path / name, meta(), regrouped(whole[start : start + cut] for start, cut in zip(starts, cuts, strict=False)))
+        FORMATS[format].write(
+            tmp_path / name, meta(), regrouped(whole[start : start + cut] for start, cut in zip(starts, cuts, strict=False))
+        )
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
 
 
@@ -93,7 +95,9 @@ def test_any_rows_survive(tmp_path, format, data):
     part = Rows(
         keys=data.draw(st.lists(KEY, min_size=count, max_size=count)),
         labels=np.array(data.draw(st.lists(st.integers(-1, 2**31 - 1), min_size=count, max_size=count)), np.int32),
-        embeddings=np.array(data.draw(st.lists(st.lists(value, min_size=width, max_size=width), min_size=count, max_size=count)), "float16").reshape(count, width),
+        embeddings=np.array(
+            data.draw(st.lists(st.lists(value, min_size=width, max_size=width), min_size=count, max_size=count)), "float16"
+        ).reshape(count, width),
         images=data.draw(st.lists(st.binary(max_size=50), min_size=count, max_size=count)),
     )
     FORMATS[format].write(tmp_path / "s", meta(dimension=width), regrouped([part]))
@@ -106,7 +110,9 @@ def make_set(folder: Path, format: str, of: int = 3) -> None:
     records = []
     for number in range(of):
         rejects = [{"key": f"bad{number}", "reason": "the file is empty", "sha256": None}] if number == 1 else []
-        records.append(commit_shard(folder, format, meta(chunk=number, of=of, chunk_sha256=f"{number}" * 64), [rows(40, number * 40)], rejects))
+        records.append(
+            commit_shard(folder, format, meta(chunk=number, of=of, chunk_sha256=f"{number}" * 64), [rows(40, number * 40)], rejects)
+        )
     write_index(folder, format, records, ["a", "b", "c", "d"])
 
 
@@ -115,7 +121,11 @@ def test_a_set_is_committed_opened_and_verified(tmp_path, format):
     found = open_shards(tmp_path / "out")
     assert (found.rows, found.rejects, found.dimension, found.classes, found.labelled) == (120, 1, 3, ("a", "b", "c", "d"), False)
     assert [len(group) for number in range(3) for group in found.read(number)] == [40, 40, 40]
-    assert {path.name.partition(".")[2] for path in found.folder.glob("00001-of-00003.*")} == {"json", FORMATS[format].suffix, "rejects.jsonl"}
+    assert {path.name.partition(".")[2] for path in found.folder.glob("00001-of-00003.*")} == {
+        "json",
+        FORMATS[format].suffix,
+        "rejects.jsonl",
+    }
     assert verify(tmp_path / "out", deep=True).problems == ()
 
 
@@ -176,7 +186,12 @@ def test_index_of_another_version_or_shape_is_refused(tmp_path, format):
     make_set(tmp_path, format, of=1)
     index = tmp_path / "index.json"
     value = json.loads(index.read_text())
-    for change, message in (({"version": 9}, "format version 9"), ({"format": "csv"}, "csv"), ({"records": [{}]}, "record"), ({"rows": "x"}, "index")):
+    for change, message in (
+        ({"version": 9}, "format version 9"),
+        ({"format": "csv"}, "csv"),
+        ({"records": [{}]}, "record"),
+        ({"rows": "x"}, "index"),
+    ):
         index.write_text(json.dumps({**value, **change}))
         with pytest.raises(DistillError, match=message):
             open_shards(tmp_path)

@@ -81,7 +81,8 @@ def source(request, shards, folder):
 
 def same(left, right) -> bool:
     return len(left) == len(right) and all(
-        np.array_equal(a, b) and x.keys() == y.keys() and all(np.array_equal(x[name], y[name]) for name in x) for (a, x), (b, y) in zip(left, right, strict=True)
+        np.array_equal(a, b) and x.keys() == y.keys() and all(np.array_equal(x[name], y[name]) for name in x)
+        for (a, x), (b, y) in zip(left, right, strict=True)
     )
 
 
@@ -202,6 +203,6 @@ def test_memory_holds_a_few_groups_only(tmp_path):
         return rows
 
     source._load = watched
-    for images, _ in source.epoch(0):
+    for _ in source.epoch(0):
         alive.append(sum(rows() is not None for rows in loaded))
     assert len(loaded) == 24 and max(alive) <= 2 * POOL_GROUPS

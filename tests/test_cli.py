@@ -1,0 +1,114 @@
+"""The command line as a person meets it: help, one message for each wrong input, exit codes, and what inspect says of everything."""
+
+import json
+
+import pytest
+
+from tests.conftest import distill, inside
+
+RUN = """
+[data]
+shards = "nowhere"
+[[stage]]
+source = "shards"
+terms = [{ name = "cosine" }]
+"""
+
+
+def fails(done, *messages, code=2):
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr and all(message in done.stderr for message in messages), done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize("verb", ["faces", "chunk", "embed", "verify", "inspect", "train", "evaluate", "compare", "export", "demo"])
+def test_every_verb_has_help_with_an_example(verb):
+    done = inside(verb, "--help")
+    assert done.returncode == 0 and f"Example: distill {verb}" in done.stdout
+
+
+def test_in_a_process_of_its_own():
+    assert distill("--version").stdout.strip().count(".") == 2
+    done = distill("inspect", "nowhere")
+    fails(done, "nowhere: nothing is there")
+    assert distill("nonsense").returncode == 2 and distill("embed").returncode == 2
+
+
+LISTS = {
+    "an empty list": (b"", "empty"),
+    "a duplicate": (b"a.jpg\nb.jpg\na.jpg\n", "lines 1 and 3"),
+    "labels on some lines": (b"a.jpg\tx\nb.jpg\n", "line 2"),
+    "numbers and names": (b"a.jpg\t1\nb.jpg\tanna\n", "mix"),
+    "a path out of the root": (b"a.jpg\n../b.jpg\n", "line 2"),
+    "an absolute path": (b"/etc/passwd\n", "line 1"),
+    "no UTF-8": (b"a.jpg\n\xff\xfe.jpg\n", "line 2"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LISTS))
+def test_wrong_lists(name, tmp_path):
+    data, message = LISTS[name]
+    (tmp_path / "list.txt").write_bytes(data)
+    fails(inside("chunk", tmp_path / "list.txt", tmp_path / "out"), "list.txt", message)
+    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_wrong_folders_and_options(tmp_path, faces):
+    fails(inside("chunk", tmp_path / "none", tmp_path / "out"), "none")
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "a.jpg").write_bytes(b"x")
+    fails(inside("chunk", tmp_path / "flat", tmp_path / "out"), "folder for each class")
+    fails(inside("chunk", faces, tmp_path / "out", "--rows", 0), "at least 1")
+    assert inside("chunk", faces, tmp_path / "chunks", "--rows", 50).returncode == 0
+    fails(inside("chunk", faces, tmp_path / "chunks", "--rows", 60), "chunks")
+
+
+@pytest.mark.parametrize("change, message", [
+    (("student.embeding=64",), "Did you mean embedding"),
+    (("student.embedding=big",), "embedding"),
+    (("student.dropout=1.5",), "dropout"),
+    (("stage.1.source=clouds",), "source"),
+    (("stage.1.source=noise",), 'needs "teacher"'),
+    (("stage.1.terms=[{name='arcface', scale=-1}]",), "scale"),
+    (("stage.1.terms=[{name='hinge'}]",), "hinge"),
+    (("nonsense",), "KEY=VALUE"),
+    ((), "no index.json"),
+])  # fmt: skip
+def test_wrong_run_files(change, message, tmp_path):
+    (tmp_path / "run.toml").write_text(RUN)
+    words = [word for override in change for word in ("--set", override)]
+    fails(inside("train", tmp_path / "run.toml", "--out", tmp_path / "run", *words), message)
+
+
+def test_other_wrong_inputs(tmp_path, teacher, faces):
+    fails(inside("train", tmp_path / "none.toml", "--out", tmp_path / "run"), "none.toml")
+    fails(inside("verify", tmp_path), "no index.json")
+    fails(inside("evaluate", teacher), "--pairs")
+    fails(inside("evaluate", tmp_path / "none", "--pairs", faces), "none")
+    fails(inside("evaluate", teacher, "--pairs", faces, "--number", 10**7), "pairs")
+    fails(inside("compare", teacher, tmp_path / "a.jpg", tmp_path / "b.jpg"), "a.jpg")
+    fails(inside("compare", teacher, faces / "id0000" / "000.jpg", "--size", "12"), "HEIGHTxWIDTH")
+    fails(inside("export", tmp_path, tmp_path / "out"), "student.keras")
+    fails(inside("faces", tmp_path / "f", "--identities", 0), "at least one")
+
+
+def test_compare_prints_the_matrix(teacher, faces):
+    images = [faces / "id0000" / "000.jpg", faces / "id0000" / "000.jpg", faces / "id0001" / "001.jpg"]
+    done = inside("compare", teacher, *images, "--json")
+    cosines = json.loads(done.stdout)["cosines"]
+    assert cosines[0][1] == cosines[2][2] == 1.0 and cosines[0][2] == cosines[2][0] < 1.0
+
+
+def test_inspect_knows_everything(tmp_path, faces, teacher):
+    out = tmp_path / "out"
+    assert inside("embed", faces, out, "--teacher", teacher, "--rows", 60, "--only", 0).returncode == 0
+    kinds = {faces: "image list", out: "unfinished set of shards", out / "chunks": "chunks", teacher: "model"}
+    for path, kind in kinds.items():
+        assert json.loads(inside("inspect", path, "--json").stdout)["kind"] == kind
+    assert "missing chunks: 1" in inside("inspect", out).stdout
+    assert inside("embed", faces, out, "--teacher", teacher, "--rows", 60).returncode == 0
+    found = json.loads(inside("inspect", out, "--json").stdout)
+    assert (found["kind"], found["rows"], found["meta"]["dimension"]) == ("set of shards", 120, 16)
+    kinds = {out / "shards" / "00001-of-00002.parquet": "shard", out / "chunks" / "00001-of-00002.parquet": "chunk"}
+    for path, kind in kinds.items():
+        assert json.loads(inside("inspect", path, "--json").stdout)["kind"] == kind
