@@ -60,7 +60,7 @@ def _kinds(describe_model: Callable[[Path], dict[str, Any]]) -> list[tuple[str, 
         (
             "model",
             lambda path: (path / "saved_model.pb").is_file() or path.suffix in (".keras", ".h5") and not _is_shard(path),
-            describe_model,
+            model,
         ),
         ("shard", _is_shard, _shard),
         ("chunk", lambda path: path.suffix == ".parquet", _chunk),

@@ -18,7 +18,7 @@ import numpy as np
 from distill import DistillError
 from distill.shards.rows import GROUP_ROWS, Rows, ShardMeta, mean_norm
 
-BYTES_CHUNK = 1 << 20
+BYTES_CHUNK = 1 << 16  # a shard of few rows stays small
 
 
 class Hdf5Shards:

@@ -1,0 +1,62 @@
+"""Writes the golden files of the present format version: `make golden`. Files of an earlier version are never written again.
+
+Six rows of two classes and one reject in two chunks, in each format; every value is a formula of the row, so that the test can say it.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from distill.chunks import read_chunk, write_chunks
+from distill.images import encode_jpeg
+from distill.shards import FORMAT_VERSION, FORMATS, Rows, ShardMeta, commit_shard, write_index
+
+HERE = Path(__file__).parent / f"v{FORMAT_VERSION}"
+KEYS = [f"{name}/ö {number}.jpg" for name in ("anna", "bea") for number in range(3)] + ["bea/reject.jpg"]
+LABELS = [0, 0, 0, 1, 1, 1, 1]
+
+
+def image(row: int) -> np.ndarray:
+    return np.full((8, 8, 3), 40 * row, np.uint8)
+
+
+def embedding(row: int) -> list[float]:
+    return [row, -row / 2, 0.25, 1000.0 + row]
+
+
+def main() -> None:
+    HERE.mkdir(exist_ok=True)
+    listed = HERE / "list.txt"
+    listed.write_text("".join(f"{key}\t{('anna', 'bea')[label]}\n" for key, label in zip(KEYS, LABELS, strict=True)), encoding="utf-8")
+    chunks = write_chunks(listed, HERE / "chunks", rows=4)
+    for format in FORMATS:
+        for images, dtype in (("inline", "float16"), ("path", "float32")):
+            folder = HERE / f"{format}-{images}"
+            folder.mkdir(exist_ok=True)
+            digests = [read_chunk(path).sha256 for path in chunks.chunks]
+            records = [commit(folder, format, number, images, dtype, digest) for number, digest in enumerate(digests)]
+            write_index(folder, format, records, chunks.classes)
+    print(f"written: {HERE}")
+
+
+def commit(folder: Path, format: str, number: int, images: str, dtype: str, digest: str):
+    numbers = [row for row in range(number * 4, min(number * 4 + 4, 7)) if KEYS[row] != "bea/reject.jpg"]
+    encoded = [encode_jpeg(image(row)) for row in numbers]
+    meta = ShardMeta(
+        chunk=number, of=2, chunk_sha256=digest, dimension=4, dtype=dtype, teacher="t" * 64, reading={"signature": "serving_default"},
+        image={"height": 8, "width": 8, "resize": "none"}, images=images, software={"numpy": "2"},
+    )  # fmt: skip
+    rows = Rows(
+        [KEYS[row] for row in numbers],
+        np.array([LABELS[row] for row in numbers], np.int32),
+        np.array([embedding(row) for row in numbers], dtype),
+        encoded if images == "inline" else None,
+        [hashlib.sha256(data).digest() for data in encoded] if images == "path" else None,
+    )
+    rejects = [{"key": KEYS[6], "reason": "the file is empty", "sha256": None}] if number else []
+    return commit_shard(folder, format, meta, [rows], rejects)
+
+
+if __name__ == "__main__":
+    main()

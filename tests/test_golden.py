@@ -1,0 +1,40 @@
+"""Files of every published format version stay readable, with the values that they were written with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.chunks import list_chunks, read_chunk, read_classes
+from distill.images import decode
+from distill.shards import open_shards
+from distill.shards.verify import verify
+from tests.golden.make import KEYS, LABELS, embedding, image
+
+VERSIONS = sorted(path for path in (Path(__file__).parent / "golden").glob("v*"))
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [folder for version in VERSIONS for folder in sorted(version.glob("*-*"))],
+    ids=lambda folder: f"{folder.parent.name}/{folder.name}",
+)
+def test_golden_shards(folder):
+    shards = open_shards(folder)
+    assert (shards.rows, shards.rejects, shards.classes, shards.dimension, shards.labelled) == (6, 1, ("anna", "bea"), 4, True)
+    row = 0
+    for number in range(2):
+        for group in shards.read(number):
+            for place, key in enumerate(group.keys):
+                assert key == KEYS[row] and group.labels[place] == LABELS[row] and group.embeddings[place].tolist() == embedding(row)
+                if group.images:
+                    assert np.array_equal(decode(group.images[place]), image(row))
+                row += 1
+    assert row == 6 and not verify(folder, deep=True).problems
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
+def test_golden_chunks(version):
+    chunks = [read_chunk(path) for path in list_chunks(version / "chunks")]
+    assert [key for chunk in chunks for key in chunk.keys] == KEYS and read_classes(version / "chunks") == ["anna", "bea"]
+    assert [label for chunk in chunks for label in chunk.labels.tolist()] == LABELS
