@@ -71,7 +71,7 @@ $(READY): pyproject.toml constraints.txt
 	  rm -rf $(VENV); \
 	  $(if $(UV),"$(UV)" venv -q --python "$$python" $(VENV),"$$python" -m venv $(VENV)); \
 	fi
-	@echo "installing distill and what it needs into $(VENV) with $(if $(UV),uv,pip), about 2 GB"
-	@$(if $(UV),"$(UV)" pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off) \
+	@echo "installing distill and what it needs into $(VENV) with $(if $(UV),uv,pip), about 3 GB"
+	@$(if $(UV),"$(UV)" pip install --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off) \
 	  -c constraints.txt -e ".[dev]"
 	@touch $@

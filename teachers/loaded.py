@@ -173,12 +173,12 @@ def text_of(dtype: str, shape: Iterable[int | None] | None) -> str:
 
 
 def list_signatures(signatures: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
-    """Everything that a model has, one line for each signature, to stand behind an error message."""
+    """Everything that a model has, to stand behind an error message."""
     lines = []
     for name, sides in signatures.items():
         given, answer = (", ".join(f"{key}: {text}" for key, text in sides[side].items()) for side in ("inputs", "outputs"))
-        lines.append(f"\n  {name}({given}) -> {answer}")
-    return " It has:" + "".join(lines)
+        lines.append(f"{name}({given}) -> {answer}")
+    return f" It has: {'; '.join(lines)}."
 
 
 def _is_float(dtype: np.dtype) -> bool:
