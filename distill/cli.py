@@ -218,7 +218,7 @@ def train(
     with quiet_import():
         from distill.train import train as run_stages
 
-    summary = run_stages(loaded, out, open_teacher=load_model)
+    summary = run_stages(loaded, out, open_teacher=load_model, quiet=as_json)
     write_run_report(out)
     if as_json:
         _print_json(summary)

@@ -33,6 +33,7 @@ class Recipe:
     identities: int
     images: int
     unseen: int
+    unseen_images: int
     teacher_epochs: int
     student_epochs: int
     pairs: int
@@ -49,8 +50,8 @@ class Recipe:
         return self.student_epochs * -(-self.rows // self.batch)
 
 
-FULL = Recipe(identities=400, images=15, unseen=100, teacher_epochs=20, student_epochs=20, pairs=6000, chunk_rows=1000)
-SMALL = Recipe(identities=40, images=8, unseen=20, teacher_epochs=2, student_epochs=2, pairs=600, chunk_rows=100)
+FULL = Recipe(identities=2000, images=6, unseen=100, unseen_images=20, teacher_epochs=8, student_epochs=10, pairs=6000, chunk_rows=1500)
+SMALL = Recipe(identities=40, images=8, unseen=20, unseen_images=10, teacher_epochs=2, student_epochs=2, pairs=600, chunk_rows=100)
 
 RUN_FILES = {
     "teacher": """\
@@ -68,16 +69,16 @@ batch = {batch}
 [[stage]]
 source = "images"
 epochs = {teacher_epochs}
-optimizer = {{ name = "adamw", learning_rate = 3e-3, weight_decay = 1e-2 }}
+optimizer = {{ name = "adamw", learning_rate = 3e-3, weight_decay = 1e-3 }}
 schedule = {{ name = "cosine", warmup = 0.05 }}
-terms = [{{ name = "arcface", scale = 16.0, angle_add = 0.2 }}]
+terms = [{{ name = "arcface", scale = 20.0, angle_add = 0.0, cos_sub = 0.25 }}]
 """,
     "student": """\
 # distill train {out}/student.toml --out {out}/runs/student        the student: the teacher's embeddings, no labels
 seed = 1
 [student]
 backbone = "small_conv"
-widths = [12, 24, 32, 40]
+widths = [12, 24, 32, 36]
 embedding = 128
 dropout = 0.0
 [data]
@@ -86,7 +87,7 @@ batch = {batch}
 [[stage]]
 source = "shards"
 epochs = {student_epochs}
-optimizer = {{ name = "adamw", learning_rate = 1e-2, weight_decay = 1e-3 }}
+optimizer = {{ name = "adamw", learning_rate = 3e-3, weight_decay = 1e-3 }}
 schedule = {{ name = "cosine", warmup = 0.05 }}
 terms = [{{ name = "cosine", weight = 64.0 }}]
 """,
@@ -95,7 +96,7 @@ terms = [{{ name = "cosine", weight = 64.0 }}]
 seed = 1
 [student]
 backbone = "small_conv"
-widths = [12, 24, 32, 40]
+widths = [12, 24, 32, 36]
 embedding = 128
 dropout = 0.0
 [data]
@@ -105,16 +106,16 @@ batch = {batch}
 [[stage]]
 source = "images"
 epochs = {student_epochs}
-optimizer = {{ name = "adamw", learning_rate = 1e-2, weight_decay = 1e-3 }}
+optimizer = {{ name = "adamw", learning_rate = 3e-3, weight_decay = 1e-3 }}
 schedule = {{ name = "cosine", warmup = 0.05 }}
-terms = [{{ name = "arcface", scale = 16.0, angle_add = 0.1 }}]
+terms = [{{ name = "arcface", scale = 16.0, angle_add = 0.0, cos_sub = 0.15 }}]
 """,
     "noise_only": """\
 # distill train {out}/noise_only.toml --out {out}/runs/noise_only        the same student, which never sees a picture
 seed = 1
 [student]
 backbone = "small_conv"
-widths = [12, 24, 32, 40]
+widths = [12, 24, 32, 36]
 embedding = 128
 dropout = 0.0
 [data]
@@ -125,7 +126,7 @@ source = "noise"
 teacher = "{out}/teacher"
 steps = {student_steps}
 epochs = 1
-optimizer = {{ name = "adamw", learning_rate = 1e-2, weight_decay = 1e-3 }}
+optimizer = {{ name = "adamw", learning_rate = 3e-3, weight_decay = 1e-3 }}
 schedule = {{ name = "cosine", warmup = 0.05 }}
 terms = [{{ name = "cosine", weight = 64.0 }}]
 """,
@@ -161,7 +162,7 @@ def steps(out: Path, recipe: Recipe) -> list[tuple[str, list[str]]]:
     return [
         ("draw the identities to learn from", ["faces", f"{at}/faces/train", "--identities", str(recipe.identities), "--images", images, "--size", size]),
         ("draw identities that nobody is trained on",
-         ["faces", f"{at}/faces/unseen", "--identities", str(recipe.unseen), "--images", images, "--size", size, "--first", str(recipe.identities)]),
+         ["faces", f"{at}/faces/unseen", "--identities", str(recipe.unseen), "--images", str(recipe.unseen_images), "--size", size, "--first", str(recipe.identities)]),
         train[0],
         ("write the teacher as a SavedModel, as a teacher usually comes", ["export", f"{at}/runs/teacher", f"{at}/teacher", "--force"]),
         ("let the teacher label the pictures", ["embed", f"{at}/faces/train", at, "--teacher", f"{at}/teacher", "--rows", str(recipe.chunk_rows)]),
