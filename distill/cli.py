@@ -212,7 +212,7 @@ def train(
     from distill.config import load_run
 
     loaded = load_run(run, set_ or ())
-    from distill.quiet import quiet_import
+    from distill.process import quiet_import
     from distill.report import write_run_report
 
     with quiet_import():

@@ -21,6 +21,7 @@ from distill.config import Run, Term
 from distill.files import committed
 from distill.losses import TERMS, cosine, hits
 from distill.optimizers import Rate, build_optimizer
+from distill.process import keep_memory
 from distill.runs import Progress, RunFolder
 from distill.screen import Screen
 from distill.stages import Lesson, OpenTeacher, open_lessons, told_at_start
@@ -310,6 +311,7 @@ class Recorder(keras.callbacks.Callback):
 
 def prepare_device() -> str:
     """The devices by name, after memory growth was turned on where a GPU would otherwise be taken whole."""
+    keep_memory()
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from distill import DistillError, Unfinished
-from distill.quiet import quiet_import
+from distill.process import quiet_import
 from distill.shards import find_record
 from pipelines.engines import Engine, beam_options, find_engine
 from pipelines.plan import Job, Plan

@@ -23,7 +23,7 @@ from threading import Lock
 from typing import Any
 
 from distill import DistillError
-from distill.quiet import quiet_import
+from distill.process import keep_memory, quiet_import
 from teachers.loaded import LoadedTeacher
 
 COLORS = ("rgb", "bgr")
@@ -145,6 +145,7 @@ def limit_threads(intra: int, inter: int = 0) -> bool:
 
 def start_tensorflow() -> Any:
     """Import TensorFlow and hand it over, with the threads that were asked for, and GPU memory that grows as it is needed."""
+    keep_memory()
     with quiet_import():
         import tensorflow as tf
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from distill import DistillError
-from distill.quiet import quiet_import
+from distill.process import quiet_import
 from teachers import Teacher, start_tensorflow
 from teachers.loaded import Model, choose, list_signatures, text_of
 
