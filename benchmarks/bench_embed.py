@@ -35,14 +35,23 @@ keras.Model(inputs, {"output": outputs}).export(out, verbose=False)
 """
 
 
-def worker(pipe: Connection, threads: int, teacher: str, source: str, folder: str, batch: int) -> None:
-    """A process with the teacher in it. Takes ("call", parallel, images) or ("label", [chunks]) and answers when it is done."""
+def plain(teacher: str):
+    """The batched call as anybody would write it: TensorFlow as it comes."""
+    import tensorflow as tf
+
+    signature = tf.saved_model.load(teacher).signatures["serving_default"]
+    return lambda pixels: signature(images=tf.constant(pixels.astype(np.float32)))["output"].numpy()
+
+
+def worker(pipe: Connection, threads: int | None, teacher: str, source: str, folder: str, batch: int) -> None:
+    """A process with the teacher in it. Takes ("call", parallel, images) or ("label", parallel, [chunks]) and answers when it is done."""
     from pipelines.label import Task, embed_chunk
     from pipelines.plan import Plan
     from teachers import limit_threads, open_teacher
 
-    limit_threads(threads)
-    loaded = open_teacher(teacher).load()
+    if threads is not None:
+        limit_threads(threads)
+    loaded = plain(teacher) if threads is None else open_teacher(teacher).load()
     pixels = np.random.default_rng(0).integers(0, 256, (512, SIZE, SIZE, 3), np.uint8)
     loaded(pixels[:batch])
     pipe.send("ready")
@@ -81,7 +90,7 @@ def bench(name: str, images: int, batch: int, rounds: int, folder: Path) -> dict
     subprocess.run([*distill, *map(str, command)], check=True, capture_output=True)
     context = multiprocessing.get_context("spawn")
     pipes = {}
-    for key, threads in (("own", 0), ("one", 1), ("other", 1)):
+    for key, threads in (("plain", None), ("own", 0), ("one", 1), ("other", 1)):
         pipes[key], theirs = context.Pipe()
         context.Process(target=worker, args=(theirs, threads, str(teacher), str(source), str(out), batch), daemon=True).start()
         pipes[key].recv()
@@ -99,6 +108,7 @@ def bench(name: str, images: int, batch: int, rounds: int, folder: Path) -> dict
 
     limit = "batched call, arrays in memory, its own threads"
     ways = {
+        "the same, TensorFlow and malloc as they come": lambda: ask(("plain", "call", 1, images)),
         limit: lambda: ask(("own", "call", 1, images)),
         "batched calls, two threads of one": lambda: ask(("one", "call", 2, images)),
         "distill embed, one process, two threads": lambda: ask(("one", "label", 2, chunks)),

@@ -10,6 +10,7 @@ import simplejpeg
 from benchmarks.bench import cpu_rate, interleaved, rate, save, show
 from distill.faces import draw_face
 from distill.images import encode_jpeg
+from distill.process import keep_memory
 from distill.shards import FORMATS, Rows, ShardMeta, commit_shard, write_index
 from distill.sources import ShardSource
 
@@ -36,6 +37,7 @@ def make_set(folder: Path, format: str, encoded: list[bytes]) -> Path:
 
 
 def main() -> None:
+    keep_memory()  # as training does
     encoded = [encode_jpeg(draw_face(number % 100, number // 100, SIZE)) for number in range(DIFFERENT)]
     everything = [encoded[row % DIFFERENT] for row in range(ROWS)]
 

@@ -11,6 +11,7 @@ from benchmarks.bench_sources import DIFFERENT, SIZE, make_set
 from distill.config import Student
 from distill.faces import draw_face
 from distill.images import encode_jpeg
+from distill.process import keep_memory
 from distill.sources import ShardSource
 from distill.students import build_student
 
@@ -25,6 +26,7 @@ def build() -> keras.Model:
 
 
 def main() -> None:
+    keep_memory()  # as training does
     encoded = [encode_jpeg(draw_face(number % 100, number // 100, SIZE)) for number in range(DIFFERENT)]
     with tempfile.TemporaryDirectory() as folder:
         source = ShardSource(make_set(Path(folder) / "set", "parquet", encoded), batch=BATCH, seed=0)

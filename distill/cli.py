@@ -1,7 +1,7 @@
 """The verbs. The only room that knows all others, and only inside its functions: `distill --help` loads nothing heavy.
 
 Exit code 0: everything asked for was done. 1: the input was right, but something is missing or wrong with the data. 2: bad input.
-An error is one message; --debug, anywhere on the line, shows where it came from.
+An error is one message; --debug, anywhere on the line, shows where it came from. One file although it is long: ten verbs with their help.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,8 +57,9 @@ def faces(
     Example: distill faces faces --identities 100 --images 20 --size 48
     """
     from distill.faces import draw_folder
+    from distill.screen import bar
 
-    with _bar("drawing") as tell:
+    with bar("drawing") as tell:
         pictures = draw_folder(out, identities, images, size, seed, first, progress=tell)
     print(f"{out}: {pictures:,} pictures of {identities} identities, {size}x{size}")
 
@@ -76,8 +76,9 @@ def chunk(
     Example: distill chunk faces chunks --rows 1000
     """
     from distill.chunks import write_chunks
+    from distill.screen import bar
 
-    with _bar("rows") as tell:
+    with bar("rows") as tell:
         made = write_chunks(source, out, rows, progress=tell)
     skipped = "".join(f", {count} {reason} skipped" for reason, count in made.skipped.items() if count)
     print(f"{out}: {made.rows:,} rows of {len(made.classes):,} classes in {len(made.chunks)} chunks{skipped}")
@@ -115,6 +116,7 @@ def embed(
     Example: distill embed faces out --teacher teacher --rows 1000
     Options of Apache Beam follow a --: distill embed faces out --teacher teacher -- --job_name=first
     """
+    from distill.screen import bar
     from pipelines.launch import embed as launch
     from pipelines.plan import Job
 
@@ -123,7 +125,7 @@ def embed(
         source=source, out=str(out), root=root or _root_of(source), teacher=described, format=format, rows=rows, dtype=dtype, images=images,
         resize=resize, size=_size(size), batch=batch, only=tuple(only or ()), max_rejects=max_rejects, dry_run=dry_run,
     )  # fmt: skip
-    with _bar("embedding") as tell:
+    with bar("embedding") as tell:
         outcome = launch(
             job, engine, workers, context.args, debug=_debugging(),
             on_estimate=lambda estimate: print(_estimate_line(estimate, workers or os.cpu_count() or 1), file=sys.stderr),
@@ -149,11 +151,12 @@ def verify(
     \b
     Example: distill verify out --deep --teacher teacher
     """
+    from distill.screen import bar
     from distill.shards import open_shards
     from distill.shards.verify import check_sample
     from distill.shards.verify import verify as check
 
-    with _bar("verifying") as tell:
+    with bar("verifying") as tell:
         verdict = check(shards, deep=deep, on_shard=tell)
     agreement = None
     if teacher is not None:
@@ -463,35 +466,6 @@ def _evaluation_lines(result: dict[str, Any]) -> str:
             low = found["quantiles"]["5"]
             lines.append(f"{who:>8}: mean cosine to the stored embeddings {found['mean']:.4f} over {found['rows']:,} rows ({found['part']}), 5 % below {low:.4f}")
     return "\n".join(lines)
-
-
-@contextmanager
-def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with rate and time left on a terminal; elsewhere a line every ten seconds. Call it with (done, of)."""
-    import time
-
-    if not sys.stderr.isatty():
-        last = started = time.monotonic()
-
-        def line(done: int, of: int) -> None:
-            nonlocal last
-            if time.monotonic() - last > 10 and done:
-                last = time.monotonic()
-                print(f"{label}: {done:,} of {of:,}, {done / (last - started):,.0f}/s", file=sys.stderr, flush=True)
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task, started = progress.add_task(label, total=None, rate=""), time.monotonic()
-
-        def bar(done: int, of: int) -> None:
-            progress.update(task, completed=done, total=of or None, rate=f"{done / max(time.monotonic() - started, 1e-9):,.0f}/s")
-
-        yield bar
 
 
 def _print_json(value: Any) -> None:

@@ -40,13 +40,13 @@ IDENTITY = {
 
 # How: one number of a picture each, normal with this mean and deviation, cut at two deviations.
 PICTURE = {
-    "yaw": (0.0, 0.13), "pitch": (0.0, 0.07), "roll": (0.0, 0.05), "zoom": (1.0, 0.03), "shift_x": (0.0, 0.02), "shift_y": (0.06, 0.02),
-    "smile": (0.15, 0.35), "open": (-0.2, 0.4), "lids": (0.95, 0.12), "frown": (0.0, 0.3), "gaze_x": (0.0, 0.3), "gaze_y": (0.0, 0.2),
-    "light_x": (0.0, 0.20), "light_y": (-0.1, 0.14), "exposure": (0.0, 0.12), "red": (0.0, 0.04), "blue": (0.0, 0.05),
-    "contrast": (1.0, 0.08), "noise": (0.016, 0.008), "blur": (0.12, 0.20), "clutter": (0.10, 0.05),
+    "yaw": (0.0, 0.10), "pitch": (0.0, 0.06), "roll": (0.0, 0.05), "zoom": (1.0, 0.03), "shift_x": (0.0, 0.02), "shift_y": (0.06, 0.02),
+    "smile": (0.15, 0.32), "open": (-0.2, 0.35), "lids": (0.95, 0.10), "frown": (0.0, 0.25), "gaze_x": (0.0, 0.3), "gaze_y": (0.0, 0.2),
+    "light_x": (0.0, 0.16), "light_y": (-0.1, 0.12), "exposure": (0.0, 0.10), "red": (0.0, 0.03), "blue": (0.0, 0.04),
+    "contrast": (1.0, 0.07), "noise": (0.013, 0.006), "blur": (0.09, 0.15), "clutter": (0.09, 0.04),
 }  # fmt: skip
 # Chances that a picture shows a hat, a patch somewhere before the face, dark glasses.
-HAT, PATCH, DARK_GLASSES = 0.03, 0.08, 0.02
+HAT, PATCH, DARK_GLASSES = 0.03, 0.05, 0.02
 
 
 def rgb(*parts: float) -> np.ndarray:

@@ -1,11 +1,47 @@
-"""What a person sees of training: a progress bar in a terminal, else a line an epoch and one a minute."""
+"""What a person sees while work goes on: a progress bar in a terminal, elsewhere a line every so often."""
 
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 
 EVERY = 60.0  # seconds between lines inside an epoch where there is no progress bar
+OFTEN = 10.0  # the same for the other verbs
+
+
+@contextmanager
+def bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress on stderr with rate and time left: call what this gives with (done, of). The rate counts from the first call with work done,
+    so that neither the start of TensorFlow nor what an earlier run did is in it."""
+    first: tuple[int, float] | None = None
+    told = time.monotonic()
+
+    def rate(done: int) -> str:
+        nonlocal first
+        if first is None and done:
+            first = done, time.monotonic()
+        passed = time.monotonic() - first[1] if first else 0.0
+        return f"{(done - first[0]) / passed:,.0f}/s" if first and passed > 1 else ""
+
+    def line(done: int, of: int) -> None:
+        nonlocal told
+        speed = rate(done)
+        if time.monotonic() - told > OFTEN and done:
+            told = time.monotonic()
+            print(f"{label}: {done:,} of {of:,} {speed}".rstrip(), file=sys.stderr, flush=True)
+
+    if not sys.stderr.isatty():
+        yield line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=None, rate="")
+        yield lambda done, of: progress.update(task, completed=done, total=of or None, rate=rate(done))
 
 
 class Screen:

@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 from distill.shards import open_shards
@@ -154,6 +155,19 @@ def test_killed_at_random_moments_and_resumed(engine, undisturbed, faces, teache
     assert done.returncode == 0, done.stderr
     assert contents(out) == contents(undisturbed)
     assert not [path for path in (out / "shards").iterdir() if path.name.startswith(".")]
+
+
+def test_a_lost_worker_ends_the_run_with_an_error(undisturbed, faces, teacher, tmp_path):
+    out = tmp_path / "out"
+    process = start(out, faces, teacher, "--engine", "processes", "--workers", 2)
+    until, workers = time.monotonic() + 60, []
+    while not workers and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+        workers = [child for child in psutil.Process(process.pid).children(recursive=True) if "sdk_worker" in " ".join(child.cmdline())]
+    workers[0].kill()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1 and "worker process was lost" in told and "Run the same command again" in told
+    assert embed(faces, out, teacher).returncode == 0 and open_shards(out).rows == 120
 
 
 def test_a_second_launcher_is_refused(faces, teacher, tmp_path):
