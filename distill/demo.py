@@ -28,7 +28,7 @@ WHO = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes of the demo. steps are those of a student; all three students get as many."""
+    """Sizes of the demo. All three students get equally many steps."""
 
     identities: int
     images: int
@@ -46,8 +46,8 @@ class Recipe:
         return self.identities * self.images
 
     @property
-    def student_steps(self) -> int:
-        return self.student_epochs * -(-self.rows // self.batch)
+    def epoch_steps(self) -> int:
+        return -(-self.rows // self.batch)
 
 
 FULL = Recipe(identities=2000, images=6, unseen=100, unseen_images=20, teacher_epochs=8, student_epochs=10, pairs=6000, chunk_rows=1500)
@@ -124,8 +124,8 @@ batch = {batch}
 [[stage]]
 source = "noise"
 teacher = "{out}/teacher"
-steps = {student_steps}
-epochs = 1
+steps = {epoch_steps}
+epochs = {student_epochs}
 optimizer = {{ name = "adamw", learning_rate = 3e-3, weight_decay = 1e-3 }}
 schedule = {{ name = "cosine", warmup = 0.05 }}
 terms = [{{ name = "cosine", weight = 64.0 }}]
@@ -137,7 +137,7 @@ def demo(out: Path, small: bool, run: Run) -> dict[str, Any]:
     """Run all steps in `out`; returns what OUT/summary.json holds. Steps that an earlier run finished are not done again."""
     recipe, started = SMALL if small else FULL, time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    values = {**recipe.__dict__, "student_steps": recipe.student_steps, "out": out.as_posix()}
+    values = {**recipe.__dict__, "epoch_steps": recipe.epoch_steps, "out": out.as_posix()}
     for name, text in RUN_FILES.items():
         (out / f"{name}.toml").write_text(text.format(**values), encoding="utf-8")
     for title, words in steps(out, recipe):

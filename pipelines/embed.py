@@ -23,7 +23,7 @@ from distill import DistillError, Unfinished
 from distill.chunks import read_classes
 from distill.files import write_json
 from distill.images import ImageSpec
-from distill.shards import Record, ShardMeta, find_record, write_index
+from distill.shards import FORMATS, Record, ShardMeta, shard_name, write_index
 from pipelines.label import Task, embed_chunk
 from pipelines.plan import Job, Plan, agree, estimate
 from teachers import limit_threads
@@ -78,6 +78,9 @@ class CutChunks(beam.DoFn):
             odd = [number for number in wanted if not 0 <= number < len(plan.chunks)]
             if odd:
                 raise DistillError(f"--only {odd[0]}: {job.out} has chunks 0 to {len(plan.chunks) - 1}.")
+            if not job.dry_run:
+                for number in job.only:  # to be made again, whatever is there
+                    (job.shards / f"{shard_name(number, len(plan.chunks))}.{FORMATS[plan.format].suffix}").unlink(missing_ok=True)
             estimate(job, plan, wanted)
             tasks = [Task(job, plan, number) for number in wanted]
         if not job.dry_run:
@@ -108,7 +111,7 @@ def commit(records: list[Record], job: Job) -> None:
         number = len(plan.chunks)
         found = {record.number: record for record in records}
         for missing in set(range(number)) - set(found):  # chunks that this run left out with --only may be there
-            record = find_record(job.shards, plan.format, missing, number, plan.chunks[missing])
+            record = plan.find_record(job.shards, missing)
             if record is not None:
                 found[missing] = record
         rejects = sum(record.rejects for record in found.values())

@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from distill import DistillError
 from distill.chunks import Chunk, chunk_name, read_chunk
 from distill.files import sweep, write_json
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, read_bytes
-from distill.shards import Record, Rows, commit_shard, find_record
+from distill.shards import Record, Rows, commit_shard
 from pipelines.plan import Job, Plan
 
 
@@ -35,7 +35,7 @@ class Task:
 def embed_chunk(task: Task) -> Record:
     """Label one chunk, or find that it was done. rows + rejects of the record = rows of the chunk, always."""
     job, plan, number, of = task.job, task.plan, task.number, len(task.plan.chunks)
-    record = find_record(job.shards, plan.format, number, of, plan.chunks[number])
+    record = plan.find_record(job.shards, number)
     if record is not None:
         _tell(job, number, record.rows + record.rejects, 0)
         return record
@@ -45,9 +45,8 @@ def embed_chunk(task: Task) -> Record:
         raise DistillError(
             f"{job.chunks}: chunk {number} is not the one of the plan. Put the old file back or start again with another OUT."
         )
-    meta = replace(plan.meta, chunk=number, of=of, chunk_sha256=chunk.sha256)
     rejects: list[dict[str, Any]] = []
-    record = commit_shard(job.shards, plan.format, meta, _labelled(task, chunk, rejects), rejects)
+    record = commit_shard(job.shards, plan.format, plan.chunk_meta(number), _labelled(task, chunk, rejects), rejects)
     if record.rows + record.rejects != len(chunk.keys):
         raise DistillError(
             f"chunk {number}: {record.rows} rows and {record.rejects} rejects are not the {len(chunk.keys)} rows of the chunk."

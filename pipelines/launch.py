@@ -19,7 +19,6 @@ import psutil
 
 from distill import DistillError, Unfinished
 from distill.process import quiet_import
-from distill.shards import find_record
 from pipelines.engines import Engine, beam_options, find_engine
 from pipelines.plan import Job, Plan
 
@@ -168,8 +167,7 @@ def _outcome(job: Job, run: _Run, seconds: float) -> Outcome:
 
 
 def _records(job: Job, plan: Plan) -> tuple[list[Any], tuple[int, ...]]:
-    of = len(plan.chunks)
-    found = [find_record(job.shards, plan.format, number, of, digest) for number, digest in enumerate(plan.chunks)]
+    found = [plan.find_record(job.shards, number) for number in range(len(plan.chunks))]
     return [record for record in found if record], tuple(number for number, record in enumerate(found) if record is None)
 
 

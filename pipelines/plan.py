@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from distill import DistillError
 from distill.chunks import Chunk, chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, write_chunks
 from distill.files import committed, sha256_file, sweep, write_json
 from distill.images import RESIZE
-from distill.shards import FORMATS, ShardMeta, find_record
+from distill.shards import FORMATS, Record, ShardMeta, find_record
 from teachers import Teacher
 
 CHOICES = {"format": tuple(FORMATS), "dtype": ("float16", "float32"), "images": ("inline", "path"), "resize": RESIZE}
@@ -77,10 +77,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the bytes of a set. Two plans agree when they are equal, `source` and `source_sha256` aside."""
+    """Everything that decides the bytes of a set. chunk_rows: rows of one chunk, 0 where the source was chunks already."""
 
     source: str
     source_sha256: str
+    chunk_rows: int
     chunks: tuple[str, ...]
     rows: int
     classes: int
@@ -99,38 +100,62 @@ class Plan:
         except (ValueError, KeyError, TypeError) as error:
             raise DistillError(f"{path} is not a plan of distill embed ({error!r}). Use another OUT.") from error
 
+    def chunk_meta(self, number: int) -> ShardMeta:
+        """What the shard of a chunk says of itself, but for its rows and mean norm."""
+        return replace(self.meta, chunk=number, of=len(self.chunks), chunk_sha256=self.chunks[number])
+
+    def find_record(self, shards: Path, number: int) -> Record | None:
+        """The record of a chunk that is done, None where it has to be made."""
+        return find_record(shards, self.format, self.chunk_meta(number))
+
 
 def agree(job: Job, meta: ShardMeta) -> Plan:
-    """The plan of OUT: made now, or the one that is there if it agrees with this job; else an error that names both sides."""
-    path, source = job.folder / "plan.json", str(Path(job.source).resolve())
-    digest = sha256_file(source) if Path(source).is_file() else ""
-    asked = {"format": job.format, "batch": job.batch, **asdict(meta)}
+    """The plan of OUT: made now, or the one that is there if it agrees with this job; else an error that names both sides.
+
+    A plan under which nothing was labelled yet, such as a dry run leaves, gives way to another wish.
+    """
+    path = job.folder / "plan.json"
     for folder in (job.folder, job.shards):
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-    if not path.exists():
-        chunks = _chunks_of(job)
-        plan = Plan(
-            source=source, source_sha256=digest, chunks=tuple(chunk.sha256 for chunk in chunks), rows=sum(len(chunk.keys) for chunk in chunks),
-            classes=len(read_classes(job.chunks)), meta=meta, format=job.format, batch=job.batch,
-        )  # fmt: skip
-        plan.save(path)
-        return plan
-    plan = Plan.load(path)
-    there = {"format": plan.format, "batch": plan.batch, **asdict(plan.meta)}
-    differing = [f"{name}: {there[name]!r} there, {asked[name]!r} asked for" for name in there if there[name] != asked[name]]
-    if not is_chunk_folder(source):
-        if source != plan.source:
-            differing.append(f"source: {plan.source} there, {source} asked for (the same list elsewhere: name {job.chunks} as SOURCE)")
-        elif digest != plan.source_sha256:
-            differing.append(f"the list {source} has changed since the plan was made")
-    elif tuple(read_chunk(chunk).sha256 for chunk in list_chunks(source)) != plan.chunks:
-        differing.append(f"chunks: those in {source} are not the plan's")
-    if differing:
-        raise DistillError(
-            f"{path} says otherwise: {'; '.join(differing)}. One folder holds one data set: use another OUT, or ask for the same."
-        )
+    if path.exists():
+        plan = Plan.load(path)
+        differing = _differences(job, meta, plan)
+        if not differing:
+            return plan
+        if any(job.shards.glob("*-of-*")):
+            said = "; ".join(differing)
+            raise DistillError(f"{path} says otherwise: {said}. One folder holds one data set: use another OUT, or ask for the same.")
+        path.unlink()
+        if Path(job.source).resolve() != job.chunks.resolve():
+            shutil.rmtree(job.chunks, ignore_errors=True)
+    chunks = _chunks_of(job)
+    source = Path(job.source).resolve()
+    plan = Plan(
+        source=str(source), source_sha256=sha256_file(source) if source.is_file() else "", chunk_rows=0 if is_chunk_folder(source) else job.rows,
+        chunks=tuple(chunk.sha256 for chunk in chunks), rows=sum(len(chunk.keys) for chunk in chunks), classes=len(read_classes(job.chunks)),
+        meta=meta, format=job.format, batch=job.batch,
+    )  # fmt: skip
+    plan.save(path)
     return plan
+
+
+def _differences(job: Job, meta: ShardMeta, plan: Plan) -> list[str]:
+    """What a job asks for that its plan does not say. The list itself is not read again: its name and the hash of its file stand for it."""
+    source = Path(job.source).resolve()
+    asked = {"format": job.format, "batch": job.batch, **asdict(meta)}
+    there = {"format": plan.format, "batch": plan.batch, **asdict(plan.meta)}
+    found = []
+    if is_chunk_folder(source):
+        if tuple(read_chunk(chunk).sha256 for chunk in list_chunks(source)) != plan.chunks:
+            found.append(f"chunks: those in {source} are not the plan's")
+    elif str(source) != plan.source:
+        found.append(f"source: {plan.source} there, {source} asked for (the same list elsewhere: name {job.chunks} as SOURCE)")
+    elif source.is_file() and sha256_file(source) != plan.source_sha256:
+        found.append(f"source: the list {source} has changed since the plan was made")
+    elif job.rows != plan.chunk_rows:
+        found.append(f"rows: {plan.chunk_rows} there, {job.rows} asked for")
+    return found + [f"{name}: {there[name]!r} there, {asked[name]!r} asked for" for name in there if there[name] != asked[name]]
 
 
 def _chunks_of(job: Job) -> list[Chunk]:
@@ -149,7 +174,7 @@ def _chunks_of(job: Job) -> list[Chunk]:
 def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> None:
     """Write OUT/state/estimate.json for the launcher to show; an error when what is still to come cannot fit on the disk."""
     number = len(plan.chunks)
-    todo = [chunk for chunk in wanted if find_record(job.shards, plan.format, chunk, number, plan.chunks[chunk]) is None]
+    todo = [chunk for chunk in wanted if plan.find_record(job.shards, chunk) is None]
     sizes: list[int] = []
     rows = 0
     for chunk in todo:

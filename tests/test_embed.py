@@ -90,7 +90,11 @@ def test_another_plan_is_refused_with_both_sides_named(undisturbed, faces, teach
     out = tmp_path / "out"
     shutil.copytree(undisturbed, out)
     before = contents(out)
-    for words, message in ((("--dtype", "float32"), "dtype: 'float16' there, 'float32' asked for"), (("--batch", 9), "batch: 8 there, 9")):
+    for words, message in (
+        (("--dtype", "float32"), "dtype: 'float16' there, 'float32' asked for"),
+        (("--batch", 9), "batch: 8 there, 9"),
+        (("--rows", 26), "rows: 25 there, 26"),
+    ):
         done = embed(faces, out, teacher, *words)
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert contents(out) == before
@@ -102,6 +106,18 @@ def test_only_writes_no_index_until_the_set_is_whole(faces, teacher, tmp_path):
     assert done.returncode == 0 and "3 of 5 chunks are missing" in done.stdout and not (out / "shards" / "index.json").exists()
     assert embed(faces, out, teacher, "--only", 0, "--only", 2, "--only", 3).returncode == 0
     assert open_shards(out).rows == 120
+
+
+def test_only_makes_a_chunk_again_whatever_is_there(undisturbed, faces, teacher, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    shard, before = out / "shards" / "00002-of-00005.parquet", contents(out)
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    found = inside("verify", out, "--deep")
+    assert found.returncode == 1 and "--only 2" in found.stderr
+    assert embed(faces, out, teacher, "--only", 2).returncode == 0 and contents(out) == before
 
 
 def test_what_cannot_be_labelled_is_in_the_ledger_and_too_much_of_it_is_an_error(faces, teacher, tmp_path):
@@ -130,6 +146,8 @@ def test_dry_run_plans_and_stops(faces, teacher, tmp_path):
     done = embed(faces, tmp_path / "out", teacher, "--dry-run")
     assert done.returncode == 0 and "120 rows in 5 chunks" in done.stderr and "GB free" in done.stderr
     assert not list((tmp_path / "out" / "shards").glob("*.parquet"))
+    assert embed(faces, tmp_path / "out", teacher, "--rows", 50).returncode == 0  # a plan without shards gives way
+    assert open_shards(tmp_path / "out").rows == 120 and len(open_shards(tmp_path / "out").records) == 3
 
 
 def start(out, faces, teacher, *words):
@@ -161,9 +179,11 @@ def test_a_lost_worker_ends_the_run_with_an_error(undisturbed, faces, teacher, t
     out = tmp_path / "out"
     process = start(out, faces, teacher, "--engine", "processes", "--workers", 2)
     until, workers = time.monotonic() + 60, []
-    while not workers and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
-        workers = [child for child in psutil.Process(process.pid).children(recursive=True) if "sdk_worker" in " ".join(child.cmdline())]
+    while len(workers) < 2 and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.5)
+        children = psutil.Process(process.pid).children(recursive=True)
+        workers = [child for child in children if "apache_beam.runners.worker.sdk_worker_main" in child.cmdline()]  # not the shell above it
+    time.sleep(0.5)
     workers[0].kill()
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1 and "worker process was lost" in told and "Run the same command again" in told
@@ -201,3 +221,39 @@ def test_a_wrong_teacher_or_source_is_one_message(faces, teacher, tmp_path):
     for source, model in ((faces, tmp_path / "none"), (tmp_path / "none", teacher), (faces, faces)):
         done = embed(source, tmp_path / "out", model)
         assert done.returncode == 2 and ("none" in done.stderr or str(faces) in done.stderr) and len(done.stderr.strip().splitlines()) == 1
+
+
+RESNET50 = """
+import sys, keras
+keras.utils.set_random_seed(0)
+inputs = keras.Input((112, 112, 3), name="images")
+net = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(112, 112, 3), pooling="avg")
+outputs = keras.layers.Dense(512, name="embedding")(net(keras.layers.Rescaling(1 / 127.5, -1)(inputs)))
+keras.Model(inputs, {"output": outputs}).export(sys.argv[1], verbose=False)
+"""
+
+
+@pytest.mark.slow
+def test_resnet50_killed_ten_times_gives_the_bytes_of_an_undisturbed_run(tmp_path):
+    teacher, faces, random_moment = tmp_path / "resnet50", tmp_path / "faces", random.Random(50)
+    subprocess.run([sys.executable, "-c", RESNET50, str(teacher)], check=True, capture_output=True)
+    assert distill("faces", faces, "--identities", 100, "--images", 20).returncode == 0
+    command = ("--teacher", teacher, "--rows", 100, "--batch", 32)
+    assert distill("embed", faces, tmp_path / "undisturbed", *command, timeout=600).returncode == 0
+    out, kills, finished = tmp_path / "killed", 0, 0
+    while kills < 10:
+        words = [sys.executable, "-m", "distill.cli", "embed", faces, out, *command]
+        process = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(random_moment.uniform(2, 22))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+        if len(list(out.glob("shards/*.parquet"))) == 20:  # done before its ten kills: half of it is taken away and has to be made again
+            finished += 1
+            for path in list(out.glob("shards/*.parquet"))[::2]:
+                path.unlink()
+    done = distill("embed", faces, out, *command, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(tmp_path / "undisturbed") and open_shards(out).rows == 2000
+    assert not verify(out, deep=True).problems

@@ -138,15 +138,15 @@ def test_a_set_with_a_missing_chunk_is_not_committed(tmp_path, format):
 
 def test_find_record_believes_only_a_whole_shard(tmp_path, format):
     record = commit_shard(tmp_path, format, meta(), [rows(100)], [])
-    assert find_record(tmp_path, format, 0, 1, "c" * 64) == record
-    assert find_record(tmp_path, format, 0, 1, "d" * 64) is None
+    assert find_record(tmp_path, format, meta()) == record
+    assert find_record(tmp_path, format, meta(chunk_sha256="d" * 64)) is None and find_record(tmp_path, format, meta(teacher="u" * 64)) is None
     ledger = tmp_path / record.ledger
     ledger.unlink()
-    assert find_record(tmp_path, format, 0, 1, "c" * 64) is None
+    assert find_record(tmp_path, format, meta()) is None
     ledger.write_text("")
     shard = tmp_path / record.shard
     shard.write_bytes(shard.read_bytes()[:-1])
-    assert find_record(tmp_path, format, 0, 1, "c" * 64) is None
+    assert find_record(tmp_path, format, meta()) is None
 
 
 def test_deep_verification_finds_flipped_bytes(tmp_path, format):

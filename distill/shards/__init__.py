@@ -155,9 +155,12 @@ def commit_shard(folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows
     return record
 
 
-def find_record(folder: Path, format: str, number: int, of: int, chunk_sha256: str) -> Record | None:
-    """The record of a chunk whose shard is there and belongs to it, by sizes and footer; None when it has to be made (again)."""
-    stem = shard_name(number, of)
+def find_record(folder: Path, format: str, expected: ShardMeta) -> Record | None:
+    """The record of a chunk whose shard is there and belongs to it, by sizes and footer; None when it has to be made (again).
+
+    expected: what the shard's metadata must say, rows and mean norm aside: another teacher's shard is none.
+    """
+    stem = shard_name(expected.chunk, expected.of)
     path, shard = folder / f"{stem}.json", folder / f"{stem}.{FORMATS[format].suffix}"
     if not (path.is_file() and shard.is_file()):
         return None
@@ -168,7 +171,7 @@ def find_record(folder: Path, format: str, number: int, of: int, chunk_sha256: s
     except (OSError, ValueError, DistillError):
         return None
     same = sizes == (record.shard_bytes, record.ledger_bytes) and (meta.rows, meta.chunk_sha256) == (record.rows, record.chunk_sha256)
-    return record if same and record.chunk_sha256 == chunk_sha256 and record.shard == shard.name else None
+    return record if same and record.shard == shard.name and replace(meta, rows=0, mean_norm=0.0) == replace(expected, rows=0, mean_norm=0.0) else None
 
 
 def write_index(folder: Path, format: str, records: Iterable[Record], classes: Sequence[str]) -> ShardSet:
