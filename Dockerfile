@@ -1,4 +1,5 @@
-# One image for training and for Dataflow workers.
+# One image for training, and with all that a Dataflow worker needs: Beam's worker, this project, and TensorFlow. `distill embed` has no
+# engine that starts such workers yet.
 #
 #   docker build -t distill .                                       CPU
 #   docker build -t distill --build-arg GPU=1 .                     with TensorFlow's CUDA libraries
@@ -6,7 +7,6 @@
 #   docker build -t distill --build-arg PYTHON=3.12 .               where the launcher runs Python 3.12
 #
 #   docker run --rm -v "$PWD:/work" -w /work --entrypoint distill distill train run.toml --out run
-#   distill embed ... --engine dataflow -- --sdk_container_image=REGISTRY/distill --sdk_location=container
 #
 # Beam requires the launcher's and the workers' Python (3.x) and Beam versions to be equal; tests/test_docker.py holds those below against
 # constraints.txt. Building needs the two base images from a registry, so no test builds it.

@@ -28,6 +28,9 @@ QUANTILES = (1, 5, 25, 50, 75, 95, 99)  # per cent
 DISTANCES = np.arange(0, 4, 0.01)  # the 400 thresholds on 2 - 2 cos that published LFW figures are read from
 
 
+Progress = Callable[[int, int], object]  # (done, of): how many images of how many
+
+
 class Model(Protocol):
     """What can be evaluated: a loaded teacher, student or export."""
 
@@ -43,9 +46,11 @@ class Model(Protocol):
 # ----------------------------------------------------------------------------------------------------------- embeddings
 
 
-def embed_images(model: Model, root: str | Path, keys: Sequence[str], spec: ImageSpec, batch: int = 128) -> np.ndarray:
+def embed_images(model: Model, root: str | Path, keys: Sequence[str], spec: ImageSpec, batch: int = 128,
+                 progress: Progress | None = None) -> np.ndarray:  # fmt: skip
     """The embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
 
+    `progress(done, of)` is called after each batch with counts of distinct keys.
     DistillError names the images that cannot be read or decoded, and the first one whose embedding is not finite.
     """
     from distill.images import decode_batch
@@ -59,6 +64,8 @@ def embed_images(model: Model, root: str | Path, keys: Sequence[str], spec: Imag
             if bad:
                 raise DistillError(_bad_images(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
             rows.append(_finite(np.asarray(model(pixels), np.float32), names))
+            if progress is not None:
+                progress(start + len(names), len(distinct))
     table = np.concatenate(rows) if rows else np.zeros((0, model.dimension), np.float32)
     place = {key: row for row, key in enumerate(distinct)}
     return table if len(distinct) == len(keys) else table[[place[key] for key in keys]]
@@ -119,7 +126,10 @@ def cosine_scores(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Folds:
-    """k-fold accuracy: mean and standard deviation (ddof=0) over folds, and each fold's own figures, float64 [folds]."""
+    """k-fold accuracy: mean and standard deviation (ddof=0) over folds, and each fold's own figures, float64 [folds].
+
+    thresholds: in what was asked for, scores (accepted when score >= threshold) or distances (when 2 - 2 score < threshold).
+    """
 
     accuracy: float
     std: float
@@ -145,7 +155,8 @@ def kfold_accuracy(scores: np.ndarray, same: np.ndarray, folds: int = 10, thresh
         train = np.ones(len(scores), bool)
         train[test] = False
         chosen[number] = CUTS[thresholds](scores[train], same[train])
-        accuracies[number] = np.mean((scores[test] >= chosen[number]) == same[test])
+        accepted = scores[test] >= chosen[number] if thresholds == "scores" else _distances(scores[test]) < chosen[number]
+        accuracies[number] = np.mean(accepted == same[test])
     return Folds(float(accuracies.mean()), float(accuracies.std()), accuracies, chosen)
 
 
@@ -163,12 +174,17 @@ def _best_cut(scores: np.ndarray, same: np.ndarray) -> float:
     return float(max((ranked[best - 1] + ranked[best]) / 2, np.nextafter(ranked[best], np.inf)))
 
 
+def _distances(scores: np.ndarray) -> np.ndarray:
+    """2 - 2 cos. Distances are compared as distances: 1 - d/2 rounds otherwise, and a score on the grid would change sides."""
+    return 2.0 - 2.0 * scores
+
+
 def _best_distance(scores: np.ndarray, same: np.ndarray) -> float:
-    """The same on the published grid; distance < d is score > 1 - d/2, so the threshold is the next float above that."""
-    distance = 2.0 - 2.0 * scores
+    """The strictest of the most accurate distances of the published grid."""
+    distance = _distances(scores)
     genuine, impostors = np.sort(distance[same]), np.sort(distance[~same])
     right = np.searchsorted(genuine, DISTANCES) + len(impostors) - np.searchsorted(impostors, DISTANCES)  # counts of distance < d
-    return float(np.nextafter(1.0 - DISTANCES[int(np.argmax(right))] / 2.0, np.inf))
+    return float(DISTANCES[int(np.argmax(right))])
 
 
 CUTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"scores": _best_cut, "distance": _best_distance}
@@ -296,11 +312,12 @@ def evaluate_pairs(
     folds: int = 10,
     resize: str = "none",
     size: tuple[int, int] | None = None,
+    progress: Progress | None = None,
 ) -> PairEvaluation:
-    """A model on pairs of a folder of identities; `pairs` as from `draw_pairs` (None: 6,000 of them, seed 0)."""
+    """A model on pairs of a folder of identities; `pairs` as from `draw_pairs` (None: 6,000 of them, seed 0). `progress`: see embed_images."""
     pairs = draw_pairs(folder) if pairs is None else pairs
     keys = pairs.keys()
-    embeddings = embed_images(model, folder, keys, spec_for(model, resize, size))
+    embeddings = embed_images(model, folder, keys, spec_for(model, resize, size), progress=progress)
     place = {key: row for row, key in enumerate(keys)}
     first, second = (embeddings[[place[key] for key in side]] for side in (pairs.first, pairs.second))
     scores = cosine_scores(first, second)
@@ -345,8 +362,11 @@ def _summarise(cosines: np.ndarray, dimension: int) -> Agreement:
     return Agreement(float(cosines.mean()), dict(zip(QUANTILES, quantiles.tolist(), strict=True)), len(cosines), dimension, cosines)
 
 
-def evaluate_shards(model: Model, source: Any) -> Agreement:
-    """Agreement of a model with the embeddings of a source in one pass: a ShardSource, of part "held_out" for a fair figure."""
+def evaluate_shards(model: Model, source: Any, progress: Progress | None = None) -> Agreement:
+    """Agreement of a model with the embeddings of a source in one pass: a ShardSource, of part "held_out" for a fair figure.
+
+    `progress(done, of)` is called after each batch with counts of rows.
+    """
     if "embedding" not in source.fields:
         raise DistillError(f"source {source.name} gives: {', '.join(source.fields)}. Agreement needs the teacher's embeddings.")
     if model.dimension != source.dimension:
@@ -359,6 +379,8 @@ def evaluate_shards(model: Model, source: Any) -> Agreement:
         before = sum(map(len, cosines))
         rows = [f"row {before + row} of {source.name}" for row in range(len(pixels))]
         cosines.append(cosine_scores(fields["embedding"], _finite(np.asarray(model(pixels), np.float32), rows)))
+        if progress is not None:
+            progress(before + len(pixels), source.rows)
     return _summarise(np.concatenate(cosines) if cosines else np.zeros(0), model.dimension)
 
 

@@ -21,13 +21,14 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from distill import DistillError, __version__
-from distill.files import sha256_file, temporary_for, write_json
+from distill.files import sha256_file, sweep, temporary_for, write_json
 
 TOLERANCE = 1e-5  # largest difference of one number of an embedding, as a share of the embedding's norm
 CARD = Path("assets.extra") / "distill.json"
@@ -39,7 +40,8 @@ def export(student: str | Path, out: str | Path, format: str = "saved_model", *,
     """A run folder or a `.keras` file into an export; returns what the export's card says, with its path and its bytes on disk.
 
     `force` replaces an earlier export at `out`, and never anything else; without it `out` must not exist (an empty folder may).
-    DistillError when the student cannot be exported or its export does not give the same embeddings; `out` is then as it was.
+    DistillError when the student cannot be exported or its export does not give the same embeddings; `out` is then as it was. Killed at
+    any moment, the earlier export or the new one is whole, under its name or beside it from where the next export puts it back.
     """
     if format not in FORMATS:
         raise DistillError(f"export format {format!r} is unknown. Expected one of: {', '.join(FORMATS)}.")
@@ -79,6 +81,7 @@ def export_saved_model(
     keras_file, out = Path(keras_file), Path(os.path.abspath(out))
     if not zipfile.is_zipfile(keras_file):
         raise DistillError(f"{keras_file} is no .keras file (which is a zip archive). Expected the student.keras of a run.")
+    _tidy(out)
     _refuse_existing(out, force)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_for(out)
@@ -116,19 +119,43 @@ def _refuse_existing(out: Path, force: bool) -> None:
         raise DistillError(f"{out} holds an earlier export. Choose another name, or say --force to replace it.")
 
 
+def _aside(out: Path) -> Path:
+    """Where an earlier export stands while the new one takes its place. Not a temporary's name: `sweep` must never remove it."""
+    return out.parent / f".{out.name}.earlier"
+
+
+def _tidy(out: Path) -> None:
+    """Mend what a killed export left beside `out`: drop its temporaries, put back the earlier export or, where the new one stands, drop it."""
+    sweep(out.parent)
+    earlier = _aside(out)
+    if out.is_symlink() or read_card(earlier) is None:
+        return
+    if read_card(out) is None:
+        with suppress(OSError):  # something else got the name since; it is refused next, and the earlier export stays where it is
+            earlier.rename(out)
+    else:
+        _drop(earlier, temporary_for(out))
+
+
+def _drop(folder: Path, temporary: Path) -> None:
+    """Remove a folder under a name that the next `sweep` knows, should this one be killed half-way."""
+    folder.rename(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _put(temporary: Path, out: Path) -> None:
-    """The finished folder to its name. An earlier export steps aside first and comes back when the rename fails."""
+    """The finished folder to its name. An earlier export steps aside first and comes back when the rename fails; see `_tidy` for a kill."""
     if not out.exists() or not any(out.iterdir()):
         temporary.rename(out)  # POSIX renames over an empty folder
         return
-    earlier = temporary_for(out)
+    earlier = _aside(out)
     out.rename(earlier)
     try:
         temporary.rename(out)
     except OSError:
         earlier.rename(out)
         raise
-    shutil.rmtree(earlier, ignore_errors=True)
+    _drop(earlier, temporary)
 
 
 def _in_own_process(keras_file: Path, folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ Coordinates: x to the right, y down, the picture spans -1 to 1 in both; the head
 its features with it. Edges are soft over one pixel instead of being supersampled. Plain Python numbers keep float32 arrays float32.
 """
 
+import json
 import math
 import os
 from collections.abc import Callable
@@ -20,7 +21,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from distill import DistillError
+from distill.files import sweep, temporary_for, write_json
 from distill.images import encode_jpeg
+
+RECIPE = ".drawing.json"  # in a drawn folder: the arguments that it was drawn with
 
 # Who: every name is one number of an identity, uniform between its two limits. Lengths are in half picture widths, angles in radians.
 IDENTITY = {
@@ -317,12 +321,14 @@ def draw_folder(out: str | Path, identities: int = 400, images: int = 20, size: 
                 progress: Callable[[int, int], object] | None = None) -> int:  # fmt: skip
     """Write `out/id0000/000.jpg` and so on (JPEG, quality 95) and return the number of pictures.
 
-    Each file gets its name when it is whole. The same arguments write the same bytes, so a second run changes nothing. From 2,000
-    pictures on, every core draws.
-    `progress(done, of)` is called after each identity, of how many.
+    Each file gets its name when it is whole; none is synced, and one that a power cut emptied is drawn again. The same arguments write
+    the same bytes: a second run draws what is missing. From 2,000 pictures on, every core draws.
+    `progress(done, of)` is called after each identity, of how many. DistillError where `out` holds pictures of another drawing.
     """
     if min(identities, images) < 1:
         raise DistillError(f"drawing needs at least one identity and one image; received {identities} identities, {images} images.")
+    draw_face(first, 0, size, seed)  # arguments that cannot be drawn leave nothing behind
+    _claim(Path(out), {"identities": identities, "images": images, "size": size, "seed": seed, "first": first})
     tasks = [(Path(out), first + row, images, size, seed) for row in range(identities)]
     cores = min(os.cpu_count() or 1, identities * images // 1000)  # a process takes half a second to start
     if cores < 2:
@@ -338,11 +344,35 @@ def draw_folder(out: str | Path, identities: int = 400, images: int = 20, size: 
     return identities * images
 
 
+def _claim(out: Path, asked: dict[str, int]) -> None:
+    """Make `out` the folder of this drawing, and say so in it before the first picture; refuse it where it is another's."""
+    out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
+    try:
+        there = json.loads((out / RECIPE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        there = None
+    if there == asked:
+        return
+    if any(path.is_dir() and not path.name.startswith(".") for path in out.iterdir()):
+        held = _words(there) if isinstance(there, dict) else "pictures of unknown origin"
+        raise DistillError(f"{out} holds {held}; asked for: {_words(asked)}. They would be mixed: use another folder, or remove this one.")
+    write_json(out / RECIPE, asked)
+
+
+def _words(recipe: dict[str, int]) -> str:
+    return "a drawing of " + ", ".join(f"{name} {value}" for name, value in recipe.items())
+
+
 def _draw_identity(task: tuple[Path, int, int, int, int]) -> None:
     out, identity, images, size, seed = task
     folder = out / f"id{identity:04d}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    sweep(folder)
     for number in range(images):
-        temporary = folder / f".{number:03d}.{os.getpid()}"
+        path = folder / f"{number:03d}.jpg"
+        if path.is_file() and path.stat().st_size:
+            continue
+        temporary = temporary_for(path)  # not `committed`: to sync thousands of small files takes longer than to draw them
         temporary.write_bytes(encode_jpeg(draw_face(identity, number, size, seed), quality=95))
-        temporary.replace(folder / f"{number:03d}.jpg")
+        temporary.replace(path)

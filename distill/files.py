@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -63,7 +64,7 @@ def sync(path: Path) -> None:
 
 
 def sweep(folder: str | Path) -> list[Path]:
-    """Remove the temporaries of dead writers directly in `folder`; the paths that were removed, sorted.
+    """Remove the temporaries of dead writers, files and whole folders, directly in `folder`; the paths that were removed, sorted.
 
     Those of living processes and of other hosts stay, as does every name that `temporary_for` did not make. A missing folder is empty.
     """
@@ -74,7 +75,10 @@ def sweep(folder: str | Path) -> list[Path]:
             if match is None or match["host"] != _host() or _alive(int(match["pid"]), int(match["started"])):
                 continue
             with suppress(FileNotFoundError):  # two sweepers may meet
-                os.unlink(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
                 removed.append(Path(entry.path))
     return sorted(removed)
 

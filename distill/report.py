@@ -360,12 +360,17 @@ def _faces(unseen: Path) -> list[Block]:
     from distill.images import decode
 
     people, each = FACES
-    folders = sorted(path for path in unseen.iterdir() if path.is_dir())[:people]
-    files = [sorted(folder.iterdir())[:each] for folder in folders]
+    folders = [path for path in _shown(unseen) if path.is_dir()][:people]
+    files = [_shown(folder)[:each] for folder in folders]
     columns = min(map(len, files))
     images = np.stack([decode(file.read_bytes()) for row in files for file in row[:columns]])
     caption = f"{len(folders)} of the identities that no model was trained on, one a row: pose, light, expression, background and noise change."
     return [Faces(figures.contact_sheet(images, columns), caption)]
+
+
+def _shown(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without names with a leading dot: those are unfinished or no pictures."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _verification(judged: Mapping[str, Judged]) -> list[Block]:

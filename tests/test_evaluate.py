@@ -123,7 +123,9 @@ def test_triangle_numbers_every_pair_once():
 
 def test_each_distinct_image_is_embedded_once(folder):
     model = MeanColour()
-    table = embed_images(model, folder, ["id0/0.jpg", "id1/0.jpg", "id0/0.jpg"], SPEC, batch=1)
+    told = []
+    table = embed_images(model, folder, ["id0/0.jpg", "id1/0.jpg", "id0/0.jpg"], SPEC, 1, progress=lambda *seen: told.append(seen))
+    assert told == [(1, 2), (2, 2)]
     assert model.images == 2 and table.shape == (3, 3) and table.dtype == np.float32
     np.testing.assert_allclose(table, [[76, -128, -128], [-128, 76, -128], [76, -128, -128]], atol=2)  # 0.8 * 255 - 128 = 76
     assert embed_images(model, folder, [], SPEC).shape == (0, 3)
@@ -267,6 +269,18 @@ def test_distance_grid_is_the_published_protocol(drawn, folds):
     assert found.accuracies.tolist() == slow_folds(scores, same, folds)
 
 
+def test_scores_on_the_distance_grid_stay_on_their_side():
+    """2 - 2 s and 1 - d/2 round differently: a cosine of 1e-17 is above 0, its distance of 2 is not below 2."""
+    near = np.concatenate([1 - DISTANCES / 2, [1e-17, -1e-17]])
+    rng = np.random.default_rng(0)
+    for scores in (near, np.nextafter(near, 2), np.nextafter(near, -2)):
+        order = rng.permutation(len(scores))
+        scores, same = scores[order], scores[order] + rng.normal(0, 0.2, len(scores)) > 0
+        assert kfold_accuracy(scores, same, 100, "distance").accuracies.tolist() == slow_folds(scores, same, 100)
+    found = kfold_accuracy(np.array([1e-17, 0.5, 1e-17, 0.5]), np.array([False, True] * 2), 2, "distance")
+    assert found.accuracies.tolist() == [1, 1] and found.thresholds.tolist() == [DISTANCES[101]] * 2
+
+
 @settings(deadline=None)
 @given(scored, st.integers(2, 4))
 def test_cuts_between_scores_are_the_best_on_their_training_folds(drawn, folds):
@@ -317,7 +331,9 @@ def test_two_bells_give_their_known_accuracy():
 
 def test_pairs_of_a_folder_end_to_end(folder):
     model = MeanColour()
-    found = evaluate_pairs(model, folder, draw_pairs(folder, 20), folds=5)
+    told = []
+    found = evaluate_pairs(model, folder, draw_pairs(folder, 20), folds=5, progress=lambda *seen: told.append(seen))
+    assert told == [(model.images, len(found.keys))]
     assert found.verification.accuracy == 1.0  # each identity has its own colour
     assert model.images == len(found.keys) == len(found.embeddings)
     assert found.scores[found.pairs.same].min() > 0.9 > found.scores[~found.pairs.same].max()
@@ -341,8 +357,10 @@ def test_agreement_with_what_a_source_gives():
     pixels = np.stack([np.full((8, 8, 3), colour, np.uint8) for colour in ([255, 128, 128], [128, 255, 128], [128, 128, 255])])
     target = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]], np.float32)  # cosines 1, 1, 0
     batches = [(pixels[:2], {"embedding": target[:2]}), (pixels[2:], {"embedding": target[2:]})]
-    source = SimpleNamespace(fields=("embedding",), dimension=3, name="shards", epoch=lambda number: iter(batches))
-    found = evaluate_shards(MeanColour(), source)
+    source = SimpleNamespace(fields=("embedding",), dimension=3, rows=3, name="shards", epoch=lambda number: iter(batches))
+    told = []
+    found = evaluate_shards(MeanColour(), source, progress=lambda *seen: told.append(seen))
+    assert told == [(2, 3), (3, 3)]
     assert found.mean == pytest.approx(2 / 3) and found.cosines.tolist() == [1, 1, 0]
     with pytest.raises(DistillError, match="4 numbers.*have 3"):
         evaluate_shards(MeanColour(dimension=4), source)

@@ -12,6 +12,7 @@ import pytest
 
 from distill import DistillError
 from distill.export import CARD, _write, export, read_card, student_file
+from distill.files import sweep
 from distill.images import decode, encode_jpeg
 
 HEIGHT, WIDTH, DIMENSION = 20, 24, 5
@@ -150,6 +151,48 @@ def test_an_earlier_export_is_replaced_whole(exported):
     out, facts = exported
     assert not (out / "stale").exists()
     assert sorted(path.name for path in out.parent.iterdir()) == ["student"]  # no temporary name is left
+
+
+# Puts the export "new" in the place of the one that stands, and dies at the rename of the given number.
+DIES = """
+import os, sys
+from pathlib import Path
+from distill.export import _put
+left = int(sys.argv[2])
+def watch(event, arguments):
+    global left
+    if event == "os.rename":
+        left -= 1
+        if left == 0:
+            os._exit(9)
+out = Path(sys.argv[1])
+sys.addaudithook(watch)
+_put(out.with_name("new"), out)
+"""
+
+
+@pytest.mark.parametrize("rename, there", [(1, "old"), (2, "old"), (3, "new")])
+def test_a_kill_in_the_swap_loses_no_export(run, tmp_path, rename, there):
+    for name in ("student", "new"):
+        (tmp_path / name / CARD).parent.mkdir(parents=True)
+        (tmp_path / name / CARD).write_text('{"made_by": "distill 0.0.1"}')
+        (tmp_path / name / ("old" if name == "student" else "new")).touch()
+    assert subprocess.run([sys.executable, "-c", DIES, str(tmp_path / "student"), str(rename)]).returncode == 9
+    sweep(tmp_path)
+    with pytest.raises(DistillError, match="holds an earlier export.*--force"):
+        export(run, tmp_path / "student")
+    assert (tmp_path / "student" / there).exists() and read_card(tmp_path / "student")
+    assert {path.name for path in tmp_path.iterdir()} - {"new"} == {"student"}
+
+
+def test_an_export_sweeps_what_a_dead_one_left(run, tmp_path):
+    code = "import os, sys, pathlib, distill.files as f; (f.temporary_for(pathlib.Path(sys.argv[1])) / 'variables').mkdir(parents=True); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "student")])
+    assert len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "student").write_text("no export")
+    with pytest.raises(DistillError, match="left alone"):
+        export(run, tmp_path / "student")
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
 
 
 def test_what_is_not_ours_is_left_alone(run, tmp_path):

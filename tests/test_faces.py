@@ -1,10 +1,13 @@
 """Drawn faces: pure functions of their arguments, alike within one identity and different between two."""
 
+import os
+
 import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.faces import IDENTITY, PICTURE, contact_sheet, describe, draw_face, draw_folder
+from distill.faces import IDENTITY, PICTURE, RECIPE, contact_sheet, describe, draw_face, draw_folder
+from distill.files import temporary_for
 from distill.images import decode
 
 
@@ -82,13 +85,45 @@ def test_folder_layout_content_and_second_run(tmp_path):
     assert written == 6
     assert seen == [(1, 3), (2, 3), (3, 3)]
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
-    assert files == [f"id{person:04d}/{number:03d}.jpg" for person in (9, 10, 11) for number in (0, 1)]
+    assert files == [RECIPE] + [f"id{person:04d}/{number:03d}.jpg" for person in (9, 10, 11) for number in (0, 1)]
     pixels = decode((tmp_path / "id0010/001.jpg").read_bytes())
     assert pixels.shape == (48, 48, 3)
     assert np.abs(pixels.astype(int) - draw_face(10, 1, 48, 1).astype(int)).mean() < 8  # JPEG, quality 95
     before = {name: (tmp_path / name).read_bytes() for name in files}
     assert draw_folder(tmp_path, identities=3, images=2, size=48, seed=1, first=9) == 6
     assert {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_killed_drawing_is_finished(tmp_path):
+    asked = {"identities": 2, "images": 2, "size": 16}
+    draw_folder(tmp_path, **asked)
+    whole = {path: path.read_bytes() for path in tmp_path.rglob("*.jpg")}
+    (tmp_path / "id0001/000.jpg").unlink()
+    (tmp_path / "id0001/001.jpg").write_bytes(b"")  # what a power cut leaves of a file that was not synced
+    left = temporary_for(tmp_path / "id0001/000.jpg")
+    left.with_name(left.name.replace(f".{os.getpid()}.", f".{os.getpid()}.1", 1)).write_bytes(b"half")  # of a process that is gone
+    draw_folder(tmp_path, **asked)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("id*/*")} == whole
+
+
+@pytest.mark.parametrize("name, value", [("identities", 1), ("images", 3), ("size", 17), ("seed", 1), ("first", 5)])
+def test_two_drawings_are_not_mixed(tmp_path, name, value):
+    asked = {"identities": 2, "images": 2, "size": 16, "seed": 0, "first": 0}
+    draw_folder(tmp_path, **asked)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DistillError, match=f"holds a drawing of .*{name} {asked[name]}.*; asked for: a drawing of .*{name} {value}.*another folder"):
+        draw_folder(tmp_path, **{**asked, name: value})
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_nothing_is_drawn_between_photos_and_a_refused_wish_leaves_nothing(tmp_path):
+    with pytest.raises(DistillError, match="received size 7"):
+        draw_folder(tmp_path / "new", identities=1, images=1, size=7)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "alice").mkdir()
+    with pytest.raises(DistillError, match="holds pictures of unknown origin; asked for: a drawing of identities 1"):
+        draw_folder(tmp_path, identities=1, images=1, size=16)
+    assert [path.name for path in tmp_path.iterdir()] == ["alice"]
 
 
 def test_an_empty_folder_cannot_be_asked_for(tmp_path):

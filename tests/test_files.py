@@ -62,6 +62,21 @@ def test_sweep_removes_only_what_dead_writers_left(tmp_path):
     assert sweep(tmp_path) == [] == sweep(tmp_path / "missing")
 
 
+def test_sweep_removes_folders_and_no_more_than_the_link_to_one(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "photo").touch()
+    mine = temporary_for(tmp_path / "out").name
+    dead = mine.replace(f".{os.getpid()}.", f".{os.getpid()}.1", 1)  # a process of this id that started at another time
+    (tmp_path / dead / "variables").mkdir(parents=True)
+    (tmp_path / dead / "variables" / "data").touch()
+    link = tmp_path / f".link{dead}"
+    link.symlink_to(kept)
+    (tmp_path / mine).mkdir()
+    assert sweep(tmp_path) == sorted([tmp_path / dead, link])
+    assert sorted(os.listdir(tmp_path)) == sorted([mine, "kept"]) and (kept / "photo").exists()
+
+
 def test_json_for_people(tmp_path):
     write_json(tmp_path / "a.json", {"z": 1, "a": ["é", 0.5]})
     assert (tmp_path / "a.json").read_bytes() == '{\n  "z": 1,\n  "a": [\n    "é",\n    0.5\n  ]\n}\n'.encode()

@@ -93,6 +93,10 @@ def fake_demo(out, identities=12, images=7, pairs=400, picture=None):
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = picture(*divmod(number, images)) if picture else rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
         path.write_bytes(encode_jpeg(pixels))
+    for unfinished in (".a-folder/000.jpg", "id0000/.000.jpg.host.1.2-3.tmp"):  # sorts first, and is no picture
+        path = out / "faces" / "unseen" / unfinished
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
     directions = rng.normal(size=(identities, 32)) / np.sqrt(32)
     drawn = draw_pairs(out / "faces" / "unseen", pairs)
     first, second = (np.array([keys.index(key) for key in side]) for side in (drawn.first, drawn.second))
