@@ -6,6 +6,7 @@ An error is one message; --debug, anywhere on the line, shows where it came from
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -156,32 +157,29 @@ def verify(
     from distill.shards.verify import check_sample
     from distill.shards.verify import verify as check
 
-    with bar("verifying") as tell:
-        verdict = check(shards, deep=deep, on_shard=tell)
-    agreement = None
+    described = None
     if teacher is not None:
         meta = open_shards(shards).meta
         described = _teacher(teacher, **meta.reading)
         if described.fingerprint() != meta.teacher:
-            raise Unfinished(
-                f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {described.fingerprint()[:12]}. Name the teacher that made it."
-            )
-        agreement = check_sample(shards, described.load(), number=sample, root=root)
+            other = described.fingerprint()[:12]
+            raise Unfinished(f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {other}. Name the teacher that made it.")
+    with bar("verifying") as tell:
+        verdict = check(shards, deep=deep, on_shard=tell)
+    agreement = check_sample(shards, described.load(), number=sample, root=root) if described and not verdict.problems else None
     if as_json:
         _print_json({**verdict.as_dict(), "sample": agreement})
     else:
         print(verdict.in_words())
         if agreement:
-            print(
-                f"{agreement['rows']} rows labelled again: worst cosine {agreement['worst_cosine']:.7f}, mean {agreement['mean_cosine']:.7f}"
-            )
+            print(f"{agreement['rows']} rows labelled again: worst cosine {agreement['worst_cosine']:.7f}, mean {agreement['mean_cosine']:.7f}")
     if verdict.problems:
-        again = sorted({number for number, _ in verdict.problems if number >= 0})
-        raise Unfinished(f"{shards}: {len(verdict.problems)} problems. Embed again: {' '.join(f'--only {number}' for number in again)}")
+        again = " ".join(f"--only {number}" for number in sorted({number for number, _ in verdict.problems if number >= 0}))
+        way_out = f"Make these chunks again: distill embed ... {again}" if again else "Run distill embed again: it writes the index anew."
+        raise Unfinished(f"{shards}: {len(verdict.problems)} problems. {way_out}")
     if agreement and agreement["worst_cosine"] < 0.999:
-        raise Unfinished(
-            f"{shards}: a stored embedding is not the teacher's answer (cosine {agreement['worst_cosine']:.4f}). Decoder, scale or colour order differ."
-        )
+        worst = agreement["worst_cosine"]
+        raise Unfinished(f"{shards}: a stored embedding is not the teacher's answer (cosine {worst:.4f}). Decoder, scale or colour order differ.")
 
 
 @app.command()
@@ -238,64 +236,37 @@ def evaluate(
     root: Root = None,
     resize: Resize = "none",
     size: Size = None,
-    out: Annotated[Path | None, typer.Option(help="folder for evaluation.json and scores.npz")] = None,
+    signature: Signature = None,
+    output: Output = None,
+    scale: Scale = 1.0,
+    offset: Offset = 0.0,
+    color: Color = "rgb",
+    out: Annotated[Path | None, typer.Option(help="folder for evaluation.json and scores-*.npz")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a model: verification on pairs of unseen identities, agreement with its teacher on shards.
+
+    --signature, --output, --scale, --offset and --color are those of TEACHER where one is given, else of MODEL.
 
     \b
     Example: distill evaluate runs/joint --pairs faces/unseen --shards out
     """
     if pairs is None and shards is None:
         raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
-    for path in (model, teacher):
-        if path is not None:
-            _teacher(path)  # is it there at all? Pairs may take a while
+    reading = (signature, output, scale, offset, color)
+    described = {"model": _teacher(model, *(() if teacher else reading))}
+    if teacher is not None:
+        described["teacher"] = _teacher(teacher, *reading)
     from distill.evaluate import draw_pairs
+    from distill.judge import Question, in_words, judge
 
     drawn = None if pairs is None else draw_pairs(pairs, number, seed)
-    result: dict[str, Any] = {}
-    for who, path in (("model", model), ("teacher", teacher)):
-        if path is not None:
-            result[who] = _judge(who, path, drawn, pairs, shards, root, resize, _size(size), out)
-    if out is not None:
-        from distill.files import write_json
-
-        write_json(out / "evaluation.json", result)
+    question = Question(pairs, drawn, shards, _holdout_of(model), root, resize, _size(size), out)
+    result = judge({who: (one.path, one.load) for who, one in described.items()}, question)
     if as_json:
         _print_json(result)
     else:
-        print(_evaluation_lines(result))
-
-
-def _judge(
-    who: str, path: str, drawn: Any, folder: Path | None, shards: Path | None, root: str | None, resize: str, size: Any, out: Path | None
-) -> dict[str, Any]:
-    """One model on pairs and shards; its scores go to OUT/scores-<who>.npz."""
-    import numpy as np
-
-    from distill.evaluate import evaluate_pairs, evaluate_shards
-    from distill.files import committed
-    from distill.sources import ShardSource
-
-    model = load_model(path)
-    found: dict[str, Any] = {"path": str(path)}
-    arrays: dict[str, Any] = {}
-    if drawn is not None and folder is not None:
-        judged = evaluate_pairs(model, folder, drawn, resize=resize, size=size)
-        found["pairs"] = {"folder": str(folder), **judged.verification.as_dict()}
-        arrays |= {"scores": judged.scores, "same": drawn.same, "first": drawn.first, "second": drawn.second}
-    if shards is not None:
-        holdout = _holdout_of(path)
-        source = ShardSource(shards, batch=256, seed=0, part="held_out" if holdout else "all", holdout=holdout, root=root)
-        agreement = evaluate_shards(model, source)
-        found["agreement"] = {"shards": str(shards), "part": "held-out rows" if holdout else "all rows", **agreement.as_dict()}
-        arrays |= {"cosines": agreement.cosines}
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        with committed(out / f"scores-{who}.npz") as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-    return found
+        print(in_words(result))
 
 
 @app.command()
@@ -304,6 +275,11 @@ def compare(
     images: Annotated[list[Path], typer.Argument(help="two photos or more")],
     resize: Resize = "none",
     size: Size = None,
+    signature: Signature = None,
+    output: Output = None,
+    scale: Scale = 1.0,
+    offset: Offset = 0.0,
+    color: Color = "rgb",
     as_json: AsJson = False,
 ) -> None:
     """Print the matrix of cosines of photos: 1 is the same direction, about 0 another person.
@@ -313,7 +289,7 @@ def compare(
     """
     from distill.evaluate import compare as cosines
 
-    matrix = cosines(load_model(model), images, resize, _size(size))
+    matrix = cosines(load_model(model, signature, output, scale, offset, color), images, resize, _size(size))
     if as_json:
         _print_json({"images": [str(image) for image in images], "cosines": matrix.round(6).tolist()})
         return
@@ -401,14 +377,14 @@ def outcome(words: Sequence[str]) -> int:
     except OSError as error:
         if _debugging():
             raise
-        return _say(
-            f"distill: {error.strerror or error}: {error.filename or ''}. What was finished stays; run the same command again to go on.", 1
-        )
+        where = f"{error.filename}: " if error.filename else ""
+        again = " What was finished stays; make room and run the same command again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return _say(f"distill: {where}{error.strerror or error}.{again}", 1)
 
 
-def load_model(path: str) -> LoadedTeacher:
+def load_model(path: str, *reading: Any, **named: Any) -> LoadedTeacher:
     """A model on disk as a callable uint8 [B, H, W, 3] -> float32 [B, D]; what the rooms that may not know `teachers` are given."""
-    return _teacher(path).load()
+    return _teacher(path, *reading, **named).load()
 
 
 def _teacher(
@@ -444,28 +420,12 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 def _estimate_line(estimate: dict[str, Any], workers: int) -> str:
     done = estimate["chunks"] - estimate["todo_chunks"]
-    return (
-        f"{estimate['rows']:,} rows in {estimate['chunks']} chunks{f', {done} of them done' if done else ''}; "
-        f"about {estimate['bytes'] / 1e9:.2f} GB to write, {estimate['free'] / 1e9:.1f} GB free"
-        + (
-            f"\nOne chunk keeps one core busy: --rows {-(-estimate['rows'] // workers)} would use {workers}."
-            if estimate["todo_chunks"] == 1 < workers and estimate["chunks"] == 1
-            else ""
-        )
-    )
-
-
-def _evaluation_lines(result: dict[str, Any]) -> str:
-    lines = []
-    for who, judged in result.items():
-        if found := judged.get("pairs"):
-            tars = ", ".join(f"TAR {point['tar']:.1%} at FAR {far}" for far, point in found["tar"].items())
-            number = found["genuine"] + found["impostors"]
-            lines.append(f"{who:>8}: {found['accuracy']:.2%} +- {found['std']:.2%} of {number:,} pairs right, {tars}")
-        if found := judged.get("agreement"):
-            low = found["quantiles"]["5"]
-            lines.append(f"{who:>8}: mean cosine to the stored embeddings {found['mean']:.4f} over {found['rows']:,} rows ({found['part']}), 5 % below {low:.4f}")
-    return "\n".join(lines)
+    line = f"{estimate['rows']:,} rows in {estimate['chunks']} chunks" + (f", {done} of them done" if done else "")
+    line += f"; about {estimate['bytes'] / 1e9:.2f} GB to write, {estimate['free'] / 1e9:.1f} GB free"
+    line += "".join(f"; skipped: {count} {reason}" for reason, count in estimate["skipped"].items())
+    if estimate["todo_chunks"] == estimate["chunks"] == 1 < workers:
+        line += f"\nOne chunk keeps one core busy: --rows {-(-estimate['rows'] // workers)} would use {workers}."
+    return line
 
 
 def _print_json(value: Any) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill import Unfinished
 from distill.files import write_json
 
 Run = Callable[[Sequence[str]], int]
@@ -134,7 +135,13 @@ terms = [{{ name = "cosine", weight = 64.0 }}]
 
 
 def demo(out: Path, small: bool, run: Run) -> dict[str, Any]:
-    """Run all steps in `out`; returns what OUT/summary.json holds. Steps that an earlier run finished are not done again."""
+    """Run all steps in `out`; returns what OUT/summary.json holds. Training and labelling that an earlier run finished are not done again.
+
+    TensorFlow has trained in this process before it labels, so it keeps its own number of threads: the shards of the command line as printed,
+    in a process of its own, may differ from these in the last bit of a few numbers.
+    """
+    from distill.report import write_demo_report
+
     recipe, started = SMALL if small else FULL, time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     values = {**recipe.__dict__, "epoch_steps": recipe.epoch_steps, "out": out.as_posix()}
@@ -142,10 +149,11 @@ def demo(out: Path, small: bool, run: Run) -> dict[str, Any]:
         (out / f"{name}.toml").write_text(text.format(**values), encoding="utf-8")
     for title, words in steps(out, recipe):
         print(f"\n# {title}\n$ distill {shlex.join(words)}", flush=True)
-        run(words)
+        if code := run(words):
+            raise KeyboardInterrupt if code == 130 else Unfinished(f"`distill {shlex.join(words)}` ended with exit code {code}.")
     summary = gather(out, time.monotonic() - started)
     write_json(out / "summary.json", summary)
-    _report(out, recipe, summary)
+    write_demo_report(out, summary)
     print(
         f"\n{table(summary)}\n\n{out / 'summary.json'} has these figures, {out / 'report.html'} shows them. {summary['seconds']:.0f} s in all."
     )
@@ -202,9 +210,3 @@ def table(summary: dict[str, Any]) -> str:
             f"{words:<32} {row['accuracy']:>8.1%} {row['tar_at_far_1e-2']:>15.1%} {row['parameters']:>11,} {row['parameters'] / whole:>11.1%} {row['seconds']:>7.0f} s"
         )
     return "\n".join(lines)
-
-
-def _report(out: Path, recipe: Recipe, summary: dict[str, Any]) -> None:
-    from distill.report import write_demo_report
-
-    write_demo_report(out, summary)

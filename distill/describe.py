@@ -82,8 +82,15 @@ def _set(path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DistillError(f"{path} cannot be read as JSON: {error}.") from error
+
+
 def _unfinished(path: Path) -> dict[str, Any]:
-    plan = json.loads((path / "plan.json").read_text(encoding="utf-8"))
+    plan = _read_json(path / "plan.json")
     records = [Record.load(one) for one in sorted((path / "shards").glob("*-of-*.json"))]
     done = [record for record in records if (path / "shards" / record.shard).is_file()]
     rows = sum(record.rows + record.rejects for record in done)
@@ -106,7 +113,7 @@ def _chunks(path: Path) -> dict[str, Any]:
 def _run(path: Path) -> dict[str, Any]:
     summary = path / "summary.json"
     state = (
-        json.loads(summary.read_text(encoding="utf-8"))
+        _read_json(summary)
         if summary.is_file()
         else {"finished": False, "next": "run the same distill train again"}
     )

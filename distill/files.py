@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from distill import DistillError
+
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[A-Za-z0-9_-]+)\.(?P<pid>\d+)\.(?P<started>\d+)-\d+\.tmp", re.DOTALL)
 _numbers = itertools.count()
 
@@ -81,6 +83,30 @@ def sweep(folder: str | Path) -> list[Path]:
                     os.unlink(entry.path)
                 removed.append(Path(entry.path))
     return sorted(removed)
+
+
+@contextmanager
+def only_process(folder: Path, name: str) -> Iterator[None]:
+    """Hold `folder` for this process as its only `name` ("launcher", "trainer"); the system lets go when the process ends, however it ends.
+
+    DistillError where another one holds it. Does nothing where the system has no such locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with open(folder / f".{name}", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            who = file.read().strip() or "unknown"
+            raise DistillError(f"{folder} is being worked on by another {name} ({who}). Wait for it or stop it, or use another folder.") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -220,17 +220,23 @@ class ImageSource:
             order = np.random.default_rng([self.seed, number, 0]).permutation(self.rows)
         cut = (order[step * self.batch : (step + 1) * self.batch] for step in range(start, self.steps))
         with _threads(self.threads) as decoders, _threads(1) as maker:
-            yield from ahead(maker, lambda rows: self._batch(rows, decoders), cut, QUEUE)
+            before = None
+            for made in ahead(maker, lambda rows: self._batch(rows, decoders), cut, QUEUE):
+                before = made or before  # a short last batch of broken files only: the one before comes again, so that no step is missing
+                if before is not None:
+                    yield before
 
-    def _batch(self, rows: np.ndarray, decoders: ThreadPoolExecutor) -> Batch:
+    def _batch(self, rows: np.ndarray, decoders: ThreadPoolExecutor) -> Batch | None:
         keys = self._keys.take(pa.array(rows)).to_pylist()
         images, bad = decode_batch(list(decoders.map(self._read, keys)), self.spec, decoders)
         good = [row for row in range(len(keys)) if row not in bad]
         self._warn({keys[row]: reason for row, reason in bad.items()})
-        if not good:
+        if not good and len(keys) == min(self.batch, self.rows):
             raise DistillError(
-                f"{self.root}: none of the {len(keys)} images of a batch could be read; the first is {keys[0]!r}: {bad[0]}. Check root and size."
+                f"{self.root}: none of the {len(keys)} images of a batch can be read, {keys[0]!r} for one: {self.skipped[keys[0]]}. Check root and size."
             )
+        if not good:
+            return None
         return images[good] if bad else images, {"label": self._labels[rows[good]]}
 
     def _read(self, key: str) -> bytes:

@@ -23,7 +23,7 @@ from distill import DistillError, Unfinished
 from distill.chunks import read_classes
 from distill.files import write_json
 from distill.images import ImageSpec
-from distill.shards import FORMATS, Record, ShardMeta, shard_name, write_index
+from distill.shards import Record, ShardMeta, write_index
 from pipelines.label import Task, embed_chunk
 from pipelines.plan import Job, Plan, agree, estimate
 from teachers import limit_threads
@@ -55,7 +55,8 @@ class InspectTeacher(beam.DoFn):
 
     def process(self, job: Job) -> Iterator[tuple[Job, ShardMeta]]:
         with _told(job):
-            limit_threads(TEACHER_THREADS)
+            if not limit_threads(TEACHER_THREADS):
+                log.debug("TensorFlow computes in this process already, with its own threads: the last bit of an embedding may differ")
             teacher = job.teacher.load()
             spec = ImageSpec(*_size(job, teacher.height, teacher.width), job.resize)
             reading = {name: getattr(job.teacher, name) for name in ("signature", "output", "scale", "offset", "color")}
@@ -78,13 +79,12 @@ class CutChunks(beam.DoFn):
             odd = [number for number in wanted if not 0 <= number < len(plan.chunks)]
             if odd:
                 raise DistillError(f"--only {odd[0]}: {job.out} has chunks 0 to {len(plan.chunks) - 1}.")
+            todo = estimate(job, plan, wanted)
             if not job.dry_run:
-                for number in job.only:  # to be made again, whatever is there
-                    (job.shards / f"{shard_name(number, len(plan.chunks))}.{FORMATS[plan.format].suffix}").unlink(missing_ok=True)
-            estimate(job, plan, wanted)
-            tasks = [Task(job, plan, number) for number in wanted]
-        if not job.dry_run:
-            yield from tasks
+                if todo:
+                    (job.shards / "index.json").unlink(missing_ok=True)  # a set with a shard in the making is not committed
+                tasks = [Task(job, plan, number) for number in wanted]
+        yield from tasks
 
 
 class EmbedChunk(beam.DoFn):
@@ -105,24 +105,29 @@ class EmbedChunk(beam.DoFn):
 def commit(records: list[Record], job: Job) -> None:
     """Write the index when the set is whole and not too much was rejected."""
     with _told(job):
-        if job.dry_run or (job.state / "error.json").exists():
-            return
-        plan = Plan.load(job.folder / "plan.json")
-        number = len(plan.chunks)
-        found = {record.number: record for record in records}
-        for missing in set(range(number)) - set(found):  # chunks that this run left out with --only may be there
-            record = plan.find_record(job.shards, missing)
-            if record is not None:
-                found[missing] = record
-        rejects = sum(record.rejects for record in found.values())
-        if len(found) < number:
-            return  # the launcher says which
-        if rejects > job.max_rejects * plan.rows:
-            raise Unfinished(
-                f"{rejects} of {plan.rows} images were rejected, --max-rejects allows a fraction of {job.max_rejects}. Shards and ledgers "
-                f"({job.shards}/*.rejects.jsonl) stay; no index was written. Look at the reasons, then run again with a larger --max-rejects."
-            )
-        write_index(job.shards, plan.format, found.values(), read_classes(job.chunks))
+        if not job.dry_run and not (job.state / "error.json").exists():
+            _commit(records, job)
+    write_json(job.state / "finished.json", {})
+
+
+def _commit(records: list[Record], job: Job) -> None:
+    plan = Plan.load(job.folder / "plan.json")
+    number = len(plan.chunks)
+    found = {record.number: record for record in records}
+    for missing in set(range(number)) - set(found):  # chunks that this run left out with --only may be there
+        record = plan.find_record(job.shards, missing)
+        if record is not None:
+            found[missing] = record
+    rejects = sum(record.rejects for record in found.values())
+    if len(found) < number:
+        return  # the launcher says which
+    if rejects > job.max_rejects * plan.rows:
+        raise Unfinished(
+            f"{rejects} of {plan.rows} images were rejected, --max-rejects allows a fraction of {job.max_rejects}. Shards and ledgers "
+            f"({job.shards}/*.rejects.jsonl) stay; the set is not committed. Look at the reasons. Then mend the files and label their chunks again "
+            "(--only N), or run again with a larger --max-rejects."
+        )
+    write_index(job.shards, plan.format, found.values(), read_classes(job.chunks))
 
 
 def _size(job: Job, height: int | None, width: int | None) -> tuple[int, int]:
@@ -144,3 +149,6 @@ def _told(job: Job) -> Iterator[None]:
         yield
     except DistillError as error:
         write_json(job.state / "error.json", {"message": str(error), "exit_code": error.exit_code})
+    except OSError as error:  # a full disk, a file that may not be read
+        text = f"{error.filename or job.out}: {error.strerror or error}. What is done stays; mend the cause and run the same command again."
+        write_json(job.state / "error.json", {"message": text, "exit_code": 1})

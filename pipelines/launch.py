@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from typing import Any
 import psutil
 
 from distill import DistillError, Unfinished
+from distill.files import only_process
 from distill.process import quiet_import
 from pipelines.engines import Engine, beam_options, find_engine
 from pipelines.plan import Job, Plan
@@ -80,11 +80,13 @@ def embed(
     workers: 0 for one a core. flags go to Beam.
     """
     place = find_engine(engine)
+    if workers < 0:
+        raise DistillError(f"--workers {workers}: expected a number of chunks at a time, or 0 for one a core.")
     with quiet_import():
         import apache_beam  # noqa: F401 - here, where what it says can be kept back
     options = beam_options(place, workers or os.cpu_count() or 1, flags)
     job.folder.mkdir(parents=True, exist_ok=True)
-    with _only_launcher(job.folder):
+    with only_process(job.folder, "launcher"), _quiet_threads(debug):
         shutil.rmtree(job.state, ignore_errors=True)
         job.state.mkdir()
         started = time.monotonic()
@@ -129,8 +131,8 @@ def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[...,
         if estimate is None and (estimate := _json(run.job.state / "estimate.json")):
             on_estimate(estimate)
         on_progress(_progress(run.job, estimate, time.monotonic() - started))
-        if engine.children:
-            alive = _children()
+        if engine.children and not (run.job.state / "finished.json").exists():  # at the end workers go one after another
+            alive = _workers()
             lost_at = (lost_at or time.monotonic()) if seen - alive else None
             seen |= alive
             if lost_at and time.monotonic() - lost_at > LOST_AFTER and run.thread.is_alive():
@@ -149,7 +151,10 @@ def _outcome(job: Job, run: _Run, seconds: float) -> Outcome:
     if told:
         raise (Unfinished if told["exit_code"] == 1 else DistillError)(told["message"])
     if run.error is not None:
-        raise run.error
+        if run.debug:
+            raise run.error
+        reason = (str(run.error).strip().splitlines() or [type(run.error).__name__])[-1]
+        raise Unfinished(f"{job.out}: the pipeline stopped: {reason}. What is done stays. Mend the cause and run the same command again; --debug tells more.")
     failed = [note for path in sorted(job.state.glob("failed-*.json")) if (note := _json(path))]
     if failed:
         reasons = "; ".join(f"chunk {note['chunk']}: {note['reason']}" for note in failed[:3]) + (" ..." if len(failed) > 3 else "")
@@ -179,6 +184,18 @@ def _missing_text(job: Job) -> str:
     return f"{len(missing)} of {len(plan.chunks)} chunks ({', '.join(map(str, missing[:10]))}{' ...' if len(missing) > 10 else ''})"
 
 
+@contextmanager
+def _quiet_threads(debug: bool) -> Iterator[None]:
+    """A worker that was killed ends one of Beam's threads with an exception, which Python would print; the launcher says it in a sentence."""
+    before = threading.excepthook
+    if not debug:
+        threading.excepthook = lambda ended: None
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 def _json(path: Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -186,31 +203,18 @@ def _json(path: Path) -> dict[str, Any] | None:
         return None
 
 
-@contextmanager
-def _only_launcher(folder: Path) -> Iterator[None]:
-    """Hold OUT for this process; the system lets go when the process ends, however it ends."""
-    with open(folder / ".launcher", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise DistillError(
-                f"{folder} is being worked on by another launcher ({file.read().strip() or 'unknown'}). Wait for it or stop it, or use another OUT."
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        file.flush()
-        yield
-
-
 def _children() -> set[psutil.Process]:
     """Living processes below this one. A process knows its start time, so that a number used again is another process."""
     return {child for child in psutil.Process().children(recursive=True) if _lives(child)}
 
 
-def _lives(process: psutil.Process) -> bool:
+def _workers() -> set[psutil.Process]:
+    return {child for child in _children() if _lives(child, "sdk_worker_main")}
+
+
+def _lives(process: psutil.Process, named: str = "") -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return process.status() != psutil.STATUS_ZOMBIE and any(named in word for word in process.cmdline())
     except psutil.NoSuchProcess:
         return False
 

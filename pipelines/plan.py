@@ -77,7 +77,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the bytes of a set. chunk_rows: rows of one chunk, 0 where the source was chunks already."""
+    """Everything that decides the bytes of a set. chunk_rows: rows of one chunk, 0 where the source was chunks already.
+
+    skipped: how many names of the source are no rows, by reason; told, not compared.
+    """
 
     source: str
     source_sha256: str
@@ -88,6 +91,7 @@ class Plan:
     meta: ShardMeta
     format: str
     batch: int
+    skipped: dict[str, int]
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -127,14 +131,14 @@ def agree(job: Job, meta: ShardMeta) -> Plan:
             said = "; ".join(differing)
             raise DistillError(f"{path} says otherwise: {said}. One folder holds one data set: use another OUT, or ask for the same.")
         path.unlink()
-        if Path(job.source).resolve() != job.chunks.resolve():
+        if plan.chunk_rows:  # cut here, and of no value without the plan
             shutil.rmtree(job.chunks, ignore_errors=True)
-    chunks = _chunks_of(job)
+    chunks, skipped = _chunks_of(job)
     source = Path(job.source).resolve()
     plan = Plan(
         source=str(source), source_sha256=sha256_file(source) if source.is_file() else "", chunk_rows=0 if is_chunk_folder(source) else job.rows,
         chunks=tuple(chunk.sha256 for chunk in chunks), rows=sum(len(chunk.keys) for chunk in chunks), classes=len(read_classes(job.chunks)),
-        meta=meta, format=job.format, batch=job.batch,
+        meta=meta, format=job.format, batch=job.batch, skipped=skipped,
     )  # fmt: skip
     plan.save(path)
     return plan
@@ -158,49 +162,53 @@ def _differences(job: Job, meta: ShardMeta, plan: Plan) -> list[str]:
     return found + [f"{name}: {there[name]!r} there, {asked[name]!r} asked for" for name in there if there[name] != asked[name]]
 
 
-def _chunks_of(job: Job) -> list[Chunk]:
-    """The chunks of OUT: cut from the list, or copied where SOURCE is chunks."""
+def _chunks_of(job: Job) -> tuple[list[Chunk], dict[str, int]]:
+    """The chunks of OUT, cut from the list, or copied where SOURCE is chunks; and what the list passed over."""
+    skipped: dict[str, int] = {}
     if not is_chunk_folder(job.source):
-        write_chunks(job.source, job.chunks, job.rows)
+        skipped = write_chunks(job.source, job.chunks, job.rows).skipped
     elif Path(job.source).resolve() != job.chunks.resolve():
         job.chunks.mkdir(exist_ok=True)
         sweep(job.chunks)
         for path in (*list_chunks(job.source), Path(job.source) / "classes.txt"):
             with committed(job.chunks / path.name) as temporary:
                 shutil.copyfile(path, temporary)
-    return [read_chunk(path) for path in list_chunks(job.chunks)]
+    return [read_chunk(path) for path in list_chunks(job.chunks)], skipped
 
 
-def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> None:
-    """Write OUT/state/estimate.json for the launcher to show; an error when what is still to come cannot fit on the disk."""
+def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
+    """The chunks that have to be made, and OUT/state/estimate.json for the launcher to show.
+
+    DistillError when what is to come cannot fit on the disk, or none of the files looked at is there.
+    """
     number = len(plan.chunks)
-    todo = [chunk for chunk in wanted if plan.find_record(job.shards, chunk) is None]
-    sizes: list[int] = []
+    todo = [chunk for chunk in wanted if chunk in job.only or plan.find_record(job.shards, chunk) is None]
+    sampled: list[tuple[str, int | None]] = []
     rows = 0
     for chunk in todo:
         keys = read_chunk(job.chunks / chunk_name(chunk, number)).keys
         rows += len(keys)
-        if len(sizes) < SAMPLE:
-            sizes += [_size(job.root, key) for key in keys[:: max(1, len(keys) // SAMPLE)]]
-    row = (
-        plan.meta.width * np.dtype(plan.meta.dtype).itemsize
-        + 32
-        + (float(np.mean(sizes)) if sizes and plan.meta.images == "inline" else 32)
-    )
-    needed, free = int(rows * row), shutil.disk_usage(job.shards).free
-    write_json(
-        job.state / "estimate.json",
-        {"rows": plan.rows, "chunks": number, "todo_chunks": len(todo), "todo_rows": rows, "bytes": needed, "free": free},
-    )
+        if len(sampled) < SAMPLE:
+            sampled += [(key, _size(job.root, key)) for key in keys[:: max(1, len(keys) // SAMPLE)]]
+    sizes = [size for _, size in sampled if size is not None]
+    if sampled and not sizes:
+        raise DistillError(f"{job.root}: none of the {len(sampled)} files looked at is there, {sampled[0][0]!r} for one. Name the images' root folder with --root.")
+    image = float(np.mean(sizes)) if sizes and plan.meta.images == "inline" else 32
+    needed = int(rows * (plan.meta.width * np.dtype(plan.meta.dtype).itemsize + image + 32))
+    free = shutil.disk_usage(job.shards).free
+    write_json(job.state / "estimate.json", {
+        "rows": plan.rows, "chunks": number, "todo_chunks": len(todo), "todo_rows": rows, "bytes": needed, "free": free, "skipped": plan.skipped,
+    })  # fmt: skip
     if needed > free:
         raise DistillError(
             f"{job.out}: about {needed / 1e9:.1f} GB are needed for {rows:,} rows, {free / 1e9:.1f} GB are free. Make room or use another OUT"
             + ("." if plan.meta.images == "path" else ", or leave the images out (--images path).")
         )
+    return todo
 
 
-def _size(root: str, key: str) -> int:
+def _size(root: str, key: str) -> int | None:
     try:
         return os.stat(os.path.join(root, key)).st_size
     except OSError:
-        return 0
+        return None

@@ -185,6 +185,18 @@ def test_a_broken_image_is_left_out_counted_and_named(tmp_path, folder, caplog):
     assert list(source.skipped) == ["a/bad.jpg"] and len([record for record in caplog.records if "bad.jpg" in record.getMessage()]) == 1
 
 
+def test_a_last_batch_of_nothing_but_broken_files_leaves_no_step_out(tmp_path):
+    (tmp_path / "a").mkdir()
+    for number in range(4):
+        (tmp_path / "a" / f"{number}.jpg").write_bytes(encode_jpeg(picture(number)))
+    (tmp_path / "a" / "bad.jpg").write_bytes(b"no image")
+    source = ImageSource(tmp_path, size=(SIZE, SIZE), batch=4, seed=0)
+    for epoch in range(12):  # the broken file comes last in some of them
+        assert [len(images) for images, _ in source.epoch(epoch)] in ([4, 4], [3, 1])
+    with pytest.raises(DistillError, match="no such file|no such folder"):
+        list(ImageSource(tmp_path, size=(SIZE, SIZE), batch=4, seed=0, root=str(tmp_path / "a")).epoch(0))
+
+
 def test_rows_without_labels_give_embeddings_only(tmp_path):
     source = ShardSource(make_set(tmp_path / "s", (9,), labelled=False), batch=4, seed=0)
     assert source.fields == ("embedding",) and source.classes == 0

@@ -6,6 +6,7 @@ sha256 of both files), then `00017-of-00059.parquet`. `index.json` gathers the r
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -81,7 +82,10 @@ class Record:
 
     @classmethod
     def load(cls, path: Path) -> Record:
-        return _from_json(cls, json.loads(path.read_text()), path)
+        try:
+            return _from_json(cls, json.loads(path.read_text(encoding="utf-8")), path)
+        except ValueError as error:
+            raise DistillError(f"{path} is no record of a chunk ({error}). Embed that chunk again.") from error
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ def commit_shard(folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows
             raise Unfinished(
                 f"{shard}: what was written does not read back. The disk may be full or failing; nothing was committed, run the same command again."
             )
+        shard.unlink(missing_ok=True)  # an earlier one must not stand beside a record that is not its own
         with committed(ledger) as path:
             path.write_text("".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects), encoding="utf-8")
         record = Record(
@@ -184,12 +189,13 @@ def write_index(folder: Path, format: str, records: Iterable[Record], classes: S
     ordered = tuple(found[number] for number in range(of))
     first = next((record for record in ordered if record.rows), ordered[0])
     meta = FORMATS[format].read_meta(folder / first.shard)
+    table = "".join(f"{name}\n" for name in classes).encode()
     with committed(folder / "classes.txt") as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+        temporary.write_bytes(table)
     rows, rejects = sum(record.rows for record in ordered), sum(record.rejects for record in ordered)
     index = ShardSet(folder, format, rows, rejects, _set_meta(meta, rows, ordered), tuple(classes), ordered)
     write_json(folder / "index.json", {
-        "version": FORMAT_VERSION, "format": format, "rows": rows, "rejects": rejects, "classes": len(classes),
+        "version": FORMAT_VERSION, "format": format, "rows": rows, "rejects": rejects, "classes": hashlib.sha256(table).hexdigest(),
         "meta": asdict(index.meta), "records": [asdict(record) for record in ordered],
     })  # fmt: skip
     return index
@@ -213,18 +219,14 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
             )
         records = tuple(_from_json(Record, record, index) for record in value["records"])
         meta = _from_json(ShardMeta, value["meta"], index)
-        format, rows, rejects, count = value["format"], int(value["rows"]), int(value["rejects"]), int(value["classes"])
+        format, rows, rejects = value["format"], int(value["rows"]), int(value["rejects"])
+        classes = _classes(index.parent / "classes.txt", value["classes"])
     except (ValueError, KeyError, TypeError) as error:
         raise DistillError(
             f"{index} is not an index of shards ({error!r}). Run distill embed again: it writes the index anew from the records."
         ) from error
     if format not in FORMATS:
         raise DistillError(f"{index}: unknown shard format {format!r}; known: {', '.join(FORMATS)}.")
-    classes = (index.parent / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1] if count else []
-    if len(classes) != count:
-        raise DistillError(
-            f"{index.parent / 'classes.txt'} has {len(classes)} lines, index.json says {count} classes. Copy the file that belongs to the set."
-        )
     found = ShardSet(index.parent, format, rows, rejects, meta, tuple(classes), records)
     for record in records:
         if Path(record.shard).name != record.shard or not (found.folder / record.shard).is_file():
@@ -232,6 +234,14 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
                 f"{found.folder / record.shard} is named in index.json but is not there. Embed that chunk again (distill embed --only {record.number})."
             )
     return found
+
+
+def _classes(path: Path, digest: str) -> list[str]:
+    """The class table, which must be the one that the index was written with: another order would rename every label."""
+    table = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(table).hexdigest() != digest:
+        raise DistillError(f"{path} is missing or not the table of this set (another sha256). Put back the one that the set was made with.")
+    return table.decode().split("\n")[:-1]
 
 
 def _set_meta(meta: ShardMeta, rows: int, records: Sequence[Record]) -> ShardMeta:

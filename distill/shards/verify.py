@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from distill import DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk
 from distill.files import sha256_file
-from distill.images import decode_batch, read_bytes
+from distill.images import BadImage, decode_batch, read_bytes
 from distill.shards import FORMATS, GROUP_ROWS, Record, ShardSet, open_shards
 
 
@@ -73,7 +74,7 @@ def _shard_problems(shards: ShardSet, record: Record, chunk: Path | None, deep: 
         yield f"{shard.name} is not the shard of its record: rows, chunk, of {meta.rows, meta.chunk, meta.of}, expected {record.rows, record.number, record.of}"
     if (meta.teacher, meta.reading, meta.width, meta.dtype) != (whole.teacher, whole.reading, whole.width, whole.dtype):
         yield f"{shard.name} was made by teacher {meta.teacher[:12]}, index.json says {whole.teacher[:12]}"
-    rejected = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+    rejected = [json.loads(line) for line in ledger.read_text(encoding="utf-8").split("\n")[:-1]]  # keys may hold other line ends
     if len(rejected) != record.rejects:
         yield f"{ledger.name} has {len(rejected)} lines, its record says {record.rejects} rejects"
     if chunk is not None:
@@ -109,6 +110,8 @@ def check_sample(
     teacher: uint8 [B, H, W, 3] -> float32 [B, D], the one that made the set (compare its fingerprint first).
     """
     shards = open_shards(path)
+    if number < 1 or not shards.rows:
+        raise DistillError(f"{path}: {number} rows of {shards.rows} cannot be labelled again. Expected at least one of each.")
     if shards.meta.images == "path" and root is None:
         raise DistillError(f"{path} holds no images, only their keys. Name the folder they lie in: --root FOLDER.")
     ends = np.cumsum([record.rows for record in shards.records])
@@ -122,7 +125,12 @@ def _cosine(shards: ShardSet, row: int, ends: np.ndarray, teacher: Callable[[np.
     shard = int(np.searchsorted(ends, row, side="right"))
     place = row - (int(ends[shard - 1]) if shard else 0)
     group = next(shards.read(shard, [place // GROUP_ROWS]))[place % GROUP_ROWS : place % GROUP_ROWS + 1]
-    encoded = group.images[0] if group.images else read_bytes(str(root), group.keys[0])
+    try:
+        encoded = group.images[0] if group.images else read_bytes(str(root), group.keys[0])
+    except BadImage as reason:
+        raise DistillError(f"{root}: {group.keys[0]!r}: {reason}. The set needs the files that it was made from; check --root.") from reason
+    if not group.images and hashlib.sha256(encoded).digest() != group.image_sha256[0]:
+        raise DistillError(f"{root}: {group.keys[0]!r} is not the file that the teacher saw (another sha256).")
     pixels, bad = decode_batch([encoded], shards.image)
     if bad:
         raise DistillError(f"{shards.shards[shard]}: {group.keys[0]!r} cannot be decoded now: {bad[0]}")
