@@ -18,7 +18,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat,
 from distill import DistillError
 
 Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
 def _as_tuple(value: Any) -> Any:
@@ -54,6 +53,11 @@ class Student(Frozen):
     def _possible(self) -> Self:
         if self.widths and self.backbone != "small_conv":
             raise ValueError(f'"widths" belongs to backbone "small_conv", but backbone is "{self.backbone}"; leave it out')
+        if (self.weights or "").endswith(".h5") and self.backbone in ("small_conv", "mobilefacenet"):
+            raise ValueError(
+                f'weights "{self.weights}" is an .h5 file, which is for a keras.applications backbone, but backbone is "{self.backbone}"; '
+                "name a run folder or a .keras file"
+            )
         return self
 
 
@@ -163,10 +167,29 @@ class Term(Frozen):
         return self.model_dump(exclude={"name", "weight"}, exclude_none=True)
 
 
+class Reading(Frozen):
+    """How to speak to the teacher of a noise stage; what is not set is as for any other model.
+
+    It sees pixels * scale + offset, where pixels are 0 to 255 in the order of `color`. signature, output: names inside the model.
+    """
+
+    signature: str | None = None
+    output: str | None = None
+    scale: FiniteFloat | None = None
+    offset: FiniteFloat | None = None
+    color: Literal["rgb", "bgr"] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments for opening the teacher."""
+        return self.model_dump(exclude_none=True)
+
+
 class Stage(Frozen):
     """One stretch of training: a source, the terms, how long, and how the weights move.
 
-    source "noise" needs teacher (a path) and steps (batches an epoch); the others run through their rows once an epoch.
+    source "noise" needs teacher (a path) and steps (batches an epoch), and may have a reading; the others run through their rows once an
+    epoch.
     """
 
     source: Literal["shards", "images", "noise"] = "shards"
@@ -176,12 +199,13 @@ class Stage(Frozen):
     terms: Annotated[tuple[Term, ...], Several, Field(min_length=1)]
     teacher: str | None = None
     steps: Positive | None = None
+    reading: Reading | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        for key in ("teacher", "steps"):
+        for key in ("teacher", "steps", "reading"):
             given = getattr(self, key) is not None
-            if not given and self.source == "noise":
+            if not given and self.source == "noise" and key != "reading":
                 raise ValueError(f'source "noise" needs "{key}"')
             if given and self.source != "noise":
                 raise ValueError(f'"{key}" belongs to source "noise", but source is "{self.source}"; leave it out')

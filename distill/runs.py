@@ -12,6 +12,8 @@
 import csv
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import numpy as np
 
 from distill import DistillError
 from distill.config import Run, differences, dump_run, load_run
-from distill.files import committed, sweep, write_json
+from distill.files import committed, only_process, sweep, write_json
 
 
 @dataclass
@@ -60,6 +62,14 @@ class RunFolder:
         if not written.exists():
             with committed(written) as temporary:
                 temporary.write_text(dump_run(run), "utf-8")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The folder for this process alone, or DistillError where another one trains there. Half a student of a dead one is removed."""
+        with only_process(self.path, "trainer"):
+            for draft in self.checkpoints.glob(".*.keras"):
+                draft.unlink()
+            yield
 
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a finished run, else None."""

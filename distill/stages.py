@@ -11,12 +11,13 @@ from distill.config import Run, Stage
 from distill.losses import TERMS
 
 Teacher = Callable[[np.ndarray], np.ndarray]
-OpenTeacher = Callable[[str], Teacher]
+OpenTeacher = Callable[..., Teacher]  # of a path, and of what a stage's reading sets, by keyword
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A stage with its opened sources. fields: those of a batch that its terms need; held_out_fields: those that can be judged there."""
+    """A stage with its opened sources. fields: those of a batch that its terms need; held_out_fields: those that can be judged there;
+    unjudged: why none can, where rows are held out."""
 
     number: int
     stage: Stage
@@ -24,6 +25,7 @@ class Lesson:
     held_out: Any | None
     fields: tuple[str, ...]
     held_out_fields: tuple[str, ...]
+    unjudged: str = ""
 
     @property
     def head(self) -> str | None:
@@ -55,7 +57,8 @@ def _open_noise(run: Run, stage: Stage, part: str, open_teacher: OpenTeacher | N
     if open_teacher is None:
         raise DistillError('source "noise" asks a teacher, but train() was called without open_teacher.')
     size = run.data.size or _open_shards(run, stage, "all", None).image_shape[:2]
-    return NoiseSource(open_teacher(str(stage.teacher)), size=size, batch=run.data.batch, steps=stage.steps or 1, seed=run.seed)
+    teacher = open_teacher(str(stage.teacher), **(stage.reading.options if stage.reading else {}))
+    return NoiseSource(teacher, size=size, batch=run.data.batch, steps=stage.steps or 1, seed=run.seed)
 
 
 SOURCES: dict[str, Callable[[Run, Stage, str, OpenTeacher | None], Any]] = {
@@ -70,7 +73,7 @@ def open_lessons(run: Run, open_teacher: OpenTeacher | None = None) -> list[Less
     opened: dict[Any, Any] = {}
 
     def source(stage: Stage, part: str) -> Any:
-        key = (stage.source, stage.teacher, stage.steps, part)
+        key = (stage.source, stage.teacher, stage.reading, stage.steps, part)
         if key not in opened:
             opened[key] = SOURCES[stage.source](run, stage, part, open_teacher)
         return opened[key]
@@ -94,12 +97,27 @@ def open_lessons(run: Run, open_teacher: OpenTeacher | None = None) -> list[Less
 
 def _lesson(run: Run, number: int, stage: Stage, taught: Any, held_out: Any | None) -> Lesson:
     fields = tuple(name for name in taught.fields if any(TERMS[term.name].needs == name for term in stage.terms))
-    judged = tuple(name for name in fields if held_out and name in held_out.fields and held_out.image_shape == taught.image_shape)
-    if run.data.holdout and run.data.holdout.by == "identity":
-        judged = tuple(name for name in judged if name != "label")  # no class of theirs was ever trained
-    if held_out and "embedding" in judged and held_out.dimension != taught.dimension:
+    judged, unjudged = _judged(run, taught, held_out, fields)
+    return Lesson(number, stage, taught, held_out if judged else None, fields, judged, unjudged)
+
+
+def _judged(run: Run, taught: Any, held_out: Any | None, fields: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The fields that held-out rows can be judged by, and where there are none, why."""
+    if run.data.holdout is None:
+        return (), ""
+    if held_out is None:
+        return (), "[data] names no shards, and noise has no rows to hold out"
+    if held_out.image_shape != taught.image_shape:
+        there, here = (f"{source.image_shape[0]}x{source.image_shape[1]}" for source in (held_out, taught))
+        return (), f"their images are {there}, those of this stage are {here}"
+    judged, unjudged = tuple(name for name in fields if name in held_out.fields), ""
+    if run.data.holdout.by == "identity":
+        judged = tuple(name for name in judged if name != "label")
+        unjudged = "their identities have no trained class, and this stage has no term on embeddings"
+    if "embedding" in judged and held_out.dimension != taught.dimension:
         judged = tuple(name for name in judged if name != "embedding")
-    return Lesson(number, stage, taught, held_out if judged else None, fields, judged)
+        unjudged = f"their embeddings have {held_out.dimension} numbers, those of this stage's teacher have {taught.dimension}"
+    return judged, "" if judged else unjudged
 
 
 def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
@@ -122,6 +140,6 @@ def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
         lines.append(f"  a projection {run.student.embedding} -> {source.dimension} stands before the teacher; agreement is behind it")
     if held_out:
         lines.append(f"  held out: {held_out.rows:,} rows, judged by {', '.join(lesson.held_out_fields)}")
-    elif run.data.holdout:
-        lines.append("  held-out rows are not judged: their identities have no trained class, and this stage has no term on embeddings")
+    elif lesson.unjudged:
+        lines.append(f"  held-out rows are not judged: {lesson.unjudged}")
     return lines

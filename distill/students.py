@@ -44,9 +44,10 @@ SMALL_CONV_WIDTHS = (12, 24, 32, 40)
 def build_student(student: Student, image_shape: tuple[int, int, int]) -> keras.Model:
     """The student as a functional model: images uint8 or float32 [B, H, W, 3], 0..255 RGB -> embedding float32 [B, student.embedding].
 
-    The top is that of the project's first notes: global pooling, batch norm, dropout, one dense layer; mobilefacenet pools by its global
-    depthwise convolution. The embedding is not normalised. DistillError: unknown backbone, image too small for it, weights that do not fit.
+    The top is global pooling, batch norm, dropout and one dense layer; mobilefacenet pools by its global depthwise convolution.
+    The embedding is not normalised. DistillError: unknown backbone, image too small for it, weights that do not fit.
     """
+    weights = weights_file(student)
     build = BACKBONES.get(student.backbone) or _application
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(student.precision)
@@ -59,9 +60,20 @@ def build_student(student: Student, image_shape: tuple[int, int, int]) -> keras.
         model = keras.Model(images, embedding, name="student")
     finally:
         keras.config.set_dtype_policy(previous)
-    if student.weights and not student.weights.endswith(".h5"):
-        _copy_weights(model, student.weights)
+    if weights and weights.suffix != ".h5":
+        _copy_weights(model, weights)
     return model
+
+
+def weights_file(student: Student) -> Path | None:
+    """The file that student.weights stands for, None where it is not set. DistillError where it is not there."""
+    if student.weights is None:
+        return None
+    path = Path(student.weights) / "student.keras" if Path(student.weights).is_dir() else Path(student.weights)
+    if not path.is_file():
+        expected = "a finished run's folder, a student's .keras file, or an .h5 file with the weights of a keras.applications backbone"
+        raise DistillError(f"student.weights: {path} is not there. Expected {expected}.")
+    return path
 
 
 class ClassHead(layers.Layer):
@@ -114,16 +126,19 @@ def _application(images: Tensor, student: Student) -> Tensor:
         near = difflib.get_close_matches(student.backbone, known, 3, 0.5)
         hint = f"Near it: {', '.join(near)}. " if near else ""
         raise DistillError(f'student.backbone: received "{student.backbone}". {hint}Known: {", ".join(known)}.')
-    weights = student.weights if student.weights and student.weights.endswith(".h5") else None
-    if weights and not Path(weights).is_file():
-        raise DistillError(f"student.weights: no such file: {weights}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they tell which size the published weights had
         try:
-            backbone = getattr(keras.applications, student.backbone)(include_top=False, weights=weights, input_shape=images.shape[1:])
+            backbone = getattr(keras.applications, student.backbone)(include_top=False, weights=None, input_shape=images.shape[1:])
         except ValueError as error:
             height, width = images.shape[1:3]
             raise DistillError(f"student.backbone: {student.backbone} cannot be built for images of {height}x{width}: {error}") from None
+    weights = weights_file(student)
+    if weights and weights.suffix == ".h5":
+        try:
+            backbone.load_weights(weights)
+        except (ValueError, OSError) as error:
+            raise DistillError(f"student.weights: {weights} cannot be loaded into {student.backbone}: {error}") from None
     return _pooled(backbone(_scaled(images, kind)))
 
 
@@ -170,10 +185,7 @@ def _bottleneck(signal: Tensor, expansion: int, channels: int, stride: int) -> T
 BACKBONES: dict[str, Callable[[Tensor, Student], Tensor]] = {"small_conv": _small_conv, "mobilefacenet": _mobilefacenet}
 
 
-def _copy_weights(model: keras.Model, source: str) -> None:
-    path = Path(source) / "student.keras" if Path(source).is_dir() else Path(source)
-    if not path.is_file():
-        raise DistillError(f"student.weights: {path} is not there. Expected a finished run's folder or a student's .keras file.")
+def _copy_weights(model: keras.Model, path: Path) -> None:
     try:
         donor = keras.models.load_model(path, compile=False)
     except (ValueError, TypeError, OSError) as error:

@@ -1,8 +1,7 @@
 """Runs the stages of a run: one student, one source a stage, the terms summed, a checkpoint after every epoch.
 
 The same command again goes on after the last whole epoch, with weights, optimizer, learning rate and dropout as they were. What cannot
-work (a term that its source has no field for, images of two sizes) is refused before the first step. Nothing here is of one backend,
-except `prepare_device`, which asks which one it has.
+work (a term that its source has no field for, images of two sizes) is refused before the first step. Nothing here is of one backend.
 """
 
 import math
@@ -18,29 +17,37 @@ from keras import ops
 
 from distill import DistillError, Unfinished
 from distill.config import Run, Term
-from distill.files import committed
+from distill.files import committed, temporary_for
 from distill.losses import TERMS, cosine, hits
 from distill.optimizers import Rate, build_optimizer
-from distill.process import keep_memory
+from distill.process import grow_gpu_memory, keep_memory
 from distill.runs import Progress, RunFolder
 from distill.screen import Screen
 from distill.stages import Lesson, OpenTeacher, open_lessons, told_at_start
-from distill.students import ClassHead, build_student, projection
+from distill.students import ClassHead, build_student, projection, weights_file
 
 
 def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None, quiet: bool = False) -> dict[str, Any]:
     """Train the run in the folder `out`, or go on with it, or say that it is finished; the figures of summary.json.
 
-    open_teacher turns the path of a noise stage's teacher into a callable, uint8 [B, H, W, 3] -> float32 [B, D]. Keys of the result:
-    parameters, seconds, epochs, steps, student, best, history (paths), last (the last row of the history).
-    DistillError: the run cannot work. Unfinished: the loss was not finite, or somebody stopped it; the last good checkpoint stays.
+    open_teacher turns the path of a noise stage's teacher into a callable, uint8 [B, H, W, 3] -> float32 [B, D]; what the stage's reading
+    sets (signature, output, scale, offset, color) comes by keyword. Keys of the result: parameters, seconds, epochs, steps, student, best,
+    history (paths), last (the last row of the history).
+    DistillError: the run cannot work, or another process works on it. Unfinished: the loss was not finite, or somebody stopped it; the last good checkpoint stays.
     """
     screen = Screen(quiet)
+    if not (Path(out) / "run.toml").exists():
+        weights_file(run.student)  # before the folder is taken for this run
     folder = RunFolder(out, run)
     done = folder.summary()
     if done is not None:
         screen.line(f"{folder.path} is finished: {done['epochs']} epochs, {done['parameters']:,} parameters. Nothing to do.")
         return done
+    with folder.held():
+        return _train(run, folder, open_teacher, screen)
+
+
+def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen: Screen) -> dict[str, Any]:
     screen.line(f"device: {prepare_device()}, {run.student.precision}")
     lessons = open_lessons(run, open_teacher)
     keras.utils.set_random_seed(run.seed)
@@ -212,7 +219,10 @@ class Feed:
 class Recorder(keras.callbacks.Callback):
     """After every batch: is the loss finite? After every epoch: one row of history, plateau, best student, checkpoint, events."""
 
-    async_safe = True  # so Keras need not wait for the device after each step
+    # Under JAX and torch Keras then calls on_train_batch_end in other threads, where the loss is waited for while the next steps run. What it
+    # raises there stops fit() at a later step, or before on_epoch_end stores anything. Under TensorFlow Keras itself waits for the figures
+    # of every step to make them floats, so that looking at each costs nothing more.
+    async_safe = True
 
     def __init__(
         self,
@@ -253,7 +263,7 @@ class Recorder(keras.callbacks.Callback):
             raise Unfinished(self._bad("a weight or a figure is not finite", self.lesson.train.steps))
         row = {"stage": self.lesson.number, "epoch": epoch + 1, "seconds": seconds, "images_per_second": self.lesson.train.rows / trained}
         row |= {"learning_rate": self._rate(), **figures}
-        self._judge(figures)
+        self.judge(figures)
         arrays |= {name: ops.convert_to_numpy(variable) for name, variable in self._current().items() if name.startswith("optimizer/")}
         self.progress.epoch = epoch + 1
         self.progress.seconds += time.monotonic() - self.started
@@ -270,7 +280,7 @@ class Recorder(keras.callbacks.Callback):
         _ = self.model  # asking for it brings the variables up to date under JAX
         return self.variables
 
-    def _judge(self, figures: dict[str, float]) -> None:
+    def judge(self, figures: dict[str, float]) -> None:
         """Keep the best student of the stage; lower the rate where the loss stays on a plateau."""
         progress, schedule = self.progress, self.lesson.stage.schedule
         loss = figures.get("held_out_loss", figures["loss"])
@@ -312,15 +322,8 @@ class Recorder(keras.callbacks.Callback):
 def prepare_device() -> str:
     """The devices by name, after memory growth was turned on where a GPU would otherwise be taken whole."""
     keep_memory()
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        for gpu in tf.config.list_physical_devices("GPU"):
-            try:
-                tf.config.experimental.set_memory_growth(gpu, True)
-            except RuntimeError:
-                return f"{', '.join(keras.distribution.list_devices())} (in use already, its memory settings stay)"
-    return ", ".join(keras.distribution.list_devices())
+    grows = keras.backend.backend() != "tensorflow" or grow_gpu_memory()
+    return ", ".join(keras.distribution.list_devices()) + ("" if grows else " (in use already, its memory settings stay)")
 
 
 def on_cpu() -> bool:
@@ -340,7 +343,10 @@ def restore(variables: dict[str, Any], arrays: dict[str, np.ndarray], where: Pat
 
 def save_student(student: keras.Model, path: Path, folder: Path) -> None:
     """The student as a .keras file, whole or not at all."""
-    draft = folder / ".draft.keras"  # Keras saves under its own suffix only
-    student.save(draft)
-    with committed(path) as temporary:
-        draft.replace(temporary)
+    draft = temporary_for(folder / path.stem).with_suffix(".keras")  # Keras saves under its own suffix only
+    try:
+        student.save(draft)
+        with committed(path) as temporary:
+            draft.replace(temporary)
+    finally:
+        draft.unlink(missing_ok=True)

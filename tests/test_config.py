@@ -85,6 +85,12 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
         ("stage.1.steps=3", 'stage.1: "steps" belongs to source "noise", but source is "shards"'),
         ("stage.2.teacher=3", "stage.2.teacher: received 3, should be a valid string."),
         ("stage.2.source=shards", 'stage.2: "teacher" belongs to source "noise", but source is "shards"'),
+        ("stage.1.reading={scale=2.0}", 'stage.1: "reading" belongs to source "noise", but source is "shards"'),
+        ("stage.2.reading={colour='bgr'}", "unknown key stage.2.reading.colour. Did you mean color? Known here: color, offset, "),
+        ("stage.2.reading={color='grb'}", "stage.2.reading.color: received 'grb', should be 'rgb' or 'bgr'."),
+        ("stage.2.reading={scale=inf}", "stage.2.reading.scale: received inf, should be a finite number."),
+        ("student.weights='x.h5'", 'weights "x.h5" is an .h5 file, which is for a keras.applications backbone, but backbone is "small_conv"'),
+        ("student={backbone='mobilefacenet',weights='x.h5'}", 'but backbone is "mobilefacenet"; name a run folder or a .keras file'),
         ("stage.1.source=noise", 'stage.1: source "noise" needs "teacher"'),
         ("data={}", 'stage 1 has source "shards", but [data] names no shards; add shards = PATH'),
         ("data={images='faces'}", 'stage 1 has source "shards", but [data] names no shards'),
@@ -120,6 +126,13 @@ def test_overrides_are_toml_values_and_bare_words_are_strings(file):
     run = load_run(file(GOOD), overrides)
     assert (run.student.backbone, run.student.dropout, run.stage[1].epochs) == ("mobilefacenet", 0.25, 7)
     assert (run.data.holdout.by, run.data.holdout.fraction, run.data.size) == ("identity", 0.5, (32, 64))
+
+
+def test_a_reading_holds_what_was_set_and_comes_back(file):
+    run = load_run(file(GOOD), ["stage.2.reading={scale=0.0078125,offset=-1,color='bgr',output='features'}"])
+    assert run.stage[1].reading.options == {"scale": 0.0078125, "offset": -1.0, "color": "bgr", "output": "features"}
+    assert load_run(file(dump_run(run))) == run
+    assert load_run(file(GOOD)).stage[1].reading is None
 
 
 def test_differences_name_the_keys(file):

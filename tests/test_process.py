@@ -4,11 +4,12 @@ import os
 import resource
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from distill.process import keep_memory, quiet_import
+from distill.process import grow_gpu_memory, keep_memory, quiet_import
 
 
 def faults(blocks: int) -> int:
@@ -24,6 +25,22 @@ def test_freed_memory_is_used_again():
         pytest.skip("the C library has no mallopt")
     faults(2)
     assert faults(20) < 2000  # 16 MB are 4,096 pages: 80,000 faults if each block were new
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, ValueError])
+def test_gpu_memory_grows_on_every_card_unless_they_are_in_use(monkeypatch, error):
+    grown = []
+
+    def grow(device, on):
+        if error:
+            raise error("in use")
+        grown.append((device, on))
+
+    listed = {"GPU": ["first", "second"]}
+    config = SimpleNamespace(list_physical_devices=listed.get, experimental=SimpleNamespace(set_memory_growth=grow))
+    monkeypatch.setitem(sys.modules, "tensorflow", SimpleNamespace(config=config))
+    assert grow_gpu_memory() is (error is None)
+    assert grown == ([] if error else [("first", True), ("second", True)])
 
 
 def test_what_an_import_says_is_kept_back(capfd, monkeypatch):

@@ -163,5 +163,12 @@ def test_backbone_weights_from_a_file(tmp_path):
     donor.save_weights(tmp_path / "net.weights.h5")
     student = built("MobileNet", 32, weights=str(tmp_path / "net.weights.h5"))
     np.testing.assert_array_equal(backbone_inside(student).get_weights()[0], donor.get_weights()[0])
-    with pytest.raises(DistillError, match="no such file"):
-        built("MobileNet", 32, weights="missing.h5")
+    (tmp_path / "bad.h5").write_text("no weights")
+    with pytest.raises(DistillError, match=r"student.weights: .*bad.h5 cannot be loaded into MobileNet"):
+        built("MobileNet", 32, weights=str(tmp_path / "bad.h5"))
+
+
+@pytest.mark.parametrize("name", ["missing.h5", "missing.keras", "missing", ""])
+def test_weights_that_are_not_there_are_one_error_whatever_they_are(name):
+    with pytest.raises(DistillError, match=r"^student.weights: .* is not there. Expected a finished run's folder, a student's .keras file"):
+        built("MobileNet", 32, weights=name)

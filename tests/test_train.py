@@ -1,8 +1,10 @@
 """Training: what a stage learns, what a run leaves on disk, and that a killed run ends as an undisturbed one."""
 
 import csv
+import importlib.util
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -18,10 +20,12 @@ from distill import DistillError, Unfinished, stages
 from distill.config import Run, Schedule
 from distill.optimizers import Rate, build_optimizer
 from distill.runs import Progress, RunFolder
+from distill.screen import Screen
 from distill.stages import open_lessons, told_at_start
-from distill.train import train
+from distill.train import Recorder, build_parts, train
 
 SIDE, DIMENSION, CLASSES = 16, 12, 6
+NOISE = stages.SOURCES["noise"]
 
 
 class Arrays:
@@ -153,6 +157,7 @@ def test_what_a_run_leaves_on_disk(undisturbed):
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {"run.toml", "history.csv", "student.keras", "summary.json", "checkpoints/last.npz", "checkpoints/best.keras"} <= names
     assert any(name.startswith("events/events.out") for name in names)
+    assert not list((folder / "checkpoints").glob(".*"))
     assert summary == json.loads((folder / "summary.json").read_text())
     assert summary["epochs"] == 5
     assert summary["steps"] == 5 * 4  # 240 rows in batches of 64, the last of 48
@@ -320,10 +325,30 @@ def test_held_out_identities_are_judged_by_their_embeddings_only():
     by_identity = open_lessons(run_of(joint, labels, holdout={"fraction": 0.2}))
     assert [lesson.held_out_fields for lesson in by_identity] == [("embedding",), ()]
     assert by_identity[1].held_out is None
-    assert "held-out rows are not judged" in told_at_start(run_of(holdout={"fraction": 0.2}), by_identity[1], False)[-1]
+    assert "not judged: their identities have no trained class" in told_at_start(run_of(holdout={"fraction": 0.2}), by_identity[1], False)[-1]
     by_key = open_lessons(run_of(joint, labels, holdout={"by": "key", "fraction": 0.2}))
     assert [lesson.held_out_fields for lesson in by_key] == [("embedding", "label"), ("label",)]
     assert open_lessons(run_of(joint))[0].held_out is None
+
+
+def test_why_held_out_rows_are_not_judged_is_said_truly():
+    class Larger(Unlabelled):
+        image_shape = (SIDE, 2 * SIDE, 3)
+
+    class Wider(Unlabelled):
+        dimension = DIMENSION + 1
+
+    noise = {"source": "noise", "teacher": "t", "steps": 5, "terms": [COSINE]}
+    cases = {
+        "[data] names no shards, and noise has no rows to hold out": lambda part: None if part == "held_out" else Unlabelled(part=part),
+        "their images are 16x32, those of this stage are 16x16": lambda part: (Larger if part == "held_out" else Unlabelled)(part=part),
+        "their embeddings have 12 numbers, those of this stage's teacher have 13": lambda part: (Arrays if part == "held_out" else Wider)(part=part),
+    }
+    run = run_of(noise, holdout={"fraction": 0.2})
+    for reason, source in cases.items():
+        stages.SOURCES["noise"] = lambda run, stage, part, teacher, source=source: source(part)
+        told = told_at_start(run, open_lessons(run)[0], False)
+        assert told[-1] == f"  held-out rows are not judged: {reason}"
 
 
 def test_effective_weights_are_told_in_one_unit():
@@ -377,12 +402,69 @@ def test_weight_decay_leaves_biases_norms_and_slopes_alone():
     assert after == {"kernel": pytest.approx(0.95), "bias": 1.0, "gamma": 1.0, "beta": 1.0, "alpha": 1.0}
 
 
-def test_a_plateau_lowers_the_rate(tmp_path):
-    stage = {"epochs": 5, "optimizer": {"name": "sgd", "learning_rate": 1e-12}, "schedule": {"name": "plateau", "patience": 2, "factor": 0.5}}
-    train(run_of({**stage, "terms": [COSINE]}, student={"dropout": 0.0}, holdout={"by": "key", "fraction": 0.2}), tmp_path, quiet=True)
-    rates = [float(row["learning_rate"]) for row in history_of(tmp_path)]
-    assert rates[0] == rates[1] == pytest.approx(1e-12)
-    assert sorted(rates, reverse=True) == rates
-    losses = [float(row["held_out_loss"]) for row in history_of(tmp_path)]
-    if all(loss >= losses[0] for loss in losses):
-        assert rates[3] == pytest.approx(0.5e-12)
+@pytest.mark.parametrize("figure", ["held_out_loss", "loss"])
+def test_a_plateau_lowers_the_rate_and_the_best_student_is_kept(tmp_path, figure):
+    schedule = {"name": "plateau", "patience": 2, "factor": 0.5}
+    run = run_of({"optimizer": {"name": "sgd", "learning_rate": 0.1}, "schedule": schedule, "terms": [COSINE]})
+    lesson = open_lessons(run)[0]
+    parts, rate, progress = build_parts(run, [lesson]), Rate(lesson.stage.schedule, 0.1, 10), Progress()
+    build_optimizer(lesson.stage.optimizer, rate, parts.student.trainable_variables, "float32")
+    recorder = Recorder(lesson, RunFolder(tmp_path, run), progress, parts, {}, rate, 0, Screen(quiet=True))
+    seen = []
+    for loss in (3.0, 3.0, 3.1, 2.0, 2.5, 2.0, 1.9):
+        (tmp_path / "checkpoints" / "best.keras").unlink(missing_ok=True)
+        recorder.judge({"loss": 9.0, figure: loss})
+        seen.append((float(rate(0)) / 0.1, progress.best, (tmp_path / "checkpoints" / "best.keras").exists()))
+    rates, best, kept = zip(*seen, strict=True)
+    assert rates == pytest.approx([1, 1, 0.5, 0.5, 0.5, 0.25, 0.25])
+    assert best == (3.0, 3.0, 3.0, 2.0, 2.0, 2.0, 1.9)
+    assert kept == (True, False, False, True, False, False, True)
+
+
+def test_a_run_has_one_trainer_at_a_time(tmp_path):
+    folder = RunFolder(tmp_path, run_of())
+    left = folder.checkpoints / ".student.host.1.1-0.keras"
+    left.write_text("half a student of a dead trainer")
+    with folder.held():
+        assert not left.exists()
+        with pytest.raises(DistillError, match=rf"is being worked on by another trainer \(process {os.getpid()} on "):
+            train(run_of(), tmp_path, quiet=True)
+    assert not folder.history.exists()
+
+
+def test_missing_weights_are_said_before_anything_is_written(tmp_path):
+    with pytest.raises(DistillError, match="student.weights: missing.keras is not there"):
+        train(run_of(student={"weights": "missing.keras"}), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_is_opened_as_its_stage_says(monkeypatch):
+    monkeypatch.setitem(stages.SOURCES, "noise", NOISE)
+    asked = []
+
+    def open_teacher(path, **reading):
+        asked.append((path, reading))
+        return lambda images: images.reshape(len(images), -1)[:, :DIMENSION].astype(np.float32)
+
+    noise = {"source": "noise", "teacher": "t", "steps": 2, "terms": [COSINE]}
+    reading = {"scale": 0.0078125, "offset": -1.0, "color": "bgr", "signature": "s", "output": "o"}
+    lessons = open_lessons(run_of(noise, {**noise, "reading": reading}, shards=None), open_teacher)
+    assert asked == [("t", {}), ("t", reading)]
+    assert lessons[0].train is not lessons[1].train
+
+
+def test_training_is_of_no_backend():
+    room = Path(stages.__file__).parent
+    assert not [name for name in ("train", "stages", "runs") if re.search(r"import (tensorflow|jax|torch)\b", (room / f"{name}.py").read_text())]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+def test_a_run_on_jax(tmp_path):
+    code = f"from tests.test_train import *; use(); train(two_stages(), {str(tmp_path)!r}, quiet=True); print(keras.backend.backend())"
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, env=environment, capture_output=True, text=True)
+    assert done.stdout == "jax\n", done.stderr
+    rows = history_of(tmp_path)
+    assert len(rows) == 5
+    assert float(rows[-1]["held_out_agreement"]) > 0.5
+    assert float(rows[-1]["accuracy"]) > 0.5
