@@ -23,7 +23,7 @@ from threading import Lock
 from typing import Any
 
 from distill import DistillError
-from distill.process import keep_memory, quiet_import
+from distill.process import grow_gpu_memory, keep_memory, quiet_import
 from teachers.loaded import LoadedTeacher
 
 COLORS = ("rgb", "bgr")
@@ -149,13 +149,8 @@ def start_tensorflow() -> Any:
     with quiet_import():
         import tensorflow as tf
 
-        devices = tf.config.list_physical_devices("GPU")
+        grow_gpu_memory()
     _apply_threads()
-    for device in devices:
-        try:
-            tf.config.experimental.set_memory_growth(device, True)
-        except RuntimeError:
-            break  # it computes already, with the memory that it has
     return tf
 
 

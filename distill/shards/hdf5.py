@@ -92,7 +92,7 @@ def _rows(file: h5py.File, part: slice, columns: Sequence[str] | None) -> Rows:
 
     digests = file["image_sha256"][part] if wanted("image_sha256") else None
     return Rows(
-        keys=[key.decode() for key in _read_flat(file, "key", part)] if wanted("key") else None,
+        keys=[str(key, "utf-8") for key in _read_flat(file, "key", part)] if wanted("key") else None,
         labels=file["label"][part] if wanted("label") else None,
         embeddings=file["embedding"][part] if wanted("embedding") else None,
         images=_read_flat(file, "image", part) if wanted("image") else None,
@@ -100,12 +100,12 @@ def _rows(file: h5py.File, part: slice, columns: Sequence[str] | None) -> Rows:
     )
 
 
-def _read_flat(file: h5py.File, name: str, part: slice) -> list[bytes]:
+def _read_flat(file: h5py.File, name: str, part: slice) -> list[memoryview]:
     offsets = file[f"{name}_offsets"][part.start : part.stop + 1]
     size = file[name].shape[0]
     if len(offsets) and (offsets[0] < 0 or offsets[-1] > size or (np.diff(offsets) < 0).any()):
         raise ValueError(f"the offsets of {name} do not fit its {size} bytes")
-    data = file[name][int(offsets[0]) : int(offsets[-1])].tobytes()
+    data = memoryview(file[name][int(offsets[0]) : int(offsets[-1])])
     borders = (offsets - offsets[0]).tolist()
     return [data[start:stop] for start, stop in zip(borders, borders[1:], strict=False)]
 

@@ -87,9 +87,19 @@ def _rows(table: pa.Table, meta: ShardMeta, path: Path) -> Rows:
         keys=found["key"].to_pylist() if "key" in found else None,
         labels=None if labels is None else labels.fill_null(-1).to_numpy(zero_copy_only=False),
         embeddings=embeddings,
-        images=found["image"].to_pylist() if "image" in found else None,
+        images=_views(found["image"]) if "image" in found else None,
         image_sha256=found["image_sha256"].to_pylist() if "image_sha256" in found else None,
     )
+
+
+def _views(column: pa.BinaryArray) -> list[memoryview]:
+    """Each value as a view into the column's own memory: a copy of each would cost as much as reading them."""
+    _, offsets, values = column.buffers()
+    if values is None:  # no value has a byte
+        return [memoryview(b"")] * len(column)
+    borders = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1].tolist()
+    view = memoryview(values).cast("B")  # Arrow calls its bytes signed
+    return [view[start:stop] for start, stop in zip(borders, borders[1:], strict=False)]
 
 
 def _opened(path: Path) -> pq.ParquetFile:

@@ -21,7 +21,7 @@ class Rows:
     """Some rows of a shard, column by column; a column that was not asked for is None.
 
     keys: n strings; labels: int32 [n], -1 where there is none; embeddings: float16 or float32 [n, views * dimension];
-    images: n encoded images, or None when the set was made with --images path; then image_sha256 holds n digests of 32 bytes.
+    images: n encoded images, bytes or views into what was read, or None when the set was made with --images path; then image_sha256 holds n digests of 32 bytes.
     """
 
     keys: Column
