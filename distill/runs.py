@@ -49,7 +49,8 @@ class RunFolder:
         self.best = self.checkpoints / "best.keras"
         self.history = self.path / "history.csv"
         written = self.path / "run.toml"
-        if written.exists():
+        begun = (self.checkpoints / "last.npz").exists() or (self.path / "summary.json").exists()
+        if written.exists() and begun:
             changed = differences(load_run(written), run)
             if changed:
                 raise DistillError(
@@ -59,7 +60,7 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         for folder in (self.path, self.checkpoints):
             sweep(folder)
-        if not written.exists():
+        if not (written.exists() and begun):  # a run that never came to its first checkpoint gives way
             with committed(written) as temporary:
                 temporary.write_text(dump_run(run), "utf-8")
 
