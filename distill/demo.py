@@ -54,84 +54,53 @@ class Recipe:
 FULL = Recipe(identities=2000, images=6, unseen=100, unseen_images=20, teacher_epochs=8, student_epochs=10, pairs=6000, chunk_rows=1500)
 SMALL = Recipe(identities=40, images=8, unseen=20, unseen_images=10, teacher_epochs=2, student_epochs=2, pairs=600, chunk_rows=100)
 
+RUN_FILE = """\
+# distill train {out}/{name}.toml --out {out}/runs/{name}        {words}
+seed = 1
+[student]
+backbone = "small_conv"
+widths = {widths}
+embedding = 128
+dropout = 0.0
+[data]
+{data}
+batch = {batch}
+[[stage]]
+{source}
+optimizer = {{ name = "adamw", learning_rate = 3e-3, weight_decay = 1e-3 }}
+schedule = {{ name = "cosine", warmup = 0.05 }}
+terms = [{{ {term} }}]
+"""
+TEACHER, STUDENT = "[32, 64, 128, 128]", "[12, 24, 32, 36]"
+PICTURES = 'images = "{out}/faces/train"\nsize = [{size}, {size}]'
+TEACH = 'name = "cosine", weight = 64.0'
+# Each run of the demo: what it is, widths, data, source with its epochs, and its one term.
 RUN_FILES = {
-    "teacher": """\
-# distill train {out}/teacher.toml --out {out}/runs/teacher        the teacher: a wider net, from labels alone
-seed = 1
-[student]
-backbone = "small_conv"
-widths = [32, 64, 128, 128]
-embedding = 128
-dropout = 0.0
-[data]
-images = "{out}/faces/train"
-size = [{size}, {size}]
-batch = {batch}
-[[stage]]
-source = "images"
-epochs = {teacher_epochs}
-optimizer = {{ name = "adamw", learning_rate = 3e-3, weight_decay = 1e-3 }}
-schedule = {{ name = "cosine", warmup = 0.05 }}
-terms = [{{ name = "arcface", scale = 20.0, angle_add = 0.0, cos_sub = 0.25 }}]
-""",
-    "student": """\
-# distill train {out}/student.toml --out {out}/runs/student        the student: the teacher's embeddings, no labels
-seed = 1
-[student]
-backbone = "small_conv"
-widths = [12, 24, 32, 36]
-embedding = 128
-dropout = 0.0
-[data]
-shards = "{out}/shards"
-batch = {batch}
-[[stage]]
-source = "shards"
-epochs = {student_epochs}
-optimizer = {{ name = "adamw", learning_rate = 3e-3, weight_decay = 1e-3 }}
-schedule = {{ name = "cosine", warmup = 0.05 }}
-terms = [{{ name = "cosine", weight = 64.0 }}]
-""",
-    "labels_only": """\
-# distill train {out}/labels_only.toml --out {out}/runs/labels_only        the same student without a teacher
-seed = 1
-[student]
-backbone = "small_conv"
-widths = [12, 24, 32, 36]
-embedding = 128
-dropout = 0.0
-[data]
-images = "{out}/faces/train"
-size = [{size}, {size}]
-batch = {batch}
-[[stage]]
-source = "images"
-epochs = {student_epochs}
-optimizer = {{ name = "adamw", learning_rate = 3e-3, weight_decay = 1e-3 }}
-schedule = {{ name = "cosine", warmup = 0.05 }}
-terms = [{{ name = "arcface", scale = 16.0, angle_add = 0.0, cos_sub = 0.15 }}]
-""",
-    "noise_only": """\
-# distill train {out}/noise_only.toml --out {out}/runs/noise_only        the same student, which never sees a picture
-seed = 1
-[student]
-backbone = "small_conv"
-widths = [12, 24, 32, 36]
-embedding = 128
-dropout = 0.0
-[data]
-size = [{size}, {size}]
-batch = {batch}
-[[stage]]
-source = "noise"
-teacher = "{out}/teacher"
-steps = {epoch_steps}
-epochs = {student_epochs}
-optimizer = {{ name = "adamw", learning_rate = 3e-3, weight_decay = 1e-3 }}
-schedule = {{ name = "cosine", warmup = 0.05 }}
-terms = [{{ name = "cosine", weight = 64.0 }}]
-""",
-}
+    "teacher": (
+        "the teacher: a wider net, from labels alone", TEACHER, PICTURES, 'source = "images"\nepochs = {teacher_epochs}',
+        'name = "arcface", scale = 20.0, angle_add = 0.0, cos_sub = 0.25',
+    ),
+    "student": (
+        "the student: the teacher's embeddings, no labels", STUDENT, 'shards = "{out}/shards"', 'source = "shards"\nepochs = {student_epochs}', TEACH,
+    ),
+    "labels_only": (
+        "the same student without a teacher", STUDENT, PICTURES, 'source = "images"\nepochs = {student_epochs}',
+        'name = "arcface", scale = 16.0, angle_add = 0.0, cos_sub = 0.15',
+    ),
+    "noise_only": (
+        "the same student, which never sees a picture", STUDENT, "size = [{size}, {size}]",
+        'source = "noise"\nteacher = "{out}/teacher"\nsteps = {epoch_steps}\nepochs = {student_epochs}', TEACH,
+    ),
+}  # fmt: skip
+
+
+def write_run_files(out: Path, recipe: Recipe) -> None:
+    """OUT/<name>.toml of the four runs."""
+    values = {**recipe.__dict__, "epoch_steps": recipe.epoch_steps, "out": out.as_posix()}
+    for name, (words, widths, *parts) in RUN_FILES.items():
+        data, source, term = (part.format(**values) for part in parts)
+        text = RUN_FILE.format(**values, name=name, words=words, widths=widths, data=data, source=source, term=term)
+        (out / f"{name}.toml").write_text(text, encoding="utf-8")
 
 
 def demo(out: Path, small: bool, run: Run) -> dict[str, Any]:
@@ -144,9 +113,7 @@ def demo(out: Path, small: bool, run: Run) -> dict[str, Any]:
 
     recipe, started = SMALL if small else FULL, time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    values = {**recipe.__dict__, "epoch_steps": recipe.epoch_steps, "out": out.as_posix()}
-    for name, text in RUN_FILES.items():
-        (out / f"{name}.toml").write_text(text.format(**values), encoding="utf-8")
+    write_run_files(out, recipe)
     for title, words in steps(out, recipe):
         print(f"\n# {title}\n$ distill {shlex.join(words)}", flush=True)
         if code := run(words):
