@@ -76,7 +76,7 @@ def jobs(source: str, folder: str, teacher: str, batch: int):
     return Job(source=source, out=folder, root=source, teacher=open_teacher(teacher), rows=CHUNK, batch=batch)
 
 
-CHUNK = 512
+CHUNK = 256
 
 
 def bench(name: str, images: int, batch: int, rounds: int, folder: Path) -> dict[str, float]:
@@ -124,11 +124,11 @@ def bench(name: str, images: int, batch: int, rounds: int, folder: Path) -> dict
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
-        small = bench("mobilenetv2", 4096, 128, rounds, Path(folder))
-        large = bench("resnet50", 1024, 64, rounds, Path(folder))
+        small = bench("mobilenetv2", 2048, 128, rounds, Path(folder))
+        large = bench("resnet50", 512, 64, rounds, Path(folder))
     save("bench_embed", {"mobilenetv2_0.35": small, "resnet50": large})
 
 
