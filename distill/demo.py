@@ -51,7 +51,7 @@ class Recipe:
         return -(-self.rows // self.batch)
 
 
-FULL = Recipe(identities=2000, images=6, unseen=100, unseen_images=20, teacher_epochs=8, student_epochs=12, pairs=6000, chunk_rows=1500)
+FULL = Recipe(identities=2000, images=6, unseen=100, unseen_images=20, teacher_epochs=8, student_epochs=6, pairs=6000, chunk_rows=1500)
 SMALL = Recipe(identities=40, images=8, unseen=20, unseen_images=10, teacher_epochs=2, student_epochs=2, pairs=600, chunk_rows=100)
 
 RUN_FILE = """\
