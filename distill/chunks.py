@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from distill import DistillError
 from distill.files import committed, sweep
 from distill.imagelist import open_list
+from distill.remote import place, readable
 
 FORMAT = "distill.chunk.1"
 CLASSES = "classes.txt"
@@ -73,7 +74,7 @@ def write_chunks(
     Where `out` holds the same set already nothing changes and `written` is 0; another set there is refused. 5.8 million lines take
     10 s in 230 MB on one core.
     """
-    out = Path(out)
+    out = place(out)
     if rows < 1:
         raise DistillError(f"rows is {rows}, expected at least 1 row in a chunk.")
     if is_chunk_folder(source):
@@ -121,8 +122,11 @@ def _write_one(names: ExitStack, path: Path, chunk: Chunk) -> int:
 
 def rows_sha256(keys: list[str], labels: np.ndarray) -> str:
     """The SHA-256 of rows, as the module says; label -1 is none. (["a.jpg"], [7]) hashes as `printf 'a.jpg\\t7\\n' | sha256sum` does."""
-    endings = {label: f"\t{label}\n" for label in np.unique(labels).tolist()} | {-1: "\n"}
-    lines = "".join(chain.from_iterable(zip(keys, map(endings.__getitem__, labels.tolist()), strict=True)))
+    if 4 * np.count_nonzero(np.diff(labels)) > len(keys):  # shuffled: an ending looked up a row costs 1.0 us where many classes are, this 0.4
+        lines = "".join([f"{key}\n" if label == -1 else f"{key}\t{label}\n" for key, label in zip(keys, labels.tolist(), strict=True)])
+    else:  # class by class: 0.2 us
+        endings = {label: f"\t{label}\n" for label in np.unique(labels).tolist()} | {-1: "\n"}
+        lines = "".join(chain.from_iterable(zip(keys, map(endings.__getitem__, labels.tolist()), strict=True)))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
@@ -137,9 +141,9 @@ def _refuse_another_set(out: Path, paths: tuple[Path, ...], table: bytes) -> Non
 
 def read_chunk(path: str | Path) -> Chunk:
     """One chunk, its metadata and hash verified. DistillError where the file is no chunk, damaged, or not the one that its name says."""
-    path = Path(path)
+    path = place(path)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(readable(path)) as file:
             number, of, sha256, classes = _check_meta(path, file)
             table = file.read(use_threads=False)
         table.validate(full=True)
@@ -176,9 +180,9 @@ def _check_meta(path: Path, file: pq.ParquetFile) -> tuple[int, int, str, str]:
 
 def is_chunk_folder(path: str | Path) -> bool:
     """Whether a folder holds chunks, a whole set or not. A folder of shards, whose files have like names, does not."""
-    for file in _chunk_files(Path(path)):
+    for file in _chunk_files(place(path)):
         try:
-            return (pq.read_schema(file).metadata or {}).get(b"format", b"").startswith(b"distill.chunk.")
+            return (pq.read_schema(readable(file)).metadata or {}).get(b"format", b"").startswith(b"distill.chunk.")
         except (pa.ArrowException, OSError):
             continue
     return False
@@ -186,7 +190,7 @@ def is_chunk_folder(path: str | Path) -> bool:
 
 def list_chunks(folder: str | Path) -> list[Path]:
     """The files of a whole set, in their order. DistillError names what is missing or does not belong there."""
-    folder = Path(folder)
+    folder = place(folder)
     files = {path.name: path for path in _chunk_files(folder)}
     if not files:
         raise DistillError(f"{folder}: no chunks. Expected 00000-of-00001.parquet and so on; make them with distill chunk SOURCE {folder}.")
@@ -206,10 +210,10 @@ def list_chunks(folder: str | Path) -> list[Path]:
 
 def read_classes(folder: str | Path) -> list[str]:
     """The class table: item n is class n; empty where rows have no labels. DistillError where it is not the chunks' own."""
-    folder = Path(folder)
+    folder = place(folder)
     first = list_chunks(folder)[0]
     data = (folder / CLASSES).read_bytes()
-    expected = (pq.read_schema(first).metadata or {}).get(b"classes", b"").decode()
+    expected = (pq.read_schema(readable(first)).metadata or {}).get(b"classes", b"").decode()
     digest = hashlib.sha256(data).hexdigest()
     if digest != expected:
         raise DistillError(f"{folder / CLASSES} has sha256 {digest[:12]}, the chunks say {expected[:12]}. Put the old table back.")

@@ -3,8 +3,11 @@
 A temporary name is `.<name>.<host>.<pid>.<started>-<n>.tmp`: the host, the process, the time at which that process started (so that a
 process id used again is not taken for the writer) and a running number within the process. Temporaries lie in the folder of the final
 file, so that the last step is one atomic rename. Readers ignore names with a leading dot.
+
+In an object store (`distill.remote`) the unfinished file lies on local disk and is uploaded in one go: an object appears whole or not at all.
 """
 
+import errno
 import hashlib
 import itertools
 import json
@@ -12,12 +15,15 @@ import os
 import re
 import shutil
 import socket
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from distill import DistillError
+from distill.remote import RemotePath, is_remote, place
 
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[A-Za-z0-9_-]+)\.(?P<pid>\d+)\.(?P<started>\d+)-\d+\.tmp", re.DOTALL)
 _numbers = itertools.count()
@@ -33,12 +39,18 @@ def temporary_for(path: Path) -> Path:
 def committed(path: str | Path) -> Iterator[Path]:
     """Write the yielded temporary file; it becomes `path` (replacing a file there) when the block ends, and vanishes when it raises.
 
-    The bytes are on disk (fsync) before the name changes. The folder must exist; the block must create the file.
+    The bytes are on disk (fsync) before the name changes. The folder must exist; the block must create the file. A `path` in an object
+    store is uploaded when the block ends.
 
     >>> with committed("out/index.json") as temporary:
     ...     temporary.write_text("{}")
     """
-    path = Path(path)
+    path = place(path)
+    if isinstance(path, RemotePath):
+        with tempfile.TemporaryDirectory(prefix="distill-") as folder:
+            yield (temporary := Path(folder) / path.name)
+            path.upload(temporary)
+        return
     temporary = temporary_for(path)
     try:
         yield temporary
@@ -68,9 +80,12 @@ def sync(path: Path) -> None:
 def sweep(folder: str | Path) -> list[Path]:
     """Remove the temporaries of dead writers, files and whole folders, directly in `folder`; the paths that were removed, sorted.
 
-    Those of living processes and of other hosts stay, as does every name that `temporary_for` did not make. A missing folder is empty.
+    Those of living processes and of other hosts stay, as does every name that `temporary_for` did not make. A missing folder is empty, and
+    an object store has no temporaries.
     """
-    removed = []
+    removed: list[Path] = []
+    if is_remote(folder):
+        return removed
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             match = _TEMPORARY.fullmatch(entry.name)
@@ -89,8 +104,11 @@ def sweep(folder: str | Path) -> list[Path]:
 def only_process(folder: Path, name: str) -> Iterator[None]:
     """Hold `folder` for this process as its only `name` ("launcher", "trainer"); the system lets go when the process ends, however it ends.
 
-    DistillError where another one holds it. Does nothing where the system has no such locks.
+    DistillError where another one holds it. Does nothing where the system has no such locks, as object stores have none.
     """
+    if is_remote(folder):
+        yield
+        return
     try:
         import fcntl
     except ImportError:
@@ -98,7 +116,9 @@ def only_process(folder: Path, name: str) -> Iterator[None]:
         return
     with open(folder / f".{name}", "a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _locked(file, fcntl.LOCK_EX):
+                time.sleep(0.1)  # it may have been somebody who only asked
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
             who = file.read().strip() or "unknown"
@@ -107,6 +127,40 @@ def only_process(folder: Path, name: str) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def holder(folder: Path, name: str) -> str | None:
+    """Who holds `folder` now as its only `name`, such as "process 12 on host"; "" where nobody does, None where the system cannot tell."""
+    if is_remote(folder):
+        return None
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        with open(folder / f".{name}") as file:
+            return "" if _locked(file, fcntl.LOCK_SH) else file.read().strip() or "unknown"
+    except OSError as error:
+        return "" if error.errno == errno.ENOENT else None
+
+
+def _locked(file: IO[str], how: int) -> bool:
+    """Lock an open file until it is closed; False where another process has it."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def remove_tree(folder: Path) -> None:
+    """A folder with all that is in it, or nothing where it is not there."""
+    if isinstance(folder, RemotePath):
+        folder.remove_tree()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -118,7 +172,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def sha256_file(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, 64 hex digits, in constant memory."""
-    with open(path, "rb") as file:
+    with place(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

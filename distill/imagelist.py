@@ -12,6 +12,9 @@ Text list
     numbers when all are written as numbers (0, 17): class n is then called "n", and the table goes from 0 to the largest. They are class
     names when none is a number, or when digits with leading zeros (0017) show that digits are names here; a mix is an error.
 
+Record file (`train.rec`, `distill.records`) and tar (`distill.tars`)
+    Files that hold many images: the root is the file itself, and a key says `rec:<id>` or `tar:<name>`.
+
 Class table: line n is class n. Names are ordered by their UTF-8 bytes, so that a folder and a list of its files give equal tables.
 
 A name that is not UTF-8 or holds a control character, a duplicate, and a list without rows are errors that name the line or the file.
@@ -20,7 +23,8 @@ A name that is not UTF-8 or holds a control character, a duplicate, and a list w
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -28,16 +32,23 @@ from typing import Protocol
 import numpy as np
 
 from distill import DistillError
+from distill.images import ahead, is_holder
+from distill.records import open_records
+from distill.remote import RemotePath, is_remote, place
+from distill.tars import open_tar
 from distill.textlist import Lines, count_lines, mixed, read_lines
 
 MAX_CLASSES = 10_000_000
+LISTERS = 16  # class folders listed at a time: what is far away waits for most of the time
+
+_HOLDERS: dict[str, Callable[[Path, int], "ImageList"]] = {".rec": open_records, ".tar": open_tar}
 
 _NUMBER = re.compile(r"0|[1-9][0-9]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class ImageList(Protocol):
-    """Rows in a fixed order. root: the folder that keys are relative to, unless another one is given at run time.
+    """Rows in a fixed order. root: the folder or file that keys are relative to, unless another one is given at run time.
 
     classes: names, line n of classes.txt is class n, empty when rows have no labels. skipped: how many names were passed over, by reason.
     """
@@ -52,16 +63,18 @@ class ImageList(Protocol):
 
 
 def open_list(source: str | Path) -> ImageList:
-    """A folder of class folders, or a text list. It is gone through once here, so that whatever is wrong with it is told before any work.
+    """A folder of class folders, a text list, `.rec` or `.tar`. It is gone through once here: what is wrong with it is told before any work.
 
     5.8 million lines take about 5 s to open and 3 s to go through, in 230 MB (measured on one core).
     """
-    source = Path(source)
+    source = place(source)
     if source.is_dir():
         return _open_folder(source)
+    if is_holder(source):
+        return _HOLDERS[source.suffix](source, MAX_CLASSES)
     if source.is_file():
         return _open_text(source)
-    raise DistillError(f"{source}: not found. Expected a folder of class folders or a text list (path or path<TAB>label on each line).")
+    raise DistillError(f"{source}: not found. Expected a folder of class folders, a text list (path or path<TAB>label on each line), .rec or .tar.")
 
 
 # ---------------------------------------------------------------------------------------------------------------- folder of class folders
@@ -96,7 +109,7 @@ class FolderList:
 
 def _open_folder(root: Path) -> FolderList:
     skipped: dict[str, int] = {}
-    found = _folders_and_files(root, b"", (os.path.realpath(os.fsencode(root)),), skipped, top=True)
+    found = _folders_and_files(root, b"", (_real(root, b""),), skipped, top=True)
     names = sorted(name.rstrip(b"/") for name, _ in found)  # without the "/", so that "a" comes before "a b"
     images = FolderList(root, [_text(root, name) for name in names])
     images.rows = sum(1 for _ in _walk(root, images.classes, skipped))
@@ -111,14 +124,27 @@ def _open_folder(root: Path) -> FolderList:
 
 def _walk(root: Path, classes: list[str], skipped: dict[str, int]) -> Iterator[tuple[int, str]]:
     """(label, key) of all files in their order."""
-    real = os.path.realpath(os.fsencode(root))
-    for label, name in enumerate(classes):
-        for key in _files_below(root, name.encode() + b"/", (real,), skipped):
-            yield label, _text(root, key)
+    real = _real(root, b"")
+
+    def list_class(name: str) -> tuple[list[str], dict[str, int]]:
+        passed: dict[str, int] = {}
+        return [_text(root, key) for key in _files_below(root, name.encode() + b"/", (real,), passed)], passed
+
+    with ThreadPoolExecutor(LISTERS) as pool:
+        for label, (keys, passed) in enumerate(ahead(pool, list_class, classes, 2 * LISTERS)):
+            for reason, count in passed.items():
+                skipped[reason] = skipped.get(reason, 0) + count
+            for key in keys:
+                yield label, key
+
+
+def _real(root: Path, folder: bytes) -> bytes:
+    """Where a folder really lies; in an object store nothing leads elsewhere."""
+    return b"" if is_remote(root) else os.path.realpath(os.path.join(os.fsencode(root), folder))
 
 
 def _files_below(root: Path, folder: bytes, above: tuple[bytes, ...], skipped: dict[str, int]) -> Iterator[bytes]:
-    above = (*above, os.path.realpath(os.path.join(os.fsencode(root), folder)))
+    above = (*above, _real(root, folder))
     for key, is_folder in _folders_and_files(root, folder, above, skipped):
         if is_folder:
             yield from _files_below(root, key, above, skipped)
@@ -134,19 +160,28 @@ def _folders_and_files(
     above: the real paths of the root and of the folders on the way here. top: only folders count, they are the classes.
     """
     found = []
-    try:
-        entries = list(os.scandir(os.path.join(os.fsencode(root), folder)))
-    except OSError as error:
-        raise DistillError(f"{root}: the folder {os.fsdecode(folder)!r} cannot be read: {error.strerror}.") from error
-    for entry in entries:
-        is_folder, reason = _kind(entry, above)
+    for name, is_folder, reason in _entries(root, folder, above):
         if not reason and top and not is_folder:
             reason = "files beside the class folders"
         if reason:
             skipped[reason] = skipped.get(reason, 0) + 1
         else:
-            found.append((folder + entry.name + b"/" * is_folder, is_folder))
+            found.append((folder + name + b"/" * is_folder, is_folder))
     return sorted(found)
+
+
+def _entries(root: Path, folder: bytes, above: tuple[bytes, ...]) -> Iterator[tuple[bytes, bool, str]]:
+    """(name, is a folder, why it is skipped) of what lies in a folder, in no order."""
+    if isinstance(root, RemotePath):
+        for path, is_file in (root / folder.decode()).entries():
+            yield path.name.encode(), not is_file, "names with a leading dot" if path.name.startswith(".") else ""
+        return
+    try:
+        with os.scandir(os.path.join(os.fsencode(root), folder)) as entries:
+            for entry in entries:
+                yield entry.name, *_kind(entry, above)
+    except OSError as error:
+        raise DistillError(f"{root}: the folder {os.fsdecode(folder)!r} cannot be read: {error.strerror}.") from error
 
 
 def _kind(entry: os.DirEntry, above: tuple[bytes, ...]) -> tuple[bool, str]:

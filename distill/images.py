@@ -22,11 +22,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from distill import DistillError
+from distill.remote import is_remote, place
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,6 +36,7 @@ _JPEG = b"\xff\xd8"
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20
 RESIZE = ("none", "stretch", "crop")
+HOLDERS = (".rec", ".tar")  # files that hold many images
 
 # Formats whose decoders look at nothing but these bytes and whose first bytes say what they are. Left out on purpose: EPS and WMF, which
 # Pillow hands to other programs, and TGA, which has no signature and would take a text file for an image.
@@ -75,11 +77,21 @@ class ImageSpec:
 
 
 def read_bytes(root: str, key: str) -> bytes:
-    """The bytes of the file `key` (relative, parts separated by "/") under the folder `root`.
+    """The bytes of the file `key` (relative, parts separated by "/") under the folder `root`, or of one image that the file `root` holds.
 
     Raises BadImage where the key or a link on its way leaves the root, and where the file is missing, empty, unreadable, no regular file
     or over 256 MiB. A root that is not there is a DistillError, and failing storage an OSError: neither is the image's fault.
     """
+    if root.endswith(".rec") and key.startswith("rec:"):
+        from distill.records import read_record
+
+        return read_record(root, key)
+    if root.endswith(".tar") and key.startswith("tar:"):
+        from distill.tars import read_member
+
+        return read_member(root, key)
+    if is_remote(root):
+        return _read_object(root, key)
     parts = key.split("/")
     if not key or "\0" in key or os.path.isabs(key) or ".." in parts:
         raise BadImage("the key is not a path below the root")
@@ -109,6 +121,29 @@ def read_bytes(root: str, key: str) -> bytes:
     if not data:
         raise BadImage("the file is empty")
     return data
+
+
+def _read_object(root: str, key: str) -> bytes:
+    """As `read_bytes`, from an object store, where no link can lead out of the root."""
+    if not key or key.startswith("/") or ".." in key.split("/"):
+        raise BadImage("the key is not a path below the root")
+    try:
+        opened: Any = (place(root) / key).open()  # knows its size without another request
+        with opened as file:
+            size = file.size()
+            if size > MAX_BYTES:
+                raise BadImage(f"the file has {size:,} bytes, {MAX_BYTES:,} at most are read")
+            data = file.read()
+    except FileNotFoundError as error:
+        raise BadImage("no such file under the root") from error
+    if not data:
+        raise BadImage("the file is empty")
+    return data
+
+
+def is_holder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a file that holds many images, and so a root."""
+    return str(path).endswith(HOLDERS) and place(path).is_file()
 
 
 def _open(root: str, path: str) -> int:

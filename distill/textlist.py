@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from distill import DistillError
+from distill.remote import place
 
 BLOCK = 4 * 2**20
 LONGEST_LINE = 2**20
@@ -51,7 +52,7 @@ def mixed(path: Path, line: int, labelled: bool, before: int) -> DistillError:
 
 def _blocks(path: Path) -> Iterator[bytes]:
     """The file in pieces of whole lines, each ended by LF, without the byte order mark."""
-    with open(path, "rb", buffering=0) as file:
+    with place(path).open("rb") as file:
         rest = file.read(3)
         if rest == b"\xef\xbb\xbf":
             rest = b""

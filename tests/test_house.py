@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path for folder in ("distill", "pipelines", "teachers") for path in (ROOT / folder).rglob("*.py"))
-DATA_ROOMS = {"config", "files", "images", "imagelist", "textlist", "chunks", "sources", "shards"}
+DATA_ROOMS = {"config", "files", "remote", "images", "imagelist", "textlist", "records", "tars", "chunks", "sources", "shards"}
 MODEL_ROOMS = {"students", "losses", "train", "stages", "optimizers", "export"}
 
 
@@ -53,7 +53,7 @@ def test_imports_go_one_way(path):
         assert touches(later, "distill", "pipelines") <= {
             "distill",
             "distill.DistillError",
-            *touches(later, "distill.images", "distill.process"),
+            *touches(later, "distill.images", "distill.process", "distill.remote"),
         }
     if name.startswith("distill.") and name.split(".")[1] in DATA_ROOMS:
         assert not touches(later, "keras", "tensorflow", *(f"distill.{model}" for model in MODEL_ROOMS))

@@ -1,0 +1,159 @@
+"""Tars of images with labels: the rows are those of the same files on disk, and what is cut, damaged or mixed is one clear error."""
+
+import io
+import os
+import tarfile
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill import DistillError, records, tars
+from distill.imagelist import open_list
+from distill.images import BadImage, read_bytes
+from distill.sources import ImageSource
+
+
+def write(path, files, format=tarfile.PAX_FORMAT):
+    """files: (name, bytes), or TarInfo for what has none."""
+    with tarfile.open(path, "w", format=format) as tar:
+        for one in files:
+            info = one if isinstance(one, tarfile.TarInfo) else tarfile.TarInfo(one[0])
+            if isinstance(one, tuple):
+                info.size = len(one[1])
+            tar.addfile(info, None if isinstance(one, tarfile.TarInfo) else io.BytesIO(one[1]))
+    return path
+
+
+def special(name, kind, target=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def rows_of(images, batch=2):
+    rows = []
+    for keys, labels in images.batches(batch):
+        rows += zip(keys, [None] * len(keys) if labels is None else labels.tolist(), strict=True)
+    assert len(rows) == images.rows
+    return rows
+
+
+def error(path) -> str:
+    with pytest.raises(DistillError) as caught:
+        rows_of(open_list(path))
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+    return str(caught.value)
+
+
+LONG = "a folder/" * 20 + "ü 日本.jpg"
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_rows_labels_and_bytes(tmp_path, format):
+    files = [("n/2.jpg", b"two"), ("n/2.cls", b"7\n"), ("1.cls", b"0"), ("1.side.PNG", b"one" * 999), (LONG, b"long"), (LONG[:-4] + ".cls", b"3")]
+    others = [special("n", tarfile.DIRTYPE), special("2.jpg", tarfile.SYMTYPE, "n/2.jpg"), ("n/._2.jpg", b"of a Mac"), ("n/2.json", b"{}")]
+    path = write(tmp_path / "a.tar", files + others, format)
+    images = open_list(path)
+    assert rows_of(images) == [("tar:n/2.jpg", 7), ("tar:1.side.PNG", 0), ("tar:" + LONG, 3)]
+    assert images.classes == [str(number) for number in range(8)] and images.skipped == {"files that are no images": 2} and images.root == path
+    assert [read_bytes(str(path), key) for key, _ in rows_of(images)] == [b"two", b"one" * 999, b"long"]
+
+
+def test_names_as_labels_and_no_labels(tmp_path):
+    files = [("1.jpg", b"1"), ("1.cls", b"zoe"), ("2.jpg", b"2"), ("2.cls", "Éva".encode()), ("3.jpg", b"3"), ("3.cls", b"zoe")]
+    images = open_list(write(tmp_path / "a.tar", files))
+    assert images.classes == ["zoe", "Éva"] and [label for _, label in rows_of(images)] == [0, 1, 0]
+    padded = open_list(write(tmp_path / "b.tar", [("1.jpg", b"1"), ("1.cls", b"0017"), ("2.jpg", b"2"), ("2.cls", b"1000")]))
+    assert padded.classes == ["0017", "1000"]
+    bare = open_list(write(tmp_path / "c.tar", [("1.jpg", b"1"), ("2.jpg", b"2")]))
+    assert rows_of(bare) == [("tar:1.jpg", None), ("tar:2.jpg", None)] and bare.classes == []
+
+
+def test_a_source_of_a_tar_is_that_of_the_same_files_in_folders(faces, tmp_path):
+    files = sorted(faces.rglob("*.jpg"), key=lambda file: file.relative_to(faces).as_posix())
+    labelled = [
+        (f"{number:05d}.{suffix}", data)
+        for number, file in enumerate(files)
+        for suffix, data in (("cls", file.parent.name.encode()), ("jpg", file.read_bytes()))
+    ]
+    path = write(tmp_path / "faces.tar", labelled)
+    one, other = (ImageSource(source, size=(32, 32), batch=32, seed=3) for source in (path, faces))
+    assert one.classes == other.classes == 12 and one.rows == 120
+    for (images, fields), (expected, labels) in zip(one.epoch(1), other.epoch(1), strict=True):
+        assert np.array_equal(images, expected) and np.array_equal(fields["label"], labels["label"])
+
+
+@pytest.mark.parametrize("files, expected", [
+    ([], "no images among 0 files"),
+    ([("1.cls", b"1"), ("x", b"")], "no images among 2 files"),
+    ([("1.jpg", b"1"), ("1.cls", b"1"), ("2.jpg", b"2")], "'2.jpg' has no label, there is no '2.cls'"),
+    ([("1.jpg", b"1"), ("1.jpg", b"2")], "holds '1.jpg' twice"),
+    ([("1.jpg", b"1"), ("1.cls", b"")], "'1.cls' holds ''. Expected a class number"),
+    ([("1.jpg", b"1"), ("1.cls", b"-1")], "'1.cls' holds '-1'"),
+    ([("1.jpg", b"1"), ("1.cls", b"a\tb")], "'1.cls' holds"),
+    ([("1.jpg", b"1"), ("1.cls", b"x" * 5000)], "'1.cls' holds"),
+    ([("1.jpg", b"1"), ("1.cls", b"10000000")], "label '10000000': class numbers end at 9,999,999"),
+    ([("1.jpg", b"1"), ("1.cls", b"9" * 40)], "class numbers end at 9,999,999"),
+    ([("1.jpg", b"1"), ("1.cls", b"7"), ("2.jpg", b"1"), ("2.cls", b"bob")], "a mix of numbers ('7') and names ('bob')"),
+    ([("a\nb.jpg", b"1")], "holds a control character"),
+])  # fmt: skip
+def test_wrong_tars(tmp_path, files, expected):
+    assert expected in error(write(tmp_path / "a.tar", files))
+
+
+def test_cut_damaged_and_compressed(tmp_path):
+    path = write(tmp_path / "a.tar", [("1.jpg", b"1" * 3000), ("2.jpg", b"2" * 3000)])
+    whole = path.read_bytes()
+    assert len(rows_of(open_list(path))) == 2
+    for content, expected in (
+        (whole[:2000], "is truncated: '1.jpg' has 3,000 bytes, 1,488 are there"),
+        (whole[:3700], "no tar header at byte 3,584"),
+        (whole[:4000], "no tar header at byte 3,584"),
+        (whole[:3584] + b"x" + whole[3585:], "no tar header at byte 3,584 (bad checksum)"),
+        (whole + whole, "goes on behind its end"),
+        (b"\x1f\x8b" + bytes(600), "no tar header at byte 0"),
+    ):
+        path.write_bytes(content)
+        assert expected in error(path)
+
+
+def test_reading_what_is_not_there(tmp_path):
+    path = write(tmp_path / "a.tar", [("1.jpg", b"1" * 3000), ("2.jpg", b""), ("../3.jpg", b"3")])
+    assert read_bytes(str(path), "tar:../3.jpg") == b"3"  # a name in the tar, no path
+    for key, expected in (("tar:4.jpg", "no such file in the tar"), ("tar:", "no such file in the tar"), ("tar:2.jpg", "the file is empty")):
+        with pytest.raises(BadImage, match=expected):
+            read_bytes(str(path), key)
+    os.unlink(path)
+    with pytest.raises(DistillError, match="--root"):
+        read_bytes(str(path), "tar:1.jpg")
+
+
+@settings(max_examples=200, deadline=2000, derandomize=True)
+@given(changes=st.lists(st.tuples(st.integers(0, 2**16), st.binary(min_size=1, max_size=12)), max_size=3), cut=st.integers(0, 2**14), sums=st.booleans())
+def test_damaged_tars_are_rows_or_one_clear_error(tmp_path_factory, changes, cut, sums):
+    path = tmp_path_factory.getbasetemp() / "fuzz.tar"
+    content = bytearray(write(path, [("1.jpg", b"one"), ("1.cls", b"1"), (LONG, b"long"), (LONG[:-4] + ".cls", b"0")]).read_bytes())
+    for place, data in changes:
+        at = place % len(content)
+        content[at : at + len(data)] = data
+        if sums and at < len(content) - 512:  # the header's own sum made right again, so that what it says is looked at
+            start = at // 512 * 512
+            content[start + 148 : start + 156] = b" " * 8
+            content[start + 148 : start + 156] = b"%06o\0 " % sum(content[start : start + 512])
+    path.write_bytes(content[: len(content) - cut])
+    records._held.clear()
+    tracemalloc.start()
+    try:
+        for key, _ in rows_of(tars.open_tar(path, 1000)):
+            read_bytes(str(path), key)
+    except DistillError as told:
+        assert str(path) in str(told)
+    except BadImage as told:
+        assert str(path) not in str(told)
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 4 * 2**20
