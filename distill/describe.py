@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,11 @@ from typing import Any
 from distill import DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
 from distill.export import read_card
+from distill.files import holder
 from distill.shards import FORMATS, Record, open_shards
+
+_RECORD = re.compile(r"\d{5,}-of-\d{5,}\.json")
+_PROGRESS = re.compile(r"progress-(\d{5,})\.json")
 
 
 def describe(path: Path, describe_model: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
@@ -49,7 +55,7 @@ def _kinds(describe_model: Callable[[Path], dict[str, Any]]) -> list[tuple[str, 
 
     return [
         ("set of shards", lambda path: _index(path) is not None, _set),
-        ("unfinished set of shards", lambda path: (path / "plan.json").is_file(), _unfinished),
+        ("unfinished set of shards", _is_unfinished, _unfinished),
         ("chunks", is_chunk_folder, _chunks),
         ("run", lambda path: (path / "run.toml").is_file(), _run),
         (
@@ -59,7 +65,7 @@ def _kinds(describe_model: Callable[[Path], dict[str, Any]]) -> list[tuple[str, 
         ),
         (
             "model",
-            lambda path: (path / "saved_model.pb").is_file() or path.suffix in (".keras", ".h5") and not _is_shard(path),
+            lambda path: (path / "saved_model.pb").is_file() or path.suffix.lower() in (".keras", ".h5", ".hdf5", ".onnx") and not _is_shard(path),
             model,
         ),
         ("shard", _is_shard, _shard),
@@ -89,20 +95,53 @@ def _read_json(path: Path) -> Any:
         raise DistillError(f"{path} cannot be read as JSON: {error}.") from error
 
 
+def _is_unfinished(path: Path) -> bool:
+    return (path / "plan.json").is_file() or (path / ".launcher").is_file()
+
+
 def _unfinished(path: Path) -> dict[str, Any]:
-    plan = _read_json(path / "plan.json")
-    records = [Record.load(one) for one in sorted((path / "shards").glob("*-of-*.json"))]
-    done = [record for record in records if (path / "shards" / record.shard).is_file()]
-    rows = sum(record.rows + record.rejects for record in done)
-    missing = sorted(set(range(len(plan["chunks"]))) - {record.number for record in done})
-    return {
-        "rows": plan["rows"],
-        "chunks": len(plan["chunks"]),
-        "done_chunks": len(done),
-        "done_rows": rows,
-        "missing_chunks": missing,
-        "meta": plan["meta"],
-    }
+    """How far a run is, or was when it ended, and who works here now."""
+    launcher = holder(path, "launcher")
+    found: dict[str, Any] = {"launcher": {None: "unknown: no lock tells here", "": "none at work"}.get(launcher, launcher)}
+    notes = _notes(path / "state")
+    if "error.json" in notes:
+        found["error"] = notes["error.json"].get("message")
+    if launcher == "":
+        found["next"] = "run the same distill embed again: it goes on here"
+    if not (path / "plan.json").is_file():
+        return {**found, "plan": "none yet: it is written when the teacher is loaded and the list is cut"}
+    plan, shards = _read_json(path / "plan.json"), path / "shards"
+    names = {one.name for one in shards.iterdir()} if shards.is_dir() else set()
+    records = [Record.load(shards / name) for name in sorted(names) if _RECORD.fullmatch(name)]
+    done = {record.number: record for record in records if record.shard in names}
+    found |= {
+        "rows": plan["rows"], "done_rows": sum(record.rows + record.rejects for record in done.values()),
+        "rejects": sum(record.rejects for record in done.values()), "chunks": len(plan["chunks"]), "done_chunks": len(done),
+        "missing_chunks": sorted(set(range(len(plan["chunks"]))) - set(done)),
+        "failed_chunks": {str(note["chunk"]): note["reason"] for name, note in sorted(notes.items()) if name.startswith("failed-")},
+    }  # fmt: skip
+    return {**found, **({} if launcher == "" else _pace(notes, set(done))), "meta": plan["meta"]}
+
+
+def _notes(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the launcher and its workers have written in OUT/state, by file name; "at" is when, in seconds. A note that is just going says nothing."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not path.name.startswith("."):
+            with suppress(OSError, ValueError, TypeError):
+                found[path.name] = {**json.loads(path.read_text(encoding="utf-8")), "at": path.stat().st_mtime_ns / 1e9}
+    return found
+
+
+def _pace(notes: dict[str, dict[str, Any]], done: set[int]) -> dict[str, Any]:
+    """Rows of the chunks that are being made, and rows a second since the plan was agreed on, both by the clock of whoever keeps the files."""
+    chunks = {int(match[1]): note for name, note in notes.items() if (match := _PROGRESS.fullmatch(name))}
+    found: dict[str, Any] = {"rows_in_progress": sum(note["done"] for number, note in chunks.items() if number not in done)}
+    made = sum(note["made"] for note in chunks.values())
+    passed = max((note["at"] for note in chunks.values()), default=0) - notes["estimate.json"]["at"] if "estimate.json" in notes else 0
+    if made and passed > 1:
+        found["rows_per_second"] = round(made / passed, 1)
+    return found
 
 
 def _chunks(path: Path) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 A `Teacher` is a value: it names a model and how to speak to it, pickles to a few hundred bytes and loads nothing. The weights appear in
 `Teacher.load()`, once in each process, and again only when the files have changed. A loaded teacher may be called by many threads at once.
-Neither importing this nor opening a teacher imports TensorFlow.
+Neither importing this nor opening a teacher imports TensorFlow or onnxruntime.
 
 The pixels that the model sees are
 
     x * scale + offset        computed in float32; x are the pixels 0 to 255, in the order of `color`
 
-so that (x - 127.5) / 127.5 is scale=1/127.5, offset=-1, and x / 255 is scale=1/255. What the model answers is handed on as it is, not
-normalised; rows that are not finite are the caller's to judge.
+so that (x - 127.5) / 127.5 is scale=1/127.5, offset=-1, and x / 255 is scale=1/255; a preset names the three. What the model answers is
+handed on as it is, not normalised; rows that are not finite are the caller's to judge.
 """
 
 import hashlib
@@ -18,21 +18,30 @@ import math
 import os
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from distill import DistillError
 from distill.process import grow_gpu_memory, keep_memory, quiet_import
+from distill.remote import local_copy, place
 from teachers.loaded import LoadedTeacher
 
 COLORS = ("rgb", "bgr")
-LOADERS = {"saved_model": "teachers.saved_model", "keras": "teachers.keras_file"}
-KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+LOADERS = {"saved_model": "teachers.saved_model", "keras": "teachers.keras_file", "onnx": "teachers.onnx_file"}
+SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".onnx": "onnx"}
+# What models want of their pixels, by the name of the habit: scale, offset, color.
+PRESETS: dict[str, tuple[float, float, str]] = {
+    "none": (1.0, 0.0, "rgb"),
+    "unit": (1 / 255, 0.0, "rgb"),
+    "insightface": (1 / 127.5, -1.0, "rgb"),  # (x - 127.5) / 127.5, the models of its zoo
+    "insightface-128": (1 / 128, -127.5 / 128, "rgb"),  # (x - 127.5) / 128, the older habit
+}
 # What decides a SavedModel's answers. Left out: fingerprint.pb, which holds a random number, and what people or systems put beside it.
 SAVED_MODEL_PARTS = ("saved_model.pb", "variables", "assets")
 STUDENT = "student.keras"
-EXPECTED = "expected a SavedModel folder (saved_model.pb), a .keras or .h5 file, or the folder of a run (student.keras)"
+EXPECTED = "expected a SavedModel folder (saved_model.pb), a .keras, .h5 or .onnx file, or the folder of a run (student.keras)"
 
 _loaded: dict[str, tuple[object, LoadedTeacher]] = {}
 _loading = Lock()
@@ -43,7 +52,7 @@ _threads = (0, 0)
 class Teacher:
     """A model on disk and how to speak to it. Made by `open_teacher`, which checks that it is there.
 
-    path: SavedModel folder or Keras file; kind: a key of LOADERS; signature, output: names within the model, None for its own
+    path: SavedModel folder, Keras or ONNX file; kind: a key of LOADERS; signature, output: names within the model, None for its own
     (`serving_default`; `output`; or the only one there is); scale, offset: see the module's formula; color: "rgb" or "bgr".
     """
 
@@ -66,35 +75,54 @@ class Teacher:
     def load(self) -> LoadedTeacher:
         """The model, ready to be called: read once in a process, however many threads ask, and again when its files have changed."""
         with _loading:
-            key, state = os.path.abspath(self.path), (self, _stamp(self))
+            # A session of onnxruntime keeps the threads that it was made with.
+            key, state = os.path.abspath(self.local), (self, _stamp(self), _threads if self.kind == "onnx" else None)
             if key not in _loaded or _loaded[key][0] != state:
                 _loaded.pop(key, None)  # an older reading of the same model must not stay in memory beside the new one
                 _loaded[key] = (state, LoadedTeacher(self, importlib.import_module(LOADERS[self.kind]).load(self)))
             return _loaded[key][1]
 
+    @property
+    def local(self) -> Path:
+        """Where the model lies on this machine: its own place, or the copy of an object store's that this process has fetched."""
+        return local_copy(self.path)
+
     def files(self) -> list[tuple[str, Path]]:
         """(name relative to the model, path) of every file that decides its answers, ordered by the UTF-8 bytes of the name."""
-        root = Path(self.path)
+        root = self.local
         if root.is_file():
-            return [("model", root)]  # the same model under another name is the same teacher
+            return [("model", root), *self._files_beside(root)]  # the same model under another name is the same teacher
         found = [path for part in SAVED_MODEL_PARTS for path in ([root / part] if (root / part).is_file() else (root / part).rglob("*"))]
         named = [(path.relative_to(root).as_posix(), path) for path in found if path.is_file()]
         if not named:
             raise DistillError(f"teacher {self.path} is not there any more; {EXPECTED}.")
         return sorted(named, key=lambda item: os.fsencode(item[0]))
 
+    def _files_beside(self, path: Path) -> list[tuple[str, Path]]:
+        if self.kind != "onnx":
+            return []
+        from teachers.onnx_file import external_files
+
+        return external_files(path)
+
     def fingerprint(self) -> str:
         """sha256 (64 hex digits) over the model's files: for each its name, a zero byte, its size in 8 bytes big endian, and its bytes.
 
-        The same wherever the model lies and whatever its folder or file is called. Streamed: 0.1 s for 100 MB.
+        The same wherever the model lies and whatever its folder or file is called. Streamed: 0.1 s for 100 MB, and kept in this process
+        until the files change.
         """
-        digest = hashlib.sha256()
-        for name, path in self.files():
-            digest.update(os.fsencode(name) + b"\0" + path.stat().st_size.to_bytes(8, "big"))
-            with path.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
+        return _hash(self, _stamp(self))
+
+
+class Reading(TypedDict, total=False):
+    """What `open_teacher` takes beside the path; what is left out or None is the model's own, or as in `Teacher`."""
+
+    signature: str | None
+    output: str | None
+    scale: float | None
+    offset: float | None
+    color: str | None
+    preset: str | None
 
 
 def open_teacher(
@@ -102,45 +130,54 @@ def open_teacher(
     *,
     signature: str | None = None,
     output: str | None = None,
-    scale: float = 1.0,
-    offset: float = 0.0,
-    color: str = "rgb",
+    scale: float | None = None,
+    offset: float | None = None,
+    color: str | None = None,
+    preset: str | None = None,
 ) -> Teacher:
-    """The teacher at `path`, described but not loaded: looks at what lies there, in milliseconds. DistillError where no model does."""
-    found, kind = _find(Path(path))
-    return Teacher(str(found), kind, signature, output, float(scale), float(offset), color)
+    """The teacher at `path`, described but not loaded: looks at what lies there, in milliseconds. DistillError where no model does.
+
+    preset: a key of PRESETS, in place of scale, offset and color.
+    """
+    given = {name: value for name, value in (("scale", scale), ("offset", offset), ("color", color)) if value is not None}
+    if preset is not None and preset not in PRESETS:
+        raise DistillError(f"teacher {path}: preset {preset!r}, expected one of: {', '.join(PRESETS)}.")
+    if preset is not None and given:
+        others = " and ".join(f"--{name} {value}" for name, value in given.items())
+        raise DistillError(f"teacher {path}: --preset {preset} and {others} both say what pixels it sees. Give one of them.")
+    usual = PRESETS[preset or "none"]
+    found, kind = _find(place(path))
+    scale, offset = float(usual[0] if scale is None else scale), float(usual[1] if offset is None else offset)
+    return Teacher(str(found), kind, signature, output, scale, offset, usual[2] if color is None else color)
 
 
-def load_teacher(
-    path: str | os.PathLike[str],
-    *,
-    signature: str | None = None,
-    output: str | None = None,
-    scale: float = 1.0,
-    offset: float = 0.0,
-    color: str = "rgb",
-) -> LoadedTeacher:
+def load_teacher(path: str | os.PathLike[str], **reading: Unpack[Reading]) -> LoadedTeacher:
     """`open_teacher(...).load()`.
 
     >>> teacher = load_teacher("teacher", scale=1 / 127.5, offset=-1)
     >>> teacher(np.zeros((2, 112, 112, 3), np.uint8)).shape
     (2, 512)
     """
-    return open_teacher(path, signature=signature, output=output, scale=scale, offset=offset, color=color).load()
+    return open_teacher(path, **reading).load()
 
 
 def limit_threads(intra: int, inter: int = 0) -> bool:
-    """How many threads TensorFlow takes in this process: `intra` within an operation, `inter` beside each other; 0 leaves it the choice.
+    """How many threads a teacher takes in this process: `intra` within an operation, `inter` beside each other; 0 leaves the choice.
 
     To be called before TensorFlow computes anything; it is not imported for this. Returns False when it already runs with another number,
-    which then stays. The number of threads within an operation moves embeddings in the last bits of a float32 (up to 4e-7 of the norm),
-    the number beside each other moves none.
+    which then stays; onnxruntime takes `intra` for what is loaded from then on. The number of threads within an operation moves embeddings
+    in the last bits of a float32 (up to 4e-7 of the norm), the number beside each other moves none.
     """
     global _threads
     if min(intra, inter) < 0:
         raise DistillError(f"threads {intra} and {inter}: expected 0 or more.")
     _threads = (intra, inter)
     return "tensorflow" not in sys.modules or _apply_threads()
+
+
+def asked_threads() -> tuple[int, int]:
+    """What `limit_threads` was called with last."""
+    return _threads
 
 
 def start_tensorflow() -> Any:
@@ -175,16 +212,27 @@ def _find(path: Path) -> tuple[Path, str]:
             return path, "saved_model"
         if (path / STUDENT).is_file():
             return path / STUDENT, "keras"
-        inside = sorted(child for child in path.iterdir() if (child / SAVED_MODEL_PARTS[0]).is_file() or child.suffix in KERAS_SUFFIXES)
+        inside = sorted(child for child in path.iterdir() if (child / SAVED_MODEL_PARTS[0]).is_file() or child.suffix.lower() in SUFFIXES)
         hint = f" Did you mean {inside[0]}?" if inside else ""
         raise DistillError(f"{path} is a folder without a model; {EXPECTED}.{hint}")
     if not path.is_file():
         raise DistillError(f"No teacher at {path}; {EXPECTED}.")
-    if path.suffix.lower() not in KERAS_SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise DistillError(f"{path} is no model that can be read here; {EXPECTED}.")
-    return path, "keras"
+    return path, SUFFIXES[path.suffix.lower()]
 
 
 def _stamp(teacher: Teacher) -> tuple[tuple[str, int, int], ...]:
     states = [(name, path.stat()) for name, path in teacher.files()]
     return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
+
+
+@lru_cache(maxsize=16)
+def _hash(teacher: Teacher, stamp: object) -> str:
+    digest = hashlib.sha256()
+    for name, path in teacher.files():
+        digest.update(os.fsencode(name) + b"\0" + path.stat().st_size.to_bytes(8, "big"))
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

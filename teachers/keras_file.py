@@ -47,7 +47,7 @@ def _read(teacher: Teacher) -> Any:
     if keras.backend.backend() == "tensorflow":
         start_tensorflow()
     try:
-        return keras.saving.load_model(teacher.path, compile=False, safe_mode=True)
+        return keras.saving.load_model(teacher.local, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DistillError(f"teacher {teacher.path} cannot be read by Keras {keras.__version__} in safe mode: {reason[:400]}") from error

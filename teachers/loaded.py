@@ -5,6 +5,7 @@ What differs between kinds of files ends at `Model`, which a loader hands over. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ class LoadedTeacher:
         if model.dtype != np.uint8 and not _is_float(model.dtype):
             raise DistillError(f"{given}; expected pixels as float or uint8. Choose another with --signature.{self._listing()}")
         if model.dtype == np.uint8 and (teacher.scale, teacher.offset) != (1.0, 0.0):
-            raise DistillError(f"{given}, which pixels * {teacher.scale:g} + {teacher.offset:g} are not. Leave --scale and --offset away.")
+            raise DistillError(f"{given}, which pixels * {teacher.scale:g} + {teacher.offset:g} are not. Leave --preset, --scale and --offset away.")
         self.dimension = self._dimension()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -108,20 +109,20 @@ class LoadedTeacher:
         return self._embeddings(self._model.run(given), len(given))[:rows]
 
     def _embeddings(self, answer: np.ndarray, rows: int) -> np.ndarray:
-        """[N, D] or [N, 1, 1, D] of any float -> float32 [N, D]; all else is no embedding."""
+        """[N, D], [N, 1, 1, D] or [N, D, 1, 1] of any float -> float32 [N, D]; all else is no embedding."""
         shape = answer.shape
-        if shape[:1] != (rows,) or shape[1:-1] not in ((), (1, 1)) or len(shape) < 2 or not shape[-1] or not _is_float(answer.dtype):
+        if shape[:1] != (rows,) or not _is_flat(shape) or not answer.size or not _is_float(answer.dtype):
             raise self._no_embeddings(text_of(answer.dtype.name, shape), f"{rows} image{'s' if rows > 1 else ''}")
-        return np.asarray(answer, np.float32).reshape(rows, shape[-1])
+        return np.asarray(answer, np.float32).reshape(rows, -1)
 
     def _dimension(self) -> int:
         """From the output's own shape where it says, else from one black image (112x112 where the model takes any size)."""
         shape = self._model.output
         if shape is not None:
-            if len(shape) not in (2, 4) or any(size not in (1, None) for size in shape[1:-1]):
+            if not _is_flat(shape):
                 raise self._no_embeddings(text_of("", shape), "N images")
-            if shape[-1] is not None and None not in shape[1:-1]:
-                return shape[-1]
+            if None not in shape[1:]:
+                return math.prod(size or 0 for size in shape[1:])
         return self._rows(np.zeros((1, self.height or 112, self.width or 112, 3), np.uint8)).shape[1]
 
     def _check(self, images: np.ndarray) -> None:
@@ -179,6 +180,11 @@ def list_signatures(signatures: Mapping[str, Mapping[str, Mapping[str, str]]]) -
         given, answer = (", ".join(f"{key}: {text}" for key, text in sides[side].items()) for side in ("inputs", "outputs"))
         lines.append(f"{name}({given}) -> {answer}")
     return f" It has: {'; '.join(lines)}."
+
+
+def _is_flat(shape: Shape) -> bool:
+    """Whether it is [N, D], or that with a height and a width of 1; a free size may be either."""
+    return len(shape) in (2, 4) and sum(size not in (1, None) for size in shape[1:]) <= 1
 
 
 def _is_float(dtype: np.dtype) -> bool:

@@ -40,7 +40,7 @@ def load(teacher: Teacher) -> Model:
 def _read(teacher: Teacher) -> Any:
     tf = start_tensorflow()
     try:
-        return tf.saved_model.load(teacher.path)
+        return tf.saved_model.load(str(teacher.local))
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError, tf.errors.OpError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise DistillError(f"teacher {teacher.path} cannot be read by TensorFlow {tf.__version__} as a SavedModel: {reason}") from error

@@ -1,5 +1,6 @@
 """Teachers: small real models of every kind, and an error in one line for every wrong one."""
 
+import json
 import pickle
 import re
 import shutil
@@ -11,11 +12,18 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+import skimage.io
 import tensorflow as tf
+from onnx import external_data_helper, helper, numpy_helper
 
 from distill import DistillError
-from teachers import Teacher, limit_threads, load_teacher, open_teacher
+from distill.shards import open_shards
+from teachers import PRESETS, Teacher, limit_threads, load_teacher, open_teacher
+from teachers.onnx_file import external_files
+from tests.conftest import inside
 
 SIZE, DIMENSION = 8, 3
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
@@ -69,6 +77,43 @@ def model() -> keras.Model:
 @pytest.fixture(scope="module")
 def mean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("mean") / "model")
+
+
+FILTERS = np.random.default_rng(2).integers(-3, 4, (4, 3, 3, 3)).astype(np.float32)  # [outputs, channels, height, width], as in ONNX
+FACE = ("N", 3, SIZE, SIZE)
+
+
+def by_hand(images: np.ndarray, scale: float = 1.0, offset: float = 0.0) -> np.ndarray:
+    """What `convolving` models answer: 3x3 filters at every second place, and the mean over all places."""
+    windows = np.lib.stride_tricks.sliding_window_view(images * scale + offset, (3, 3), (1, 2))[:, ::2, ::2]
+    return np.einsum("nyxcij,ocij->no", windows, FILTERS) / (windows.shape[1] * windows.shape[2])
+
+
+def convolving(path: Path, shape: tuple = FACE, dtype: int = onnx.TensorProto.FLOAT, last: bool = False, **saving: object) -> Path:
+    """An ONNX file: [transpose,] cast, convolve, pool, flatten. Outputs: output [N, 4], pooled [N, 4, 1, 1]."""
+    nodes = [helper.make_node("Transpose", ["photo"], ["turned"], perm=(0, 3, 1, 2))] if last else []
+    nodes += [
+        helper.make_node("Cast", ["turned" if last else "photo"], ["x"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Conv", ["x", "filters"], ["maps"], strides=[2, 2]),
+        helper.make_node("GlobalAveragePool", ["maps"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["output"]),
+    ]
+    return write(path, nodes, shape, dtype, {"output": ("N", 4), "pooled": ("N", 4, 1, 1)}, **saving)
+
+
+def write(path: Path, nodes: list, shape: tuple | None, dtype: int, outputs: dict[str, tuple | None], **saving: object) -> Path:
+    """An ONNX file of one input, `photo`, and the filters as weights."""
+    float32 = onnx.TensorProto.FLOAT
+    given = [helper.make_tensor_value_info("photo", dtype, shape)]
+    answers = [helper.make_tensor_value_info(name, float32, sizes) for name, sizes in outputs.items()]
+    graph = helper.make_graph(nodes, "net", given, answers, [numpy_helper.from_array(FILTERS, "filters")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path), **saving)
+    return path
+
+
+@pytest.fixture(scope="module")
+def convolver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return convolving(tmp_path_factory.mktemp("onnx") / "model.onnx")
 
 
 def refused(path: Path, **how: object) -> str:
@@ -258,14 +303,19 @@ def test_wrong_pixels(mean: Path, images: np.ndarray, received: str) -> None:
 def test_what_is_no_number(mean: Path, tmp_path: Path) -> None:
     for how in ({"scale": 0}, {"scale": float("nan")}, {"offset": float("inf")}, {"color": "hsv"}):
         assert "expected" in refused(mean, **how)
-    assert "Leave --scale and --offset away" in refused(saved(tmp_path / "model", pixels(dtype=tf.uint8)), scale=2)
+    assert "Leave --preset, --scale and --offset away" in refused(saved(tmp_path / "model", pixels(dtype=tf.uint8)), scale=2)
 
 
-def test_what_is_no_model(tmp_path: Path, mean: Path) -> None:
+def test_what_is_no_model(tmp_path: Path, mean: Path, convolver: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("hello")
     for name in ("broken.keras", "broken.h5"):
         (tmp_path / name).write_bytes(b"no model")
+    for name, data in (("broken", b"no model"), ("empty", b""), ("cut", convolver.read_bytes()[:300]), ("graphless", b"\x08\x08")):
+        (tmp_path / f"{name}.onnx").write_bytes(data)
+    (tmp_path / "nameless.onnx").write_bytes(convolver.read_bytes().replace(b"photo", b"\xff" * 5))
+    (tmp_path / "random.onnx").write_bytes(np.random.default_rng(0).bytes(5000))
+    write(tmp_path / "opless.onnx", [helper.make_node("Guess", ["photo"], ["output"])], FACE, onnx.TensorProto.FLOAT, {"output": ("N", 4)})
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "saved_model.pb").write_bytes((mean / "saved_model.pb").read_bytes()[:100])
     shutil.copytree(mean, tmp_path / "weightless", ignore=shutil.ignore_patterns("variables.*"))
@@ -275,11 +325,19 @@ def test_what_is_no_model(tmp_path: Path, mean: Path) -> None:
         ("notes.txt", "no model that can be read"),
         ("broken.keras", "cannot be read by Keras"),
         ("broken.h5", "cannot be read by Keras"),
+        ("broken.onnx", "is no ONNX file: damaged or cut off at byte 1."),
+        ("empty.onnx", "is no ONNX file: cannot mmap an empty file."),
+        ("cut.onnx", "is no ONNX file: damaged or cut off at byte"),
+        ("random.onnx", "is no ONNX file: damaged or cut off at byte"),
+        ("graphless.onnx", "cannot be read by onnxruntime"),
+        ("opless.onnx", "cannot be read by onnxruntime"),
+        ("nameless.onnx", "cannot be read by onnxruntime"),
         ("cut", "as a SavedModel"),
         ("weightless", "as a SavedModel"),
     ):
         assert said in refused(tmp_path / name)
-    assert f"Did you mean {mean}?" in refused(mean.parent)
+    for path in (mean, convolver):
+        assert f"Did you mean {path}?" in refused(path.parent)
     assert open_teacher(mean / "saved_model.pb") == open_teacher(mean)
 
 
@@ -315,11 +373,11 @@ def test_a_model_written_anew_is_read_anew(tmp_path: Path, model: keras.Model) -
     assert open_teacher(path).fingerprint() != mark
 
 
-def test_two_threads_give_the_same_bits(tmp_path: Path, model: keras.Model) -> None:
+def test_two_threads_give_the_same_bits(tmp_path: Path, model: keras.Model, convolver: Path) -> None:
     model.export(tmp_path / "model", verbose=False)
     model.save(tmp_path / "model.keras")
     images = np.random.default_rng(1).integers(0, 256, (64, SIZE, SIZE, 3), np.uint8)
-    for path in (tmp_path / "model", tmp_path / "model.keras"):
+    for path in (tmp_path / "model", tmp_path / "model.keras", convolver):
         teacher = load_teacher(path)
         alone = teacher(images)
         with ThreadPoolExecutor(2) as pool:
@@ -354,12 +412,16 @@ def test_describe_says_it_all(mean: Path) -> None:
     assert told["fingerprint"] == open_teacher(mean).fingerprint()
 
 
-def test_describing_loads_nothing(mean: Path) -> None:
-    code = (
-        "import sys; from teachers import limit_threads, open_teacher; limit_threads(1, 1); t = open_teacher(sys.argv[1]); t.fingerprint();"
-        "assert not {'tensorflow', 'keras', 'apache_beam'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code, str(mean)], check=True)
+def test_describing_loads_nothing(mean: Path, convolver: Path) -> None:
+    code = """if True:
+        import sys
+        from teachers import limit_threads, open_teacher
+        limit_threads(1, 1)
+        for path in sys.argv[1:]:
+            open_teacher(path).fingerprint()
+        assert not {"tensorflow", "keras", "apache_beam", "onnxruntime", "onnx"} & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", code, str(mean), str(convolver)], check=True)
 
 
 def test_threads_are_what_was_asked_for(mean: Path) -> None:
@@ -381,5 +443,252 @@ def test_threads_are_what_was_asked_for(mean: Path) -> None:
 
 
 def test_an_unknown_kind_lists_the_kinds() -> None:
-    with pytest.raises(DistillError, match="expected one of: saved_model, keras"):
-        Teacher("model.onnx", "onnx")
+    with pytest.raises(DistillError, match="expected one of: saved_model, keras, onnx"):
+        Teacher("model.tflite", "tflite")
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "channels"),
+    [
+        (FACE, "float32", "first"),
+        (("N", SIZE, SIZE, 3), "float32", "last"),
+        (FACE, "uint8", "first"),
+        (("N", SIZE, SIZE, 3), "uint8", "last"),
+        (FACE, "float16", "first"),
+        (FACE, "float64", "first"),
+        ((1, 3, SIZE, SIZE), "float32", "first"),
+        ((2, SIZE, SIZE, 3), "uint8", "last"),
+        ((32, 3, SIZE, SIZE), "float16", "first"),
+        (("batch", 3, "height", "width"), "float32", "first"),
+        ((None, "height", "width", 3), "float32", "last"),
+        (("batch", "channels", "height", "width"), "float32", "first"),
+        (None, "float32", "first"),
+    ],
+)
+def test_onnx_gives_what_a_person_computes(tmp_path: Path, shape: tuple | None, dtype: str, channels: str) -> None:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    teacher = load_teacher(convolving(tmp_path / "model.onnx", shape, kind, channels == "last"))
+    np.testing.assert_allclose(teacher(IMAGES), by_hand(IMAGES), rtol=1e-5, atol=1e-3)
+    fixed = (SIZE, SIZE) if shape and SIZE in shape else (None, None)
+    batch = shape[0] if shape and isinstance(shape[0], int) else None
+    assert (teacher.height, teacher.width, teacher.batch, teacher.dimension) == (*fixed, batch, 4)
+    told = teacher.describe()
+    assert (told["kind"], told["channels"], told["parameters"]) == ("onnx", channels, 4 * 3 * 3 * 3)
+    assert teacher(IMAGES[:0]).shape == (0, 4)
+
+
+def test_onnx_pixels_and_outputs(convolver: Path) -> None:
+    teacher = load_teacher(convolver, scale=1 / 127.5, offset=-1, color="bgr")
+    np.testing.assert_allclose(teacher(IMAGES), by_hand(IMAGES[..., ::-1], 1 / 127.5, -1), atol=1e-4)
+    np.testing.assert_array_equal(load_teacher(convolver, output="pooled")(IMAGES), load_teacher(convolver)(IMAGES))
+    assert "no output 'three'. Choose with --output from: output, pooled. It has: model(photo: float32 [N, 3, 8, 8])" in refused(
+        convolver, output="three"
+    )
+    message = refused(convolver, signature="serving_default")
+    assert "has no signatures; received 'serving_default'" in message
+    assert "-> output: float32 [N, 4], pooled: float32 [N, 4, 1, 1]." in message
+
+
+def test_onnx_as_converters_write_it(tmp_path: Path, convolver: Path) -> None:
+    """Weights that are inputs too, as MXNet has them, and an answer that claims one row for any number of images, as insightface's do."""
+    model = onnx.load(str(convolver))
+    model.ir_version = 3
+    model.graph.input.append(helper.make_tensor_value_info("filters", onnx.TensorProto.FLOAT, FILTERS.shape))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, (1, 4)))
+    del model.graph.output[1]
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    np.testing.assert_allclose(load_teacher(tmp_path / "model.onnx")(IMAGES), by_hand(IMAGES), rtol=1e-5, atol=1e-3)
+
+
+FLOAT, IDENTITY = onnx.TensorProto.FLOAT, [helper.make_node("Cast", ["photo"], ["output"], to=onnx.TensorProto.FLOAT)]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shape", "dtype", "answer", "said"),
+    [
+        (IDENTITY, ("N", 192), FLOAT, ("N", 192), "'photo' is float32 [N, 192]; expected [N, height, width, 3] or [N, 3, height, width]"),
+        (IDENTITY, ("N", 1, SIZE, SIZE), FLOAT, None, "'photo' is float32 [N, 1, 8, 8]; expected [N, height, width, 3]"),
+        (IDENTITY, FACE, onnx.TensorProto.INT8, None, "'photo' is int8; expected pixels as float or uint8"),
+        (IDENTITY, ("N",), onnx.TensorProto.STRING, None, "'photo' is string; expected pixels as float or uint8"),
+        (IDENTITY, FACE, FLOAT, FACE, "gives [N, 3, 8, 8] for N images; expected float [N, D]"),
+        ([helper.make_node("ReduceSum", ["photo"], ["output"], keepdims=0)], FACE, FLOAT, None, "expected float [N, D]"),
+        ([helper.make_node("Flatten", ["filters"], ["output"])], FACE, FLOAT, None, "gives float32 [4, 27] for 5 images"),
+        ([helper.make_node("Add", ["photo", "filters"], ["output"])], FACE, FLOAT, None, "cannot be read by onnxruntime"),
+    ],
+)
+def test_a_wrong_onnx_model_is_named(tmp_path: Path, nodes: list, shape: tuple, dtype: int, answer: tuple | None, said: str) -> None:
+    message = refused(write(tmp_path / "model.onnx", nodes, shape, dtype, {"output": answer}))
+    assert said in message
+    assert "It has: model(" in message or "cannot be read" in message
+
+
+def test_onnx_that_takes_two_inputs_or_fails_on_one(tmp_path: Path, convolver: Path) -> None:
+    model = onnx.load(str(convolver))
+    model.graph.input.append(helper.make_tensor_value_info("rate", FLOAT, ()))
+    onnx.save(model, str(tmp_path / "two.onnx"))
+    assert "takes 2 inputs, expected one. It has: model(photo: float32 [N, 3, 8, 8], rate: float32" in refused(tmp_path / "two.onnx")
+    free = load_teacher(convolving(tmp_path / "free.onnx", ("N", 3, "height", "width")))
+    with pytest.raises(DistillError, match=r"free.onnx fails on float32 \[5, 3, 2, 8\]: ") as caught:
+        free(IMAGES[:, :2])  # smaller than a filter
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_beside_an_onnx_file(tmp_path: Path, convolver: Path) -> None:
+    folder = tmp_path / "first"
+    folder.mkdir()
+    path = convolving(folder / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    np.testing.assert_array_equal(load_teacher(path)(IMAGES), load_teacher(convolver)(IMAGES))
+    told, weights = load_teacher(path).describe(), folder / "model.onnx.data"
+    assert told["bytes"] == path.stat().st_size + FILTERS.nbytes
+    assert told["parameters"] == FILTERS.size
+    mark = open_teacher(path).fingerprint()
+    shutil.copytree(folder, tmp_path / "second")
+    (tmp_path / "second" / "notes.txt").write_text("kept beside the model")
+    assert open_teacher(tmp_path / "second" / "model.onnx").fingerprint() == mark != open_teacher(convolver).fingerprint()
+    first = load_teacher(path)(IMAGES)
+    weights.write_bytes((2 * FILTERS).tobytes())
+    assert open_teacher(path).fingerprint() != mark
+    np.testing.assert_allclose(load_teacher(path)(IMAGES), 2 * first, rtol=1e-6)
+    weights.unlink()
+    for ask in (lambda: refused(path), lambda: str(pytest.raises(DistillError, open_teacher(path).fingerprint).value)):
+        assert "keeps weights in 'model.onnx.data', expected in the same folder, where it is not." in ask()
+
+
+def test_external_files_are_found_wherever_a_tensor_stands(tmp_path: Path) -> None:
+    """In a weight, a node, a list of tensors, a branch and a function: as onnx itself finds them."""
+
+    def outside(name: str) -> onnx.TensorProto:
+        (tmp_path / f"{name}.bin").write_bytes(bytes(4))
+        tensor = numpy_helper.from_array(np.zeros(1, np.float32), name)
+        external_data_helper.set_external_data(tensor, f"{name}.bin", offset=0, length=4)
+        tensor.ClearField("raw_data")
+        return tensor
+
+    def branch(name: str) -> onnx.GraphProto:
+        answer = helper.make_tensor_value_info(name, FLOAT, (1,))
+        return helper.make_graph([helper.make_node("Constant", [], [name], value=outside(name))], name, [], [answer])
+
+    node = helper.make_node("If", ["photo"], ["output"], then_branch=branch("then"), else_branch=branch("else"))
+    node.attribute.append(helper.make_attribute("list", [outside("listed")]))
+    graph = helper.make_graph([node], "net", [], [], [outside("weights")])
+    inner = [helper.make_node("Constant", [], ["y"], value=outside("inside"))]
+    function = helper.make_function("own", "Inner", [], ["y"], inner, [helper.make_opsetid("", 17)])
+    model = helper.make_model(graph, functions=[function])
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    found = dict(external_files(tmp_path / "model.onnx"))
+    assert set(found) == {"then.bin", "else.bin", "listed.bin", "weights.bin", "inside.bin"}
+    assert all(path == tmp_path / name for name, path in found.items())
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.bin", "/etc/hostname", "a/../../secret.bin", "..\\secret.bin", "", "*/_ORT_MEM_ADDR_/*", "a\0b"]
+)
+def test_no_weights_are_read_from_elsewhere(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret.bin").write_bytes(FILTERS.tobytes())
+    (tmp_path / "inside").mkdir()
+    model = onnx.load(str(convolving(tmp_path / "inside" / "model.onnx")))
+    external_data_helper.set_external_data(model.graph.initializer[0], name)
+    model.graph.initializer[0].ClearField("raw_data")
+    (tmp_path / "inside" / "model.onnx").write_bytes(model.SerializeToString())
+    assert f"keeps weights in {name!r}" in refused(tmp_path / "inside" / "model.onnx")
+
+
+def test_a_damaged_onnx_file_is_an_error_or_none(tmp_path: Path, convolver: Path) -> None:
+    whole, rng, path = convolver.read_bytes(), np.random.default_rng(3), tmp_path / "model.onnx"
+    refusals = 0
+    for _ in range(500):
+        data = bytearray(whole[: rng.integers(1, len(whole) + 1)])
+        for place in rng.integers(0, len(data), rng.integers(0, 4)):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            external_files(path)
+        except DistillError:
+            refusals += 1
+    assert 300 < refusals < 500
+
+
+def test_onnx_without_onnxruntime_says_what_to_install(convolver: Path) -> None:
+    code = "import sys; sys.modules['onnxruntime'] = None; from distill.cli import main; sys.argv[0] = 'distill'; main()"
+    done = subprocess.run([sys.executable, "-c", code, "inspect", str(convolver)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f'distill: teacher {convolver} needs onnxruntime: pip install "distill[onnx]" (')
+    assert done.stderr.count("\n") == 1
+
+
+def test_onnx_threads_are_what_was_asked_for(convolver: Path) -> None:
+    """One thread is the caller's own. The same batch on as many threads gives the same bits in every process."""
+    code = """if True:
+        import hashlib, sys
+        import numpy as np, onnxruntime, psutil
+        from teachers import limit_threads, load_teacher
+        images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+        before, more, marks = psutil.Process().num_threads(), [], []
+        loaded = []
+        for threads in (1, 3, 1):
+            limit_threads(threads)
+            loaded.append(load_teacher(sys.argv[1]))
+            assert load_teacher(sys.argv[1]) is loaded[-1]
+            marks.append(hashlib.sha256(loaded[-1](images)).hexdigest())
+            more.append(psutil.Process().num_threads() - before)
+        assert len(set(loaded)) == 3 and "tensorflow" not in sys.modules
+        print(*more, marks[0], marks[2])
+    """
+    runs = [subprocess.run([sys.executable, "-c", code, str(convolver)], check=True, capture_output=True, text=True) for _ in range(2)]
+    (one, three, _, mark, again), other = (run.stdout.split() for run in runs)
+    assert (one, three) == ("0", "2")
+    assert {mark, again} == {*other[3:]}
+    assert mark == again
+
+
+def test_presets_are_the_habits_they_name(convolver: Path) -> None:
+    pixel = np.arange(256, dtype=np.float32)
+    for name, expected in (("insightface", (pixel - 127.5) / 127.5), ("insightface-128", (pixel - 127.5) / 128), ("unit", pixel / 255)):
+        scale, offset, color = PRESETS[name]
+        np.testing.assert_allclose(pixel * np.float32(scale) + np.float32(offset), expected, atol=2e-7)
+        assert open_teacher(convolver, preset=name) == open_teacher(convolver, scale=scale, offset=offset, color=color)
+    assert open_teacher(convolver, preset="none") == open_teacher(convolver)
+    message = refused(convolver, preset="insightface", scale=1.0, color="bgr")
+    assert "--preset insightface and --scale 1.0 and --color bgr both say what pixels it sees" in message
+    assert "preset 'face', expected one of: none, unit, insightface, insightface-128." in refused(convolver, preset="face")
+
+
+def test_embedding_with_a_preset_is_what_onnxruntime_gives(tmp_path: Path, faces: Path) -> None:
+    path = convolving(tmp_path / "model.onnx", ("N", 3, 32, 32))
+    done = inside(
+        "embed", faces, tmp_path / "out", "--teacher", path, "--preset", "insightface", "--dtype", "float32", "--rows", 50, "--batch", 16
+    )
+    assert done.returncode == 0, done.stderr
+    session, shards, rows = onnxruntime.InferenceSession(str(path)), open_shards(tmp_path / "out"), 0
+    for number in range(3):
+        for got in shards.read(number):
+            pixels = np.stack([skimage.io.imread(faces / key) for key in got.keys]).transpose(0, 3, 1, 2)
+            (expected,) = session.run(["output"], {"photo": (pixels.astype(np.float32) - 127.5) / 127.5})
+            np.testing.assert_allclose(got.embeddings, expected, atol=1e-5)
+            rows += len(got.keys)
+    assert rows == 120
+    refusal = inside("embed", faces, tmp_path / "other", "--teacher", path, "--preset", "unit", "--scale", 1)
+    assert refusal.returncode == 2
+    assert "--preset unit and --scale 1.0 both say" in refusal.stderr
+    photos = sorted(faces.rglob("*.jpg"))[:2]
+    left, right = by_hand(np.stack([skimage.io.imread(photo) for photo in photos]), 1 / 127.5, -1)
+    for words in (("--preset", "insightface"), ("--scale", 1 / 127.5, "--offset", -1)):
+        cosine = json.loads(inside("compare", path, *photos, *words, "--json").stdout)["cosines"][0][1]
+        assert cosine == pytest.approx(left @ right / np.sqrt((left @ left) * (right @ right)), abs=1e-5)
+    checked = inside("verify", tmp_path / "out", "--teacher", path, "--sample", 20)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("kind", ["onnx", "saved_model", "keras"])
+def test_inspect_tells_what_a_model_is(tmp_path: Path, model: keras.Model, mean: Path, convolver: Path, kind: str) -> None:
+    model.save(tmp_path / "model.keras")
+    path = {"onnx": convolver, "saved_model": mean, "keras": tmp_path / "model.keras"}[kind]
+    given = {"onnx": "photo: float32 [N, 3, 8, 8]", "saved_model": "images: float32 [N, 8, 8, 3]", "keras": "photo: float32 [N, 8, 8, 3]"}
+    answer = {"onnx": "output: float32 [N, 4]", "saved_model": "output: float32 [N, 3]", "keras": "embedding: float32 [N, 3]"}[kind]
+    done = inside("inspect", path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert {"kind: model", f"format: {kind}", f"input: {given[kind]}", f"output: {answer}"} <= set(lines)
+    assert f"fingerprint: {open_teacher(path).fingerprint()}" in lines
+    assert "signatures:" in lines
+    assert given[kind].partition(": ")[2] in lines[-1]

@@ -1,0 +1,200 @@
+"""An ONNX file as a teacher, run by onnxruntime. Which other files hold its weights is read here, from the file itself.
+
+ONNX computes with channels first. Where a model does not say where its channels stand, [N, 3, H, W] is taken.
+"""
+
+import logging
+import math
+import mmap
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from distill import DistillError
+from distill.process import quiet_import
+from teachers import Teacher, asked_threads
+from teachers.loaded import Model, Shape, choose, list_signatures, text_of
+
+Tensors = dict[str, tuple[str, Shape | None]]  # name: (type in NumPy's word or onnxruntime's, shape)
+
+log = logging.getLogger("distill")
+OUTPUT, CALL = "output", "model"
+TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+# onnxruntime's default times cuDNN's algorithms at each start and takes the fastest: not always the same, so not always the same bits.
+CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
+# Where tensors stand in a model: {message: {number of a field: the message in it}}, from onnx/onnx.proto of github.com/onnx/onnx.
+PARTS = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "weights", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "weights": {1: "sizes", 13: "external"},
+    "tensor": {13: "external"},
+}
+
+
+def load(teacher: Teacher) -> Model:
+    """The model as a function of one array. Raises DistillError with the reason where the file is no such model."""
+    where, (session, inputs, outputs) = f"teacher {teacher.path}", _start(teacher)
+    signatures = {CALL: {"inputs": _texts(inputs), "outputs": _texts(outputs)}}
+    listing = list_signatures(signatures)
+    if teacher.signature is not None:
+        way_out = "Leave --signature away, choose with --output."
+        raise DistillError(f"{where} is an ONNX file, which has no signatures; received {teacher.signature!r}. {way_out}{listing}")
+    if len(inputs) != 1:
+        raise DistillError(f"{where} takes {len(inputs)} inputs, expected one.{listing}")
+    output = choose(teacher, "output", teacher.output, OUTPUT, outputs, listing)
+    ((name, (dtype, shape)),) = inputs.items()
+    if dtype not in TYPES.values():
+        raise DistillError(f"{where}: input {name!r} is {dtype}; expected pixels as float or uint8.{listing}")
+    shape = shape or (None, None, None, None)
+    if len(shape) == 4 and shape[1] is shape[3] is None:
+        shape = (shape[0], 3, *shape[2:])
+    return Model(
+        run=_runner(teacher, session, name, output),
+        dtype=np.dtype(dtype),
+        shape=shape,
+        output=outputs[output][1],
+        named=(name, output),
+        signature=None,
+        signatures=signatures,
+        parameters=_look_inside(teacher.local)[1],
+    )
+
+
+def external_files(path: Path) -> list[tuple[str, Path]]:
+    """(name, path) of the files beside an .onnx file that hold weights of it, under the names it has for them: relative to its folder.
+
+    Takes milliseconds (8 for 51 convolutions), however large the weights are. DistillError where a name leaves the folder, where such a
+    file is not there, and where `path` is no ONNX file.
+    """
+    found = []
+    for name in sorted(_look_inside(path)[0]):
+        plain, kept = PurePosixPath(name), f"teacher {path} keeps weights in {name!r}"
+        if plain.is_absolute() or ".." in plain.parts or "\\" in name or not name.isprintable():
+            raise DistillError(f"{kept}; expected a name within its own folder. Save it with its weights beside it.")
+        if not (path.parent / plain).is_file():
+            raise DistillError(f"{kept}, expected in the same folder, where it is not. Put that file there too.")
+        found.append((name, path.parent / plain))
+    return found
+
+
+def _start(teacher: Teacher) -> tuple[Any, Tensors, Tensors]:
+    """A session of onnxruntime and its inputs and outputs. It has the threads that were asked for, and runs one operation at a time."""
+    where = f"teacher {teacher.path}"
+    try:
+        with quiet_import():
+            import onnxruntime
+    except ImportError as error:
+        raise DistillError(f'{where} needs onnxruntime: pip install "distill[onnx]" ({error})') from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = asked_threads()[0], 1
+    options.log_severity_level = 4  # what matters comes as a Python exception
+    wanted = [(CUDA, CUDA_OPTIONS)] if CUDA in onnxruntime.get_available_providers() else []
+    try:
+        # Its own way back to the CPU prints to stdout.
+        session = onnxruntime.InferenceSession(str(teacher.local), options, [*wanted, CPU], enable_fallback=False)
+        inputs, outputs = ({one.name: _tensor(one) for one in side} for side in (session.get_inputs(), session.get_outputs()))
+    except _failures() as error:
+        raise DistillError(f"{where} cannot be read by onnxruntime {onnxruntime.__version__}: {_reason(error)}") from error
+    if wanted and CUDA not in session.get_providers():
+        log.warning("%s: onnxruntime was built for CUDA, but finds none that it can use; it computes on the CPU.", where)
+    return session, inputs, outputs
+
+
+def _runner(teacher: Teacher, session: Any, name: str, output: str) -> Callable[[np.ndarray], np.ndarray]:
+    failures = _failures()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        try:
+            return np.asarray(session.run([output], {name: images})[0])
+        except failures as error:
+            received = text_of(images.dtype.name, images.shape)
+            raise DistillError(f"teacher {teacher.path} fails on {received}: {_reason(error)}") from error
+
+    return run
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises: classes of its own that have nothing but Exception in common, and Python's."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [one for one in vars(state).values() if isinstance(one, type) and issubclass(one, Exception)]
+    return (*own, RuntimeError, ValueError)
+
+
+def _reason(error: Exception) -> str:
+    """In one line, without the number and the name of the failure that stand before it."""
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))[:400]
+
+
+def _texts(tensors: Tensors) -> dict[str, str]:
+    return {name: text_of(dtype, shape) for name, (dtype, shape) in tensors.items()}
+
+
+def _tensor(described: Any) -> tuple[str, Shape | None]:
+    """Its type, and its shape: None for a size that is a name or free, None as a whole where onnxruntime has [], its word for unknown."""
+    dtype = TYPES.get(described.type, re.sub(r"^tensor\((\w+)\)$", r"\1", described.type))
+    return dtype, tuple(size if isinstance(size, int) else None for size in described.shape) or None
+
+
+def _look_inside(path: Path) -> tuple[set[str], int]:
+    """The names of the files that hold weights, and how many numbers the weights are. Reads past the weights themselves."""
+    names, numbers = set[str](), 0
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            waiting = [("model", 0, len(data))]
+            while waiting:
+                message, start, stop = waiting.pop()
+                size = 1
+                for number, at, end in _fields(data, start, stop):
+                    part = PARTS[message].get(number)
+                    if part == "sizes":
+                        size *= math.prod(_numbers(data, at, end))
+                    elif part == "external":
+                        entry = {key: data[first:last] for key, first, last in _fields(data, at, end)}
+                        names |= {entry[2].decode()} if entry.get(1) == b"location" and 2 in entry else set()
+                    elif part is not None:
+                        waiting.append((part, at, end))
+                numbers += size if message == "weights" else 0
+    except ValueError as error:  # also that of an empty file, and of a name that is not UTF-8
+        raise DistillError(f"teacher {path} is no ONNX file: {error}.") from error
+    return names, numbers
+
+
+def _fields(data: mmap.mmap, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """(number, start, end) of each field of the protobuf message data[at:stop]: protobuf.dev/programming-guides/encoding."""
+    while at < stop:
+        tag, at = _varint(data, at, stop)
+        size = {1: 8, 5: 4}.get(tag & 7, 0)
+        if tag & 7 == 2:
+            size, at = _varint(data, at, stop)
+        elif tag & 7 == 0:
+            size = _varint(data, at, stop)[1] - at
+        if tag & 7 in (3, 4, 6, 7) or at + size > stop:
+            raise ValueError(f"damaged or cut off at byte {at}")
+        yield tag >> 3, at, at + size
+        at += size
+
+
+def _numbers(data: mmap.mmap, at: int, stop: int) -> Iterator[int]:
+    while at < stop:
+        number, at = _varint(data, at, stop)
+        yield number
+
+
+def _varint(data: mmap.mmap, at: int, stop: int) -> tuple[int, int]:
+    """The number that begins at `at`, and where it ends."""
+    number = 0
+    for place in range(at, min(stop, at + 10)):
+        number |= (data[place] & 127) << 7 * (place - at)
+        if data[place] < 128:
+            return number, place + 1
+    raise ValueError(f"damaged or cut off at byte {at}")
