@@ -17,22 +17,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distill import DistillError, Unfinished, __version__
+from distill.remote import place
 
 if TYPE_CHECKING:
     from teachers import LoadedTeacher, Teacher
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-Out = Annotated[Path, typer.Argument(help="folder to write")]
+Out = Annotated[Path, typer.Argument(help="folder to write", parser=place, metavar="OUT")]
+Workers = Annotated[str, typer.Option(help="how many chunks at a time; 0: one a core; auto: measure, and choose the engine too")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
-Root = Annotated[str | None, typer.Option(help="folder that keys are relative to; default: the folder SOURCE, or the folder of the list")]
+Root = Annotated[str | None, typer.Option(help="folder (or .rec or .tar) that keys are relative to; default: SOURCE itself, or the folder of the list")]
 Resize = Annotated[str, typer.Option(help="an image of another size: none (it is an error), stretch or crop")]
 Size = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, where the model takes images of any size")]
 Signature = Annotated[str | None, typer.Option(help="SavedModel signature; default serving_default")]
 Output = Annotated[str | None, typer.Option(help="name of its output; default: output, or the only one")]
-Scale = Annotated[float, typer.Option(help="the model sees pixel * scale + offset; pixels are 0 to 255")]
-Offset = Annotated[float, typer.Option(help="see --scale")]
-Color = Annotated[str, typer.Option(help="rgb or bgr: the order that the model wants")]
+Scale = Annotated[float | None, typer.Option(help="the model sees pixel * scale + offset; pixels are 0 to 255; default 1")]
+Offset = Annotated[float | None, typer.Option(help="see --scale; default 0")]
+Color = Annotated[str | None, typer.Option(help="rgb or bgr: the order that the model wants; default rgb")]
+Preset = Annotated[str | None, typer.Option(help="insightface, insightface-128, unit or none, in place of --scale, --offset and --color")]
 
 
 @app.callback(invoke_without_command=True)
@@ -67,7 +70,7 @@ def faces(
 
 @app.command()
 def chunk(
-    source: Annotated[str, typer.Argument(help="folder of class folders, or a text list (path or path<TAB>label)")],
+    source: Annotated[str, typer.Argument(help="folder of class folders, text list (path or path<TAB>label), train.rec or .tar")],
     out: Out,
     rows: Annotated[int, typer.Option(help="rows of one chunk")] = 100_000,
 ) -> None:
@@ -88,9 +91,9 @@ def chunk(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
 def embed(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(help="folder of class folders, text list, or chunks")],
+    source: Annotated[str, typer.Argument(help="folder of class folders, text list, train.rec, .tar, or chunks")],
     out: Out,
-    teacher: Annotated[str, typer.Option(help="SavedModel folder, .keras or .h5 file, or run folder")],
+    teacher: Annotated[str, typer.Option(help="SavedModel folder, .keras, .h5 or .onnx file, or run folder")],
     root: Root = None,
     format: Annotated[str, typer.Option(help="parquet or hdf5")] = "parquet",
     rows: Annotated[int, typer.Option(help="rows of one chunk, the unit of work and of retry")] = 100_000,
@@ -99,15 +102,17 @@ def embed(
     resize: Resize = "none",
     size: Size = None,
     batch: Annotated[int, typer.Option(help="images in one call of the teacher")] = 128,
-    engine: Annotated[str, typer.Option(help="local (threads) or processes")] = "local",
-    workers: Annotated[int, typer.Option(help="how many chunks at a time; 0: one a core")] = 0,
+    engine: Annotated[str, typer.Option(help="local (threads), processes, dask, portable, flink, prism or dataflow")] = "local",
+    workers: Workers = "0",
     only: Annotated[list[int] | None, typer.Option(help="embed only this chunk (again); may be given several times")] = None,
+    retry_rejects: Annotated[bool, typer.Option("--retry-rejects", help="make chunks again of which a rejected image can be read now")] = False,
     max_rejects: Annotated[float, typer.Option(help="fraction of all rows that may be rejected, 0 to 1")] = 0.01,
     signature: Signature = None,
     output: Output = None,
-    scale: Scale = 1.0,
-    offset: Offset = 0.0,
-    color: Color = "rgb",
+    scale: Scale = None,
+    offset: Offset = None,
+    color: Color = None,
+    preset: Preset = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="cut the list, print rows, chunks and GB, and stop")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -121,15 +126,16 @@ def embed(
     from pipelines.launch import embed as launch
     from pipelines.plan import Job
 
-    described = _teacher(teacher, signature, output, scale, offset, color)
+    described = _teacher(teacher, signature, output, scale, offset, color, preset)
     job = Job(
         source=source, out=str(out), root=root or _root_of(source), teacher=described, format=format, rows=rows, dtype=dtype, images=images,
-        resize=resize, size=_size(size), batch=batch, only=tuple(only or ()), max_rejects=max_rejects, dry_run=dry_run,
+        resize=resize, size=_size(size), batch=batch, only=tuple(only or ()), retry_rejects=retry_rejects, max_rejects=max_rejects, dry_run=dry_run,
     )  # fmt: skip
+    engine, number = _workers(job, engine, workers)
     with bar("embedding") as tell:
         outcome = launch(
-            job, engine, workers, context.args, debug=_debugging(),
-            on_estimate=lambda estimate: print(_estimate_line(estimate, workers or os.cpu_count() or 1), file=sys.stderr),
+            job, engine, number, context.args, debug=_debugging(),
+            on_estimate=lambda estimate: print(_estimate_line(estimate, number), file=sys.stderr),
             on_progress=lambda progress: tell(progress.done, progress.total),
         )  # fmt: skip
     if as_json:
@@ -139,8 +145,52 @@ def embed(
 
 
 @app.command()
+def plan(
+    source: Annotated[str, typer.Argument(help="folder of class folders, text list, .rec, .tar, or chunks")],
+    teacher: Annotated[str, typer.Option(help="SavedModel folder, .keras, .h5 or .onnx file, or run folder")],
+    root: Root = None,
+    rows: Annotated[int, typer.Option(help="rows of one chunk")] = 100_000,
+    dtype: Annotated[str, typer.Option(help="float16 or float32")] = "float16",
+    images: Annotated[str, typer.Option(help="inline or path")] = "inline",
+    resize: Resize = "none",
+    size: Size = None,
+    batch: Annotated[int, typer.Option(help="images in one call of the teacher")] = 128,
+    workers: Annotated[list[int] | None, typer.Option(help="also say how long so many workers would take; may be given several times")] = None,
+    machine: Annotated[list[Path] | None, typer.Option(help="what distill plan --json wrote on another machine: how long it takes there")] = None,
+    signature: Signature = None,
+    output: Output = None,
+    scale: Scale = None,
+    offset: Offset = None,
+    color: Color = None,
+    preset: Preset = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how long a list will take and how many GB it will fill: some hundred images of it are labelled here and now, nothing is written.
+
+    \b
+    Example: distill plan faces --teacher teacher --workers 8 --workers 64
+    """
+    from pipelines.forecast import cores, forecast, in_words, read_rates
+    from pipelines.plan import Job
+
+    job = Job(
+        source=source, out=".", root=root or _root_of(source), teacher=_teacher(teacher, signature, output, scale, offset, color, preset), rows=rows,
+        dtype=dtype, images=images, resize=resize, size=_size(size), batch=batch,
+    )  # fmt: skip
+    for number in workers or ():
+        if number < 1:
+            raise DistillError(f"--workers {number}: expected 1 or more.")
+    elsewhere = {str(path): read_rates(path) for path in machine or ()}
+    found = forecast(job, cores())
+    if as_json:
+        _print_json(found.as_dict(workers or (), elsewhere))
+    else:
+        print(in_words(found, workers or (), elsewhere))
+
+
+@app.command()
 def verify(
-    shards: Annotated[Path, typer.Argument(help="OUT of distill embed, or OUT/shards")],
+    shards: Annotated[Path, typer.Argument(help="OUT of distill embed, or OUT/shards", parser=place, metavar="SHARDS")],
     deep: Annotated[bool, typer.Option(help="hash every file again and read every row")] = False,
     teacher: Annotated[str | None, typer.Option(help="label a sample again with this teacher")] = None,
     sample: Annotated[int, typer.Option(help="rows of that sample")] = 64,
@@ -183,7 +233,7 @@ def verify(
 
 
 @app.command()
-def inspect(path: Annotated[Path, typer.Argument(help="anything that distill reads or writes")], as_json: AsJson = False) -> None:
+def inspect(path: Annotated[Path, typer.Argument(help="anything that distill reads or writes", parser=place, metavar="PATH")], as_json: AsJson = False) -> None:
     """Say in words what lies at a path: image list, chunk, shard, set, teacher, run or export.
 
     \b
@@ -227,33 +277,34 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="run folder, .keras or SavedModel")],
+    model: Annotated[str, typer.Argument(help="run folder, SavedModel, .keras or .onnx")],
     pairs: Annotated[Path | None, typer.Option(help="folder of identities never trained on: pairs are drawn from it")] = None,
     number: Annotated[int, typer.Option(help="how many pairs, half of them genuine")] = 6000,
     seed: Annotated[int, typer.Option(help="of the drawing")] = 0,
-    shards: Annotated[Path | None, typer.Option(help="shards: how far the model agrees with the teacher that made them")] = None,
+    shards: Annotated[Path | None, typer.Option(parser=place, metavar="SHARDS", help="shards: how far the model agrees with the teacher that made them")] = None,
     teacher: Annotated[str | None, typer.Option(help="evaluate this teacher on the same pairs, beside the model")] = None,
     root: Root = None,
     resize: Resize = "none",
     size: Size = None,
     signature: Signature = None,
     output: Output = None,
-    scale: Scale = 1.0,
-    offset: Offset = 0.0,
-    color: Color = "rgb",
+    scale: Scale = None,
+    offset: Offset = None,
+    color: Color = None,
+    preset: Preset = None,
     out: Annotated[Path | None, typer.Option(help="folder for evaluation.json and scores-*.npz")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a model: verification on pairs of unseen identities, agreement with its teacher on shards.
 
-    --signature, --output, --scale, --offset and --color are those of TEACHER where one is given, else of MODEL.
+    --signature, --output, --scale, --offset, --color and --preset are those of TEACHER where one is given, else of MODEL.
 
     \b
     Example: distill evaluate runs/joint --pairs faces/unseen --shards out
     """
     if pairs is None and shards is None:
         raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
-    reading = (signature, output, scale, offset, color)
+    reading = (signature, output, scale, offset, color, preset)
     described = {"model": _teacher(model, *(() if teacher else reading))}
     if teacher is not None:
         described["teacher"] = _teacher(teacher, *reading)
@@ -271,15 +322,16 @@ def evaluate(
 
 @app.command()
 def compare(
-    model: Annotated[str, typer.Argument(help="run folder, .keras or SavedModel")],
+    model: Annotated[str, typer.Argument(help="run folder, SavedModel, .keras or .onnx")],
     images: Annotated[list[Path], typer.Argument(help="two photos or more")],
     resize: Resize = "none",
     size: Size = None,
     signature: Signature = None,
     output: Output = None,
-    scale: Scale = 1.0,
-    offset: Offset = 0.0,
-    color: Color = "rgb",
+    scale: Scale = None,
+    offset: Offset = None,
+    color: Color = None,
+    preset: Preset = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the matrix of cosines of photos: 1 is the same direction, about 0 another person.
@@ -289,7 +341,7 @@ def compare(
     """
     from distill.evaluate import compare as cosines
 
-    matrix = cosines(load_model(model, signature, output, scale, offset, color), images, resize, _size(size))
+    matrix = cosines(load_model(model, signature, output, scale, offset, color, preset), images, resize, _size(size))
     if as_json:
         _print_json({"images": [str(image) for image in images], "cosines": matrix.round(6).tolist()})
         return
@@ -388,11 +440,12 @@ def load_model(path: str, *reading: Any, **named: Any) -> LoadedTeacher:
 
 
 def _teacher(
-    path: str, signature: str | None = None, output: str | None = None, scale: float = 1.0, offset: float = 0.0, color: str = "rgb"
-) -> Teacher:
+    path: str, signature: str | None = None, output: str | None = None, scale: float | None = None, offset: float | None = None,
+    color: str | None = None, preset: str | None = None,
+) -> Teacher:  # fmt: skip
     from teachers import open_teacher
 
-    return open_teacher(path, signature=signature, output=output, scale=scale, offset=offset, color=color)
+    return open_teacher(path, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset)
 
 
 def _holdout_of(model: str) -> Any:
@@ -404,9 +457,25 @@ def _holdout_of(model: str) -> Any:
 
 def _root_of(source: str) -> str:
     from distill.chunks import is_chunk_folder
+    from distill.images import is_holder
 
-    path = Path(source)
-    return str(path if path.is_dir() and not is_chunk_folder(path) else path.parent)
+    path = place(source)
+    return str(path if is_holder(path) or path.is_dir() and not is_chunk_folder(path) else path.parent)
+
+
+def _workers(job: Any, engine: str, workers: str) -> tuple[str, int]:
+    """(engine, number of workers); "auto" measures."""
+    from pipelines.forecast import cores, forecast
+
+    if workers != "auto":
+        if not workers.isdecimal():
+            raise DistillError(f"--workers {workers}: expected a number of chunks at a time, 0 for one a core, or auto.")
+        return engine, int(workers) or cores()
+    if engine not in ("local", "processes"):
+        raise DistillError(f"--workers auto measures this machine; --engine {engine} may run elsewhere. Give a number.")
+    rates = forecast(job, cores()).rates
+    print(f"{rates.in_words()}; taking --engine {rates.engine} --workers {rates.workers}", file=sys.stderr)
+    return rates.engine, rates.workers
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -421,7 +490,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 def _estimate_line(estimate: dict[str, Any], workers: int) -> str:
     done = estimate["chunks"] - estimate["todo_chunks"]
     line = f"{estimate['rows']:,} rows in {estimate['chunks']} chunks" + (f", {done} of them done" if done else "")
-    line += f"; about {estimate['bytes'] / 1e9:.2f} GB to write, {estimate['free'] / 1e9:.1f} GB free"
+    line += f"; about {estimate['bytes'] / 1e9:.2f} GB to write" + ("" if estimate["free"] is None else f", {estimate['free'] / 1e9:.1f} GB free")
     line += "".join(f"; skipped: {count} {reason}" for reason, count in estimate["skipped"].items())
     if estimate["todo_chunks"] == estimate["chunks"] == 1 < workers:
         line += f"\nOne chunk keeps one core busy: --rows {-(-estimate['rows'] // workers)} would use {workers}."

@@ -25,8 +25,10 @@ from distill import DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
 from distill.config import Holdout
 from distill.imagelist import open_list
-from distill.images import BadImage, ImageSpec, ahead, decode_batch, read_bytes
+from distill.images import BadImage, ImageSpec, ahead, decode_batch, is_holder, read_bytes
+from distill.remote import place
 from distill.shards import Rows, ShardSet, open_shards
+from distill.shards.golden import check_golden
 from distill.shards.rows import Column
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]
@@ -90,6 +92,7 @@ class ShardSource:
             raise DistillError(
                 f"{path} holds no images, only their keys (--images path). Name the folder they lie in: root = FOLDER in [data]."
             )
+        check_golden(path, self.set.golden, self.set.image)
         self.root, self.batch, self.seed, self.part, self.threads = root, batch, seed, part, threads
         self.fields = ("embedding", "label") if self.set.labelled else ("embedding",)
         self.image_shape = (self.set.image.height, self.set.image.width, 3)
@@ -199,7 +202,7 @@ class ImageSource:
         threads: int = 0,
         resize: str = "none",
     ) -> None:
-        self.path, self.batch, self.seed, self.part, self.threads = Path(path), batch, seed, part, threads
+        self.path, self.batch, self.seed, self.part, self.threads = place(path), batch, seed, part, threads
         self.root = root or _root_of(self.path)
         self.spec = ImageSpec(*size, resize=resize)
         self.image_shape = (*size, 3)
@@ -331,7 +334,7 @@ def _listed(path: Path) -> tuple[list[str], np.ndarray, Sequence[str]]:
 
 
 def _root_of(path: Path) -> str:
-    return str(path if path.is_dir() and not is_chunk_folder(path) else path.parent)
+    return str(path if is_holder(path) or path.is_dir() and not is_chunk_folder(path) else path.parent)
 
 
 def _threads(number: int) -> ThreadPoolExecutor:

@@ -14,22 +14,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from importlib.metadata import version
 
 import apache_beam as beam
 
 from distill import DistillError, Unfinished
 from distill.chunks import read_classes
 from distill.files import write_json
-from distill.images import ImageSpec
+from distill.images import read_bytes
 from distill.shards import Record, ShardMeta, write_index
 from pipelines.label import Task, embed_chunk
-from pipelines.plan import Job, Plan, agree, estimate
+from pipelines.plan import Job, Plan, agree, estimate, meta_of
 from teachers import limit_threads
 
 log = logging.getLogger("distill")
-SOFTWARE = ("tensorflow", "numpy", "simplejpeg", "pillow", "pyarrow", "h5py")
 RETRIES = 1
 # One TensorFlow thread each: two workers of one label 1.3 times as fast as one of two, and another number of threads changes the last bit
 # of an embedding (measured: 1e-7 of its norm), so that engines would not agree.
@@ -57,14 +54,7 @@ class InspectTeacher(beam.DoFn):
         with _told(job):
             if not limit_threads(TEACHER_THREADS):
                 log.debug("TensorFlow computes in this process already, with its own threads: the last bit of an embedding may differ")
-            teacher = job.teacher.load()
-            spec = ImageSpec(*_size(job, teacher.height, teacher.width), job.resize)
-            reading = {name: getattr(job.teacher, name) for name in ("signature", "output", "scale", "offset", "color")}
-            software = {name: version(name) for name in SOFTWARE}
-            yield job, ShardMeta(
-                chunk=-1, of=0, chunk_sha256="", dimension=teacher.dimension, dtype=job.dtype, teacher=job.teacher.fingerprint(), reading=reading,
-                image=asdict(spec), images=job.images, software=software,
-            )  # fmt: skip
+            yield job, meta_of(job)
 
 
 class CutChunks(beam.DoFn):
@@ -83,7 +73,7 @@ class CutChunks(beam.DoFn):
             if not job.dry_run:
                 if todo:
                     (job.shards / "index.json").unlink(missing_ok=True)  # a set with a shard in the making is not committed
-                tasks = [Task(job, plan, number) for number in wanted]
+                tasks = [Task.of(job, plan, number) for number in wanted]
         yield from tasks
 
 
@@ -97,9 +87,9 @@ class EmbedChunk(beam.DoFn):
                 yield embed_chunk(task)
                 return
             except Exception as error:  # one chunk must never take the others down; the launcher reports it and ends with exit code 1
-                log.debug("chunk %d, attempt %d", task.number, attempt, exc_info=True)
+                log.debug("chunk %d, attempt %d", task.meta.chunk, attempt, exc_info=True)
                 reason = str(error) if isinstance(error, DistillError) else f"{type(error).__name__}: {error}"
-        write_json(task.job.state / f"failed-{task.number:05d}.json", {"chunk": task.number, "reason": reason})
+        write_json(task.job.state / f"failed-{task.meta.chunk:05d}.json", {"chunk": task.meta.chunk, "reason": reason})
 
 
 def commit(records: list[Record], job: Job) -> None:
@@ -127,19 +117,7 @@ def _commit(records: list[Record], job: Job) -> None:
             f"({job.shards}/*.rejects.jsonl) stay; the set is not committed. Look at the reasons. Then mend the files and label their chunks again "
             "(--only N), or run again with a larger --max-rejects."
         )
-    write_index(job.shards, plan.format, found.values(), read_classes(job.chunks))
-
-
-def _size(job: Job, height: int | None, width: int | None) -> tuple[int, int]:
-    if height and width:
-        if job.size not in (None, (height, width)):
-            raise DistillError(
-                f"--size {job.size[0]}x{job.size[1]}: {job.teacher.path} takes {height}x{width} and nothing else. Leave --size out."
-            )
-        return height, width
-    if job.size is None:
-        raise DistillError(f"{job.teacher.path} takes images of any size. Say which it should see: --size HEIGHTxWIDTH.")
-    return job.size
+    write_index(job.shards, plan.format, found.values(), read_classes(job.chunks), lambda key: read_bytes(job.root, key))
 
 
 @contextmanager

@@ -1,39 +1,77 @@
-"""Where the pipeline can run: engine name to Beam runner and options, in one table."""
+"""Where the pipeline can run: engine name to Beam runner and options, in one table.
+
+Every engine makes the same bytes on one kind of machine, because a chunk is labelled by one worker from beginning to end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill import DistillError
+from distill.remote import is_remote
+from pipelines.plan import Job
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
-FN_API_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+RUNNERS = "apache_beam.runners"
+FN_API_RUNNER = f"{RUNNERS}.portability.fn_api_runner.FnApiRunner"
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A Beam runner, its options with {workers} filled in, and what a worker is.
+    """A Beam runner and its options with {workers} filled in; a person's own Beam flags stand behind these and win.
 
     children: workers are child processes of the launcher, which has to watch them: Beam waits for ever for one that was killed.
+    needs: the extra of distill that brings it. away: workers are other machines, which see object stores only.
     """
 
     runner: str
     options: tuple[str, ...]
-    worker: str
+    about: str
     children: bool = False
+    needs: str = ""
+    away: bool = False
 
 
 # The plain DirectRunner first tries to download another runner; FnApiRunner by name gives the same results without that.
+# LOOPBACK: workers are threads of the launcher, whatever the runner; without it these three start Docker.
 ENGINES = {
-    "local": Engine(FN_API_RUNNER, ("--direct_running_mode=multi_threading", "--direct_num_workers={workers}"), "thread"),
+    "local": Engine(FN_API_RUNNER, ("--direct_running_mode=multi_threading", "--direct_num_workers={workers}"), "threads of this process"),
     "processes": Engine(
-        FN_API_RUNNER, ("--direct_running_mode=multi_processing", "--direct_num_workers={workers}"), "process", children=True
+        FN_API_RUNNER, ("--direct_running_mode=multi_processing", "--direct_num_workers={workers}"), "processes on this machine", children=True
     ),
-}
+    "dask": Engine(
+        f"{RUNNERS}.dask.dask_runner.DaskRunner", ("--dask_npartitions={workers}",),
+        "a Dask cluster: one on this machine, or --dask_client_address", needs="dask",
+    ),
+    "portable": Engine(
+        f"{RUNNERS}.portability.portable_runner.PortableRunner",
+        ("--job_endpoint=embed", "--environment_type=LOOPBACK", "--sdk_worker_parallelism={workers}"),
+        "Beam's own job service, or --job_endpoint",
+    ),
+    "flink": Engine(
+        f"{RUNNERS}.portability.flink_runner.FlinkRunner",
+        ("--flink_master=[local]", "--environment_type=LOOPBACK", "--parallelism={workers}"),
+        "Flink: one on this machine, or --flink_master",
+    ),
+    "prism": Engine(
+        f"{RUNNERS}.portability.prism_runner.PrismRunner", ("--environment_type=LOOPBACK", "--sdk_worker_parallelism={workers}"),
+        "Beam's Prism; --prism_location names its program",
+    ),
+    # one model a machine: no second container beside it, one thread, because one teacher fills a GPU
+    "dataflow": Engine(
+        f"{RUNNERS}.dataflow.dataflow_runner.DataflowRunner",
+        ("--sdk_location=container", "--experiments=no_use_multiple_sdk_containers", "--number_of_worker_harness_threads=1", "--num_workers={workers}"),
+        "Google Cloud Dataflow", needs="dataflow", away=True,
+    ),
+}  # fmt: skip
 
 
 def find_engine(name: str) -> Engine:
@@ -42,14 +80,88 @@ def find_engine(name: str) -> Engine:
     return ENGINES[name]
 
 
+def check_reach(engine: Engine, job: Job) -> None:
+    """Workers on other machines see no path of this one."""
+    named = {"SOURCE": job.source, "OUT": job.out, "--teacher": job.teacher.path, "--root": job.root}
+    local = [f"{what} {path}" for what, path in named.items() if not is_remote(path)]
+    if engine.away and local:
+        raise DistillError(f"Workers of {engine.about} do not see {', '.join(local)}. Copy them to gs://BUCKET and name that.")
+
+
 def beam_options(engine: Engine, workers: int, flags: Sequence[str]) -> PipelineOptions:
     """The options of an engine, with a person's Beam flags behind them. An unknown flag is an error here: Beam only logs it."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    try:
+        importlib.import_module(engine.runner.rpartition(".")[0])  # a runner's own options are known from here on
+    except (ImportError, NameError, TypeError) as error:
+        raise DistillError(f"{engine.about}: {error}. Install it: pip install 'distill[{engine.needs}]'.") from error
     own = [option.format(workers=workers) for option in engine.options]
     if unknown := _unknown(flags):
         raise DistillError(f"Beam has no option {', '.join(unknown)}. Options of distill stand before the --, options of Beam behind it.")
     return PipelineOptions([f"--runner={engine.runner}", *own, "--no_save_main_session", *flags])
+
+
+def service(engine: Engine, options: PipelineOptions, workers: int) -> Any:
+    """What has to be up while the pipeline runs, where no other one is named: a Dask cluster, or the job server of Flink or Prism."""
+    if engine is ENGINES["dask"]:
+        return _dask_cluster(options, workers)
+    if engine in (ENGINES["flink"], ENGINES["prism"]):
+        return _job_server(engine, options)
+    return nullcontext()
+
+
+@contextmanager
+def _job_server(engine: Engine, options: PipelineOptions) -> Iterator[None]:
+    """Beam starts these servers only in the main thread, where the launcher is, and takes Ctrl-C for them, which the launcher needs."""
+    from apache_beam.options.pipeline_options import JobServerOptions, PortableOptions
+    from apache_beam.utils.subprocess_server import pick_port
+
+    asked, listening = options.view_as(PortableOptions), options.view_as(JobServerOptions)
+    if asked.job_endpoint:
+        yield
+        return
+    (listening.job_port,) = pick_port(listening.job_port)
+    module, _, name = engine.runner.rpartition(".")
+    before = signal.getsignal(signal.SIGINT)
+    server = getattr(importlib.import_module(module), name)().default_job_server(options)
+    try:
+        server.start()
+    except Exception as error:  # a program that is not there, a download that fails: Beam raises whatever it meets
+        raise DistillError(f"{engine.about}: its job server does not start: {error}") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+    asked.job_endpoint = f"localhost:{listening.job_port}"
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _dask_cluster(options: PipelineOptions, workers: int) -> Iterator[None]:
+    from apache_beam.runners.dask import transform_evaluator as translate
+    from apache_beam.runners.dask.dask_runner import DaskOptions
+
+    asked = options.view_as(DaskOptions)
+
+    class Spread(translate.GroupByKey):
+        """Beam's Dask runner keeps everything that came from one element in one partition, so that one worker would do all."""
+
+        def apply(self, input_bag: Any, side_inputs: Any = None) -> Any:
+            return super().apply(input_bag, side_inputs).repartition(npartitions=asked.npartitions)
+
+    translate.TRANSLATIONS[translate._GroupByKeyOnly] = Spread
+    if asked.address or asked.scheduler_file:
+        yield
+        return
+    from dask.distributed import LocalCluster, default_client
+
+    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) as here:
+        asked.address = here.scheduler_address
+        yield
+        with suppress(ValueError):  # the runner leaves its client open, which would look for the scheduler for half a minute
+            default_client().close()
 
 
 def _unknown(flags: Sequence[str]) -> list[str]:

@@ -19,34 +19,44 @@ from distill import DistillError
 from distill.chunks import Chunk, chunk_name, read_chunk
 from distill.files import sweep, write_json
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, read_bytes
-from distill.shards import Record, Rows, commit_shard
-from pipelines.plan import Job, Plan
+from distill.remote import is_remote
+from distill.shards import Record, Rows, ShardMeta, commit_shard
+from pipelines.plan import Job, Plan, standing
+
+FAR_READERS = 32  # a request to an object store waits for most of its time
 
 
 @dataclass(frozen=True)
 class Task:
-    """One element: label chunk `number` as the plan says."""
+    """One element: label the chunk of `meta` as the plan says. It holds nothing of the other chunks: a set may have thousands."""
 
     job: Job
-    plan: Plan
-    number: int
+    format: str
+    batch: int
+    meta: ShardMeta
+
+    @classmethod
+    def of(cls, job: Job, plan: Plan, number: int) -> Task:
+        return cls(job, plan.format, plan.batch, plan.chunk_meta(number))
 
 
 def embed_chunk(task: Task) -> Record:
     """Label one chunk, or find that it was done. rows + rejects of the record = rows of the chunk, always."""
-    job, plan, number, of = task.job, task.plan, task.number, len(task.plan.chunks)
-    record = None if number in job.only else plan.find_record(job.shards, number)  # --only makes it again, whatever is there
+    job, meta, number = task.job, task.meta, task.meta.chunk
+    record = standing(job, task.format, meta)
     if record is not None:
         _tell(job, number, record.rows + record.rejects, 0)
         return record
+    if job.teacher.fingerprint() != meta.teacher:
+        raise DistillError(f"{job.teacher.path} is another model than when this run began. Put the old one back, or use another OUT.")
     sweep(job.shards)
-    chunk = read_chunk(job.chunks / chunk_name(number, of))
-    if chunk.sha256 != plan.chunks[number]:
+    chunk = read_chunk(job.chunks / chunk_name(number, meta.of))
+    if chunk.sha256 != meta.chunk_sha256:
         raise DistillError(
             f"{job.chunks}: chunk {number} is not the one of the plan. Put the old file back or start again with another OUT."
         )
     rejects: list[dict[str, Any]] = []
-    record = commit_shard(job.shards, plan.format, plan.chunk_meta(number), _labelled(task, chunk, rejects), rejects)
+    record = commit_shard(job.shards, task.format, meta, _told(task, chunk, rejects), rejects)
     if record.rows + record.rejects != len(chunk.keys):
         raise DistillError(
             f"chunk {number}: {record.rows} rows and {record.rejects} rejects are not the {len(chunk.keys)} rows of the chunk."
@@ -65,32 +75,40 @@ class _Window:
     bad: dict[int, str]
 
 
-def _labelled(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Iterator[Rows]:
-    """The chunk's rows, a window at a time in order, with their embeddings; what cannot be labelled goes to `rejects`."""
-    job, plan = task.job, task.plan
-    teacher, spec = job.teacher.load(), ImageSpec(**plan.meta.image)
-    keys, total = chunk.keys, len(chunk.keys)
+def _told(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Iterator[Rows]:
+    """The rows of `label_rows`; the launcher is told how far they are."""
     done, told = 0, 0.0
-    with ThreadPoolExecutor(2, thread_name_prefix="decode") as pool, ThreadPoolExecutor(1) as reader:
+    for rows in label_rows(task, chunk, rejects):
+        yield rows
+        done += len(rows)
+        if time.monotonic() - told > 1.0:
+            told = time.monotonic()
+            _tell(task.job, chunk.number, done + len(rejects), done + len(rejects))
+    _tell(task.job, chunk.number, len(chunk.keys), len(chunk.keys))
+
+
+def label_rows(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Iterator[Rows]:
+    """The chunk's rows, a window at a time in order, with their embeddings; what cannot be labelled goes to `rejects`."""
+    job, meta, batch = task.job, task.meta, task.batch
+    teacher, spec = job.teacher.load(), ImageSpec(**meta.image)
+    keys = chunk.keys
+    readers = FAR_READERS if is_remote(job.root) else 2
+    with ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool, ThreadPoolExecutor(1) as reader:
 
         def window(start: int) -> _Window:
-            part = slice(start, start + plan.batch)
+            part = slice(start, start + batch)
             encoded, unread = _read_all(job.root, keys[part], pool)
             pixels, undecoded = decode_batch(encoded, spec, pool)
             return _Window(keys[part], chunk.labels[part], encoded, pixels, {**undecoded, **unread})
 
-        for got in ahead(reader, window, range(0, total, plan.batch)):
+        for got in ahead(reader, window, range(0, len(keys), batch)):
             good = np.array([row for row in range(len(got.keys)) if row not in got.bad], int)
-            raw = teacher(got.pixels[good] if got.bad else got.pixels) if len(good) else np.empty((0, plan.meta.width), np.float32)
-            stored, reasons = _storable(raw, plan.meta.dtype)
+            raw = teacher(got.pixels[good] if got.bad else got.pixels) if len(good) else np.empty((0, meta.width), np.float32)
+            stored, reasons = _storable(raw, meta.dtype)
             bad = {**got.bad, **{int(good[row]): reason for row, reason in reasons.items()}}
             rejects += [_reject(got, row, bad[row]) for row in sorted(bad)]
             fine = np.array([row not in reasons for row in range(len(good))], bool)
-            yield _rows(got, good[fine], stored[fine], plan.meta.images)
-            done += len(got.keys)
-            if done == total or time.monotonic() - told > 1.0:
-                told = time.monotonic()
-                _tell(job, task.number, done, done)
+            yield _rows(got, good[fine], stored[fine], meta.images)
 
 
 def _read_all(root: str, keys: list[str], pool: ThreadPoolExecutor) -> tuple[list[bytes], dict[int, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 
 from distill import DistillError, Unfinished
-from distill.files import only_process
+from distill.files import only_process, remove_tree
 from distill.process import quiet_import
-from pipelines.engines import Engine, beam_options, find_engine
+from pipelines.engines import Engine, beam_options, check_reach, find_engine, service
 from pipelines.plan import Job, Plan
 
 LOST_AFTER = 5.0  # seconds between a worker process going and the run being given up
@@ -84,18 +84,22 @@ def embed(
         raise DistillError(f"--workers {workers}: expected a number of chunks at a time, or 0 for one a core.")
     with quiet_import():
         import apache_beam  # noqa: F401 - here, where what it says can be kept back
-    options = beam_options(place, workers or os.cpu_count() or 1, flags)
+    workers = workers or os.cpu_count() or 1
+    check_reach(place, job)
+    job.check_paths()
+    options = beam_options(place, workers, flags)
     job.folder.mkdir(parents=True, exist_ok=True)
-    with only_process(job.folder, "launcher"), _quiet_threads(debug):
-        shutil.rmtree(job.state, ignore_errors=True)
+    with only_process(job.folder, "launcher"), _quiet(debug):
+        remove_tree(job.state)
         job.state.mkdir()
         started = time.monotonic()
-        run = _Run(job, options, debug)
-        try:
-            _watch(run, place, started, on_estimate, on_progress)
-        except BaseException:
-            _end(_children())
-            raise
+        with service(place, options, workers):
+            run = _Run(job, options, debug)
+            try:
+                _watch(run, place, started, on_estimate, on_progress)
+            except BaseException:
+                _end(_children())
+                raise
         return _outcome(job, run, time.monotonic() - started)
 
 
@@ -113,8 +117,8 @@ class _Run:
 
         from pipelines.embed import build
 
-        if not self.debug:
-            logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+        if hasattr(signal, "pthread_sigmask"):  # workers that it starts inherit this: Ctrl-C is the launcher's, which ends them
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             with beam.Pipeline(options=options) as pipeline:
                 build(pipeline, self.job)
@@ -126,11 +130,14 @@ def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[...,
     estimate: dict[str, Any] | None = None
     seen: set[psutil.Process] = set()
     lost_at = None
+    pause = 0.2
     while run.thread.is_alive():
-        run.thread.join(0.2)
+        run.thread.join(pause)
+        looked = time.monotonic()
         if estimate is None and (estimate := _json(run.job.state / "estimate.json")):
             on_estimate(estimate)
         on_progress(_progress(run.job, estimate, time.monotonic() - started))
+        pause = max(0.2, 10 * (time.monotonic() - looked))  # looking costs a tenth of the time, also at thousands of chunks or far away
         if engine.children and not (run.job.state / "finished.json").exists():  # at the end workers go one after another
             alive = _workers()
             lost_at = (lost_at or time.monotonic()) if seen - alive else None
@@ -185,11 +192,16 @@ def _missing_text(job: Job) -> str:
 
 
 @contextmanager
-def _quiet_threads(debug: bool) -> Iterator[None]:
-    """A worker that was killed ends one of Beam's threads with an exception, which Python would print; the launcher says it in a sentence."""
+def _quiet(debug: bool) -> Iterator[None]:
+    """Beam's loggers say nothing, nor does Python of the exception in one of Beam's threads when a worker is killed: the launcher says it in a sentence."""
     before = threading.excepthook
     if not debug:
         threading.excepthook = lambda ended: None
+        for name in ("apache_beam", "PrismRunner", "distributed"):
+            logger = logging.getLogger(name)
+            logger.disabled = True  # some of them set their level themselves
+            logger.addHandler(logging.NullHandler())
+            logger.propagate = False  # what the loggers below it say ends here
     try:
         yield
     finally:

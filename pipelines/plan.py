@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from distill import DistillError
-from distill.chunks import Chunk, chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, write_chunks
-from distill.files import committed, sha256_file, sweep, write_json
-from distill.images import RESIZE
+from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, write_chunks
+from distill.files import committed, remove_tree, sha256_file, sweep, write_json
+from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
+from distill.remote import is_remote, place
 from distill.shards import FORMATS, Record, ShardMeta, find_record
 from teachers import Teacher
 
 CHOICES = {"format": tuple(FORMATS), "dtype": ("float16", "float32"), "images": ("inline", "path"), "resize": RESIZE}
+SOFTWARE = ("tensorflow", "numpy", "simplejpeg", "pillow", "pyarrow", "h5py")
 SAMPLE = 200  # images whose size on disk is looked at for the estimate
 
 
@@ -26,7 +30,7 @@ SAMPLE = 200  # images whose size on disk is looked at for the estimate
 class Job:
     """What a person asked for. Crosses to every worker; a few hundred bytes.
 
-    root: folder that keys are relative to; size: (height, width) for a teacher that takes any; only: chunk numbers, empty for all.
+    root: folder that keys are relative to, or the file that holds the images; size: (height, width) for a teacher that takes any; only: chunk numbers, empty for all.
     """
 
     source: str
@@ -41,6 +45,7 @@ class Job:
     size: tuple[int, int] | None = None
     batch: int = 128
     only: tuple[int, ...] = ()
+    retry_rejects: bool = False
     max_rejects: float = 0.01
     dry_run: bool = False
 
@@ -53,14 +58,17 @@ class Job:
                 raise DistillError(f"--{name} {getattr(self, name)}: expected 1 or more.")
         if not 0 <= self.max_rejects <= 1:
             raise DistillError(f"--max-rejects {self.max_rejects}: expected a fraction of all rows, from 0 to 1.")
-        if not Path(self.source).exists():
-            raise DistillError(f"{self.source}: no such image list. Expected a folder of class folders, a text list, or chunks.")
-        if not Path(self.root).is_dir():
-            raise DistillError(f"{self.root}: no such folder, so no key can be read. Name the images' root folder with --root.")
+
+    def check_paths(self) -> None:
+        """DistillError where SOURCE or the root is not there. Apart from the other checks, because it may ask an object store."""
+        if not place(self.source).exists():
+            raise DistillError(f"{self.source}: no such image list. Expected a folder of class folders, a text list, .rec, .tar, or chunks.")
+        if not place(self.root).is_dir() and not is_holder(self.root):
+            raise DistillError(f"{self.root}: no such folder, .rec or .tar, so no key can be read. Name the images' root with --root.")
 
     @property
     def folder(self) -> Path:
-        return Path(self.out)
+        return place(self.out)
 
     @property
     def chunks(self) -> Path:
@@ -113,6 +121,53 @@ class Plan:
         return find_record(shards, self.format, self.chunk_meta(number))
 
 
+def standing(job: Job, format: str, meta: ShardMeta) -> Record | None:
+    """The record of the chunk of `meta` that this job leaves as it is; None where it makes the chunk.
+
+    --only makes a chunk again whatever is there, --retry-rejects where one of its rejects can be read and decoded now.
+    """
+    if meta.chunk in job.only:
+        return None
+    record = find_record(job.shards, format, meta)
+    return None if record and job.retry_rejects and _mended(job, record, ImageSpec(**meta.image)) else record
+
+
+def _mended(job: Job, record: Record, spec: ImageSpec) -> bool:
+    for line in (job.shards / record.ledger).read_text(encoding="utf-8").split("\n")[: record.rejects]:
+        reject = json.loads(line)
+        try:
+            data = read_bytes(job.root, reject["key"])
+            decode(data, spec)
+        except BadImage:
+            continue
+        if hashlib.sha256(data).hexdigest() != reject["sha256"]:  # the same bytes were decoded then: the teacher's answer was at fault
+            return True
+    return False
+
+
+def meta_of(job: Job) -> ShardMeta:
+    """What every shard of a set says of itself. Loads the teacher."""
+    teacher = job.teacher.load()
+    spec = ImageSpec(*_image_size(job, teacher.height, teacher.width), job.resize)
+    reading = {name: getattr(job.teacher, name) for name in ("signature", "output", "scale", "offset", "color")}
+    return ShardMeta(
+        chunk=-1, of=0, chunk_sha256="", dimension=teacher.dimension, dtype=job.dtype, teacher=job.teacher.fingerprint(), reading=reading,
+        image=asdict(spec), images=job.images, software={name: version(name) for name in SOFTWARE},
+    )  # fmt: skip
+
+
+def _image_size(job: Job, height: int | None, width: int | None) -> tuple[int, int]:
+    if height and width:
+        if job.size not in (None, (height, width)):
+            raise DistillError(
+                f"--size {job.size[0]}x{job.size[1]}: {job.teacher.path} takes {height}x{width} and nothing else. Leave --size out."
+            )
+        return height, width
+    if job.size is None:
+        raise DistillError(f"{job.teacher.path} takes images of any size. Say which it should see: --size HEIGHTxWIDTH.")
+    return job.size
+
+
 def agree(job: Job, meta: ShardMeta) -> Plan:
     """The plan of OUT: made now, or the one that is there if it agrees with this job; else an error that names both sides.
 
@@ -132,12 +187,12 @@ def agree(job: Job, meta: ShardMeta) -> Plan:
             raise DistillError(f"{path} says otherwise: {said}. One folder holds one data set: use another OUT, or ask for the same.")
         path.unlink()
         if plan.chunk_rows:  # cut here, and of no value without the plan
-            shutil.rmtree(job.chunks, ignore_errors=True)
+            remove_tree(job.chunks)
     chunks, skipped = _chunks_of(job)
-    source = Path(job.source).resolve()
+    source = place(job.source).resolve()
     plan = Plan(
-        source=str(source), source_sha256=sha256_file(source) if source.is_file() else "", chunk_rows=0 if is_chunk_folder(source) else job.rows,
-        chunks=tuple(chunk.sha256 for chunk in chunks), rows=sum(len(chunk.keys) for chunk in chunks), classes=len(read_classes(job.chunks)),
+        source=str(source), source_sha256=_source_sha256(source), chunk_rows=0 if is_chunk_folder(source) else job.rows,
+        chunks=tuple(sha256 for sha256, _ in chunks), rows=sum(rows for _, rows in chunks), classes=len(read_classes(job.chunks)),
         meta=meta, format=job.format, batch=job.batch, skipped=skipped,
     )  # fmt: skip
     plan.save(path)
@@ -146,7 +201,7 @@ def agree(job: Job, meta: ShardMeta) -> Plan:
 
 def _differences(job: Job, meta: ShardMeta, plan: Plan) -> list[str]:
     """What a job asks for that its plan does not say. The list itself is not read again: its name and the hash of its file stand for it."""
-    source = Path(job.source).resolve()
+    source = place(job.source).resolve()
     asked = {"format": job.format, "batch": job.batch, **asdict(meta)}
     there = {"format": plan.format, "batch": plan.batch, **asdict(plan.meta)}
     found = []
@@ -155,25 +210,35 @@ def _differences(job: Job, meta: ShardMeta, plan: Plan) -> list[str]:
             found.append(f"chunks: those in {source} are not the plan's")
     elif str(source) != plan.source:
         found.append(f"source: {plan.source} there, {source} asked for (the same list elsewhere: name {job.chunks} as SOURCE)")
-    elif source.is_file() and sha256_file(source) != plan.source_sha256:
+    elif _source_sha256(source) != plan.source_sha256:
         found.append(f"source: the list {source} has changed since the plan was made")
     elif job.rows != plan.chunk_rows:
         found.append(f"rows: {plan.chunk_rows} there, {job.rows} asked for")
     return found + [f"{name}: {there[name]!r} there, {asked[name]!r} asked for" for name in there if there[name] != asked[name]]
 
 
-def _chunks_of(job: Job) -> tuple[list[Chunk], dict[str, int]]:
-    """The chunks of OUT, cut from the list, or copied where SOURCE is chunks; and what the list passed over."""
+def _source_sha256(source: Path) -> str:
+    """What shows that a list has changed: of a text list its bytes, of a file that holds images, which may have 100 GB, size and index."""
+    if not source.is_file():
+        return ""
+    if not is_holder(source):
+        return sha256_file(source)
+    index = source.with_suffix(".idx")
+    return f"{source.stat().st_size} bytes" + (f", index {sha256_file(index)}" if index.is_file() else "")
+
+
+def _chunks_of(job: Job) -> tuple[list[tuple[str, int]], dict[str, int]]:
+    """(sha256, rows) of each chunk of OUT, cut from the list, or copied where SOURCE is chunks; and what the list passed over."""
     skipped: dict[str, int] = {}
     if not is_chunk_folder(job.source):
         skipped = write_chunks(job.source, job.chunks, job.rows).skipped
-    elif Path(job.source).resolve() != job.chunks.resolve():
+    elif place(job.source).resolve() != job.chunks.resolve():
         job.chunks.mkdir(exist_ok=True)
         sweep(job.chunks)
-        for path in (*list_chunks(job.source), Path(job.source) / "classes.txt"):
-            with committed(job.chunks / path.name) as temporary:
-                shutil.copyfile(path, temporary)
-    return [read_chunk(path) for path in list_chunks(job.chunks)], skipped
+        for path in (*list_chunks(job.source), place(job.source) / "classes.txt"):
+            with committed(job.chunks / path.name) as temporary, path.open("rb") as file, temporary.open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+    return [(chunk.sha256, len(chunk.keys)) for chunk in map(read_chunk, list_chunks(job.chunks))], skipped
 
 
 def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
@@ -182,7 +247,7 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
     DistillError when what is to come cannot fit on the disk, or none of the files looked at is there.
     """
     number = len(plan.chunks)
-    todo = [chunk for chunk in wanted if chunk in job.only or plan.find_record(job.shards, chunk) is None]
+    todo = [chunk for chunk in wanted if standing(job, plan.format, plan.chunk_meta(chunk)) is None]
     sampled: list[tuple[str, int | None]] = []
     rows = 0
     for chunk in todo:
@@ -195,11 +260,11 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
         raise DistillError(f"{job.root}: none of the {len(sampled)} files looked at is there, {sampled[0][0]!r} for one. Name the images' root folder with --root.")
     image = float(np.mean(sizes)) if sizes and plan.meta.images == "inline" else 32
     needed = int(rows * (plan.meta.width * np.dtype(plan.meta.dtype).itemsize + image + 32))
-    free = shutil.disk_usage(job.shards).free
+    free = None if is_remote(job.shards) else shutil.disk_usage(job.shards).free
     write_json(job.state / "estimate.json", {
         "rows": plan.rows, "chunks": number, "todo_chunks": len(todo), "todo_rows": rows, "bytes": needed, "free": free, "skipped": plan.skipped,
     })  # fmt: skip
-    if needed > free:
+    if free is not None and needed > free:
         raise DistillError(
             f"{job.out}: about {needed / 1e9:.1f} GB are needed for {rows:,} rows, {free / 1e9:.1f} GB are free. Make room or use another OUT"
             + ("." if plan.meta.images == "path" else ", or leave the images out (--images path).")
@@ -209,6 +274,6 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
 
 def _size(root: str, key: str) -> int | None:
     try:
-        return os.stat(os.path.join(root, key)).st_size
-    except OSError:
+        return os.stat(os.path.join(root, key)).st_size if not is_holder(root) and not is_remote(root) else len(read_bytes(root, key))
+    except (OSError, BadImage):
         return None

@@ -194,9 +194,11 @@ def test_a_second_launcher_is_refused(faces, teacher, tmp_path):
     out = tmp_path / "out"
     first = start(out, faces, teacher)
     until = time.monotonic() + 60
-    while not (out / ".launcher").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    second = embed(faces, out, teacher, through=distill)
+    while not (out / "state").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # it holds OUT, however long the other one takes to start
+    second = embed(faces, out, teacher)
+    first.send_signal(signal.SIGCONT)
     first.communicate(timeout=120)
     assert second.returncode == 2 and "another launcher" in second.stderr
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,9 @@ import numpy as np
 
 from distill import DistillError, Unfinished
 from distill.files import committed, sha256_file, write_json
-from distill.images import ImageSpec
+from distill.images import BadImage, ImageSpec
+from distill.remote import place
+from distill.shards.golden import NUMBER, GoldenRow, golden_rows
 from distill.shards.hdf5 import Hdf5Shards
 from distill.shards.parquet import ParquetShards
 from distill.shards.rows import FORMAT_VERSION, GROUP_ROWS, Rows, ShardMeta, regrouped
@@ -99,6 +101,7 @@ class ShardSet:
     meta: ShardMeta
     classes: tuple[str, ...]
     records: tuple[Record, ...]
+    golden: tuple[GoldenRow, ...] = ()
 
     @property
     def dimension(self) -> int:
@@ -179,8 +182,13 @@ def find_record(folder: Path, format: str, expected: ShardMeta) -> Record | None
     return record if same and record.shard == shard.name and replace(meta, rows=0, mean_norm=0.0) == replace(expected, rows=0, mean_norm=0.0) else None
 
 
-def write_index(folder: Path, format: str, records: Iterable[Record], classes: Sequence[str]) -> ShardSet:
-    """The commit of a set: classes.txt, then index.json. `records` must be whole; a chunk that is missing is an error that names it."""
+def write_index(
+    folder: Path, format: str, records: Iterable[Record], classes: Sequence[str], read_image: Callable[[str], bytes] | None = None
+) -> ShardSet:
+    """The commit of a set: classes.txt, then index.json. `records` must be whole; a chunk that is missing is an error that names it.
+
+    read_image: a key's encoded bytes, for the golden rows of a set made with --images path; without it such a set has none.
+    """
     found = {record.number: record for record in records}
     of = next(iter(found.values())).of if found else 0
     missing = [number for number in range(of) if number not in found]
@@ -193,17 +201,18 @@ def write_index(folder: Path, format: str, records: Iterable[Record], classes: S
     with committed(folder / "classes.txt") as temporary:
         temporary.write_bytes(table)
     rows, rejects = sum(record.rows for record in ordered), sum(record.rejects for record in ordered)
-    index = ShardSet(folder, format, rows, rejects, _set_meta(meta, rows, ordered), tuple(classes), ordered)
+    golden = _golden(folder / first.shard, format, read_image) if first.rows else ()
+    index = ShardSet(folder, format, rows, rejects, _set_meta(meta, rows, ordered), tuple(classes), ordered, golden)
     write_json(folder / "index.json", {
         "version": FORMAT_VERSION, "format": format, "rows": rows, "rejects": rejects, "classes": hashlib.sha256(table).hexdigest(),
-        "meta": asdict(index.meta), "records": [asdict(record) for record in ordered],
+        "meta": asdict(index.meta), "golden": [row.to_json() for row in golden], "records": [asdict(record) for record in ordered],
     })  # fmt: skip
     return index
 
 
 def open_shards(path: str | os.PathLike[str]) -> ShardSet:
     """Open a committed set. `path`: OUT of `distill embed`, OUT/shards or index.json itself."""
-    given = Path(path)
+    given = place(path)
     places = [given / "index.json", given / "shards" / "index.json", given]
     index = next((place for place in places if place.name == "index.json" and place.is_file()), None)
     if index is None:
@@ -219,6 +228,9 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
             )
         records = tuple(_from_json(Record, record, index) for record in value["records"])
         meta = _from_json(ShardMeta, value["meta"], index)
+        golden = tuple(map(GoldenRow.from_json, value.get("golden", [])))  # sets of the first days have none
+        if any(len(row.embedding) != meta.width for row in golden):
+            raise ValueError(f"a golden row without {meta.width} numbers")
         format, rows, rejects = value["format"], int(value["rows"]), int(value["rejects"])
         classes = _classes(index.parent / "classes.txt", value["classes"])
     except (ValueError, KeyError, TypeError) as error:
@@ -227,13 +239,33 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
         ) from error
     if format not in FORMATS:
         raise DistillError(f"{index}: unknown shard format {format!r}; known: {', '.join(FORMATS)}.")
-    found = ShardSet(index.parent, format, rows, rejects, meta, tuple(classes), records)
+    found = ShardSet(index.parent, format, rows, rejects, meta, tuple(classes), records, golden)
     for record in records:
         if Path(record.shard).name != record.shard or not (found.folder / record.shard).is_file():
             raise DistillError(
                 f"{found.folder / record.shard} is named in index.json but is not there. Embed that chunk again (distill embed --only {record.number})."
             )
     return found
+
+
+def _golden(shard: Path, format: str, read_image: Callable[[str], bytes] | None) -> tuple[GoldenRow, ...]:
+    first = next(FORMATS[format].read(shard, [0]))[:NUMBER]
+    if first.images is not None:
+        images = [bytes(image) for image in first.images]
+    elif read_image is not None:
+        images = [_as_labelled(read_image, key, digest) for key, digest in zip(first.keys, first.image_sha256, strict=True)]
+    else:
+        return ()
+    return golden_rows(first, images, ImageSpec(**FORMATS[format].read_meta(shard).image))
+
+
+def _as_labelled(read_image: Callable[[str], bytes], key: str, digest: bytes) -> bytes:
+    """The bytes that the teacher saw, b"" where the file is another one by now."""
+    try:
+        data = read_image(key)
+    except BadImage:
+        return b""
+    return data if hashlib.sha256(data).digest() == digest else b""
 
 
 def _classes(path: Path, digest: str) -> list[str]:

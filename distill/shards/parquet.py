@@ -7,6 +7,7 @@ Row groups of GROUP_ROWS rows, each from one contiguous table; page checksums wr
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill import DistillError
+from distill.remote import is_remote, readable
 from distill.shards.rows import Rows, ShardMeta, mean_norm
 
 META_KEY = b"distill"
@@ -38,22 +40,21 @@ class ParquetShards:
         return done
 
     def read_meta(self, path: Path) -> ShardMeta:
-        with _opened(path) as file:
-            return _meta(file, path)
+        with _opened(path) as (file, size):
+            return _meta(file, size, path)
 
     def group_rows(self, path: Path) -> list[int]:
-        with _opened(path) as file:
+        with _opened(path) as (file, _):
             return [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
 
     def read(self, path: Path, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]:
-        with _opened(path) as file:
-            meta = _meta(file, path)
+        with _opened(path) as (file, size):
+            meta = _meta(file, size, path)
             for number in range(file.num_row_groups) if groups is None else groups:
-                try:
-                    table = file.read_row_group(number, columns=columns, use_threads=False)
-                except (pa.ArrowException, OSError) as error:
-                    raise _damaged(path, f"row group {number}: {error}") from error
-                yield _rows(table, meta, path)
+                group = file.metadata.row_group(number)
+                if group.num_rows * _least(meta) > size or group.total_byte_size > size:
+                    raise ValueError(f"row group {number} cannot hold {group.num_rows:,} rows in {size:,} bytes")
+                yield _rows(file.read_row_group(number, columns=columns, use_threads=False), meta)
 
 
 def _schema(meta: ShardMeta) -> pa.Schema:
@@ -75,13 +76,11 @@ def _table(rows: Rows, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _rows(table: pa.Table, meta: ShardMeta, path: Path) -> Rows:
+def _rows(table: pa.Table, meta: ShardMeta) -> Rows:
     found = {name: table.column(name).combine_chunks() for name in table.column_names}
     labels = found.get("label")
     embeddings = found.get("embedding")
     if embeddings is not None:
-        if embeddings.type.list_size != meta.width:
-            raise _damaged(path, f"the embedding column is {embeddings.type.list_size} wide, its metadata says {meta.width}")
         embeddings = embeddings.flatten().to_numpy(zero_copy_only=False).reshape(-1, meta.width)
     return Rows(
         keys=found["key"].to_pylist() if "key" in found else None,
@@ -102,24 +101,33 @@ def _views(column: pa.BinaryArray) -> list[memoryview]:
     return [view[start:stop] for start, stop in zip(borders, borders[1:], strict=False)]
 
 
-def _opened(path: Path) -> pq.ParquetFile:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, int]]:
+    """An open file and its bytes; whatever pyarrow finds wrong in it (ArrowException, OSError, UnicodeDecodeError ...) comes out as one message."""
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False, memory_map=False)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, str(error)) from error
+        source = readable(path)
+        size = path.stat().st_size if source is path else source.size()
+        with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=is_remote(path), memory_map=False) as file:
+            yield file, size
+    except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DistillError(f"{path} is damaged: {reason}. Delete it and run distill embed again: it makes that chunk anew.") from error
 
 
-def _meta(file: pq.ParquetFile, path: Path) -> ShardMeta:
+def _meta(file: pq.ParquetFile, size: int, path: Path) -> ShardMeta:
     text = (file.metadata.metadata or {}).get(META_KEY)
     if text is None:
         raise DistillError(
             f"{path} is a Parquet file without distill's metadata, so it is no shard. Expected a file written by distill embed."
         )
     meta = ShardMeta.from_json(text, path)
+    if meta.rows * _least(meta) > size:  # before any schema or column is made for it
+        raise ValueError(f"{meta.rows:,} rows of {meta.width:,} numbers cannot be in {size:,} bytes")
     if meta.rows != file.metadata.num_rows or not file.schema_arrow.equals(_schema(meta)):
-        raise _damaged(path, f"its metadata says {meta.rows} rows, the file holds {file.metadata.num_rows}, or its columns are others")
+        raise ValueError(f"its metadata says {meta.rows} rows, the file holds {file.metadata.num_rows}, or its columns are others")
     return meta
 
 
-def _damaged(path: Path, what: str) -> DistillError:
-    return DistillError(f"{path} is damaged: {what}. Delete it and run distill embed again: it makes that chunk anew.")
+def _least(meta: ShardMeta) -> int:
+    """Bytes that a row takes at least: nothing is packed, so that a count of rows can be doubted before memory is reserved for it."""
+    return 4 + meta.width * np.dtype(meta.dtype).itemsize + (4 if meta.images == "inline" else 32)

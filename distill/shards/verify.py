@@ -1,11 +1,14 @@
-"""Proof that a committed set is whole: counts and sizes quickly, hashes and every row with `deep`, a sample against the teacher."""
+"""Proof that a committed set is whole: counts and sizes quickly, hashes and every row with `deep`, a sample against the teacher.
+
+With `deep` a file is hashed before it is opened, and one that has changed is not opened: on damaged files HDF5's own library may end the process.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ from distill import DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk
 from distill.files import sha256_file
 from distill.images import BadImage, decode_batch, read_bytes
-from distill.shards import FORMATS, GROUP_ROWS, Record, ShardSet, open_shards
+from distill.shards import FORMATS, GROUP_ROWS, Record, ShardMeta, ShardSet, open_shards
+from distill.shards.golden import pixel_problems, worst_answer
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ def verify(path: str | Path, *, deep: bool = False, on_shard: Callable[[int, int
         except (DistillError, OSError, ValueError) as error:
             problems.append((record.number, str(error)))
         on_shard(number + 1, len(shards.records))
+    problems += [(-1, problem) for problem in pixel_problems(shards.golden, shards.image)]
+    if deep and not problems:
+        problems += [(-1, problem) for problem in _golden_problems(shards)]
     rows, rejects = sum(record.rows for record in shards.records), sum(record.rejects for record in shards.records)
     if (rows, rejects) != (shards.rows, shards.rejects):
         problems.append(
@@ -64,29 +71,74 @@ def verify(path: str | Path, *, deep: bool = False, on_shard: Callable[[int, int
 
 def _shard_problems(shards: ShardSet, record: Record, chunk: Path | None, deep: bool) -> Iterator[str]:
     shard, ledger = shards.folder / record.shard, shards.folder / record.ledger
-    for path, size, digest in ((shard, record.shard_bytes, record.shard_sha256), (ledger, record.ledger_bytes, record.ledger_sha256)):
-        if path.stat().st_size != size:
-            yield f"{path.name} has {path.stat().st_size} bytes, its record says {size}"
-        elif deep and sha256_file(path) != digest:
-            yield f"{path.name}: its bytes have changed since it was written (another sha256)"
-    meta, whole = FORMATS[shards.format].read_meta(shard), shards.meta
-    if (meta.rows, meta.chunk, meta.of, meta.chunk_sha256) != (record.rows, record.number, record.of, record.chunk_sha256):
-        yield f"{shard.name} is not the shard of its record: rows, chunk, of {meta.rows, meta.chunk, meta.of}, expected {record.rows, record.number, record.of}"
-    if (meta.teacher, meta.reading, meta.width, meta.dtype) != (whole.teacher, whole.reading, whole.width, whole.dtype):
-        yield f"{shard.name} was made by teacher {meta.teacher[:12]}, index.json says {whole.teacher[:12]}"
-    rejected = [json.loads(line) for line in ledger.read_text(encoding="utf-8").split("\n")[:-1]]  # keys may hold other line ends
+    written = shards.folder / f"{shard.stem}.json"
+    if Record.load(written) != record:
+        yield f"{written.name} is not the record that index.json has of this chunk"
+    changed = [
+        *_changes(shard, record.shard_bytes, record.shard_sha256, deep),
+        *_changes(ledger, record.ledger_bytes, record.ledger_sha256, deep),
+    ]
+    if changed:
+        yield from changed
+        return
+    yield from _meta_problems(shards, record, FORMATS[shards.format].read_meta(shard))
+    rejected = _rejected(ledger)
     if len(rejected) != record.rejects:
         yield f"{ledger.name} has {len(rejected)} lines, its record says {record.rejects} rejects"
+    expected = None
     if chunk is not None:
         source = read_chunk(chunk)
         if source.sha256 != record.chunk_sha256 or len(source.keys) != record.rows + record.rejects:
             yield f"{record.rows} rows and {record.rejects} rejects are not the {len(source.keys)} rows of chunk {chunk.name}"
-        elif deep:
-            gone = {reject["key"] for reject in rejected}
-            expected = [(key, int(label)) for key, label in zip(source.keys, source.labels, strict=True) if key not in gone]
-            yield from _row_problems(shards, record.number, expected)
-    elif deep:
-        yield from _row_problems(shards, record.number, None)
+            return
+        gone = set(rejected)
+        expected = [(key, int(label)) for key, label in zip(source.keys, source.labels, strict=True) if key not in gone] if deep else None
+    if deep:
+        yield from _row_problems(shards, record.number, expected)
+
+
+def _changes(path: Path, size: int, digest: str, deep: bool) -> Iterator[str]:
+    there = path.stat().st_size
+    if there != size:
+        yield f"{path.name} has {there} bytes, its record says {size}"
+    elif deep and sha256_file(path) != digest:
+        yield f"{path.name}: its bytes have changed since it was written (another sha256)"
+
+
+def _meta_problems(shards: ShardSet, record: Record, meta: ShardMeta) -> Iterator[str]:
+    if (meta.rows, meta.chunk, meta.of, meta.chunk_sha256, meta.mean_norm) != (
+        record.rows, record.number, record.of, record.chunk_sha256, record.mean_norm,
+    ):  # fmt: skip
+        yield f"{record.shard} is not the shard of its record: rows, chunk, of {meta.rows, meta.chunk, meta.of}, expected {record.rows, record.number, record.of}"
+    whole = shards.meta
+    shared = replace(meta, chunk=whole.chunk, chunk_sha256=whole.chunk_sha256, rows=whole.rows, mean_norm=whole.mean_norm)
+    for name in (field.name for field in fields(whole)):
+        if getattr(shared, name) != getattr(whole, name):
+            yield f"{record.shard} was made with {name} {getattr(shared, name)!r}, index.json says {getattr(whole, name)!r}"
+
+
+def _rejected(ledger: Path) -> list[str]:
+    """The keys in a ledger, in its order. Lines end with LF alone: keys may hold other line ends."""
+    try:
+        found = [json.loads(line)["key"] for line in ledger.read_text(encoding="utf-8").split("\n")[:-1]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DistillError(f"{ledger.name} is no ledger of rejects ({error!r})") from error
+    if not all(isinstance(key, str) for key in found):
+        raise DistillError(f"{ledger.name} is no ledger of rejects: a key is no text")
+    return found
+
+
+def _golden_problems(shards: ShardSet) -> Iterator[str]:
+    """The golden rows are the first of the set, so a changed one shows beside its shard, whose hash was right."""
+    first = next((number for number, record in enumerate(shards.records) if record.rows), None)
+    if first is None or not shards.golden:
+        return
+    rows = next(shards.read(first, [0]))
+    digests = rows.image_sha256 or [hashlib.sha256(image).digest() for image in rows.images]
+    known = {key: (digests[row], tuple(rows.embeddings[row].tolist())) for row, key in enumerate(rows.keys)}
+    for golden in shards.golden:
+        if known.get(golden.key) != (hashlib.sha256(golden.image).digest(), golden.embedding):
+            yield f"index.json: the golden row {golden.key!r} is not what {shards.records[first].shard} holds"
 
 
 def _row_problems(shards: ShardSet, number: int, expected: list[tuple[str, int]] | None) -> Iterator[str]:
@@ -105,7 +157,7 @@ def _row_problems(shards: ShardSet, number: int, expected: list[tuple[str, int]]
 def check_sample(
     path: str | Path, teacher: Callable[[np.ndarray], np.ndarray], *, number: int = 64, seed: int = 0, root: str | None = None
 ) -> dict[str, float]:
-    """Label `number` random rows again. Returns {"rows", "worst_cosine", "mean_cosine"}; 1.0 is the same direction.
+    """Label `number` random rows and the golden rows again. Returns {"rows", "worst_cosine", "mean_cosine"}; 1.0 is the same direction.
 
     teacher: uint8 [B, H, W, 3] -> float32 [B, D], the one that made the set (compare its fingerprint first).
     """
@@ -117,7 +169,8 @@ def check_sample(
     ends = np.cumsum([record.rows for record in shards.records])
     picked = np.sort(np.random.default_rng(seed).choice(shards.rows, min(number, shards.rows), replace=False))
     cosines = [_cosine(shards, row, ends, teacher, root) for row in picked.tolist()]
-    return {"rows": len(cosines), "worst_cosine": min(cosines), "mean_cosine": float(np.mean(cosines))}
+    worst = min(*cosines, worst_answer(shards.golden, shards.image, teacher))
+    return {"rows": len(cosines), "worst_cosine": worst, "mean_cosine": float(np.mean(cosines))}
 
 
 def _cosine(shards: ShardSet, row: int, ends: np.ndarray, teacher: Callable[[np.ndarray], np.ndarray], root: str | None) -> float:

@@ -1,0 +1,279 @@
+"""How long a list will take and how many GB it will fill: a few hundred of its images are labelled as the pipeline would, here and now.
+
+Two ways are measured, one after the other: as many threads of one process as there are workers (`local`), and as many processes
+(`processes`). Which is faster depends on the teacher and on the cores, so it is measured and not guessed; it also has to fit into memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from distill import DistillError, Unfinished
+from distill.chunks import Chunk, is_chunk_folder, list_chunks, read_chunk
+from distill.imagelist import open_list
+from distill.images import BadImage, read_bytes
+from distill.process import quiet_import
+from pipelines.label import Task, label_rows
+from pipelines.plan import Job, meta_of
+from teachers import limit_threads
+
+IMAGES = 384  # looked at, spread evenly over the list
+SECONDS = 4.0  # of labelling for each figure, after a first round that does not count
+ENOUGH = 400_000  # rows that no worker labels meanwhile; one long chunk, because at its beginning and end reading and the teacher wait for each other
+STARTING = 300.0  # seconds that a worker may take to load its teacher
+KEEP_FREE = 0.2  # of the memory
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Images a second of this machine. one: a worker alone; local, processes: `workers` of them as threads or processes.
+
+    processes: 0 where so many do not fit into memory, and so were not measured. megabytes: of one process.
+    """
+
+    workers: int
+    one: float
+    local: float
+    processes: float
+    megabytes: float
+    free_megabytes: float
+
+    def in_words(self) -> str:
+        processes = f"{self.processes:,.0f} with {self.workers} processes" if self.processes else f"no memory for {self.workers} processes"
+        return f"{self.local:,.0f} images/s with {self.workers} threads, {processes}"
+
+    @property
+    def engine(self) -> str:
+        """The faster of the two ways that fits into memory."""
+        fits = _fits(self.megabytes, self.workers, self.free_megabytes)
+        return "processes" if fits and self.processes > self.local else "local"
+
+    @property
+    def best(self) -> float:
+        return self.processes if self.engine == "processes" else self.local
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """rows of the list; gigabytes of its shards; rejects: fraction of the images looked at that cannot be labelled."""
+
+    rows: int
+    chunks: int
+    gigabytes: float
+    rejects: float
+    rates: Rates
+
+    def seconds(self, workers: int | None = None) -> float:
+        """Of labelling: here, or on so many workers that are each as fast as one here alone."""
+        return self.seconds_at(self.rates) if workers is None else self.rows / (self.rates.one * self._busy(workers))
+
+    def seconds_at(self, rates: Rates) -> float:
+        """Of labelling on a machine that was measured."""
+        return self.rows / (rates.best * self._busy(rates.workers) / rates.workers)
+
+    def _busy(self, workers: int) -> float:
+        """How many workers have a chunk, on average: 59 chunks keep 40 workers busy for two rounds, as if they were 29.5."""
+        return self.chunks / math.ceil(self.chunks / workers)
+
+    def as_dict(self, workers: Sequence[int] = (), elsewhere: Mapping[str, Rates] | None = None) -> dict[str, Any]:
+        on_workers = {str(number): round(self.seconds(number), 1) for number in workers}
+        machines = {name: round(self.seconds_at(rates), 1) for name, rates in (elsewhere or {}).items()}
+        here = {"engine": self.rates.engine, "seconds": round(self.seconds(), 1)}
+        return {**asdict(self), **here, "seconds_on_workers": on_workers, "seconds_on_machines": machines}
+
+
+def forecast(job: Job, workers: int) -> Forecast:
+    """Measure. Takes about 15 s and the time that the teacher takes to load, twice."""
+    job.check_paths()
+    keys, rows, chunks = sample(job, IMAGES)
+    sizes = []
+    for key in keys:
+        with suppress(BadImage):
+            sizes.append(len(read_bytes(job.root, key)))
+    if not sizes:
+        raise DistillError(f"{job.root}: none of the {len(keys)} images looked at can be read, {keys[0]!r} for one. Name the images' root folder with --root.")
+    found = _ask(job, keys, workers)
+    one, local, processes = (round(found[way], 1) for way in ("one", "local", "processes"))
+    rates = Rates(workers, one, local, processes, round(found["megabytes"]), round(found["free_megabytes"]))
+    size = rows * row_bytes(job, found["width"], keys, sizes)
+    return Forecast(rows, chunks, round(size / 1e9, 6), round(found["rejects"] / len(keys), 4), rates)
+
+
+def row_bytes(job: Job, width: int, keys: Sequence[str], sizes: Sequence[int]) -> float:
+    """Of one row in a shard, on average. width: numbers of an embedding; sizes: of the images looked at."""
+    image = float(np.mean(sizes)) if job.images == "inline" else 32
+    return width * np.dtype(job.dtype).itemsize + image + float(np.mean([len(key.encode()) for key in keys])) + 8
+
+
+def in_words(found: Forecast, workers: Sequence[int], elsewhere: Mapping[str, Rates]) -> str:
+    """The forecast as a person reads it: here, on so many workers of this kind, and on machines that were measured."""
+    lines = [
+        f"{found.rows:,} rows in {found.chunks} chunks, about {found.gigabytes:.2f} GB of shards; of the images looked at {found.rejects:.1%} would be rejected",
+        f"measured: {found.rates.one:,.0f} images/s with one worker, {found.rates.in_words()}; a process takes {found.rates.megabytes:,.0f} MB",
+        f"here, --engine {found.rates.engine} --workers {found.rates.workers}: {_duration(found.seconds())}",
+    ]
+    lines[-1] += _idle(found.rates.workers, found.chunks)
+    lines += [f"{number} workers as fast as one here: {_duration(found.seconds(number))}" + _idle(number, found.chunks) for number in workers]
+    for name, rates in elsewhere.items():
+        line = f"{name}, --engine {rates.engine} --workers {rates.workers}: {_duration(found.seconds_at(rates))}"
+        lines.append(line + _idle(rates.workers, found.chunks))
+    return "\n".join(lines)
+
+
+def _idle(workers: int, chunks: int) -> str:
+    return f" ({workers - chunks} of them idle: there are {chunks} chunks; use smaller --rows)" if workers > chunks else ""
+
+
+def _duration(seconds: float) -> str:
+    """(90) -> "1.5 minutes"."""
+    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 1.5 * size or unit == "minutes" and seconds >= 60:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def read_rates(path: Path) -> Rates:
+    """What `distill plan --json` wrote on another machine."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))["rates"]
+        rates = Rates(**value)
+        if not all(type(figure) in (int, float) and 0 <= figure < math.inf for figure in value.values()):
+            raise ValueError("a figure is no number from 0 on")
+        if type(rates.workers) is not int or not min(rates.workers, rates.one, rates.local):
+            raise ValueError("workers, one and local cannot be 0, and workers is a whole number")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DistillError(f"--machine {path}: {error!r}. Expected a file that distill plan --json wrote.") from error
+    return rates
+
+
+def sample(job: Job, number: int) -> tuple[list[str], int, int]:
+    """(keys spread evenly over the list, rows of the list, chunks of it), without cutting anything."""
+    keys = list[str]()
+    if not is_chunk_folder(job.source):
+        images = open_list(job.source)
+        wanted, first = _spread(images.rows, number), 0
+        for batch, _ in images.batches(100_000):
+            keys += [batch[row - first] for row in wanted[(wanted >= first) & (wanted < first + len(batch))].tolist()]
+            first += len(batch)
+        return keys, images.rows, -(-images.rows // job.rows)
+    paths, rows = list_chunks(job.source), 0
+    for place, path in enumerate(paths):
+        chunk = read_chunk(path).keys
+        share = number * (place + 1) // len(paths) - number * place // len(paths)
+        keys += [chunk[row] for row in _spread(len(chunk), share).tolist()]
+        rows += len(chunk)
+    return keys, rows, len(paths)
+
+
+def _spread(rows: int, number: int) -> np.ndarray:
+    """(10, 4) -> [0, 3, 6, 9]."""
+    return np.linspace(0, rows - 1, min(number, rows)).astype(int)
+
+
+def _fits(megabytes: float, workers: int, free_megabytes: float) -> bool:
+    return megabytes * workers < free_megabytes * (1 - KEEP_FREE)
+
+
+def _ask(job: Job, keys: list[str], workers: int) -> dict[str, Any]:
+    """The figures of `workers` processes that label by turns. The first one shows whether the others fit into memory."""
+    context = multiprocessing.get_context("spawn")
+    free = psutil.virtual_memory().available / 1e6
+    pipes, children = list[Connection](), []
+
+    def start(number: int) -> list[dict[str, Any]]:
+        for _ in range(number):
+            mine, theirs = context.Pipe()
+            child = context.Process(target=_work, args=(theirs, job, keys), daemon=True)
+            child.start()
+            theirs.close()  # so that a child that ends is seen as the end of the pipe
+            pipes.append(mine)
+            children.append(child)
+        return [_hear(pipe) for pipe in pipes[len(pipes) - number :]]
+
+    def rate(asked: list[Connection], threads: int) -> float:
+        for pipe in asked:
+            pipe.send(threads)
+        return sum(_hear(pipe)["rate"] for pipe in asked)
+
+    try:
+        (told,) = start(1)
+        rates = {"one": rate(pipes, 1), "local": rate(pipes, workers), "processes": 0.0}
+        if _fits(told["megabytes"], workers, free):
+            start(workers - 1)
+            rates["processes"] = rate(pipes, 1)
+        return {**told, **rates, "free_megabytes": free}
+    finally:
+        for child in children:
+            child.kill()
+            child.join()
+
+
+def _hear(pipe: Connection) -> dict[str, Any]:
+    if not pipe.poll(STARTING):
+        raise Unfinished(f"A process of the measurement said nothing for {STARTING:.0f} s. Is the teacher's storage that slow?")
+    try:
+        told = pipe.recv()
+    except EOFError:
+        raise Unfinished("A process of the measurement ended by itself: killed, or out of memory. Ask for fewer --workers.") from None
+    if "error" in told:
+        raise DistillError(told["error"])
+    return told
+
+
+def _work(pipe: Connection, job: Job, keys: list[str]) -> None:
+    """A process of the measurement: says what it knows when it is ready, then for each number of threads the images a second."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; who asks ends this one
+    limit_threads(1)
+    rejects: list[dict[str, Any]] = []
+    try:
+        with quiet_import():
+            meta = meta_of(job)
+            task = Task(job, job.format, job.batch, meta)
+            for _ in label_rows(task, _chunk(keys), rejects):
+                pass
+    except (DistillError, OSError) as error:
+        pipe.send({"error": str(error)})
+        return
+    if len(rejects) == len(keys):
+        one = rejects[0]
+        pipe.send({"error": f"{job.root}: none of the {len(keys)} images looked at can be labelled. {one['key']!r}, for one: {one['reason']}."})
+        return
+    pipe.send({"width": meta.width, "rejects": len(rejects), "megabytes": psutil.Process().memory_info().rss / 1e6})
+    chunk = _chunk(keys * (ENOUGH // len(keys)))
+    while True:
+        threads = pipe.recv()
+        with ThreadPoolExecutor(threads) as pool:
+            pipe.send({"rate": sum(pool.map(lambda _: _rate(task, chunk), range(threads)))})
+
+
+def _chunk(keys: list[str]) -> Chunk:
+    return Chunk(0, 1, "", "", keys, np.full(len(keys), -1, np.int32))
+
+
+def _rate(task: Task, chunk: Chunk) -> float:
+    done, started = 0, time.perf_counter()
+    for rows in label_rows(task, chunk, []):
+        done += len(rows)
+        if time.perf_counter() - started > SECONDS:
+            break
+    return done / (time.perf_counter() - started)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
