@@ -20,7 +20,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 SUPPORTED := sys.version_info[:2] in ((3, 11), (3, 12), (3, 13))
 CALLED := $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
-.PHONY: help demo test test-all check bench golden constraints
+.PHONY: help demo test test-all test-engines check bench golden constraints
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -29,10 +29,21 @@ demo: $(READY) ## the whole job on drawn faces, into demo/ (OUT=folder, ARGS=--s
 	$(BIN)/distill demo $(OUT) $(ARGS)
 
 test: $(READY) ## all tests that do not take minutes
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not engines" $(ARGS)
 
-test-all: $(READY) ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+test-all: $(READY) ## all tests but those of `make test-engines`
+	$(BIN)/python -m pytest -m "not engines" $(ARGS)
+
+# Prism by Go and Flink's job server by Maven, where these are installed and have them; without them their tests say that they were skipped.
+BEAM = $(shell sed -n 's/^apache-beam==//p' constraints.txt)
+FLINK = 1.20
+FLINK_JAR = $(VENV)/flink-job-server.jar
+test-engines: $(READY) ## the same bytes from Dask, Prism, Flink and Dataflow: installs what they need
+	@$(if $(UV),"$(UV)" pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check -q) -c constraints.txt -e ".[dask,dataflow]"
+	@GOBIN="$(CURDIR)/$(BIN)" go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM) || echo "no Prism: go install failed"
+	@mvn -q -B dependency:copy -Dartifact=org.apache.beam:beam-runners-flink-$(FLINK)-job-server:$(BEAM) -DoutputDirectory=$(VENV)/flink \
+	  && mv $(VENV)/flink/*.jar $(FLINK_JAR) || echo "no Flink: Maven does not have its job server for Beam $(BEAM)"
+	PRISM="$$(ls $(CURDIR)/$(BIN)/prism 2> /dev/null)" FLINK_JOB_SERVER="$$(ls $(CURDIR)/$(FLINK_JAR) 2> /dev/null)" $(BIN)/python -m pytest tests/test_engines.py -m "engines or not slow" -rs $(ARGS)
 
 check: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -43,10 +43,10 @@ def plain(teacher: str):
     return lambda pixels: signature(images=tf.constant(pixels.astype(np.float32)))["output"].numpy()
 
 
-def worker(pipe: Connection, threads: int | None, teacher: str, source: str, folder: str, batch: int) -> None:
+def worker(pipe: Connection, threads: int | None, teacher: str, source: str, folder: str, batch: int, rows: int) -> None:
     """A process with the teacher in it. Takes ("call", parallel, images) or ("label", parallel, [chunks]) and answers when it is done."""
     from pipelines.label import Task, embed_chunk
-    from pipelines.plan import Plan
+    from pipelines.plan import Job, Plan
     from teachers import limit_threads, open_teacher
 
     if threads is not None:
@@ -61,40 +61,29 @@ def worker(pipe: Connection, threads: int | None, teacher: str, source: str, fol
             with ThreadPoolExecutor(asked[1]) as pool:
                 list(pool.map(lambda start: loaded(pixels[start : start + batch]), starts))
         else:
-            job = jobs(source, folder, teacher, batch)
+            job = Job(source=source, out=folder, root=source, teacher=open_teacher(teacher), rows=rows, batch=batch)
             plan = Plan.load(Path(folder) / "plan.json")
-            tasks = [Task(job, plan, number) for number in asked[2]]
+            tasks = [Task.of(job, plan, number) for number in asked[2]]
             with ThreadPoolExecutor(asked[1]) as pool:
                 list(pool.map(embed_chunk, tasks))
         pipe.send("done")
 
 
-def jobs(source: str, folder: str, teacher: str, batch: int):
-    from pipelines.plan import Job
-    from teachers import open_teacher
-
-    return Job(source=source, out=folder, root=source, teacher=open_teacher(teacher), rows=CHUNK, batch=batch)
-
-
-CHUNK = 256
-
-
-def bench(name: str, images: int, batch: int, rounds: int, folder: Path) -> dict[str, float]:
-    teacher, source, out = folder / name, folder / "faces", folder / f"out-{name}"
+def bench(name: str, images: int, batch: int, rows: int, rounds: int, folder: Path) -> dict[str, float]:
+    teacher, source, out = folder / name, folder / f"faces-{images}", folder / f"out-{name}"
     subprocess.run([sys.executable, "-c", MAKE, name, str(teacher)], check=True, capture_output=True)
     distill = [sys.executable, "-m", "distill.cli"]
     identities = -(-images // 64)
-    if not source.exists():
-        subprocess.run([*distill, "faces", source, "--identities", str(identities), "--images", "64"], check=True, capture_output=True)
-    command = ["embed", source, out, "--teacher", teacher, "--rows", str(CHUNK), "--batch", str(batch), "--dry-run"]
+    subprocess.run([*distill, "faces", source, "--identities", str(identities), "--images", "64"], check=True, capture_output=True)
+    command = ["embed", source, out, "--teacher", teacher, "--rows", str(rows), "--batch", str(batch), "--dry-run"]
     subprocess.run([*distill, *map(str, command)], check=True, capture_output=True)
     context = multiprocessing.get_context("spawn")
     pipes = {}
     for key, threads in (("plain", None), ("own", 0), ("one", 1), ("other", 1)):
         pipes[key], theirs = context.Pipe()
-        context.Process(target=worker, args=(theirs, threads, str(teacher), str(source), str(out), batch), daemon=True).start()
+        context.Process(target=worker, args=(theirs, threads, str(teacher), str(source), str(out), batch, rows), daemon=True).start()
         pipes[key].recv()
-    chunks = list(range(images // CHUNK))
+    chunks = list(range(images // rows))
 
     def ask(*requests: tuple) -> float:
         for path in (out / "shards").glob("0*"):
@@ -127,8 +116,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
-        small = bench("mobilenetv2", 2048, 128, rounds, Path(folder))
-        large = bench("resnet50", 512, 64, rounds, Path(folder))
+        small = bench("mobilenetv2", 4096, 128, 1024, rounds, Path(folder))
+        large = bench("resnet50", 512, 64, 128, rounds, Path(folder))
     save("bench_embed", {"mobilenetv2_0.35": small, "resnet50": large})
 
 
