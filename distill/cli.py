@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distill import DistillError, Unfinished, __version__
+from distill.process import keep_memory
 from distill.remote import place
 
 if TYPE_CHECKING:
@@ -413,6 +414,7 @@ def outcome(words: Sequence[str]) -> int:
         words.remove("--debug")
         os.environ["DISTILL_DEBUG"] = "1"
     _log_to_stderr()
+    keep_memory()
     interrupted = "Interrupted. What was finished stays; run the same command again to go on."
     try:
         code = run(words)

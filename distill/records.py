@@ -2,8 +2,8 @@
 
 Record (numbers are little endian)
     The mark uint32 0xced7230a; uint32 with the length in its lower 29 bits and the kind in the upper 3; so many bytes, and zeros up to a
-    multiple of 4. Kind 0 is a whole record. Where its bytes hold the mark at a multiple of 4, dmlc-core's writer leaves it out and splits the
-    record: a part of kind 1, any number of kind 2, one of kind 3. They are joined with the mark between them; the index names the first.
+    multiple of 4. Kind 0 is a whole record. Where its bytes hold the mark at a multiple of 4, dmlc-core's writer leaves it out and splits
+    the record: a part of kind 1, any number of kind 2, one of kind 3. They are joined with the mark between them; the index has the first.
     The bytes of an image record are uint32 flag, float32 label, two uint64; `flag` float32 labels, of which the first is the label if there
     are any; the encoded image.
 
@@ -13,8 +13,8 @@ Index
     every record is an image. Labels are class numbers; class n is called "n", and the table goes from 0 to the largest.
 
 What a file says of itself is not believed: each length is held against the size of the file before anything is read or reserved. A list
-opens only if every record of the index is whole and inside the file; a split one, if its parts follow one another in this order and it has
-256 MiB at most. A record that turned bad later, or one in no parts that is longer, is a `BadImage`, as a file on disk would be.
+opens only if every record of the index is whole: inside the file, and if it is split, its parts in this order and 256 MiB at most. A record
+that turned bad later is a `BadImage`, as a file on disk would be; so is an unsplit one of more than 256 MiB.
 """
 
 import os
@@ -25,6 +25,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -212,7 +213,7 @@ def _read_index(path: str, index: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _join(file: RecordFile, start: int, most: int, limit: int = MAX_BYTES) -> tuple[bytearray, int, int]:
-    """The first `most` bytes of the record at `start`, whole or split; how many it has; where it ends. BadImage if it is not whole or over `limit`."""
+    """The first `most` bytes of the record at `start`, its parts joined; its length; where it ends. BadImage: broken, or over `limit`."""
     data, length, at, kind = bytearray(), 0, start, 0
     while at == start or kind in (1, 2):
         head = file.read(at, _FRAME) if at >= 0 else b""
@@ -252,10 +253,7 @@ def _check_records(file: RecordFile) -> np.ndarray:
 
 def _check_block(file: RecordFile, ids: np.ndarray, offsets: np.ndarray, end: int) -> tuple[np.ndarray, int]:
     """Labels of records in the order of their offsets, and where the last of them ends. end: where the record before them does."""
-
-    def refuse(wrong: np.ndarray, why: Callable[[int], str]) -> None:
-        _refuse(file, ids, offsets, wrong, why)
-
+    refuse = partial(_refuse, file, ids, offsets)
     size, index = file.size, os.path.basename(os.path.splitext(file.path)[0]) + ".idx"
     refuse((offsets < 0) | (offsets > size - _FRAME - _HEADER), lambda row: (
         f"the file has {size:,} bytes, so it ends before the record or inside it. Fetch the file again, or the {index} that belongs to it."
@@ -308,9 +306,8 @@ def _images(file: RecordFile) -> slice:
         raise DistillError(f"{said}. float32 has gaps above {_EXACT:,}, so the last image is not known. Expected a file without header (im2rec).")
     number = int(found[0])
     there = file.ids[1:number]
-    missing = np.flatnonzero(there != np.arange(1, len(there) + 1))
-    if len(missing) or len(there) < number - 1:
-        lacking = int(missing[0] if len(missing) else len(there)) + 1
+    lacking = int(np.argmax(np.append(there, -1) != np.arange(1, len(there) + 2))) + 1
+    if lacking < number:
         raise DistillError(f"{said}, so images are 1 to {number - 1}, but the index lacks {lacking}. Fetch the index that belongs to the file.")
     return slice(1, number)
 

@@ -6,17 +6,16 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from distill.process import grow_gpu_memory, keep_memory, quiet_import
 
 
-def faults(blocks: int) -> int:
-    """Page faults of taking and freeing 16 MB that often."""
+def faults(blocks: int, size: int = 16 << 20) -> int:
+    """Page faults of taking and freeing so many bytes that often."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(blocks):
-        np.ones(16 << 20, np.uint8)
+        b"x" * size  # not numpy, which asks for huge pages
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
@@ -25,6 +24,18 @@ def test_freed_memory_is_used_again():
         pytest.skip("the C library has no mallopt")
     faults(2)
     assert faults(20) < 2000  # 16 MB are 4,096 pages: 80,000 faults if each block were new
+
+
+def test_a_thread_uses_its_memory_again_too():
+    code = (
+        "import threading, sys; from distill.process import keep_memory; from tests.test_process import faults\n"
+        "if not keep_memory(): sys.exit(3)\n"
+        "told = []; thread = threading.Thread(target=lambda: (faults(2, 100 << 20), told.append(faults(5, 100 << 20)))); thread.start(); thread.join(); print(told[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode == 3:
+        pytest.skip("the C library has no mallopt")
+    assert int(done.stdout) < 2000, done.stderr  # 100 MB are 25,600 pages
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError, ValueError])

@@ -153,21 +153,21 @@ def test_records_without_a_header_and_in_any_order(tmp_path):
 ID = 0xCED7230A_CED7230A  # of an image whose header holds the mark
 
 
-@pytest.mark.parametrize("data, parts", [
+@pytest.mark.parametrize("data, marks", [
     (MARK, 2),
     (MARK * 3, 4),
     (MARK * 3 + b"x", 4),
     (b"1234" + MARK + b"5678" + MARK + b"90", 3),
-    (b"1" + MARK + b"234", 1),
-    (b"12" + MARK * 2 + b"34", 1),
-    (b"123" + MARK + b"1" + MARK + b"12" + MARK[:3], 2),
+    (b"1" + MARK + b"234", 1 + 1),
+    (b"12" + MARK * 2 + b"34", 1 + 2),
+    (b"123" + MARK + b"1" + MARK + b"12" + MARK[:3], 2 + 1),
     (b"x" * 5000 + MARK + b"y" * 70_001, 2),
 ])  # fmt: skip
-@pytest.mark.parametrize("number, more", [(5, 0), (ID, 4)])
-def test_split_records_are_joined(tmp_path, monkeypatch, data, parts, number, more):
+@pytest.mark.parametrize("number, more", [(5, 0), (ID, 2)])
+def test_split_records_are_joined(tmp_path, monkeypatch, data, marks, number, more):
+    """marks: how many the written record has, one a part and those that stand at no multiple of 4."""
     written = split(image(2, data, number))
-    assert written.count(MARK) - (data.count(MARK) if parts == 1 else 0) >= parts + more
-    assert joined(written, 0) == image(2, data, number)
+    assert written.count(MARK) == marks + more and joined(written, 0) == image(2, data, number)
     numbered = [(0, image(0, b"a")), (3, image(1, data, number)), (4, image([2, 9, 9], data, number)), (7, image(3, b"the last", number))]
     path = write(tmp_path, numbered)
     for block in (records.BLOCK, 1, 3):
@@ -184,7 +184,8 @@ def test_a_split_record_by_hand(tmp_path):
 
 
 def test_a_header_may_be_split(tmp_path):
-    path = write(tmp_path, [(0, image([3, 5], b"", ID)), (1, image(0, MARK)), (2, image(1, b"x")), (3, image([1, 2], b"")), (4, image([2, 3], b""))])
+    images = [(1, image(0, MARK)), (2, image(1, b"x"))]
+    path = write(tmp_path, [(0, image([3, 5], b"", ID)), *images, (3, image([1, 2], b"")), (4, image([2, 3], b""))])
     assert rows_of(open_list(path)) == [("rec:1", 0), ("rec:2", 1)]
     assert reason(path, "rec:0") == "the record holds no image"
 
@@ -299,7 +300,6 @@ def header(*labels, images=3):
     (replaced(1, chain((1, HEAD), (2, b"x")) + b"junkjunk"), "damaged: no part follows at offset 84: 0x6b6e756a of kind 3"),
     (replaced(3, chain((1, HEAD), (2, b"x"))), "record 3 at offset 120: truncated: the record file ends before the record or inside it. Fetch"),
     (replaced(3, chain((1, HEAD), (3, b"x"))[:-3]), "record 3 at offset 120: truncated: the record file ends before"),
-    (replaced(3, chain((1, HEAD), (3, b"x"))[:-4] + MARK[:3]), "record 3 at offset 120: damaged"),
     (replaced(3, chain((1, HEAD))), "record 3 at offset 120: truncated: the record file ends before"),
     (replaced(1, chain((1, b"x" * 16), (3, b"12"))), "record 1 at offset 40: 22 bytes, expected 24 or more"),
     (replaced(1, chain((1, image([1, 1], b"")[:20]), (3, b"x"))), "record 1 at offset 40: 25 bytes, expected 32 or more: a header of 24 and 2 labels"),
@@ -475,7 +475,8 @@ FRAME = st.builds(lambda kind, length: kind << 29 | length, st.integers(0, 7), s
 VALUE = st.one_of(st.integers(0, 2**32 - 1), st.integers(0, 300), st.just(0xCED7230A), FRAME)
 CHANGE = st.tuples(st.sampled_from(["flip", "word", "cut", "insert", "drop"]), st.integers(0, 2**16), VALUE)
 BYTES = st.lists(st.one_of(st.just(MARK), st.binary(max_size=9)), max_size=12).map(b"".join).filter(bool)
-IMAGE = st.tuples(st.one_of(st.integers(0, 9), st.lists(st.integers(0, 9), min_size=1, max_size=4)), BYTES, st.sampled_from([0, 7, ID, ID >> 32]))
+LABEL = st.one_of(st.integers(0, 9), st.lists(st.integers(0, 9), min_size=1, max_size=4))
+IMAGE = st.tuples(LABEL, BYTES, st.sampled_from([0, 7, ID, ID >> 32]))
 SPLIT = [(number, image(number, b"ab" * number + MARK * number + b"12" + MARK, ID * (number % 2))) for number in range(4)]
 
 
@@ -525,7 +526,7 @@ def test_damaged_files_are_rows_or_one_clear_error(tmp_path_factory, data, index
         tracemalloc.stop()
 
 
-@settings(max_examples=300, deadline=2000, derandomize=True)
+@settings(max_examples=200, deadline=2000, derandomize=True)
 @given(images=st.lists(IMAGE, min_size=1, max_size=4), changes=st.lists(CHANGE, max_size=3))
 def test_any_bytes_survive_and_damaged_ones_are_never_made_up(tmp_path_factory, images, changes):
     path = write(tmp_path_factory.getbasetemp() / "split", [(number, image(*one)) for number, one in enumerate(images, 1)])
@@ -554,8 +555,8 @@ def test_any_bytes_survive_and_damaged_ones_are_never_made_up(tmp_path_factory, 
 
 
 def test_a_chain_of_many_parts_is_walked_once_in_little_memory(tmp_path, monkeypatch):
-    path = write(tmp_path, [(0, image(1, MARK * 50_000)), (1, image(2, b"x"))])
-    assert path.stat().st_size == 32 + 8 * 50_000 + 36
+    path = write(tmp_path, [(0, image(1, MARK * 20_000)), (1, image(2, b"x"))])
+    assert path.stat().st_size == 32 + 8 * 20_000 + 36
     reads = []
     read = records.RecordFile.read
     monkeypatch.setattr(records.RecordFile, "read", lambda *words: reads.append(None) or read(*words))
@@ -563,12 +564,12 @@ def test_a_chain_of_many_parts_is_walked_once_in_little_memory(tmp_path, monkeyp
     assert rows_of(open_list(path)) == [("rec:0", 1), ("rec:1", 2)]
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
-    assert len(reads) < 110_000  # the second walk is that of record 0, which may be a header
-    assert read_bytes(str(path), "rec:0") == MARK * 50_000
+    assert len(reads) < 43_000  # the second walk is that of record 0, which may be a header
+    assert read_bytes(str(path), "rec:0") == MARK * 20_000
     reads.clear()
     (tmp_path / "train.idx").write_text("".join(f"{number}\t0\n" for number in range(1000)))
-    assert "record 1 at offset 0: the record before it ends at 400032 only" in error(path)
-    assert len(reads) < 52_000
+    assert "record 1 at offset 0: the record before it ends at 160,032 only" in error(path)
+    assert len(reads) < 22_000
 
 
 def test_a_split_record_of_too_many_bytes_is_not_read(tmp_path):
