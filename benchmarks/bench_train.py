@@ -13,8 +13,9 @@ from distill.config import Run
 from distill.faces import draw_face
 from distill.images import encode_jpeg
 from distill.optimizers import Rate, build_optimizer
+from distill.process import keep_memory
 from distill.stages import open_lessons
-from distill.train import Training, build_parts, prepare_device
+from distill.train import Feed, Training, build_parts, prepare_device
 
 STEPS, BATCH = 20, 128
 
@@ -35,14 +36,13 @@ def main() -> None:
         model.compile(optimizer=build_optimizer(lesson.stage.optimizer, learning, model.trainable_variables, "float32"), jit_compile=False)
 
         def streamed() -> Iterator:
-            number = 0
-            while True:
-                yield from ((images, {name: fields[name] for name in lesson.fields}) for images, fields in lesson.train.epoch(number))
-                number += 1
+            return Feed(lesson.train, lesson.fields, 0).batches()
 
         held = list(islice(streamed(), 8))
 
         def arrays() -> Iterator:
+            yield held[0]
+            keep_memory()  # as Feed does
             while True:
                 yield from held
 

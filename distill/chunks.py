@@ -15,7 +15,7 @@ how a reader knows a damaged count of rows before it reserves memory for it.
 import hashlib
 import re
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -145,18 +145,23 @@ def read_chunk(path: str | Path) -> Chunk:
     try:
         with pq.ParquetFile(readable(path)) as file:
             number, of, sha256, classes = _check_meta(path, file)
-            table = file.read(use_threads=False)
+            # not `read`: it reserves memory for as many values as the footer claims of each column
+            table = pa.Table.from_batches(file.iter_batches(max(file.metadata.num_rows, 1), use_threads=False), file.schema_arrow)
         table.validate(full=True)
     except FileNotFoundError as error:
         raise DistillError(f"{path}: no such chunk. Run distill chunk again.") from error
     except (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise DistillError(f"{path} is damaged or no chunk: {reason}. Expected a file written by distill chunk.") from error
+        raise _damaged(path, error) from error
     keys, labels = table["key"].to_pylist(), table["label"].combine_chunks().fill_null(-1).to_numpy()
     digest = "" if table["key"].null_count else rows_sha256(keys, labels)
     if digest != sha256:
         raise DistillError(f"{path} is damaged: its rows have sha256 {digest[:12]}, its metadata says {sha256[:12]}. Cut the list again.")
     return Chunk(number, of, sha256, classes, keys, labels)
+
+
+def _damaged(path: Path, error: Exception) -> DistillError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return DistillError(f"{path} is damaged or no chunk: {reason}. Expected a file written by distill chunk.")
 
 
 def _check_meta(path: Path, file: pq.ParquetFile) -> tuple[int, int, str, str]:
@@ -181,10 +186,8 @@ def _check_meta(path: Path, file: pq.ParquetFile) -> tuple[int, int, str, str]:
 def is_chunk_folder(path: str | Path) -> bool:
     """Whether a folder holds chunks, a whole set or not. A folder of shards, whose files have like names, does not."""
     for file in _chunk_files(place(path)):
-        try:
+        with suppress(pa.ArrowException, OSError, ValueError):
             return (pq.read_schema(readable(file)).metadata or {}).get(b"format", b"").startswith(b"distill.chunk.")
-        except (pa.ArrowException, OSError):
-            continue
     return False
 
 
@@ -213,7 +216,10 @@ def read_classes(folder: str | Path) -> list[str]:
     folder = place(folder)
     first = list_chunks(folder)[0]
     data = (folder / CLASSES).read_bytes()
-    expected = (pq.read_schema(readable(first)).metadata or {}).get(b"classes", b"").decode()
+    try:
+        expected = (pq.read_schema(readable(first)).metadata or {}).get(b"classes", b"").decode()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(first, error) from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != expected:
         raise DistillError(f"{folder / CLASSES} has sha256 {digest[:12]}, the chunks say {expected[:12]}. Put the old table back.")

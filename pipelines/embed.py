@@ -114,8 +114,8 @@ def _commit(records: list[Record], job: Job) -> None:
     if rejects > job.max_rejects * plan.rows:
         raise Unfinished(
             f"{rejects} of {plan.rows} images were rejected, --max-rejects allows a fraction of {job.max_rejects}. Shards and ledgers "
-            f"({job.shards}/*.rejects.jsonl) stay; the set is not committed. Look at the reasons. Then mend the files and label their chunks again "
-            "(--only N), or run again with a larger --max-rejects."
+            f"({job.shards}/*.rejects.jsonl) stay; the set is not committed. Look at the reasons. Then mend the files and run again with "
+            "--retry-rejects, or with a larger --max-rejects."
         )
     write_index(job.shards, plan.format, found.values(), read_classes(job.chunks), lambda key: read_bytes(job.root, key))
 

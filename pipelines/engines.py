@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
+import shlex
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distill import DistillError
+from distill.process import uninterrupted
 from distill.remote import is_remote
 from pipelines.plan import Job
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
 RUNNERS = "apache_beam.runners"
 FN_API_RUNNER = f"{RUNNERS}.portability.fn_api_runner.FnApiRunner"
+WORKER = f"{RUNNERS}.worker.sdk_worker_main"
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Engine:
 ENGINES = {
     "local": Engine(FN_API_RUNNER, ("--direct_running_mode=multi_threading", "--direct_num_workers={workers}"), "threads of this process"),
     "processes": Engine(
-        FN_API_RUNNER, ("--direct_running_mode=multi_processing", "--direct_num_workers={workers}"), "processes on this machine", children=True
+        FN_API_RUNNER, ("--direct_num_workers={workers}",), "processes on this machine", children=True
     ),
     "dask": Engine(
         f"{RUNNERS}.dask.dask_runner.DaskRunner", ("--dask_npartitions={workers}",),
@@ -100,6 +105,17 @@ def beam_options(engine: Engine, workers: int, flags: Sequence[str]) -> Pipeline
     if unknown := _unknown(flags):
         raise DistillError(f"Beam has no option {', '.join(unknown)}. Options of distill stand before the --, options of Beam behind it.")
     return PipelineOptions([f"--runner={engine.runner}", *own, "--no_save_main_session", *flags])
+
+
+def runner(engine: Engine) -> Any:
+    """The runner where it takes more than its name: Beam's own way to start processes lets Ctrl-C reach them, and each would print its stack."""
+    if not engine.children:
+        return None
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+    command = f"{sys.executable} -m {WORKER}" if os.name == "nt" else f"trap '' INT; exec {shlex.quote(sys.executable)} -m {WORKER}"
+    return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
 
 
 def service(engine: Engine, options: PipelineOptions, workers: int) -> Any:
@@ -157,7 +173,9 @@ def _dask_cluster(options: PipelineOptions, workers: int) -> Iterator[None]:
         return
     from dask.distributed import LocalCluster, default_client
 
-    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) as here:
+    with uninterrupted():
+        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
+    with cluster as here:
         asked.address = here.scheduler_address
         yield
         with suppress(ValueError):  # the runner leaves its client open, which would look for the scheduler for half a minute

@@ -10,7 +10,6 @@ import json
 import math
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from distill import DistillError, Unfinished
 from distill.chunks import Chunk, is_chunk_folder, list_chunks, read_chunk
 from distill.imagelist import open_list
 from distill.images import BadImage, read_bytes
-from distill.process import quiet_import
+from distill.process import quiet_import, uninterrupted
 from pipelines.label import Task, label_rows
 from pipelines.plan import Job, meta_of
 from teachers import limit_threads
@@ -198,8 +197,9 @@ def _ask(job: Job, keys: list[str], workers: int) -> dict[str, Any]:
     def start(number: int) -> list[dict[str, Any]]:
         for _ in range(number):
             mine, theirs = context.Pipe()
-            child = context.Process(target=_work, args=(theirs, job, keys), daemon=True)
-            child.start()
+            child = context.Process(target=_work, args=(theirs, job, keys, SECONDS), daemon=True)
+            with uninterrupted():
+                child.start()
             theirs.close()  # so that a child that ends is seen as the end of the pipe
             pipes.append(mine)
             children.append(child)
@@ -235,9 +235,8 @@ def _hear(pipe: Connection) -> dict[str, Any]:
     return told
 
 
-def _work(pipe: Connection, job: Job, keys: list[str]) -> None:
+def _work(pipe: Connection, job: Job, keys: list[str], seconds: float) -> None:
     """A process of the measurement: says what it knows when it is ready, then for each number of threads the images a second."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; who asks ends this one
     limit_threads(1)
     rejects: list[dict[str, Any]] = []
     try:
@@ -258,18 +257,18 @@ def _work(pipe: Connection, job: Job, keys: list[str]) -> None:
     while True:
         threads = pipe.recv()
         with ThreadPoolExecutor(threads) as pool:
-            pipe.send({"rate": sum(pool.map(lambda _: _rate(task, chunk), range(threads)))})
+            pipe.send({"rate": sum(pool.map(lambda _: _rate(task, chunk, seconds), range(threads)))})
 
 
 def _chunk(keys: list[str]) -> Chunk:
     return Chunk(0, 1, "", "", keys, np.full(len(keys), -1, np.int32))
 
 
-def _rate(task: Task, chunk: Chunk) -> float:
+def _rate(task: Task, chunk: Chunk, seconds: float) -> float:
     done, started = 0, time.perf_counter()
     for rows in label_rows(task, chunk, []):
         done += len(rows)
-        if time.perf_counter() - started > SECONDS:
+        if time.perf_counter() - started > seconds:
             break
     return done / (time.perf_counter() - started)
 

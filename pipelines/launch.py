@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +17,8 @@ import psutil
 
 from distill import DistillError, Unfinished
 from distill.files import only_process, remove_tree
-from distill.process import quiet_import
-from pipelines.engines import Engine, beam_options, check_reach, find_engine, service
+from distill.process import quiet_import, speak
+from pipelines.engines import Engine, beam_options, check_reach, find_engine, runner, service
 from pipelines.plan import Job, Plan
 
 LOST_AFTER = 5.0  # seconds between a worker process going and the run being given up
@@ -94,11 +93,12 @@ def embed(
         job.state.mkdir()
         started = time.monotonic()
         with service(place, options, workers):
-            run = _Run(job, options, debug)
+            run = _Run(job, place, options, debug)
             try:
                 _watch(run, place, started, on_estimate, on_progress)
             except BaseException:
                 _end(_children())
+                speak()  # the pipeline may be in the middle of an import
                 raise
         return _outcome(job, run, time.monotonic() - started)
 
@@ -106,21 +106,19 @@ def embed(
 class _Run:
     """The pipeline in a thread of its own, so that the launcher can watch it and be interrupted."""
 
-    def __init__(self, job: Job, options: Any, debug: bool) -> None:
+    def __init__(self, job: Job, engine: Engine, options: Any, debug: bool) -> None:
         self.job, self.debug = job, debug
         self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, args=(options,), name="pipeline", daemon=True)
+        self.thread = threading.Thread(target=self._run, args=(engine, options), name="pipeline", daemon=True)
         self.thread.start()
 
-    def _run(self, options: Any) -> None:
+    def _run(self, engine: Engine, options: Any) -> None:
         import apache_beam as beam
 
         from pipelines.embed import build
 
-        if hasattr(signal, "pthread_sigmask"):  # workers that it starts inherit this: Ctrl-C is the launcher's, which ends them
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            with beam.Pipeline(options=options) as pipeline:
+            with beam.Pipeline(runner(engine), options=options) as pipeline:
                 build(pipeline, self.job)
         except BaseException as error:  # handed to the launcher's thread
             self.error = error
@@ -205,7 +203,8 @@ def _quiet(debug: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        threading.excepthook = before
+        if not any(thread.name == "pipeline" for thread in threading.enumerate()):  # one that was broken off goes on until the process ends
+            threading.excepthook = before
 
 
 def _json(path: Path) -> dict[str, Any] | None:
@@ -216,8 +215,12 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _children() -> set[psutil.Process]:
-    """Living processes below this one. A process knows its start time, so that a number used again is another process."""
-    return {child for child in psutil.Process().children(recursive=True) if _lives(child)}
+    """Living processes below this one, but for Python's own that cleans up behind the others and ends by itself.
+
+    A process knows its start time, so that a number used again is another process.
+    """
+    below = psutil.Process().children(recursive=True)
+    return {child for child in below if _lives(child) and not _lives(child, "multiprocessing.resource_tracker")}
 
 
 def _workers() -> set[psutil.Process]:

@@ -21,7 +21,7 @@ def fails(done, *messages, code=2):
     assert len(done.stderr.strip().splitlines()) <= 2
 
 
-@pytest.mark.parametrize("verb", ["faces", "chunk", "embed", "verify", "inspect", "train", "evaluate", "compare", "export", "demo"])
+@pytest.mark.parametrize("verb", ["faces", "chunk", "embed", "plan", "verify", "inspect", "train", "evaluate", "compare", "export", "demo"])
 def test_every_verb_has_help_with_an_example(verb):
     done = inside(verb, "--help")
     assert done.returncode == 0 and f"Example: distill {verb}" in done.stdout

@@ -13,9 +13,10 @@ import numpy as np
 import psutil
 import pytest
 
+from distill import DistillError
 from distill.shards import open_shards
 from distill.shards.verify import verify
-from tests.conftest import distill, inside
+from tests.conftest import TEACHER, distill, inside
 
 ROWS = 25  # 120 pictures: five chunks, the last of 20
 
@@ -142,6 +143,95 @@ def test_what_cannot_be_labelled_is_in_the_ledger_and_too_much_of_it_is_an_error
     assert not verify(tmp_path / "out", deep=True).problems
 
 
+def made_at(out):
+    """When each shard was written; a file keeps its number until another takes its name."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.glob("shards/[!.]*.parquet")}
+
+
+def test_retried_rejects_make_only_the_mended_chunks_again(undisturbed, faces, teacher, tmp_path):
+    """Broken images in chunks 0, 2 and 4; the one of chunk 2 is mended first, then the others."""
+    root, out = tmp_path / "root", tmp_path / "out"
+    shutil.copytree(faces, root)
+    broken = ["id0000/003.jpg", "id0006/001.jpg", "id0011/009.jpg"]
+    (root / broken[0]).write_text("hello")
+    (root / broken[1]).unlink()
+    (root / broken[1]).touch()
+    whole = (root / broken[2]).read_bytes()
+    (root / broken[2]).write_bytes(whole[: len(whole) // 2])
+    assert embed(root, out, teacher).returncode == 1 and not (out / "shards" / "index.json").exists()
+    before = made_at(out)
+    for allowed, code in ((), 1), (("--max-rejects", 0.05), 0), (("--max-rejects", 0.05), 0):  # nothing is mended, so nothing is made
+        done = embed(root, out, teacher, "--retry-rejects", *allowed, "--json")
+        assert done.returncode == code and made_at(out) == before, done.stderr
+    assert json.loads(done.stdout)["made"] == 0
+
+    shutil.copy(faces / broken[1], root / broken[1])
+    assert json.loads(embed(root, out, teacher, "--max-rejects", 0.05, "--json").stdout)["made"] == 0 and made_at(out) == before
+    done = embed(root, out, teacher, "--retry-rejects", "--max-rejects", 0.05, "--json")
+    outcome = json.loads(done.stdout)
+    assert (outcome["made"], outcome["rows"], outcome["rejects"], outcome["committed"]) == (25, 118, 2, True)
+    assert {name for name, when in made_at(out).items() if when != before[name]} == {"00002-of-00005.parquet"}
+    assert embed(root, tmp_path / "afresh", teacher, "--max-rejects", 0.05).returncode == 0
+    assert contents(out) == contents(tmp_path / "afresh")
+
+    for key in broken:
+        shutil.copy(faces / key, root / key)
+    assert json.loads(embed(root, out, teacher, "--retry-rejects", "--json").stdout)["made"] == 25 + 20
+    assert contents(out) == contents(undisturbed)
+
+
+def test_a_reject_that_is_the_teachers_fault_is_not_tried_again(faces, teacher, tmp_path):
+    """Its bytes are those that were decoded then; the answer does not fit into float16."""
+    words = ("--scale", 1e7, "--max-rejects", 1)
+    assert embed(faces, tmp_path / "out", teacher, *words).returncode == 0
+    assert open_shards(tmp_path / "out").rejects == 120
+    done = embed(faces, tmp_path / "out", teacher, *words, "--retry-rejects", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["made"] == 0
+
+
+def test_a_teacher_exchanged_in_place_is_refused(undisturbed, faces, teacher, tmp_path):
+    from pipelines.label import Task, embed_chunk
+    from pipelines.plan import Job, Plan
+    from teachers import open_teacher
+
+    out, model = tmp_path / "out", tmp_path / "teacher"
+    shutil.copytree(teacher, model)
+    assert embed(faces, out, model, "--only", 0, "--only", 1).returncode == 0
+    before = contents(out)
+    shutil.move(model, tmp_path / "old")
+    other = TEACHER.replace("default_rng(0)", "default_rng(1)").replace("sys.argv[1]", repr(str(model)))
+    exec(compile(other, "teacher", "exec"), {})
+    done = embed(faces, out, model)
+    assert done.returncode == 2 and "teacher: '" in done.stderr and "asked for" in done.stderr and contents(out) == before
+    job = Job(source=str(faces), out=str(out), root=str(faces), teacher=open_teacher(str(model)), rows=ROWS, batch=8)
+    with pytest.raises(DistillError, match="is another model than when this run began"):  # as a worker meets it, where the launcher began before
+        embed_chunk(Task.of(job, Plan.load(out / "plan.json"), 2))
+    shutil.rmtree(model)
+    shutil.move(tmp_path / "old", model)
+    assert embed(faces, out, model).returncode == 0 and contents(out) == contents(undisturbed)
+
+
+def test_a_failed_chunk_is_told_with_its_reason(undisturbed, faces, teacher, tmp_path):
+    out = tmp_path / "out"
+    ledger = out / "shards" / "00002-of-00005.rejects.jsonl"
+    ledger.mkdir(parents=True)  # a folder has the name that the ledger should get
+    done = embed(faces, out, teacher)
+    assert done.returncode == 1 and "1 chunks failed, no index was written" in done.stderr and "chunk 2" in done.stderr
+    found = inspected(out)
+    assert (found["kind"], found["launcher"]) == ("unfinished set of shards", "none at work")
+    assert list(found["failed_chunks"]) == ["2"] and "directory" in found["failed_chunks"]["2"]
+    assert (found["rows"], found["done_rows"], found["chunks"], found["done_chunks"], found["missing_chunks"]) == (120, 95, 5, 4, [2])
+    assert "failed chunks:\n  2: " in inside("inspect", out).stdout
+    ledger.rmdir()
+    assert embed(faces, out, teacher).returncode == 0 and contents(out) == contents(undisturbed)
+
+
+def test_a_run_that_ended_with_an_error_tells_it(faces, teacher, tmp_path):
+    assert embed(faces, tmp_path / "out", teacher, "--output", "nope").returncode == 2
+    found = inspected(tmp_path / "out")
+    assert "nope" in found["error"] and "none yet" in found["plan"] and found["launcher"] == "none at work"
+
+
 def test_dry_run_plans_and_stops(faces, teacher, tmp_path):
     done = embed(faces, tmp_path / "out", teacher, "--dry-run")
     assert done.returncode == 0 and "120 rows in 5 chunks" in done.stderr and "GB free" in done.stderr
@@ -157,6 +247,10 @@ def start(out, faces, teacher, *words):
     )
 
 
+def inspected(out):
+    return json.loads(inside("inspect", out, "--json").stdout)
+
+
 @pytest.mark.parametrize("engine", ["local", "processes"])
 def test_killed_at_random_moments_and_resumed(engine, undisturbed, faces, teacher, tmp_path):
     out, rng = tmp_path / "out", random.Random(engine)
@@ -169,6 +263,9 @@ def test_killed_at_random_moments_and_resumed(engine, undisturbed, faces, teache
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stderr.close()
+        found = inspected(out)
+        assert found["kind"] == "set of shards" or found["launcher"] == "none at work" and "same distill embed again" in found["next"]
+        assert found.get("done_chunks", 5) == len(list(out.glob("shards/[!.]*.parquet"))) and "rows_in_progress" not in found
     done = embed(faces, out, teacher, "--engine", engine, through=distill)
     assert done.returncode == 0, done.stderr
     assert contents(out) == contents(undisturbed)

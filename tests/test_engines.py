@@ -3,9 +3,11 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import psutil
 import pytest
@@ -16,7 +18,7 @@ from pipelines.engines import ENGINES, beam_options, check_reach, find_engine
 from pipelines.plan import Job
 from teachers import Teacher
 from tests.conftest import distill
-from tests.stores import BUCKET, free_port, serving
+from tests.stores import BUCKET, serving
 from tests.test_embed import contents, embed, undisturbed  # noqa: F401 - a fixture
 
 IMAGE = "europe-docker.pkg.dev/a-project/distill:1"
@@ -172,7 +174,9 @@ def test_the_dataflow_job_offline(without_credentials):
 @pytest.mark.engines
 def test_a_dataflow_job_submitted_polled_and_done(undisturbed, faces, teacher, tmp_path, without_credentials):  # noqa: F811
     """To a service on this machine that takes jobs as Dataflow does, reads the staged pipeline from the bucket and runs it there."""
-    port = free_port()
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     with serving("gs") as store:
         there = {**os.environ, "STORAGE_EMULATOR_HOST": store.url}
         copy = "import sys, pathlib\nfrom distill.remote import place\nroot, to = pathlib.Path(sys.argv[1]), place(sys.argv[2])\n"

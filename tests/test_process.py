@@ -2,13 +2,14 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from distill.process import grow_gpu_memory, keep_memory, quiet_import
+from distill.process import grow_gpu_memory, keep_memory, quiet_import, speak, uninterrupted
 
 
 def faults(blocks: int, size: int = 16 << 20) -> int:
@@ -65,3 +66,27 @@ def test_what_a_failing_import_says_is_shown():
     code = "import os\nfrom distill.process import quiet_import\nwith quiet_import():\n    os.write(2, b'the reason')\n    raise ImportError('broken')\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "the reason" in done.stderr and "broken" in done.stderr and done.returncode == 1
+
+
+def test_a_last_word_is_heard_in_the_middle_of_an_import(capfd, monkeypatch):
+    monkeypatch.delenv("DISTILL_DEBUG", raising=False)
+    with quiet_import(), quiet_import():
+        os.write(2, b"chatter from C")
+        speak()
+        os.write(2, b"the end")
+    speak()
+    os.write(2, b", really")
+    assert capfd.readouterr().err == "the end, really"
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="the system has no signal masks")
+def test_what_is_started_uninterrupted_does_not_see_ctrl_c():
+    def blocked():
+        told = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+        here = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        return here, subprocess.run([sys.executable, "-c", told], capture_output=True, text=True).stdout.strip()
+
+    assert blocked() == (False, "False")
+    with uninterrupted():
+        assert blocked() == (True, "True")
+    assert blocked() == (False, "False")

@@ -7,6 +7,7 @@ one of variable length lies in a heap, and HDF5 1.14 reads some damaged heaps fo
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from distill.remote import readable
 from distill.shards.rows import GROUP_ROWS, Rows, ShardMeta, mean_norm
 
 BYTES_CHUNK = 1 << 16  # a shard of few rows stays small
+FLETCHER32 = 4  # bytes of the checksum behind each chunk
 
 
 class Hdf5Shards:
@@ -30,7 +32,7 @@ class Hdf5Shards:
     def write(self, path: Path, meta: ShardMeta, groups: Iterable[Rows]) -> ShardMeta:
         """See ShardFormat.write."""
         rows, norms = 0, 0.0
-        with h5py.File(path, "w") as file:
+        with _created(path) as file:
             columns = _create(file, meta)
             for group in groups:
                 _append(columns["label"], group.labels.astype(np.int32))
@@ -63,6 +65,54 @@ class Hdf5Shards:
                 yield _rows(file, slice(start, min(start + GROUP_ROWS, meta.rows)), columns)
 
 
+class _Disk:
+    """The file that HDF5 writes into. HDF5 ends the process when it cannot write what it holds at closing, as on a full disk: here the first
+    error is kept, nothing is written from then on, and HDF5 closes in peace."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+        self.read, self.readinto, self.seek, self.tell = file.read, file.readinto, file.seek, file.tell
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while left and self.error is None:
+            with self._kept():
+                left = left[self.file.write(left) :]
+        return size
+
+    def truncate(self, size: int) -> int:
+        with self._kept():
+            self.file.truncate(size)
+        return size
+
+    def flush(self) -> None:
+        pass  # nothing is held back here
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = self.error or error
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[h5py.File]:
+    """A new file, whole when the block ends; an OSError that says why where the disk did not take it."""
+    with open(path, "w+b", buffering=0) as opened:
+        disk = _Disk(opened)
+        try:
+            with h5py.File(disk, "w") as file:
+                yield file
+        except (OSError, RuntimeError):  # what HDF5 makes of bytes that were not kept
+            if disk.error is None:
+                raise
+        if disk.error is not None:
+            raise disk.error
+
+
 def _create(file: h5py.File, meta: ShardMeta) -> dict[str, h5py.Dataset]:
     def column(name: str, dtype: Any, width: tuple[int, ...] = (), chunk: int = GROUP_ROWS) -> h5py.Dataset:
         return file.create_dataset(name, (0, *width), dtype, maxshape=(None, *width), chunks=(chunk, *width), fletcher32=True)
@@ -93,24 +143,35 @@ def _rows(file: h5py.File, part: slice, columns: Sequence[str] | None) -> Rows:
     def wanted(name: str) -> bool:
         return name in file and (columns is None or name in columns)
 
-    digests = file["image_sha256"][part] if wanted("image_sha256") else None
+    digests = _read(file["image_sha256"], part) if wanted("image_sha256") else None
     return Rows(
         keys=[str(key, "utf-8") for key in _read_flat(file, "key", part)] if wanted("key") else None,
-        labels=file["label"][part] if wanted("label") else None,
-        embeddings=file["embedding"][part] if wanted("embedding") else None,
+        labels=_read(file["label"], part) if wanted("label") else None,
+        embeddings=_read(file["embedding"], part) if wanted("embedding") else None,
         images=_read_flat(file, "image", part) if wanted("image") else None,
         image_sha256=None if digests is None else [digest.tobytes() for digest in digests],
     )
 
 
 def _read_flat(file: h5py.File, name: str, part: slice) -> list[memoryview]:
-    offsets = file[f"{name}_offsets"][part.start : part.stop + 1]
+    offsets = _read(file[f"{name}_offsets"], slice(part.start, part.stop + 1))
     size = file[name].shape[0]
     if len(offsets) and (offsets[0] < 0 or offsets[-1] > size or (np.diff(offsets) < 0).any()):
         raise ValueError(f"the offsets of {name} do not fit its {size} bytes")
-    data = memoryview(file[name][int(offsets[0]) : int(offsets[-1])])
+    data = _read(file[name], slice(int(offsets[0]), int(offsets[-1]))).data
     borders = (offsets - offsets[0]).tolist()
     return [data[start:stop] for start, stop in zip(borders, borders[1:], strict=False)]
+
+
+def _read(dataset: h5py.Dataset, part: slice) -> np.ndarray:
+    """Rows of a dataset whose chunks are whole: HDF5 takes one that is missing for zeros, and ends the process on one of less than 4 bytes."""
+    rows, *width = dataset.chunks
+    whole = math.prod(dataset.chunks) * dataset.dtype.itemsize + FLETCHER32
+    for start in range(part.start // rows * rows, part.stop, rows):
+        info = dataset.id.get_chunk_info_by_coord((start, *(0 for _ in width)))
+        if (info.size, info.filter_mask) != (whole, 0):
+            raise ValueError(f"{dataset.name[1:]} has {info.size} bytes in the chunk at row {start}, {whole} with their checksum are expected")
+    return dataset[part]
 
 
 @contextmanager

@@ -54,7 +54,9 @@ class ParquetShards:
                 group = file.metadata.row_group(number)
                 if group.num_rows * _least(meta) > size or group.total_byte_size > size:
                     raise ValueError(f"row group {number} cannot hold {group.num_rows:,} rows in {size:,} bytes")
-                yield _rows(file.read_row_group(number, columns=columns, use_threads=False), meta)
+                # not read_row_group: it reserves memory for as many values as the footer claims of each column
+                batches = file.iter_batches(max(group.num_rows, 1), [number], columns, use_threads=False)
+                yield _rows(pa.Table.from_batches(batches), meta)
 
 
 def _schema(meta: ShardMeta) -> pa.Schema:

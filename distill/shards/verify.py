@@ -50,26 +50,32 @@ def verify(path: str | Path, *, deep: bool = False, on_shard: Callable[[int, int
     for number, record in enumerate(shards.records):
         chunk = paths[number] if number < len(paths) else None
         try:
-            problems += [(record.number, problem) for problem in _shard_problems(shards, record, chunk, deep)]
+            problems += [(record.number, problem) for problem in _shard_problems(shards, number, chunk, deep)]
         except (DistillError, OSError, ValueError) as error:
             problems.append((record.number, str(error)))
         on_shard(number + 1, len(shards.records))
-    problems += [(-1, problem) for problem in pixel_problems(shards.golden, shards.image)]
+    problems += [(-1, problem) for problem in (*_index_problems(shards), *pixel_problems(shards.golden, shards.image))]
     if deep and not problems:
         problems += [(-1, problem) for problem in _golden_problems(shards)]
-    rows, rejects = sum(record.rows for record in shards.records), sum(record.rejects for record in shards.records)
-    if (rows, rejects) != (shards.rows, shards.rejects):
-        problems.append(
-            (-1, f"index.json says {shards.rows} rows and {shards.rejects} rejects, its records add up to {rows} and {rejects}")
-        )
-    if [record.number for record in shards.records] != list(range(len(shards.records))) or any(
-        r.of != len(shards.records) for r in shards.records
-    ):
-        problems.append((-1, "index.json does not list chunks 0 to of - 1, each once"))
     return Verdict(shards.rows, shards.rejects, len(shards.records), deep, tuple(problems))
 
 
-def _shard_problems(shards: ShardSet, record: Record, chunk: Path | None, deep: bool) -> Iterator[str]:
+def _index_problems(shards: ShardSet) -> Iterator[str]:
+    """What index.json says of the whole set is what its records add up to."""
+    records, whole = shards.records, shards.meta
+    rows, rejects = sum(record.rows for record in records), sum(record.rejects for record in records)
+    if (rows, rejects, rows) != (shards.rows, shards.rejects, whole.rows):
+        yield f"index.json says {shards.rows} rows and {shards.rejects} rejects, its records add up to {rows} and {rejects}"
+    if [record.number for record in records] != list(range(len(records))) or any(record.of != len(records) for record in records):
+        yield "index.json does not list chunks 0 to of - 1, each once"
+    norm = float(np.round(sum(record.mean_norm * record.rows for record in records) / max(rows, 1), 6))
+    if (whole.chunk, whole.chunk_sha256, whole.mean_norm) != (-1, "", norm):
+        yield f"index.json says chunk {whole.chunk} and mean norm {whole.mean_norm}, expected -1 and {norm}"
+
+
+def _shard_problems(shards: ShardSet, number: int, chunk: Path | None, deep: bool) -> Iterator[str]:
+    """number: place in the index, from 0."""
+    record = shards.records[number]
     shard, ledger = shards.folder / record.shard, shards.folder / record.ledger
     written = shards.folder / f"{shard.stem}.json"
     if Record.load(written) != record:
@@ -94,7 +100,7 @@ def _shard_problems(shards: ShardSet, record: Record, chunk: Path | None, deep: 
         gone = set(rejected)
         expected = [(key, int(label)) for key, label in zip(source.keys, source.labels, strict=True) if key not in gone] if deep else None
     if deep:
-        yield from _row_problems(shards, record.number, expected)
+        yield from _row_problems(shards, number, expected)
 
 
 def _changes(path: Path, size: int, digest: str, deep: bool) -> Iterator[str]:
@@ -142,16 +148,18 @@ def _golden_problems(shards: ShardSet) -> Iterator[str]:
 
 
 def _row_problems(shards: ShardSet, number: int, expected: list[tuple[str, int]] | None) -> Iterator[str]:
-    rows = 0
+    rows = labelled = 0
     for group in shards.read(number):
         found = list(zip(group.keys, group.labels.tolist(), strict=True))
         if expected is not None and found != expected[rows : rows + len(found)]:
             yield f"rows {rows} to {rows + len(found) - 1}: keys and labels are not the chunk's, in its order, without the rejects"
         if not np.isfinite(group.embeddings).all():
             yield f"rows {rows} to {rows + len(found) - 1}: an embedding is not finite"
-        rows += len(found)
+        rows, labelled = rows + len(found), labelled + int((group.labels >= 0).sum())
     if expected is not None and rows != len(expected):
         yield f"{rows} rows, {len(expected)} are expected"
+    if labelled != shards.records[number].labelled:
+        yield f"{labelled} rows have a label, the record says {shards.records[number].labelled}"
 
 
 def check_sample(
