@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from distill import DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
 from distill.export import read_card
-from distill.files import holder
+from distill.files import holder, read_json
 from distill.shards import FORMATS, Record, open_shards
 
 _RECORD = re.compile(r"\d{5,}-of-\d{5,}\.json")
@@ -88,11 +87,20 @@ def _set(path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path, kind: Any = dict[str, Any]) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, kind)
     except (OSError, ValueError) as error:
-        raise DistillError(f"{path} cannot be read as JSON: {error}.") from error
+        raise DistillError(f"{path} cannot be read: {error}.") from error
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """What is told of a plan."""
+
+    rows: int
+    chunks: tuple[str, ...]
+    meta: dict[str, Any]
 
 
 def _is_unfinished(path: Path) -> bool:
@@ -110,17 +118,17 @@ def _unfinished(path: Path) -> dict[str, Any]:
         found["next"] = "run the same distill embed again: it goes on here"
     if not (path / "plan.json").is_file():
         return {**found, "plan": "none yet: it is written when the teacher is loaded and the list is cut"}
-    plan, shards = _read_json(path / "plan.json"), path / "shards"
+    plan, shards = _read_json(path / "plan.json", _Planned), path / "shards"
     names = {one.name for one in shards.iterdir()} if shards.is_dir() else set()
     records = [Record.load(shards / name) for name in sorted(names) if _RECORD.fullmatch(name)]
     done = {record.number: record for record in records if record.shard in names}
     found |= {
-        "rows": plan["rows"], "done_rows": sum(record.rows + record.rejects for record in done.values()),
-        "rejects": sum(record.rejects for record in done.values()), "chunks": len(plan["chunks"]), "done_chunks": len(done),
-        "missing_chunks": sorted(set(range(len(plan["chunks"]))) - set(done)),
+        "rows": plan.rows, "done_rows": sum(record.rows + record.rejects for record in done.values()),
+        "rejects": sum(record.rejects for record in done.values()), "chunks": len(plan.chunks), "done_chunks": len(done),
+        "missing_chunks": sorted(set(range(len(plan.chunks))) - set(done)),
         "failed_chunks": {str(note["chunk"]): note["reason"] for name, note in sorted(notes.items()) if name.startswith("failed-")},
     }  # fmt: skip
-    return {**found, **({} if launcher == "" else _pace(notes, set(done))), "meta": plan["meta"]}
+    return {**found, **({} if launcher == "" else _pace(notes, set(done))), "meta": plan.meta}
 
 
 def _notes(folder: Path) -> dict[str, dict[str, Any]]:
@@ -128,8 +136,8 @@ def _notes(folder: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
         if not path.name.startswith("."):
-            with suppress(OSError, ValueError, TypeError):
-                found[path.name] = {**json.loads(path.read_text(encoding="utf-8")), "at": path.stat().st_mtime_ns / 1e9}
+            with suppress(OSError, ValueError):
+                found[path.name] = {**read_json(path), "at": path.stat().st_mtime_ns / 1e9}
     return found
 
 

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -168,6 +169,31 @@ def write_json(path: str | Path, value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with committed(path) as temporary:
         temporary.write_bytes(text.encode())
+
+
+def read_json(path: str | Path, kind: Any = dict[str, Any]) -> Any:
+    """A JSON file as a value of the type `kind`; see `parse_json`."""
+    return parse_json(place(path).read_bytes(), kind)
+
+
+def parse_json(text: str | bytes, kind: Any = dict[str, Any]) -> Any:
+    """JSON as a value of the type `kind`, a dataclass mostly: each field there and of its type. ValueError says in one line what is wrong,
+    also of JSON nested so deeply that Python's own parser gives up."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place_of = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place_of}: {first['msg']}" if place_of else first["msg"]) from error
+
+
+@lru_cache(maxsize=64)
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def sha256_file(path: str | Path) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _JPEG = b"\xff\xd8"
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20
+TILE = 2**22  # pixels that a tile may have in any image
 RESIZE = ("none", "stretch", "crop")
 HOLDERS = (".rec", ".tar")  # files that hold many images
 
@@ -284,6 +285,7 @@ def _decode_by_pillow(data: memoryview, spec: ImageSpec | None) -> np.ndarray:
             if image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False):  # behind a JPEG's end anything may follow
                 raise BadImage(f"more than one frame in a {image.format} file")
             _check_end(data, image.format)
+            _check_tiles(image)
             image.load()
             return _to_rgb(image)
     except (BadImage, MemoryError):
@@ -326,6 +328,14 @@ def _check_end(data: memoryview, kind: str | None) -> None:
             raise BadImage("truncated: the end of the image is missing")
         if name == b"IEND":
             return
+
+
+def _check_tiles(image: "Image") -> None:
+    """A small TIFF may claim tiles of any size, for which libtiff would take memory."""
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    width, height = tags.get(322, 0), tags.get(323, 0)
+    if not (isinstance(width, int) and isinstance(height, int)) or width * height > max(image.width * image.height, TILE):
+        raise BadImage(f"the header says tiles of {height}x{width} pixels in an image of {image.height}x{image.width}")
 
 
 def _check_size(height: int, width: int, spec: ImageSpec | None) -> None:

@@ -1,4 +1,4 @@
-"""gs:// and s3:// as paths: those methods of pathlib.Path that the rooms use, over pyarrow.fs, which pages listings and tries again.
+"""gs:// and s3:// as paths: those methods of pathlib.Path that the rooms use.
 
 An object appears whole or not at all, so nothing here has temporary names: what is committed is written to local disk, then uploaded in
 one go. Folders are only common beginnings of names; making one does nothing.
@@ -14,21 +14,20 @@ import errno
 import os
 import shutil
 import tempfile
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from distill import DistillError
+from distill.stores import SCHEMES, RemoteFile, StoreError, filesystem, google, google_retry, told
 
-SCHEMES = ("gs", "s3")
-ATTEMPTS = 8  # of a request that failed for the store's reasons (503, a cut connection), with growing pauses: about a minute
-PATIENCE = timedelta(minutes=2)  # the same for gs://
+UPLOADS = 3  # of one object, where the store has lost what it had of it
 BLOCK = 8 << 20
 
 
@@ -56,7 +55,10 @@ def is_remote(path: object) -> bool:
 
 @dataclass(frozen=True, order=True)
 class RemotePath:
-    """scheme: "gs" or "s3"; path: bucket/name, without a slash at either end."""
+    """scheme: "gs" or "s3"; path: bucket/name, without a slash at either end.
+
+    A bucket that is not there is a DistillError, an object that is not there a FileNotFoundError, a store that fails a StoreError.
+    """
 
     scheme: str
     path: str
@@ -84,15 +86,26 @@ class RemotePath:
         return filesystem(self.scheme)
 
     def _info(self) -> Any:
-        return self.fs.get_file_info(self.path)
+        with told(self):
+            info = self.fs.get_file_info(self.path)
+        if info.type.name == "NotFound":
+            self._check_bucket()
+        return info
+
+    def _check_bucket(self) -> None:
+        bucket = self.path.partition("/")[0]
+        if not _has_bucket(self.scheme, bucket):
+            raise DistillError(f"{self}: there is no bucket {bucket}. Make it first, or name another one.")
 
     def exists(self) -> bool:
-        return self._info().type.name != "NotFound"
+        return self.is_file() or self.is_dir()
 
     def is_file(self) -> bool:
-        return bool(self._info().is_file)
+        return "/" in self.path and bool(self._info().is_file)
 
     def is_dir(self) -> bool:
+        if self.scheme == "gs":
+            return any(True for _ in self._list_google(most=1))
         return self._info().type.name == "Directory"
 
     def stat(self) -> RemoteStat:
@@ -106,19 +119,27 @@ class RemotePath:
         from pyarrow.fs import FileSelector
 
         if self.scheme == "gs" and not recursive:
-            return self._entries_of_google()
-
-        found = self.fs.get_file_info(FileSelector(self.path, recursive=recursive, allow_not_found=True))
+            return [(path, is_file) for path, is_file in self._list_google() if path != self]
+        with told(self):
+            found = self.fs.get_file_info(FileSelector(self.path, recursive=recursive, allow_not_found=True))
+        if not found:
+            self._check_bucket()
         return [(RemotePath(self.scheme, info.path), bool(info.is_file)) for info in found]
 
-    def _entries_of_google(self) -> list[tuple[RemotePath, bool]]:
-        """pyarrow gives the objects directly in a folder of gs://, but not the folders in it, which are only beginnings of names."""
+    def _list_google(self, most: int | None = None) -> Iterator[tuple[RemotePath, bool]]:
+        """The entries of a folder, and itself where a tool has made an object of its name and a slash."""
         bucket, _, folder = self.path.partition("/")
         prefix = f"{folder}/" if folder else ""
-        found = _google().list_blobs(bucket, prefix=prefix, delimiter="/", fields="items(name),prefixes,nextPageToken")
-        files = [blob.name for blob in found if blob.name != prefix]
-        names = [(name, True) for name in files] + [(name.rstrip("/"), False) for name in found.prefixes]
-        return [(RemotePath("gs", f"{bucket}/{name}"), is_file) for name, is_file in names]
+        try:
+            with told(self):
+                fields = "items(name),prefixes,nextPageToken"
+                found = google().list_blobs(bucket, prefix=prefix, delimiter="/", fields=fields, max_results=most, retry=google_retry())
+                files = [blob.name for blob in found]
+        except FileNotFoundError:
+            self._check_bucket()
+            raise
+        for name, is_file in [*((name, True) for name in files), *((name, False) for name in found.prefixes)]:
+            yield RemotePath("gs", f"{bucket}/{name}".rstrip("/")), is_file
 
     def iterdir(self) -> Iterator[RemotePath]:
         return (path for path, _ in self.entries())
@@ -127,56 +148,92 @@ class RemotePath:
         """Names of this folder alone, as pathlib's glob without ** gives them."""
         return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
 
-    def open(self, mode: str = "rb") -> Any:
+    def open(self, mode: str = "rb") -> RemoteFile:
         """A seekable file that reads the ranges it is asked for. Nothing is written this way."""
         if mode != "rb":
             raise ValueError(f"{self}: opened for {mode!r}; objects are written in one go, by upload")
-        return self.fs.open_input_file(self.path)
+        return RemoteFile(self)
 
-    def read_bytes(self) -> bytes:
-        with self.open() as file:
-            return file.read()
+    def read_bytes(self, most: int | None = None) -> bytes:
+        """The whole object. Of one larger than `most` only the beginning, which is longer than `most`."""
+        blocks, size = [], 0
+        for block in self._blocks():
+            blocks.append(block)
+            size += len(block)
+            if most is not None and size > most:
+                break
+        return b"".join(blocks)
+
+    def _blocks(self) -> Iterator[bytes]:
+        opened = self.fs.open_input_stream if self.scheme == "gs" else self.fs.open_input_file
+        try:
+            with told(self), opened(self.path) as source:
+                while block := source.read(BLOCK):
+                    yield block
+        except FileNotFoundError:
+            self._check_bucket()
+            raise
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
 
-    def unlink(self, missing_ok: bool = False) -> None:
+    def download(self, local: Path) -> None:
+        with local.open("wb") as target:
+            for block in self._blocks():
+                target.write(block)
+
+    def upload(self, local: Path) -> None:
+        """The bytes of a local file under this name, in one go, replacing an object there."""
+        size = local.stat().st_size
+        for attempt in range(UPLOADS):
+            if attempt:
+                time.sleep(2**attempt * (0.5 + zlib.crc32(f"{self} {attempt}".encode()) / 2**32))  # not all writers at once
+            if self._upload(local, size):
+                return
+        raise StoreError(errno.EIO, f"the store lost an upload of {size:,} bytes {UPLOADS} times", str(self))
+
+    def _upload(self, local: Path, size: int) -> bool:
+        """Whether the object is there and whole; False where the store lost what it had so far, so that all has to be sent again.
+
+        One call of pyarrow's, because what is open when Python raises (Ctrl-C) would be closed, and so published, short as it is. And
+        s3:// with its defaults for writing: writes that wait for their answers, and streams that open late, publish what they have when
+        a request fails (measured, with each request of an upload failing in turn).
+        """
+        from pyarrow import ArrowInvalid
+        from pyarrow.fs import LocalFileSystem, copy_files
+
         try:
+            with told(self, FileNotFoundError, ArrowInvalid):
+                copy_files(str(local), self.path, source_filesystem=LocalFileSystem(), destination_filesystem=self.fs, chunk_size=BLOCK)
+        except (FileNotFoundError, ArrowInvalid):  # gs:// forgot the upload, or counts its bytes otherwise
+            self._check_bucket()
+            return False
+        except StoreError as error:
+            self._check_bucket()
+            if "NO_SUCH_UPLOAD" in str(error):
+                return False
+            raise
+        info = self._info()
+        if info.is_file and info.size != size:
+            self.unlink(missing_ok=True)
+        return bool(info.is_file) and info.size == size
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        if not missing_ok:
+            self.stat()
+        with suppress(FileNotFoundError), told(self):  # also where the answer to a deletion was lost and it was asked for again
             self.fs.delete_file(self.path)
-        except FileNotFoundError:
-            if not missing_ok:
-                raise
+
+    def remove_tree(self) -> None:
+        for path, is_file in self.entries(recursive=True):
+            if is_file:
+                path.unlink(missing_ok=True)
 
     def mkdir(self, **_: bool) -> None:
         """Nothing: a folder is there when something lies in it."""
 
     def resolve(self) -> RemotePath:
         return self
-
-    def upload(self, local: Path) -> None:
-        """The bytes of a local file under this name, in one go, replacing an object there."""
-        wanted = local.stat().st_size
-        try:
-            with local.open("rb") as source, self.fs.open_output_stream(self.path) as target:
-                while block := source.read(BLOCK):
-                    target.write(block)
-            arrived = self.stat().st_size
-            if arrived != wanted:
-                raise OSError(errno.EIO, f"{arrived} bytes arrived of {wanted}", str(self))
-        except BaseException:  # a stream that failed publishes what it had when it is closed: a short object must not stay
-            with suppress(OSError):
-                self.unlink(missing_ok=True)
-            raise
-
-    def download(self, local: Path) -> None:
-        with self.open() as source, local.open("wb") as target:
-            while block := source.read(BLOCK):
-                target.write(block)
-
-    def remove_tree(self) -> None:
-        for path, is_file in self.entries(recursive=True):
-            if is_file:
-                path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -185,6 +242,14 @@ class RemoteStat:
 
     st_size: int
     st_mtime_ns: int
+
+
+@lru_cache(maxsize=64)
+def _has_bucket(scheme: str, bucket: str) -> bool:
+    try:
+        return filesystem(scheme).get_file_info(bucket).type.name != "NotFound"
+    except OSError:  # who may read objects may not always ask about the bucket
+        return True
 
 
 @lru_cache(maxsize=64)
@@ -205,36 +270,3 @@ def local_copy(path: str) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             found.download(target)
     return folder / there.name
-
-
-@lru_cache(maxsize=len(SCHEMES))
-def filesystem(scheme: str) -> Any:
-    """The pyarrow filesystem of a scheme, one a process."""
-    from pyarrow import fs
-
-    try:
-        if scheme == "s3":
-            given = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-            retry = fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS)
-            return fs.S3FileSystem(retry_strategy=retry, **_endpoint(given))
-        given = os.environ.get("STORAGE_EMULATOR_HOST")
-        return fs.GcsFileSystem(anonymous=bool(given), retry_time_limit=PATIENCE, **_endpoint(given))
-    except AttributeError as error:
-        raise DistillError(f"{scheme}://: this pyarrow was built without it. Install the pyarrow of PyPI, or use local paths.") from error
-
-
-@lru_cache(maxsize=1)
-def _google() -> Any:
-    """Google's own client, for listings."""
-    try:
-        from google.cloud import storage
-    except ImportError as error:
-        raise DistillError("Listing a folder of gs:// needs Google's client. Install it: pip install 'distill[gs]'.") from error
-    return storage.Client.create_anonymous_client() if os.environ.get("STORAGE_EMULATOR_HOST") else storage.Client()
-
-
-def _endpoint(given: str | None) -> dict[str, str]:
-    if not given:
-        return {}
-    parts = urlsplit(given if "://" in given else f"http://{given}")
-    return {"endpoint_override": parts.netloc, "scheme": parts.scheme}

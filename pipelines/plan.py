@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -15,10 +14,11 @@ import numpy as np
 
 from distill import DistillError
 from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, write_chunks
-from distill.files import committed, remove_tree, sha256_file, sweep, write_json
+from distill.files import committed, read_json, remove_tree, sha256_file, sweep, write_json
 from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
 from distill.remote import is_remote, place
-from distill.shards import FORMATS, Record, ShardMeta, find_record
+from distill.shards import FORMATS, Record, ShardMeta, find_record, read_ledger
+from distill.shards.rows import EXACT
 from teachers import Teacher
 
 CHOICES = {"format": tuple(FORMATS), "dtype": ("float16", "float32"), "images": ("inline", "path"), "resize": RESIZE}
@@ -101,16 +101,19 @@ class Plan:
     batch: int
     skipped: dict[str, int]
 
+    __pydantic_config__ = EXACT
+
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Plan:
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**value, "chunks": tuple(value["chunks"]), "meta": ShardMeta(**value["meta"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise DistillError(f"{path} is not a plan of distill embed ({error!r}). Use another OUT.") from error
+            plan = read_json(path, cls)
+            plan.meta.check()
+        except ValueError as error:
+            raise DistillError(f"{path} is not a plan of distill embed ({error}). Use another OUT.") from error
+        return plan
 
     def chunk_meta(self, number: int) -> ShardMeta:
         """What the shard of a chunk says of itself, but for its rows and mean norm."""
@@ -133,14 +136,13 @@ def standing(job: Job, format: str, meta: ShardMeta) -> Record | None:
 
 
 def _mended(job: Job, record: Record, spec: ImageSpec) -> bool:
-    for line in (job.shards / record.ledger).read_text(encoding="utf-8").split("\n")[: record.rejects]:
-        reject = json.loads(line)
+    for reject in read_ledger(job.shards / record.ledger):
         try:
-            data = read_bytes(job.root, reject["key"])
+            data = read_bytes(job.root, reject.key)
             decode(data, spec)
         except BadImage:
             continue
-        if hashlib.sha256(data).hexdigest() != reject["sha256"]:  # the same bytes were decoded then: the teacher's answer was at fault
+        if hashlib.sha256(data).hexdigest() != reject.sha256:  # the same bytes were decoded then: the teacher's answer was at fault
             return True
     return False
 

@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 from urllib.request import Request, urlopen
 
 BUCKET = "distill-tests"
+MANY = ("distill-many", [f"many/{number:04d}/x" if number < 1100 else f"many/{number:04d}" for number in range(1500)])  # a bucket of objects
 PAGE = 1000  # names that both services give at a time; Google's emulator gives all of them, so the proxy cuts its answers
 SLOW = 0.3  # seconds
 CONTROL = "/-/faults"
@@ -65,7 +66,7 @@ class Store:
 
 @contextmanager
 def serving(scheme: str) -> Iterator[Store]:
-    """A store with an empty BUCKET. It ends with this process, however this one ends."""
+    """A store with an empty BUCKET, and one of MANY objects. It ends with this process, however this one ends."""
     process = subprocess.Popen(
         [sys.executable, __file__, scheme], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -196,20 +197,32 @@ def page(path: str, data: bytes) -> bytes:
 
 
 def _gs() -> int:
+    from gcp_storage_emulator.handlers.buckets import create_bucket
+    from gcp_storage_emulator.handlers.objects import _checksums, _make_object_resource
     from gcp_storage_emulator.server import create_server
 
     server = create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
+    server._storage._write_config_to_file = lambda: None  # after each change it writes the names of all objects, for a start that never comes
+    create_bucket(MANY[0], server._storage)
+    for key in MANY[1]:
+        found = _make_object_resource("", MANY[0], key, "text/plain", "1", {})
+        server._storage.create_file(MANY[0], key, b"x", _checksums(b"x", found))
     server.start()
     return server._api._httpd.server_address[1]
 
 
 def _s3() -> int:
+    from moto.s3.models import s3_backends
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     port = server.get_host_and_port()[1]
-    urlopen(Request(f"http://127.0.0.1:{port}/{BUCKET}", method="PUT")).close()
+    for bucket in (BUCKET, MANY[0]):
+        urlopen(Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT")).close()
+    store = s3_backends["123456789012"]["aws"]
+    for key in MANY[1]:
+        store.put_object(MANY[0], key, b"x")
     return port
 
 

@@ -251,7 +251,7 @@ def inspected(out):
     return json.loads(inside("inspect", out, "--json").stdout)
 
 
-@pytest.mark.parametrize("engine", ["local", "processes"])
+@pytest.mark.parametrize("engine", ["local", pytest.param("processes", marks=pytest.mark.slow)])
 def test_killed_at_random_moments_and_resumed(engine, undisturbed, faces, teacher, tmp_path):
     out, rng = tmp_path / "out", random.Random(engine)
     for _ in range(2):

@@ -91,6 +91,7 @@ def test_a_plan_writes_nothing(planned):
     assert before == after
 
 
+@pytest.mark.slow
 def test_automatic_workers_take_one_of_the_engines_and_make_the_same_shards(many, quick, tmp_path, monkeypatch):
     monkeypatch.setattr("pipelines.forecast.SECONDS", 0.5)
     words = ("--teacher", quick, "--rows", ROWS, "--images", "path")

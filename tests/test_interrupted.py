@@ -59,14 +59,15 @@ def alive_in(group):
     return found
 
 
-@pytest.fixture(scope="module", params=["local", "processes"])
+@pytest.fixture(scope="module", params=["local", pytest.param("processes", marks=pytest.mark.slow)])
 def stopped(request, tmp_path_factory, many, teacher):
     """What `distill inspect` says while a run works and after Ctrl-C, and what the run itself said last."""
     out = tmp_path_factory.mktemp(request.param) / "out"
     command = [sys.executable, "-m", "distill.cli", *words(many, out, teacher), "--engine", request.param, "--workers", 2]
     process = subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell that starts the tests in the background has it ignored
+    )  # fmt: skip
     starting = running = {}
     until = time.monotonic() + PATIENCE
     while not (running.get("rows_per_second") and running["done_chunks"]) and process.poll() is None and time.monotonic() < until:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,13 +18,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from distill import DistillError, Unfinished
-from distill.files import committed, sha256_file, write_json
+from distill.files import committed, parse_json, read_json, sha256_file, write_json
 from distill.images import BadImage, ImageSpec
 from distill.remote import place
 from distill.shards.golden import NUMBER, GoldenRow, golden_rows
 from distill.shards.hdf5 import Hdf5Shards
 from distill.shards.parquet import ParquetShards
-from distill.shards.rows import FORMAT_VERSION, GROUP_ROWS, Rows, ShardMeta, regrouped
+from distill.shards.rows import EXACT, FORMAT_VERSION, GROUP_ROWS, Rows, ShardMeta, regrouped
 
 __all__ = [
     "FORMATS",
@@ -82,12 +82,58 @@ class Record:
     ledger_bytes: int
     ledger_sha256: str
 
+    __pydantic_config__ = EXACT
+
+    def __post_init__(self) -> None:
+        """ValueError where it claims what cannot be: its files have the names of its chunk, so that none leads elsewhere."""
+        stem = shard_name(self.number, self.of)
+        shards = [f"{stem}.{format.suffix}" for format in FORMATS.values()]
+        if self.shard not in shards or self.ledger != f"{stem}.rejects.jsonl" or not 0 <= self.number < self.of:
+            raise ValueError(f"chunk {self.number} of {self.of} with the files {self.shard!r} and {self.ledger!r}")
+        if min(self.rows, self.rejects, self.labelled, self.shard_bytes, self.ledger_bytes) < 0:
+            raise ValueError(f"rows, rejects, labelled, bytes {self.rows, self.rejects, self.labelled, self.shard_bytes, self.ledger_bytes}")
+
     @classmethod
     def load(cls, path: Path) -> Record:
         try:
-            return _from_json(cls, json.loads(path.read_text(encoding="utf-8")), path)
+            return read_json(path, cls)
         except ValueError as error:
             raise DistillError(f"{path} is no record of a chunk ({error}). Embed that chunk again.") from error
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A line of a ledger. sha256: of the image's bytes, None where they could not be read."""
+
+    key: str
+    reason: str
+    sha256: str | None
+
+    __pydantic_config__ = EXACT
+
+
+def read_ledger(path: Path) -> list[Reject]:
+    """The rejects of a chunk, in its order. Lines end with LF alone: keys may hold other line ends."""
+    try:
+        return [parse_json(line, Reject) for line in path.read_bytes().split(b"\n")[:-1]]
+    except ValueError as error:
+        raise DistillError(f"{path} is no ledger of rejects ({error}). Embed that chunk again.") from error
+
+
+@dataclass(frozen=True)
+class _Index:
+    """index.json. classes: sha256 of classes.txt; golden: as GoldenRow.to_json; sets of the first days have none."""
+
+    version: int
+    format: str
+    rows: int
+    rejects: int
+    classes: str
+    meta: ShardMeta
+    records: tuple[Record, ...]
+    golden: tuple[dict[str, Any], ...] = ()
+
+    __pydantic_config__ = EXACT
 
 
 @dataclass(frozen=True)
@@ -220,28 +266,26 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
             f"{given} holds no index.json, so no finished set of shards is there. Run distill embed SOURCE {given} until it says done."
         )
     try:
-        value = json.loads(index.read_text(encoding="utf-8"))
-        version = value["version"]
+        version = read_json(index).get("version")
         if version != FORMAT_VERSION:
             raise DistillError(
                 f"{index} has format version {version}; this distill reads version {FORMAT_VERSION}. Use the distill that wrote it."
             )
-        records = tuple(_from_json(Record, record, index) for record in value["records"])
-        meta = _from_json(ShardMeta, value["meta"], index)
-        golden = tuple(map(GoldenRow.from_json, value.get("golden", [])))  # sets of the first days have none
-        if any(len(row.embedding) != meta.width for row in golden):
-            raise ValueError(f"a golden row without {meta.width} numbers")
-        format, rows, rejects = value["format"], int(value["rows"]), int(value["rejects"])
-        classes = _classes(index.parent / "classes.txt", value["classes"])
+        value: _Index = read_json(index, _Index)
+        value.meta.check()
+        golden = tuple(map(GoldenRow.from_json, value.golden))
+        if any(len(row.embedding) != value.meta.width for row in golden):
+            raise ValueError(f"a golden row without {value.meta.width} numbers")
+        classes = _classes(index.parent / "classes.txt", value.classes)
     except (ValueError, KeyError, TypeError) as error:
         raise DistillError(
             f"{index} is not an index of shards ({error!r}). Run distill embed again: it writes the index anew from the records."
         ) from error
-    if format not in FORMATS:
-        raise DistillError(f"{index}: unknown shard format {format!r}; known: {', '.join(FORMATS)}.")
-    found = ShardSet(index.parent, format, rows, rejects, meta, tuple(classes), records, golden)
-    for record in records:
-        if Path(record.shard).name != record.shard or not (found.folder / record.shard).is_file():
+    if value.format not in FORMATS:
+        raise DistillError(f"{index}: unknown shard format {value.format!r}; known: {', '.join(FORMATS)}.")
+    found = ShardSet(index.parent, value.format, value.rows, value.rejects, value.meta, tuple(classes), value.records, golden)
+    for record in value.records:
+        if not (found.folder / record.shard).is_file():
             raise DistillError(
                 f"{found.folder / record.shard} is named in index.json but is not there. Embed that chunk again (distill embed --only {record.number})."
             )
@@ -280,13 +324,3 @@ def _set_meta(meta: ShardMeta, rows: int, records: Sequence[Record]) -> ShardMet
     """The metadata that all shards of a set share, with the rows and the mean norm of the whole."""
     norm = sum(record.mean_norm * record.rows for record in records) / max(rows, 1)
     return replace(meta, chunk=-1, chunk_sha256="", rows=rows, mean_norm=float(np.round(norm, 6)))
-
-
-def _from_json(cls: type, value: Any, path: Path) -> Any:
-    names = {field.name for field in fields(cls)}
-    if not isinstance(value, dict) or set(value) != names:
-        odd = sorted(set(value) ^ names) if isinstance(value, dict) else type(value).__name__
-        raise DistillError(
-            f"{path} does not describe a {cls.__name__.lower()}: unexpected or missing {odd}. It was not written by this version of distill."
-        )
-    return cls(**value)

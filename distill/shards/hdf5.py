@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +50,15 @@ class Hdf5Shards:
         return done
 
     def read_meta(self, path: Path) -> ShardMeta:
-        with _opened(path) as file:
-            return _meta(file, path)
+        return _checked(path, _stamp(path))
 
     def group_rows(self, path: Path) -> list[int]:
         rows = self.read_meta(path).rows
         return [min(GROUP_ROWS, rows - start) for start in range(0, rows, GROUP_ROWS)]
 
     def read(self, path: Path, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]:
+        meta = _checked(path, _stamp(path))
         with _opened(path) as file:
-            meta = _meta(file, path)
             count = -(-meta.rows // GROUP_ROWS)
             for number in range(count) if groups is None else groups:
                 start = number * GROUP_ROWS
@@ -143,35 +143,24 @@ def _rows(file: h5py.File, part: slice, columns: Sequence[str] | None) -> Rows:
     def wanted(name: str) -> bool:
         return name in file and (columns is None or name in columns)
 
-    digests = _read(file["image_sha256"], part) if wanted("image_sha256") else None
+    digests = file["image_sha256"][part] if wanted("image_sha256") else None
     return Rows(
         keys=[str(key, "utf-8") for key in _read_flat(file, "key", part)] if wanted("key") else None,
-        labels=_read(file["label"], part) if wanted("label") else None,
-        embeddings=_read(file["embedding"], part) if wanted("embedding") else None,
+        labels=file["label"][part] if wanted("label") else None,
+        embeddings=file["embedding"][part] if wanted("embedding") else None,
         images=_read_flat(file, "image", part) if wanted("image") else None,
         image_sha256=None if digests is None else [digest.tobytes() for digest in digests],
     )
 
 
 def _read_flat(file: h5py.File, name: str, part: slice) -> list[memoryview]:
-    offsets = _read(file[f"{name}_offsets"], slice(part.start, part.stop + 1))
+    offsets = file[f"{name}_offsets"][part.start : part.stop + 1]
     size = file[name].shape[0]
     if len(offsets) and (offsets[0] < 0 or offsets[-1] > size or (np.diff(offsets) < 0).any()):
         raise ValueError(f"the offsets of {name} do not fit its {size} bytes")
-    data = _read(file[name], slice(int(offsets[0]), int(offsets[-1]))).data
+    data = file[name][int(offsets[0]) : int(offsets[-1])].data
     borders = (offsets - offsets[0]).tolist()
     return [data[start:stop] for start, stop in zip(borders, borders[1:], strict=False)]
-
-
-def _read(dataset: h5py.Dataset, part: slice) -> np.ndarray:
-    """Rows of a dataset whose chunks are whole: HDF5 takes one that is missing for zeros, and ends the process on one of less than 4 bytes."""
-    rows, *width = dataset.chunks
-    whole = math.prod(dataset.chunks) * dataset.dtype.itemsize + FLETCHER32
-    for start in range(part.start // rows * rows, part.stop, rows):
-        info = dataset.id.get_chunk_info_by_coord((start, *(0 for _ in width)))
-        if (info.size, info.filter_mask) != (whole, 0):
-            raise ValueError(f"{dataset.name[1:]} has {info.size} bytes in the chunk at row {start}, {whole} with their checksum are expected")
-    return dataset[part]
 
 
 @contextmanager
@@ -185,17 +174,28 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise DistillError(f"{path} is damaged: {reason}. Delete it and run distill embed again: it makes that chunk anew.") from error
 
 
-def _meta(file: h5py.File, path: Path) -> ShardMeta:
-    text = file.attrs.get("distill")
-    if not isinstance(text, (bytes, str)):  # str: sets of the first days
-        raise DistillError(
-            f"{path} is an HDF5 file without distill's metadata, so it is no shard. Expected a file written by distill embed."
-        )
-    meta = ShardMeta.from_json(text, path)
-    size = file.id.get_filesize()
-    for name, (rows, dtype, width) in _columns(meta).items():
-        _check_column(file, name, rows, np.dtype(dtype), width, size)
-    return meta
+def _stamp(path: Path) -> tuple[int, int]:
+    """Bytes and time of the last change; zeros where there is no file, which opening it will tell."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=4096)  # a source opens a shard for each row group; looking at every chunk takes 1 ms for 1,000 of them
+def _checked(path: Path, stamp: tuple[int, int]) -> ShardMeta:
+    """The metadata of a shard that holds what it says, as far as can be told without reading the rows."""
+    with _opened(path) as file:
+        text = file.attrs.get("distill")
+        if not isinstance(text, (bytes, str)):  # str: sets of the first days
+            raise DistillError(
+                f"{path} is an HDF5 file without distill's metadata, so it is no shard. Expected a file written by distill embed."
+            )
+        meta = ShardMeta.from_json(text, path)
+        for name, (rows, dtype, width) in _columns(meta).items():
+            _check_column(file, name, rows, np.dtype(dtype), width)
+        return meta
 
 
 def _columns(meta: ShardMeta) -> dict[str, tuple[int | None, Any, tuple[int, ...]]]:
@@ -209,7 +209,7 @@ def _columns(meta: ShardMeta) -> dict[str, tuple[int | None, Any, tuple[int, ...
     return {**columns, "image_sha256": (meta.rows, np.uint8, (32,))}
 
 
-def _check_column(file: h5py.File, name: str, rows: int | None, dtype: np.dtype, width: tuple[int, ...], size: int) -> None:
+def _check_column(file: h5py.File, name: str, rows: int | None, dtype: np.dtype, width: tuple[int, ...]) -> None:
     """ValueError where a dataset is not as `_create` makes it, above all where its bytes are packed, elsewhere, or more than the file's."""
     if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise ValueError(f"{name} is a link")
@@ -219,6 +219,12 @@ def _check_column(file: h5py.File, name: str, rows: int | None, dtype: np.dtype,
         raise ValueError(f"{name} is not stored in chunks with a checksum and nothing else")  # so neither packed nor in another file
     if dataset.dtype != dtype or shape[1:] != width or rows not in (None, shape[0]):
         raise ValueError(f"{name} is {dataset.dtype} {shape}, its metadata says {dtype} {(shape[0] if rows is None else rows, *width)}")
-    held = max(dataset.nbytes, math.prod(made.get_chunk()) * dtype.itemsize) if shape[0] else 0
+    chunk, size = made.get_chunk(), file.id.get_filesize()
+    held = max(dataset.nbytes, math.prod(chunk) * dtype.itemsize) if shape[0] else 0
     if held > size:
         raise ValueError(f"{name} cannot hold {held:,} bytes in a file of {size:,}")
+    # HDF5 takes a chunk that is missing for zeros, and ends the process on one of less than 4 bytes
+    found: list[tuple[int, int, int]] = []
+    dataset.id.chunk_iter(lambda info: found.append((info.chunk_offset[0], info.size, info.filter_mask)))
+    if sorted(found) != [(start, math.prod(chunk) * dtype.itemsize + FLETCHER32, 0) for start in range(0, shape[0], chunk[0])]:
+        raise ValueError(f"{name} has chunks that are missing, twice there, or not of their size")

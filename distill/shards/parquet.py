@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from distill import DistillError
 from distill.remote import is_remote, readable
-from distill.shards.rows import Rows, ShardMeta, mean_norm
+from distill.shards.rows import GROUP_ROWS, Rows, ShardMeta, mean_norm
 
 META_KEY = b"distill"
 
@@ -44,19 +44,21 @@ class ParquetShards:
             return _meta(file, size, path)
 
     def group_rows(self, path: Path) -> list[int]:
-        with _opened(path) as (file, _):
-            return [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+        rows = self.read_meta(path).rows
+        return [min(GROUP_ROWS, rows - start) for start in range(0, rows, GROUP_ROWS)]
 
     def read(self, path: Path, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]:
         with _opened(path) as (file, size):
             meta = _meta(file, size, path)
             for number in range(file.num_row_groups) if groups is None else groups:
-                group = file.metadata.row_group(number)
-                if group.num_rows * _least(meta) > size or group.total_byte_size > size:
-                    raise ValueError(f"row group {number} cannot hold {group.num_rows:,} rows in {size:,} bytes")
+                group, rows = file.metadata.row_group(number), min(GROUP_ROWS, meta.rows - number * GROUP_ROWS)
+                if group.num_rows != rows or group.total_byte_size > size:
+                    raise ValueError(f"row group {number} claims {group.num_rows:,} rows and {group.total_byte_size:,} bytes")
                 # not read_row_group: it reserves memory for as many values as the footer claims of each column
-                batches = file.iter_batches(max(group.num_rows, 1), [number], columns, use_threads=False)
-                yield _rows(pa.Table.from_batches(batches), meta)
+                table = pa.Table.from_batches(file.iter_batches(rows, [number], columns, use_threads=False))
+                if len(table) != rows:
+                    raise ValueError(f"row group {number} holds {len(table):,} rows of {rows:,}")
+                yield _rows(table, meta)
 
 
 def _schema(meta: ShardMeta) -> pa.Schema:
@@ -125,8 +127,9 @@ def _meta(file: pq.ParquetFile, size: int, path: Path) -> ShardMeta:
     meta = ShardMeta.from_json(text, path)
     if meta.rows * _least(meta) > size:  # before any schema or column is made for it
         raise ValueError(f"{meta.rows:,} rows of {meta.width:,} numbers cannot be in {size:,} bytes")
-    if meta.rows != file.metadata.num_rows or not file.schema_arrow.equals(_schema(meta)):
-        raise ValueError(f"its metadata says {meta.rows} rows, the file holds {file.metadata.num_rows}, or its columns are others")
+    held = (file.metadata.num_rows, file.num_row_groups)
+    if held != (meta.rows, -(-meta.rows // GROUP_ROWS)) or not file.schema_arrow.equals(_schema(meta)):
+        raise ValueError(f"its metadata says {meta.rows} rows, the file holds {held[0]} in {held[1]} row groups, or its columns are others")
     return meta
 
 

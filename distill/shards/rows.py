@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
-from json import dumps, loads
+from dataclasses import asdict, dataclass, field
+from json import dumps
 from typing import Any
 
 import numpy as np
 
 from distill import DistillError
+from distill.files import parse_json
+from distill.images import ImageSpec
 
 FORMAT_VERSION = 1
+EXACT = {"extra": "forbid", "allow_inf_nan": False}  # of what is read from JSON: nothing else, and numbers
 Column = Any  # None where it was not asked for; what is in it stands in Rows
 GROUP_ROWS = 1024  # one group reads in 0.6 to 3 ms and is what the pool of a source is made of
 
@@ -65,29 +68,34 @@ class ShardMeta:
     mean_norm: float = 0.0
     version: int = FORMAT_VERSION
 
+    __pydantic_config__ = EXACT
+
     def to_json(self) -> str:
         return dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes, path: Any) -> ShardMeta:
         try:
-            value = loads(text)
-            if value["version"] != FORMAT_VERSION:
-                raise DistillError(
-                    f"{path} has format version {value['version']}; this distill reads version {FORMAT_VERSION}. Use the distill that wrote it."
-                )
-            unknown = set(value) ^ {one.name for one in fields(cls)}
-            if unknown:
-                raise ValueError(f"unexpected or missing: {sorted(unknown)}")
-            meta = cls(**value)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DistillError(f"{path} carries no readable metadata of a shard ({error!r}). Embed that chunk again.") from error
-        sizes = (meta.chunk, meta.of, meta.rows, meta.dimension, meta.views)
-        if not all(type(size) is int and 0 <= size < 2**40 for size in sizes) or meta.dtype not in ("float16", "float32"):
-            raise DistillError(
-                f"{path}: its metadata claims chunk, of, rows, dimension, views {sizes} and dtype {meta.dtype!r}. Embed that chunk again."
-            )
+            version = parse_json(text).get("version")
+            if version != FORMAT_VERSION:
+                raise DistillError(f"{path} has format version {version}; this distill reads version {FORMAT_VERSION}. Use the distill that wrote it.")
+            meta = parse_json(text, cls)
+            if meta.chunk < 0:
+                raise ValueError(f"chunk {meta.chunk}")
+            meta.check()
+        except ValueError as error:
+            raise DistillError(f"{path} carries no readable metadata of a shard ({error}). Embed that chunk again.") from error
         return meta
+
+    def check(self) -> None:
+        """ValueError where it claims what cannot be."""
+        sizes = (self.of, self.rows, self.dimension, self.views)
+        if not all(0 <= size < 2**40 for size in sizes) or self.dtype not in ("float16", "float32") or self.images not in ("inline", "path"):
+            raise ValueError(f"of, rows, dimension, views {sizes}, dtype {self.dtype!r}, images {self.images!r}")
+        try:
+            ImageSpec(**self.image)
+        except (DistillError, TypeError) as error:
+            raise ValueError(f"image {self.image}: {error}") from error
 
     @property
     def width(self) -> int:

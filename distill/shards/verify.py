@@ -6,7 +6,6 @@ With `deep` a file is hashed before it is opened, and one that has changed is no
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from distill import DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk
 from distill.files import sha256_file
 from distill.images import BadImage, decode_batch, read_bytes
-from distill.shards import FORMATS, GROUP_ROWS, Record, ShardMeta, ShardSet, open_shards
+from distill.shards import FORMATS, GROUP_ROWS, Record, ShardMeta, ShardSet, open_shards, read_ledger
 from distill.shards.golden import pixel_problems, worst_answer
 
 
@@ -88,7 +87,7 @@ def _shard_problems(shards: ShardSet, number: int, chunk: Path | None, deep: boo
         yield from changed
         return
     yield from _meta_problems(shards, record, FORMATS[shards.format].read_meta(shard))
-    rejected = _rejected(ledger)
+    rejected = [reject.key for reject in read_ledger(ledger)]
     if len(rejected) != record.rejects:
         yield f"{ledger.name} has {len(rejected)} lines, its record says {record.rejects} rejects"
     expected = None
@@ -121,17 +120,6 @@ def _meta_problems(shards: ShardSet, record: Record, meta: ShardMeta) -> Iterato
     for name in (field.name for field in fields(whole)):
         if getattr(shared, name) != getattr(whole, name):
             yield f"{record.shard} was made with {name} {getattr(shared, name)!r}, index.json says {getattr(whole, name)!r}"
-
-
-def _rejected(ledger: Path) -> list[str]:
-    """The keys in a ledger, in its order. Lines end with LF alone: keys may hold other line ends."""
-    try:
-        found = [json.loads(line)["key"] for line in ledger.read_text(encoding="utf-8").split("\n")[:-1]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DistillError(f"{ledger.name} is no ledger of rejects ({error!r})") from error
-    if not all(isinstance(key, str) for key in found):
-        raise DistillError(f"{ledger.name} is no ledger of rejects: a key is no text")
-    return found
 
 
 def _golden_problems(shards: ShardSet) -> Iterator[str]:

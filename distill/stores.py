@@ -1,0 +1,181 @@
+"""The clients of object stores, one a process, and what they raise in one voice.
+
+pyarrow.fs does the work, and for gs:// Google's own client what pyarrow cannot: pyarrow lists the objects of a folder but not the folders
+in it, takes a listing that failed for a folder, and its gs:// files wait for the network with Python's lock in hand (a slow answer stops
+all threads for as long as it takes; measured). Whole objects are read by pyarrow: 0.4 ms of CPU each, 2 with Google's client.
+
+Each client tries again by itself, with growing pauses, when a connection is cut, also in the middle of an answer, or a store answers 503.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from distill import DistillError
+
+if TYPE_CHECKING:
+    from distill.remote import RemotePath
+
+SCHEMES = ("gs", "s3")
+# How long a store may fail before a request is given up. Where nothing listens it takes 23 to 47 s for gs://, 26 s for s3:// (measured).
+PATIENCE = timedelta(seconds=20)
+ATTEMPTS = 10
+WINDOW = 1 << 16  # bytes that a small read brings along: HDF5 asks for its headers a few at a time
+
+
+class StoreError(OSError):
+    """A store fails or refuses. What lies there is not at fault."""
+
+
+@lru_cache(maxsize=len(SCHEMES))
+def filesystem(scheme: str) -> Any:
+    """The pyarrow filesystem of a scheme."""
+    from pyarrow import fs
+
+    try:
+        if scheme == "s3":
+            # not the standard one: it pays for each retry from a purse that pyarrow never fills again, so that after 101 retries, or 3
+            # in a row on cut connections, a process tries nothing again (measured)
+            retry = fs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS)
+            return fs.S3FileSystem(retry_strategy=retry, **_endpoint("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+        given = _endpoint("STORAGE_EMULATOR_HOST")
+        return fs.GcsFileSystem(anonymous=bool(given), retry_time_limit=PATIENCE, **given)
+    except AttributeError as error:
+        raise DistillError(f"{scheme}://: this pyarrow was built without it. Install the pyarrow of PyPI, or use local paths.") from error
+
+
+@lru_cache(maxsize=1)
+def google() -> Any:
+    """Google's own client."""
+    try:
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud.storage import Client
+    except ImportError as error:
+        raise DistillError("gs:// needs Google's client. Install it: pip install 'distill[gs]'.") from error
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it speaks when more than ten threads read
+    if given := _endpoint("STORAGE_EMULATOR_HOST"):
+        url = f"{given['scheme']}://{given['endpoint_override']}"
+        return Client(project=None, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+    return Client(project=None)
+
+
+def google_retry() -> Any:
+    """How Google's client tries again; its own way takes two minutes."""
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    return DEFAULT_RETRY.with_timeout(PATIENCE.total_seconds())
+
+
+class RemoteFile(io.RawIOBase):
+    """An object as a file for reading. A read gives all that was asked for, or all up to the end."""
+
+    def __init__(self, path: RemotePath) -> None:
+        self.name = str(path)
+        self._path, self._size, self._at = path, path.stat().st_size, 0
+        self._window = (0, b"")
+        self._opened: Any = None
+
+    def size(self) -> int:
+        return self._size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self._at)
+        data = self._bytes(self._at, left if size is None or size < 0 else min(size, left))
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def _bytes(self, start: int, size: int) -> bytes:
+        if size > WINDOW or size == self._size:
+            return self._fetch(start, size)
+        begin, window = self._window
+        if not begin <= start <= start + size <= begin + len(window):
+            begin = max(0, min(start, self._size - WINDOW))
+            window = self._fetch(begin, min(WINDOW, self._size - begin))
+            self._window = begin, window
+        return window[start - begin : start - begin + size]
+
+    def _fetch(self, start: int, size: int) -> bytes:
+        if not size:
+            return b""
+        data = self._path.read_bytes() if size == self._size else self._range(start, size)
+        if len(data) != size:
+            raise StoreError(errno.EIO, f"{len(data):,} bytes came where {size:,} lay when it was opened", self.name)
+        return data
+
+    def _range(self, start: int, size: int) -> bytes:
+        bucket, _, name = self._path.path.partition("/")
+        with told(self._path):
+            if self._path.scheme == "gs":
+                blob = google().bucket(bucket).blob(name)
+                return blob.download_as_bytes(start=start, end=start + size - 1, raw_download=True, checksum=None, retry=google_retry())
+            self._opened = self._opened or self._path.fs.open_input_file(self._path.path)
+            return self._opened.read_at(size, start)
+
+
+@contextmanager
+def told(where: object, *passing: type[Exception]) -> Iterator[None]:
+    """What the clients raise comes out as a FileNotFoundError or a StoreError that says where; `passing` as it is."""
+    untouched: tuple[type[BaseException], ...] = (*passing, StoreError, DistillError)
+    try:
+        yield
+    except untouched:
+        raise
+    except _errors() as error:
+        if isinstance(error, FileNotFoundError) or getattr(error, "code", None) == 404:
+            raise FileNotFoundError(errno.ENOENT, "No such object", str(where)) from error
+        raise StoreError(errno.EIO, f"the store fails or refuses ({_reason(error)})", str(where)) from error
+
+
+def _reason(error: Exception) -> str:
+    """The middle of what a client says: Google's for C++ wraps it several times."""
+    text = " ".join(str(error).split()).partition(" error_info=")[0].rpartition("google::cloud::Status(")[2]
+    for words in ("Permanent error", "Retry policy exhausted"):
+        text = text.replace(f"{words}, with a last message of ", "")
+    return text[:500].rstrip(".")
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    from pyarrow import ArrowException
+
+    if "google.cloud.storage" not in sys.modules:
+        return OSError, ArrowException
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud.storage.exceptions import DataCorruption
+
+    return OSError, ArrowException, GoogleAPIError, GoogleAuthError, DataCorruption
+
+
+def _endpoint(*names: str) -> dict[str, str]:
+    given = next((value for name in names if (value := os.environ.get(name))), "")
+    parts = urlsplit(given if "://" in given else f"http://{given}")
+    return {"endpoint_override": parts.netloc, "scheme": parts.scheme} if given else {}
