@@ -74,6 +74,10 @@ class RemotePath:
         return self.path.rpartition("/")[2]
 
     @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    @property
     def suffix(self) -> str:
         return Path(self.name).suffix
 
@@ -190,7 +194,7 @@ class RemotePath:
                 time.sleep(2**attempt * (0.5 + zlib.crc32(f"{self} {attempt}".encode()) / 2**32))  # not all writers at once
             if self._upload(local, size):
                 return
-        raise StoreError(errno.EIO, f"the store lost an upload of {size:,} bytes {UPLOADS} times", str(self))
+        raise StoreError(self, f"the store lost an upload of {size:,} bytes {UPLOADS} times")
 
     def _upload(self, local: Path, size: int) -> bool:
         """Whether the object is there and whole; False where the store lost what it had so far, so that all has to be sent again.
@@ -209,7 +213,8 @@ class RemotePath:
             self._check_bucket()
             return False
         except StoreError as error:
-            self._check_bucket()
+            if "NO_SUCH_BUCKET" in str(error):
+                self._check_bucket()
             if "NO_SUCH_UPLOAD" in str(error):
                 return False
             raise

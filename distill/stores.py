@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from distill import DistillError
+from distill import DistillError, Unfinished
 
 if TYPE_CHECKING:
     from distill.remote import RemotePath
@@ -33,8 +33,14 @@ ATTEMPTS = 10
 WINDOW = 1 << 16  # bytes that a small read brings along: HDF5 asks for its headers a few at a time
 
 
-class StoreError(OSError):
-    """A store fails or refuses. What lies there is not at fault."""
+class StoreError(Unfinished):
+    """A store fails or refuses. What lies there is not at fault, so this is no OSError, which readers of shards take for damage."""
+
+    def __init__(self, where: object, what: str) -> None:
+        super().__init__(f"{where}: {what}. What is done stays; run the same command again when it answers.")
+
+    def __reduce__(self) -> Any:
+        return Unfinished, self.args
 
 
 @lru_cache(maxsize=len(SCHEMES))
@@ -81,9 +87,18 @@ class RemoteFile(io.RawIOBase):
 
     def __init__(self, path: RemotePath) -> None:
         self.name = str(path)
-        self._path, self._size, self._at = path, path.stat().st_size, 0
-        self._window = (0, b"")
-        self._opened: Any = None
+        self._path, self._at, self._window = path, 0, (0, b"")
+        self._ranges: Any = None  # of s3://, which tells the size too
+        if path.scheme == "gs":
+            self._size = path.stat().st_size
+            return
+        try:
+            with told(path):
+                self._ranges = path.fs.open_input_file(path.path)
+                self._size = self._ranges.size()
+        except FileNotFoundError:
+            path.stat()  # says it where the bucket is not there
+            raise
 
     def size(self) -> int:
         return self._size
@@ -126,25 +141,26 @@ class RemoteFile(io.RawIOBase):
     def _fetch(self, start: int, size: int) -> bytes:
         if not size:
             return b""
-        data = self._path.read_bytes() if size == self._size else self._range(start, size)
+        data = self._read(start, size)
         if len(data) != size:
-            raise StoreError(errno.EIO, f"{len(data):,} bytes came where {size:,} lay when it was opened", self.name)
+            raise StoreError(self.name, f"{len(data):,} bytes came where {size:,} lay when it was opened")
         return data
 
-    def _range(self, start: int, size: int) -> bytes:
-        bucket, _, name = self._path.path.partition("/")
+    def _read(self, start: int, size: int) -> bytes:
+        if self._ranges is None and size == self._size:
+            return self._path.read_bytes()
         with told(self._path):
-            if self._path.scheme == "gs":
-                blob = google().bucket(bucket).blob(name)
-                return blob.download_as_bytes(start=start, end=start + size - 1, raw_download=True, checksum=None, retry=google_retry())
-            self._opened = self._opened or self._path.fs.open_input_file(self._path.path)
-            return self._opened.read_at(size, start)
+            if self._ranges is not None:
+                return self._ranges.read_at(size, start)
+            bucket, _, name = self._path.path.partition("/")
+            blob = google().bucket(bucket).blob(name)
+            return blob.download_as_bytes(start=start, end=start + size - 1, raw_download=True, checksum=None, retry=google_retry())
 
 
 @contextmanager
 def told(where: object, *passing: type[Exception]) -> Iterator[None]:
-    """What the clients raise comes out as a FileNotFoundError or a StoreError that says where; `passing` as it is."""
-    untouched: tuple[type[BaseException], ...] = (*passing, StoreError, DistillError)
+    """What the clients raise comes out as a FileNotFoundError or a StoreError; `passing` as it is."""
+    untouched: tuple[type[BaseException], ...] = (*passing, DistillError)
     try:
         yield
     except untouched:
@@ -152,7 +168,7 @@ def told(where: object, *passing: type[Exception]) -> Iterator[None]:
     except _errors() as error:
         if isinstance(error, FileNotFoundError) or getattr(error, "code", None) == 404:
             raise FileNotFoundError(errno.ENOENT, "No such object", str(where)) from error
-        raise StoreError(errno.EIO, f"the store fails or refuses ({_reason(error)})", str(where)) from error
+        raise StoreError(where, f"the store fails or refuses ({_reason(error)})") from error
 
 
 def _reason(error: Exception) -> str:

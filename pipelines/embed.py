@@ -19,11 +19,10 @@ import apache_beam as beam
 
 from distill import DistillError, Unfinished
 from distill.chunks import read_classes
-from distill.files import write_json
 from distill.images import read_bytes
 from distill.shards import Record, ShardMeta, write_index
 from pipelines.label import Task, embed_chunk
-from pipelines.plan import Job, Plan, agree, estimate, meta_of
+from pipelines.plan import Job, Plan, agree, estimate, leave_note, meta_of
 from teachers import limit_threads
 
 log = logging.getLogger("distill")
@@ -89,7 +88,7 @@ class EmbedChunk(beam.DoFn):
             except Exception as error:  # one chunk must never take the others down; the launcher reports it and ends with exit code 1
                 log.debug("chunk %d, attempt %d", task.meta.chunk, attempt, exc_info=True)
                 reason = str(error) if isinstance(error, DistillError) else f"{type(error).__name__}: {error}"
-        write_json(task.job.state / f"failed-{task.meta.chunk:05d}.json", {"chunk": task.meta.chunk, "reason": reason})
+        leave_note(task.job, f"failed-{task.meta.chunk:05d}.json", {"chunk": task.meta.chunk, "reason": reason})
 
 
 def commit(records: list[Record], job: Job) -> None:
@@ -97,7 +96,7 @@ def commit(records: list[Record], job: Job) -> None:
     with _told(job):
         if not job.dry_run and not (job.state / "error.json").exists():
             _commit(records, job)
-    write_json(job.state / "finished.json", {})
+    leave_note(job, "finished.json", {})
 
 
 def _commit(records: list[Record], job: Job) -> None:
@@ -126,7 +125,7 @@ def _told(job: Job) -> Iterator[None]:
     try:
         yield
     except DistillError as error:
-        write_json(job.state / "error.json", {"message": str(error), "exit_code": error.exit_code})
+        leave_note(job, "error.json", {"message": str(error), "exit_code": error.exit_code})
     except OSError as error:  # a full disk, a file that may not be read
         text = f"{error.filename or job.out}: {error.strerror or error}. What is done stays; mend the cause and run the same command again."
-        write_json(job.state / "error.json", {"message": text, "exit_code": 1})
+        leave_note(job, "error.json", {"message": text, "exit_code": 1})

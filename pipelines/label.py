@@ -17,11 +17,11 @@ import numpy as np
 
 from distill import DistillError
 from distill.chunks import Chunk, chunk_name, read_chunk
-from distill.files import sweep, write_json
+from distill.files import sweep
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, read_bytes
 from distill.remote import is_remote
 from distill.shards import Record, Rows, ShardMeta, commit_shard
-from pipelines.plan import Job, Plan, standing
+from pipelines.plan import Job, Plan, leave_note, standing
 
 FAR_READERS = 32  # a request to an object store waits for most of its time
 
@@ -153,4 +153,4 @@ def _rows(window: _Window, places: np.ndarray, embeddings: np.ndarray, images: s
 
 def _tell(job: Job, number: int, done: int, made: int) -> None:
     """For the launcher's progress bar: rows of this chunk that are done, and how many of them this run made."""
-    write_json(job.state / f"progress-{number:05d}.json", {"done": done, "made": made})
+    leave_note(job, f"progress-{number:05d}.json", {"done": done, "made": made})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +19,11 @@ import psutil
 from distill import DistillError, Unfinished
 from distill.files import only_process, remove_tree
 from distill.process import quiet_import, speak
+from distill.remote import is_remote
 from pipelines.engines import Engine, beam_options, check_reach, find_engine, runner, service
 from pipelines.plan import Job, Plan
 
+FULL = 1 << 20  # bytes: where less is free, not even a note has room
 LOST_AFTER = 5.0  # seconds between a worker process going and the run being given up
 
 
@@ -166,14 +169,26 @@ def _outcome(job: Job, run: _Run, seconds: float) -> Outcome:
         raise Unfinished(
             f"{job.out}: {len(failed)} chunks failed, no index was written, what is done stays. {reasons} Mend the cause and run the same command again."
         )
+    if not (job.folder / "plan.json").is_file():
+        raise Unfinished(f"{job.out}: no plan was written, and nobody could say why.{_full(job)} Run the same command again.")
     plan = Plan.load(job.folder / "plan.json")
     records, missing = _records(job, plan)
     index = job.shards / "index.json"
+    if not (job.dry_run or job.only) and (missing or not index.is_file()):
+        gone = f"{len(missing)} of {len(plan.chunks)} chunks are" if missing else "the index is"
+        raise Unfinished(f"{job.out}: {gone} not written, and nobody could say why.{_full(job)} What is done stays; run the same command again.")
     progress = _progress(job, None, seconds)
     return Outcome(
         job.out, sum(record.rows for record in records), sum(record.rejects for record in records), len(plan.chunks), missing,
         progress.made, round(seconds, 3), index.is_file() and not missing,
     )  # fmt: skip
+
+
+def _full(job: Job) -> str:
+    if is_remote(job.shards):
+        return ""
+    free = shutil.disk_usage(job.folder).free
+    return " The disk is full: make room." if free < FULL else f" {free / 1e6:,.0f} MB of its disk are free."
 
 
 def _records(job: Job, plan: Plan) -> tuple[list[Any], tuple[int, ...]]:

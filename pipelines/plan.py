@@ -6,9 +6,11 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,6 +83,12 @@ class Job:
     @property
     def state(self) -> Path:
         return self.folder / "state"
+
+
+def leave_note(job: Job, name: str, value: dict[str, Any]) -> None:
+    """A file in OUT/state for the launcher. On a full disk there is no room for it: the launcher then says what is missing, and that."""
+    with suppress(OSError):
+        write_json(job.state / name, value)
 
 
 @dataclass(frozen=True)
@@ -263,7 +271,7 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
     image = float(np.mean(sizes)) if sizes and plan.meta.images == "inline" else 32
     needed = int(rows * (plan.meta.width * np.dtype(plan.meta.dtype).itemsize + image + 32))
     free = None if is_remote(job.shards) else shutil.disk_usage(job.shards).free
-    write_json(job.state / "estimate.json", {
+    leave_note(job, "estimate.json", {
         "rows": plan.rows, "chunks": number, "todo_chunks": len(todo), "todo_rows": rows, "bytes": needed, "free": free, "skipped": plan.skipped,
     })  # fmt: skip
     if free is not None and needed > free:

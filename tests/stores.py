@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import Request, urlopen
@@ -203,6 +203,7 @@ def _gs() -> int:
 
     server = create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
     server._storage._write_config_to_file = lambda: None  # after each change it writes the names of all objects, for a start that never comes
+    HTTPServer.request_queue_size = 128  # it serves one at a time; who finds no room in the queue of 5 tries again after a second
     create_bucket(MANY[0], server._storage)
     for key in MANY[1]:
         found = _make_object_resource("", MANY[0], key, "text/plain", "1", {})

@@ -63,6 +63,13 @@ def test_the_hash_is_that_of_a_text_list(tmp_path):
     assert read_classes(tmp_path / "plain") == [] and (tmp_path / "plain/classes.txt").read_bytes() == b""
 
 
+def test_the_hash_of_rows_class_by_class_and_shuffled():
+    for labels in ([0, 0, 0, 0, 12, 12, 12, 12, 12], [3, 0, 12, 3, 0, 12, 3, 0, 12], [-1] * 9, [-1, 4] * 4 + [-1]):
+        keys = [f"ü {row}.jpg" for row in range(len(labels))]
+        lines = "".join(f"{key}\n" if label < 0 else f"{key}\t{label}\n" for key, label in zip(keys, labels, strict=True))
+        assert rows_sha256(keys, np.array(labels, np.int32)) == hashlib.sha256(lines.encode()).hexdigest()
+
+
 def test_chunks_open_without_us(source, tmp_path):
     made = write_chunks(source, tmp_path / "out", 4)
     table = pq.read_table(made.chunks[2])
