@@ -200,12 +200,16 @@ def decode_batch(
                 bad[row] = str(error)
         return bad
 
+    return out, {row: reason for part in in_parts(len(encoded), decode_rows, pool) for row, reason in part.items()}
+
+
+def in_parts(rows: int, work: Callable[[int, int], Made], pool: ThreadPoolExecutor | None) -> list[Made]:
+    """work(start, stop) over all rows, in some parts that the threads of the pool share, or at once without one; what each part gave."""
     if pool is None:
-        return out, decode_rows(0, len(encoded))
+        return [work(0, rows)]
     # a task for each image spends a third of the time on handing over; four for each core still share evenly
-    step = max(8, math.ceil(len(encoded) / (4 * (os.cpu_count() or 1))))
-    tasks = [pool.submit(decode_rows, start, min(start + step, len(encoded))) for start in range(0, len(encoded), step)]
-    return out, {row: reason for task in tasks for row, reason in task.result().items()}
+    step = max(8, math.ceil(rows / (4 * (os.cpu_count() or 1))))
+    return [task.result() for task in [pool.submit(work, start, min(start + step, rows)) for start in range(0, rows, step)]]
 
 
 def ahead(pool: ThreadPoolExecutor, function: Callable[[Item], Made], items: Iterable[Item], depth: int = 2) -> Iterator[Made]:
@@ -246,13 +250,23 @@ def _colours(data: Encoded) -> int:
     return 0
 
 
-def encode_jpeg(pixels: np.ndarray, quality: int = 95) -> bytes:
-    """uint8 [H, W, 3] RGB to the bytes of a baseline JPEG, 4:4:4, exact DCT. quality: 1 to 100."""
+def encode_jpeg(pixels: np.ndarray, quality: int = 95, sampling: str = "444") -> bytes:
+    """uint8 [H, W, 3] RGB to the bytes of a baseline JPEG, exact DCT. quality: 1 to 100; sampling of colours: "444" or "420"."""
     import simplejpeg
 
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"expected uint8 [height, width, 3], received {pixels.dtype} {list(pixels.shape)}")
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="444", fastdct=False)
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling=sampling, fastdct=False)
+
+
+def write_png(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
+    """uint8 [H, W, 3] RGB to a PNG file, whole or not at all."""
+    from PIL import Image
+
+    from distill.files import committed
+
+    with committed(place(path)) as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG")
 
 
 def _decode_jpeg(data: Encoded, spec: ImageSpec | None) -> np.ndarray | None:
