@@ -76,10 +76,10 @@ def test_another_scale_or_colour_order_is_seen_by_the_golden_rows_alone(made, fa
     from teachers import load_teacher
 
     found = open_shards(made)
-    assert worst_answer(found.golden, found.image, load_teacher(teacher)) > 0.99999
+    assert worst_answer(found.golden, found.meta, load_teacher(teacher)) > 0.99999
     for reading in ({"scale": 0.5}, {"offset": 40.0}, {"color": "bgr"}):
         other = load_teacher(teacher, **reading)
-        assert worst_answer(found.golden, found.image, other) < 0.999, reading
+        assert worst_answer(found.golden, found.meta, other) < 0.999, reading
         assert check_sample(made, other, number=1, root=str(faces))["worst_cosine"] < 0.999
     right = check_sample(made, load_teacher(teacher), number=8, root=str(faces))
     assert right["rows"] == 8 and right["worst_cosine"] > 0.99999
@@ -100,7 +100,7 @@ def test_a_damaged_golden_row_is_one_message(made, row, tmp_path):
         open_shards(changed(made, tmp_path, **row))
 
 
-@pytest.mark.parametrize("folder", [pytest.param(folder, id=f"{folder.parent.name}-{folder.name}") for folder in VERSIONS])
+@pytest.mark.parametrize("folder", [pytest.param(folder, id=f"{folder.parent.name}-{folder.name}") for folder in VERSIONS if folder.parent.name == "v1"])
 def test_an_index_without_golden_rows_still_opens(folder):
     assert open_shards(folder).golden == () and not verify(folder, deep=True).problems
 

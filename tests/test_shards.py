@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill import DistillError, Unfinished
-from distill.shards import FORMATS, GROUP_ROWS, Rows, ShardMeta, commit_shard, find_record, open_shards, write_index
-from distill.shards.rows import regrouped
+from distill.shards import FORMATS, GROUP_ROWS, Rows, ShardMeta, commit_shard, find_record, open_shards, view_column, write_index
+from distill.shards.rows import quantise, regrouped
 from distill.shards.verify import verify
+from distill.views import RECIPES
 
 READING = {"signature": "serving_default", "output": "output", "scale": 1.0, "offset": 0.0, "color": "rgb"}
 
@@ -53,24 +54,64 @@ def format(request) -> str:
     return request.param
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int8"])
 @pytest.mark.parametrize("inline", [True, False])
-def test_rows_come_back_as_they_went_in(tmp_path, format, dtype, inline):
-    given_rows = rows(GROUP_ROWS + 10, dtype=dtype, inline=inline)
+@pytest.mark.parametrize("views", [1, 3])
+def test_rows_come_back_as_they_went_in(tmp_path, format, dtype, inline, views):
+    given_rows = rows(GROUP_ROWS + 10, dimension=3 * views, dtype="float32" if dtype == "int8" else dtype, inline=inline)
+    if dtype == "int8":  # 127 is the largest of each row and view, so that the scale is 1 and nothing is rounded
+        parts = given_rows.embeddings.reshape(-1, 3)
+        given_rows = dataclasses.replace(given_rows, embeddings=np.where(np.arange(3) == 2, 127, parts).astype("float32").reshape(-1, 3 * views))
     path = tmp_path / "shard"
-    done = FORMATS[format].write(path, meta(dtype=dtype, images="inline" if inline else "path"), regrouped([given_rows]))
+    about = meta(dtype=dtype, images="inline" if inline else "path", views=views, recipe=RECIPES["face" if views > 1 else "none"])
+    done = FORMATS[format].write(path, about, regrouped([given_rows]))
     assert FORMATS[format].read_meta(path) == done and done.rows == GROUP_ROWS + 10
     assert FORMATS[format].group_rows(path) == [GROUP_ROWS, 10]
     first, second = FORMATS[format].read(path)
     assert same(first, given_rows[:GROUP_ROWS]) and same(second, given_rows[GROUP_ROWS:])
     (only,) = FORMATS[format].read(path, [1], ["label"])
     assert only.keys is None and only.embeddings is None and only.labels.tolist() == given_rows.labels[GROUP_ROWS:].tolist()
+    (last,) = FORMATS[format].read(path, [1], [view_column(views - 1)])
+    assert last.keys is None and np.array_equal(last.embeddings, given_rows.embeddings[GROUP_ROWS:, -3:])
+
+
+def test_int8_by_hand():
+    """The largest number becomes 127; a row of zeros stays; what was read is written the same again."""
+    numbers, scale = quantise(np.array([[2.0, -1.0, 0.5], [0, 0, 0]], np.float32))
+    assert numbers.tolist() == [[127, -63, 32], [0, 0, 0]] and scale[1] == 0 and abs(scale[0] - 2 / 127) < 2 / 127 * 2**-15
+    again, same_scale = quantise(numbers * scale[:, None])
+    assert np.array_equal(again, numbers) and np.array_equal(same_scale, scale)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_int8_moves_nothing_by_more_than_half_a_step_and_reads_as_it_is_written(values):
+    values = np.array(values, np.float32)
+    numbers, scale = quantise(values)
+    read = numbers * scale[:, None]
+    assert np.isfinite(read).all() and (np.abs(read.astype(float) - values) <= np.maximum(scale[:, None] * 0.5001, 2e-28)).all()
+    again, same_scale = quantise(read)
+    assert np.array_equal(again, numbers) and np.array_equal(same_scale, scale)
 
 
 def test_mean_norm_by_hand(tmp_path, format):
-    """|(3, 4, 0)| = 5 and |(0, 0, 1)| = 1: the mean is 3."""
+    """|(3, 4, 0)| = 5 and |(0, 0, 1)| = 1: the mean is 3, also where they are two views of one picture."""
     part = Rows(["a", "b"], np.array([-1, 0], np.int32), np.array([[3, 4, 0], [0, 0, 1]], "float16"), [b"x", b"y"])
     assert FORMATS[format].write(tmp_path / "s", meta(), [part]).mean_norm == 3.0
+    two = Rows(["a"], np.array([-1], np.int32), np.array([[3, 4, 0, 0, 0, 1]], "float16"), [b"x"])
+    assert FORMATS[format].write(tmp_path / "s", meta(views=2, recipe=RECIPES["face"]), [two]).mean_norm == 3.0
+
+
+def test_a_set_of_one_view_is_written_as_version_1_had_it():
+    """No key more, so that the bytes, and every older reader, stay as they were."""
+    written = json.loads(meta().to_json())
+    assert written["version"] == 1 and (written["views"], written["recipe"]) == (1, "none") and "view_seed" not in written
+    assert ShardMeta.from_json(meta().to_json(), "a") == meta()
+    wide = meta(views=2, recipe=RECIPES["photo"], view_seed=3)
+    assert json.loads(wide.to_json())["version"] == 2 and ShardMeta.from_json(wide.to_json(), "a") == wide
+    assert json.loads(meta(dtype="int8").to_json())["version"] == 2
+    with pytest.raises(DistillError, match="no readable metadata"):
+        ShardMeta.from_json(wide.to_json().replace('"version": 2', '"version": 1'), "a")
 
 
 def test_bytes_do_not_depend_on_how_rows_arrived(tmp_path, format):
@@ -207,3 +248,27 @@ def test_parquet_opens_without_us(tmp_path):
     assert list(frame.columns) == ["key", "label", "image", "embedding"] and np.asarray(frame.embedding[7]).tolist() == [7.0, 1.0, 1.0]
     assert polars.read_parquet(path)["embedding"][7].to_list() == [7.0, 1.0, 1.0]
     assert duckdb.sql(f"select count(*), sum(label) from '{path}' where label is not null").fetchall() == [(32, 48)]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_views_are_columns_that_open_without_us(tmp_path, dtype):
+    """A column a view: whoever reads `embedding` gets the plain picture's, as before; DuckDB compares two views in one expression."""
+    duckdb, pandas, polars = (pytest.importorskip(name) for name in ("duckdb", "pandas", "polars"))
+    wide = rows(40, dimension=6, dtype="float32" if dtype == "int8" else dtype)
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    record = commit_shard(folder, "parquet", meta(views=2, recipe=RECIPES["face"], dtype=dtype), [wide], [])
+    path = str(folder / record.shard)
+    frame = pandas.read_parquet(path)
+    expected = [[7.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+    if dtype == "int8":
+        assert list(frame.columns) == ["key", "label", "image", "embedding", "scale", "embedding_1", "scale_1"]
+        found = [frame[name][7] * frame[scale][7] for name, scale in (("embedding", "scale"), ("embedding_1", "scale_1"))]
+        assert np.abs(np.array(found) - expected).max() < 7 / 127 / 2 * 1.001
+    else:
+        assert list(frame.columns) == ["key", "label", "image", "embedding", "embedding_1"]
+        assert [np.asarray(frame[name][7]).tolist() for name in ("embedding", "embedding_1")] == expected
+        assert polars.read_parquet(path)["embedding_1"][7].to_list() == expected[1]
+        assert duckdb.sql(f"select array_distance(embedding::float[3], embedding_1::float[3]) from '{path}' limit 1 offset 7").fetchall()[0][
+            0
+        ] == pytest.approx(51**0.5)

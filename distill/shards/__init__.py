@@ -24,11 +24,10 @@ from distill.remote import place
 from distill.shards.golden import NUMBER, GoldenRow, golden_rows
 from distill.shards.hdf5 import Hdf5Shards
 from distill.shards.parquet import ParquetShards
-from distill.shards.rows import EXACT, FORMAT_VERSION, GROUP_ROWS, Rows, ShardMeta, regrouped
+from distill.shards.rows import EXACT, GROUP_ROWS, Rows, ShardMeta, check_version, regrouped, view_column
 
 __all__ = [
     "FORMATS",
-    "FORMAT_VERSION",
     "GROUP_ROWS",
     "Record",
     "Rows",
@@ -37,6 +36,8 @@ __all__ = [
     "commit_shard",
     "find_record",
     "open_shards",
+    "shard_name",
+    "view_column",
     "write_index",
 ]
 
@@ -250,8 +251,8 @@ def write_index(
     golden = _golden(folder / first.shard, format, read_image) if first.rows else ()
     index = ShardSet(folder, format, rows, rejects, _set_meta(meta, rows, ordered), tuple(classes), ordered, golden)
     write_json(folder / "index.json", {
-        "version": FORMAT_VERSION, "format": format, "rows": rows, "rejects": rejects, "classes": hashlib.sha256(table).hexdigest(),
-        "meta": asdict(index.meta), "golden": [row.to_json() for row in golden], "records": [asdict(record) for record in ordered],
+        "version": meta.version, "format": format, "rows": rows, "rejects": rejects, "classes": hashlib.sha256(table).hexdigest(),
+        "meta": index.meta.as_dict(), "golden": [row.to_json() for row in golden], "records": [asdict(record) for record in ordered],
     })  # fmt: skip
     return index
 
@@ -267,12 +268,11 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
         )
     try:
         version = read_json(index).get("version")
-        if version != FORMAT_VERSION:
-            raise DistillError(
-                f"{index} has format version {version}; this distill reads version {FORMAT_VERSION}. Use the distill that wrote it."
-            )
+        check_version(version, index)
         value: _Index = read_json(index, _Index)
         value.meta.check()
+        if value.meta.version != version:
+            raise ValueError(f"version {version}, but what it holds is version {value.meta.version}")
         golden = tuple(map(GoldenRow.from_json, value.golden))
         if any(len(row.embedding) != value.meta.width for row in golden):
             raise ValueError(f"a golden row without {value.meta.width} numbers")
@@ -300,7 +300,7 @@ def _golden(shard: Path, format: str, read_image: Callable[[str], bytes] | None)
         images = [_as_labelled(read_image, key, digest) for key, digest in zip(first.keys, first.image_sha256, strict=True)]
     else:
         return ()
-    return golden_rows(first, images, ImageSpec(**FORMATS[format].read_meta(shard).image))
+    return golden_rows(first, images, FORMATS[format].read_meta(shard))
 
 
 def _as_labelled(read_image: Callable[[str], bytes], key: str, digest: bytes) -> bytes:

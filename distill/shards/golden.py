@@ -1,7 +1,8 @@
-"""The golden rows of a set: its first images, the pixels they decode to and the teacher's answers, kept in index.json.
+"""The golden rows of a set: its first images, the pixels and views they become, and the teacher's answers, kept in index.json.
 
-Whoever reads the set can prove with them that the decoder still gives the same pixels, and with the teacher at hand that its scale and
-colour order are the same. In JSON: {"key", "image": the encoded bytes in base64, "pixels": sha256 of the uint8 pixels, "embedding": [...]}.
+Whoever reads the set can prove with them that decoder and views still give the same pixels, and with the teacher at hand that its scale and
+colour order are the same. In JSON: {"key", "image": the encoded bytes in base64, "pixels": sha256 of the uint8 pixels, "embedding": [...]},
+and in a set with views also "views": sha256 of the pixels of views 1, 2, ... one after another, PROVED of them or more.
 """
 
 from __future__ import annotations
@@ -16,61 +17,81 @@ import numpy as np
 
 from distill import DistillError
 from distill.images import ImageSpec, decode_batch
-from distill.shards.rows import Rows
+from distill.shards.rows import Rows, ShardMeta
+from distill.views import opencv_version, replay, view
 
 NUMBER = 4
+SAME = 0.999  # cosine from which on an answer is the stored one: float16, int8 and other processors move it by less than 1e-4
+PROVED = 16  # views of each golden image, also in a set of fewer: enough for each change of a recipe to happen
 
 
 @dataclass(frozen=True)
 class GoldenRow:
-    """image: encoded bytes; pixels: sha256 of uint8 [H, W, 3] in C order, 64 hex digits; embedding: as stored, [D]."""
+    """image: encoded bytes; pixels: sha256 of uint8 [H, W, 3] in C order, 64 hex digits; embedding: as stored, [views * D]; views: "" in a
+    set without."""
 
     key: str
     image: bytes
     pixels: str
     embedding: tuple[float, ...]
+    views: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"key": self.key, "image": base64.b64encode(self.image).decode(), "pixels": self.pixels, "embedding": list(self.embedding)}
+        row = {"key": self.key, "image": base64.b64encode(self.image).decode(), "pixels": self.pixels, "embedding": list(self.embedding)}
+        return {**row, "views": self.views} if self.views else row
 
     @classmethod
     def from_json(cls, value: Any) -> GoldenRow:
         """ValueError, KeyError or TypeError where it is none."""
-        return cls(str(value["key"]), base64.b64decode(value["image"], validate=True), str(value["pixels"]), tuple(map(float, value["embedding"])))
+        image, embedding = base64.b64decode(value["image"], validate=True), tuple(map(float, value["embedding"]))
+        return cls(str(value["key"]), image, str(value["pixels"]), embedding, str(value.get("views", "")))
 
 
-def golden_rows(rows: Rows, images: list[bytes], spec: ImageSpec) -> tuple[GoldenRow, ...]:
+def golden_rows(rows: Rows, images: list[bytes], meta: ShardMeta) -> tuple[GoldenRow, ...]:
     """The first rows of a set with their encoded images; one that does not decode, such as b"", makes no golden row."""
-    pixels, bad = decode_batch(images, spec)
+    pixels, bad = decode_batch(images, ImageSpec(**meta.image))
     answers = rows.embeddings.astype(np.float64)
     return tuple(
-        GoldenRow(rows.keys[row], bytes(image), _hash(pixels[row]), tuple(answers[row].tolist())) for row, image in enumerate(images) if row not in bad
+        GoldenRow(rows.keys[row], bytes(image), _hash(pixels[row]), tuple(answers[row].tolist()), _views_hash(pixels[row], rows.keys[row], meta))
+        for row, image in enumerate(images)
+        if row not in bad
     )
 
 
-def pixel_problems(rows: tuple[GoldenRow, ...], spec: ImageSpec) -> Iterator[str]:
-    """A sentence for each golden image that decodes to other pixels now than when the set was made."""
-    pixels, bad = decode_batch([row.image for row in rows], spec)
+def pixel_problems(rows: tuple[GoldenRow, ...], meta: ShardMeta) -> Iterator[str]:
+    """A sentence for each golden image that becomes other pixels or views now than when the set was made."""
+    pixels, bad = decode_batch([row.image for row in rows], ImageSpec(**meta.image))
     for number, row in enumerate(rows):
         if number in bad or _hash(pixels[number]) != row.pixels:
             yield f"golden image {row.key!r} decodes to other pixels than the teacher saw: the decoder is another one than made this set"
+        elif _views_hash(pixels[number], row.key, meta) != row.views:
+            made = meta.software.get("opencv", "of another version")
+            yield f"views of golden image {row.key!r} have other pixels than the teacher saw: OpenCV is {opencv_version()} here, and {made} made this set"
 
 
-def check_golden(where: object, rows: tuple[GoldenRow, ...], spec: ImageSpec) -> None:
-    """DistillError where the decoder gives other pixels now. Costs a millisecond."""
-    for problem in pixel_problems(rows, spec):
+def check_golden(where: object, rows: tuple[GoldenRow, ...], meta: ShardMeta) -> None:
+    """DistillError where decoder or views give other pixels now. Costs a millisecond, with views some ten."""
+    for problem in pixel_problems(rows, meta):
         raise DistillError(f"{where}: {problem}. Install the versions that the set names (distill inspect {where}), or embed it again.")
 
 
-def worst_answer(rows: tuple[GoldenRow, ...], spec: ImageSpec, teacher: Callable[[np.ndarray], np.ndarray]) -> float:
-    """The smallest cosine between a golden embedding and the teacher's answer now; 1.0 where there are no golden rows."""
+def worst_answer(rows: tuple[GoldenRow, ...], meta: ShardMeta, teacher: Callable[[np.ndarray], np.ndarray]) -> float:
+    """The smallest cosine between a golden embedding, of any view, and the teacher's answer now; 1.0 where there are no golden rows."""
     if not rows:
         return 1.0
-    pixels, _ = decode_batch([row.image for row in rows], spec)
-    again = np.asarray(teacher(pixels), np.float64)
+    pixels, _ = decode_batch([row.image for row in rows], ImageSpec(**meta.image))
+    keys = [row.key for row in rows]
+    again = np.stack([teacher(replay(pixels, meta.recipe, meta.view_seed, keys, number)) for number in range(meta.views)], axis=1).astype(np.float64)
     stored = np.array([row.embedding for row in rows], np.float64).reshape(again.shape)
-    norms = np.linalg.norm(stored, axis=1) * np.linalg.norm(again, axis=1)
-    return float(((stored * again).sum(axis=1) / np.maximum(norms, 1e-12)).min(initial=1.0))
+    norms = np.linalg.norm(stored, axis=-1) * np.linalg.norm(again, axis=-1)
+    return float(((stored * again).sum(axis=-1) / np.maximum(norms, 1e-12)).min(initial=1.0))
+
+
+def _views_hash(pixels: np.ndarray, key: str, meta: ShardMeta) -> str:
+    if meta.views == 1:
+        return ""
+    numbers = range(1, max(meta.views, PROVED))
+    return hashlib.sha256(b"".join(view(pixels, meta.recipe, meta.view_seed, key, number).tobytes() for number in numbers)).hexdigest()
 
 
 def _hash(pixels: np.ndarray) -> str:

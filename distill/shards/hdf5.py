@@ -21,7 +21,7 @@ import numpy as np
 
 from distill import DistillError
 from distill.remote import readable
-from distill.shards.rows import GROUP_ROWS, Rows, ShardMeta, mean_norm
+from distill.shards.rows import GROUP_ROWS, Rows, ShardMeta, mean_norm, read_columns, restored, stored
 
 BYTES_CHUNK = 1 << 16  # a shard of few rows stays small
 FLETCHER32 = 4  # bytes of the checksum behind each chunk
@@ -37,15 +37,17 @@ class Hdf5Shards:
             columns = _create(file, meta)
             for group in groups:
                 _append(columns["label"], group.labels.astype(np.int32))
-                _append(columns["embedding"], group.embeddings)
+                embeddings, norm = stored(group, meta)
+                for name, values in embeddings.items():
+                    _append(columns[name], values)
                 _append_flat(file, "key", [key.encode() for key in group.keys])
                 if meta.images == "inline":
                     _append_flat(file, "image", group.images)
                 else:
                     _append(columns["image_sha256"], np.frombuffer(b"".join(group.image_sha256), np.uint8).reshape(-1, 32))
                 rows += len(group)
-                norms += float(np.linalg.norm(group.embeddings.astype(np.float64), axis=1).sum())
-            done = replace(meta, rows=rows, mean_norm=mean_norm(norms, rows))
+                norms += norm
+            done = replace(meta, rows=rows, mean_norm=mean_norm(norms, rows * meta.views))
             file.attrs["distill"] = np.bytes_(done.to_json())
         return done
 
@@ -62,7 +64,7 @@ class Hdf5Shards:
             count = -(-meta.rows // GROUP_ROWS)
             for number in range(count) if groups is None else groups:
                 start = number * GROUP_ROWS
-                yield _rows(file, slice(start, min(start + GROUP_ROWS, meta.rows)), columns)
+                yield _rows(file, meta, slice(start, min(start + GROUP_ROWS, meta.rows)), read_columns(columns, meta))
 
 
 class _Disk:
@@ -117,7 +119,9 @@ def _create(file: h5py.File, meta: ShardMeta) -> dict[str, h5py.Dataset]:
     def column(name: str, dtype: Any, width: tuple[int, ...] = (), chunk: int = GROUP_ROWS) -> h5py.Dataset:
         return file.create_dataset(name, (0, *width), dtype, maxshape=(None, *width), chunks=(chunk, *width), fletcher32=True)
 
-    made = {"label": column("label", np.int32), "embedding": column("embedding", meta.dtype, (meta.width,))}
+    made = {"label": column("label", np.int32)}
+    for name, (dtype, width) in meta.embedding_columns().items():
+        made[name] = column(name, dtype, (width,) if width else ())
     for name in ("key", "image") if meta.images == "inline" else ("key",):
         column(name, np.uint8, chunk=BYTES_CHUNK)
         _append(column(f"{name}_offsets", np.int64), np.zeros(1, np.int64))
@@ -139,15 +143,16 @@ def _append_flat(file: h5py.File, name: str, values: list[bytes]) -> None:
     _append(offsets, end + np.cumsum([len(value) for value in values], dtype=np.int64))
 
 
-def _rows(file: h5py.File, part: slice, columns: Sequence[str] | None) -> Rows:
+def _rows(file: h5py.File, meta: ShardMeta, part: slice, columns: Sequence[str] | None) -> Rows:
     def wanted(name: str) -> bool:
         return name in file and (columns is None or name in columns)
 
     digests = file["image_sha256"][part] if wanted("image_sha256") else None
+    embeddings = {name: file[name][part] for name in meta.embedding_columns() if wanted(name)}
     return Rows(
         keys=[str(key, "utf-8") for key in _read_flat(file, "key", part)] if wanted("key") else None,
         labels=file["label"][part] if wanted("label") else None,
-        embeddings=file["embedding"][part] if wanted("embedding") else None,
+        embeddings=restored(embeddings, meta) if embeddings else None,
         images=_read_flat(file, "image", part) if wanted("image") else None,
         image_sha256=None if digests is None else [digest.tobytes() for digest in digests],
     )
@@ -201,7 +206,8 @@ def _checked(path: Path, stamp: tuple[int, int]) -> ShardMeta:
 def _columns(meta: ShardMeta) -> dict[str, tuple[int | None, Any, tuple[int, ...]]]:
     """Each dataset: rows (None where they are bytes), dtype, and numbers a row."""
     columns: dict[str, tuple[int | None, Any, tuple[int, ...]]] = {
-        "label": (meta.rows, np.int32, ()), "embedding": (meta.rows, meta.dtype, (meta.width,)),
+        "label": (meta.rows, np.int32, ()),
+        **{name: (meta.rows, dtype, (width,) if width else ()) for name, (dtype, width) in meta.embedding_columns().items()},
         "key": (None, np.uint8, ()), "key_offsets": (meta.rows + 1, np.int64, ()),
     }  # fmt: skip
     if meta.images == "inline":

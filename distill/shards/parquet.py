@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from distill import DistillError
 from distill.remote import is_remote, readable
-from distill.shards.rows import GROUP_ROWS, Rows, ShardMeta, mean_norm
+from distill.shards.rows import GROUP_ROWS, Rows, ShardMeta, mean_norm, read_columns, restored, stored
 
 META_KEY = b"distill"
 
@@ -32,10 +32,11 @@ class ParquetShards:
             path, schema, compression="none", use_dictionary=False, write_page_checksum=True, write_statistics=False, store_schema=True
         ) as writer:
             for group in groups:
-                writer.write_table(_table(group, schema), row_group_size=len(group))
+                embeddings, norm = stored(group, meta)
+                writer.write_table(_table(group, embeddings, schema), row_group_size=len(group))
                 rows += len(group)
-                norms += float(np.linalg.norm(group.embeddings.astype(np.float64), axis=1).sum())
-            done = replace(meta, rows=rows, mean_norm=mean_norm(norms, rows))
+                norms += norm
+            done = replace(meta, rows=rows, mean_norm=mean_norm(norms, rows * meta.views))
             writer.add_key_value_metadata({META_KEY.decode(): done.to_json()})
         return done
 
@@ -55,7 +56,7 @@ class ParquetShards:
                 if group.num_rows != rows or group.total_byte_size > size:
                     raise ValueError(f"row group {number} claims {group.num_rows:,} rows and {group.total_byte_size:,} bytes")
                 # not read_row_group: it reserves memory for as many values as the footer claims of each column
-                table = pa.Table.from_batches(file.iter_batches(rows, [number], columns, use_threads=False))
+                table = pa.Table.from_batches(file.iter_batches(rows, [number], read_columns(columns, meta), use_threads=False))
                 if len(table) != rows:
                     raise ValueError(f"row group {number} holds {len(table):,} rows of {rows:,}")
                 yield _rows(table, meta)
@@ -63,36 +64,49 @@ class ParquetShards:
 
 def _schema(meta: ShardMeta) -> pa.Schema:
     image = pa.field("image", pa.binary()) if meta.images == "inline" else pa.field("image_sha256", pa.binary(32))
-    value = pa.float16() if meta.dtype == "float16" else pa.float32()
-    embedding = pa.field("embedding", pa.list_(pa.field("item", value, nullable=False), meta.width), nullable=False)
-    return pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("label", pa.int32()), image.with_nullable(False), embedding])
+    embeddings = [pa.field(name, _type(dtype, width), nullable=False) for name, (dtype, width) in meta.embedding_columns().items()]
+    return pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("label", pa.int32()), image.with_nullable(False), *embeddings])
 
 
-def _table(rows: Rows, schema: pa.Schema) -> pa.Table:
+def _type(dtype: str, width: int) -> pa.DataType:
+    value = pa.from_numpy_dtype(dtype)
+    return pa.list_(pa.field("item", value, nullable=False), width) if width else value
+
+
+def _table(rows: Rows, embeddings: dict[str, np.ndarray], schema: pa.Schema) -> pa.Table:
     images = rows.images if rows.images is not None else rows.image_sha256
-    flat = pa.array(np.ascontiguousarray(rows.embeddings).reshape(-1), schema.field("embedding").type.value_type)
     columns = [
         pa.array(rows.keys, pa.string()),
         pa.array(rows.labels, pa.int32(), mask=rows.labels < 0),
         pa.array(images, schema.field(2).type),
-        pa.FixedSizeListArray.from_arrays(flat, type=schema.field("embedding").type),
+        *(_column(embeddings[field.name], field.type) for field in list(schema)[3:]),
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    if not pa.types.is_fixed_size_list(kind):
+        return pa.array(values, kind)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind.value_type), type=kind)
 
 
 def _rows(table: pa.Table, meta: ShardMeta) -> Rows:
     found = {name: table.column(name).combine_chunks() for name in table.column_names}
     labels = found.get("label")
-    embeddings = found.get("embedding")
-    if embeddings is not None:
-        embeddings = embeddings.flatten().to_numpy(zero_copy_only=False).reshape(-1, meta.width)
+    embeddings = {name: _numbers(found[name]) for name in meta.embedding_columns() if name in found}
     return Rows(
         keys=found["key"].to_pylist() if "key" in found else None,
         labels=None if labels is None else labels.fill_null(-1).to_numpy(zero_copy_only=False),
-        embeddings=embeddings,
+        embeddings=restored(embeddings, meta) if embeddings else None,
         images=_views(found["image"]) if "image" in found else None,
         image_sha256=found["image_sha256"].to_pylist() if "image_sha256" in found else None,
     )
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    if not pa.types.is_fixed_size_list(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
 
 
 def _views(column: pa.BinaryArray) -> list[memoryview]:
@@ -135,4 +149,4 @@ def _meta(file: pq.ParquetFile, size: int, path: Path) -> ShardMeta:
 
 def _least(meta: ShardMeta) -> int:
     """Bytes that a row takes at least: nothing is packed, so that a count of rows can be doubted before memory is reserved for it."""
-    return 4 + meta.width * np.dtype(meta.dtype).itemsize + (4 if meta.images == "inline" else 32)
+    return 4 + meta.embedding_bytes + (4 if meta.images == "inline" else 32)

@@ -19,6 +19,7 @@ from distill.files import sha256_file
 from distill.images import BadImage, decode_batch, read_bytes
 from distill.shards import FORMATS, GROUP_ROWS, Record, ShardMeta, ShardSet, open_shards, read_ledger
 from distill.shards.golden import pixel_problems, worst_answer
+from distill.views import replay
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def verify(path: str | Path, *, deep: bool = False, on_shard: Callable[[int, int
         except (DistillError, OSError, ValueError) as error:
             problems.append((record.number, str(error)))
         on_shard(number + 1, len(shards.records))
-    problems += [(-1, problem) for problem in (*_index_problems(shards), *pixel_problems(shards.golden, shards.image))]
+    problems += [(-1, problem) for problem in (*_index_problems(shards), *pixel_problems(shards.golden, shards.meta))]
     if deep and not problems:
         problems += [(-1, problem) for problem in _golden_problems(shards)]
     return Verdict(shards.rows, shards.rejects, len(shards.records), deep, tuple(problems))
@@ -153,7 +154,9 @@ def _row_problems(shards: ShardSet, number: int, expected: list[tuple[str, int]]
 def check_sample(
     path: str | Path, teacher: Callable[[np.ndarray], np.ndarray], *, number: int = 64, seed: int = 0, root: str | None = None
 ) -> dict[str, float]:
-    """Label `number` random rows and the golden rows again. Returns {"rows", "worst_cosine", "mean_cosine"}; 1.0 is the same direction.
+    """Label `number` random rows, each in one of its views, and the golden rows in all of theirs again.
+
+    Returns {"rows", "worst_cosine", "mean_cosine"}; 1.0 is the same direction.
 
     teacher: uint8 [B, H, W, 3] -> float32 [B, D], the one that made the set (compare its fingerprint first).
     """
@@ -163,14 +166,16 @@ def check_sample(
     if shards.meta.images == "path" and root is None:
         raise DistillError(f"{path} holds no images, only their keys. Name the folder they lie in: --root FOLDER.")
     ends = np.cumsum([record.rows for record in shards.records])
-    picked = np.sort(np.random.default_rng(seed).choice(shards.rows, min(number, shards.rows), replace=False))
-    cosines = [_cosine(shards, row, ends, teacher, root) for row in picked.tolist()]
-    worst = min(*cosines, worst_answer(shards.golden, shards.image, teacher))
+    rng = np.random.default_rng(seed)
+    picked = np.sort(rng.choice(shards.rows, min(number, shards.rows), replace=False))
+    views = rng.integers(0, shards.meta.views, len(picked))
+    cosines = [_cosine(shards, row, view, ends, teacher, root) for row, view in zip(picked.tolist(), views.tolist(), strict=True)]
+    worst = min(*cosines, worst_answer(shards.golden, shards.meta, teacher))
     return {"rows": len(cosines), "worst_cosine": worst, "mean_cosine": float(np.mean(cosines))}
 
 
-def _cosine(shards: ShardSet, row: int, ends: np.ndarray, teacher: Callable[[np.ndarray], np.ndarray], root: str | None) -> float:
-    """The cosine of a row's stored embedding and the teacher's answer now. row counts over the whole set."""
+def _cosine(shards: ShardSet, row: int, view: int, ends: np.ndarray, teacher: Callable[[np.ndarray], np.ndarray], root: str | None) -> float:
+    """The cosine of a row's stored embedding of a view and the teacher's answer now. row counts over the whole set."""
     shard = int(np.searchsorted(ends, row, side="right"))
     place = row - (int(ends[shard - 1]) if shard else 0)
     group = next(shards.read(shard, [place // GROUP_ROWS]))[place % GROUP_ROWS : place % GROUP_ROWS + 1]
@@ -183,5 +188,7 @@ def _cosine(shards: ShardSet, row: int, ends: np.ndarray, teacher: Callable[[np.
     pixels, bad = decode_batch([encoded], shards.image)
     if bad:
         raise DistillError(f"{shards.shards[shard]}: {group.keys[0]!r} cannot be decoded now: {bad[0]}")
-    stored, again = group.embeddings[0].astype(np.float64), np.asarray(teacher(pixels), np.float64)[0]
+    seen = replay(pixels, shards.meta.recipe, shards.meta.view_seed, group.keys, view)
+    stored = group.embeddings[0].reshape(shards.meta.views, -1)[view].astype(np.float64)
+    again = np.asarray(teacher(seen), np.float64)[0]
     return float(stored @ again / max(float(np.linalg.norm(stored) * np.linalg.norm(again)), 1e-12))

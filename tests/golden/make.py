@@ -1,6 +1,7 @@
 """Writes the golden files of the present format version: `make golden`. Files of an earlier version are never written again.
 
-Six rows of two classes and one reject in two chunks, in each format; every value is a formula of the row, so that the test can say it.
+Six rows of two classes and one reject in two chunks, in each format; every value is a formula of the row and the view, so that the test can
+say it. Version 1 had one view of each; version 2 is what sets with views, or stored as int8, are written as.
 """
 
 import hashlib
@@ -10,19 +11,22 @@ import numpy as np
 
 from distill.chunks import read_chunk, write_chunks
 from distill.images import encode_jpeg
-from distill.shards import FORMAT_VERSION, FORMATS, Rows, ShardMeta, commit_shard, write_index
+from distill.shards import FORMATS, Rows, ShardMeta, commit_shard, write_index
+from distill.shards.rows import FORMAT_VERSIONS
+from distill.views import RECIPES
 
-HERE = Path(__file__).parent / f"v{FORMAT_VERSION}"
+HERE = Path(__file__).parent / f"v{FORMAT_VERSIONS[-1]}"
 KEYS = [f"{name}/ö {number}.jpg" for name in ("anna", "bea") for number in range(3)] + ["bea/reject.jpg"]
 LABELS = [0, 0, 0, 1, 1, 1, 1]
+SETS = {"inline": ("float16", 3), "path": ("float32", 2), "int8": ("int8", 2)}  # dtype and views of each set of version 2
 
 
 def image(row: int) -> np.ndarray:
     return np.full((8, 8, 3), 40 * row, np.uint8)
 
 
-def embedding(row: int) -> list[float]:
-    return [row, -row / 2, 0.25, 1000.0 + row]
+def embedding(row: int, view: int = 0) -> list[float]:
+    return [row, -row / 2, 0.25, 1000.0 + row + 10 * view]
 
 
 def main() -> None:
@@ -31,26 +35,28 @@ def main() -> None:
     listed.write_text("".join(f"{key}\t{('anna', 'bea')[label]}\n" for key, label in zip(KEYS, LABELS, strict=True)), encoding="utf-8")
     chunks = write_chunks(listed, HERE / "chunks", rows=4)
     for format in FORMATS:
-        for images, dtype in (("inline", "float16"), ("path", "float32")):
-            folder = HERE / f"{format}-{images}"
+        for name, (dtype, views) in SETS.items():
+            images = "path" if name == "path" else "inline"
+            folder = HERE / f"{format}-{name}"
             folder.mkdir(exist_ok=True)
             digests = [read_chunk(path).sha256 for path in chunks.chunks]
-            records = [commit(folder, format, number, images, dtype, digest) for number, digest in enumerate(digests)]
+            records = [commit(folder, format, number, images, dtype, views, digest) for number, digest in enumerate(digests)]
             write_index(folder, format, records, chunks.classes)
     print(f"written: {HERE}")
 
 
-def commit(folder: Path, format: str, number: int, images: str, dtype: str, digest: str):
+def commit(folder: Path, format: str, number: int, images: str, dtype: str, views: int, digest: str):
     numbers = [row for row in range(number * 4, min(number * 4 + 4, 7)) if KEYS[row] != "bea/reject.jpg"]
     encoded = [encode_jpeg(image(row)) for row in numbers]
     meta = ShardMeta(
         chunk=number, of=2, chunk_sha256=digest, dimension=4, dtype=dtype, teacher="t" * 64, reading={"signature": "serving_default"},
         image={"height": 8, "width": 8, "resize": "none"}, images=images, software={"numpy": "2"},
+        views=views, recipe=RECIPES["photo"], view_seed=7,
     )  # fmt: skip
     rows = Rows(
         [KEYS[row] for row in numbers],
         np.array([LABELS[row] for row in numbers], np.int32),
-        np.array([embedding(row) for row in numbers], dtype),
+        np.array([[embedding(row, view) for view in range(views)] for row in numbers], "float32" if dtype == "int8" else dtype).reshape(len(numbers), -1),
         encoded if images == "inline" else None,
         [hashlib.sha256(data).digest() for data in encoded] if images == "path" else None,
     )
