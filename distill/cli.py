@@ -30,6 +30,8 @@ Workers = Annotated[str, typer.Option(help="how many chunks at a time; 0: one a 
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Root = Annotated[str | None, typer.Option(help="folder (or .rec or .tar) that keys are relative to; default: SOURCE itself, or the folder of the list")]
 Resize = Annotated[str, typer.Option(help="an image of another size: none (it is an error), stretch or crop")]
+Views = Annotated[int, typer.Option(help="views of each picture that the teacher labels, the picture as it is among them")]
+RecipeName = Annotated[str | None, typer.Option("--recipe", help="what views are: face (the default), photo, or a TOML file; distill views shows them")]
 Size = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, where the model takes images of any size")]
 Signature = Annotated[str | None, typer.Option(help="SavedModel signature; default serving_default")]
 Output = Annotated[str | None, typer.Option(help="name of its output; default: output, or the only one")]
@@ -98,9 +100,13 @@ def embed(
     root: Root = None,
     format: Annotated[str, typer.Option(help="parquet or hdf5")] = "parquet",
     rows: Annotated[int, typer.Option(help="rows of one chunk, the unit of work and of retry")] = 100_000,
-    dtype: Annotated[str, typer.Option(help="float16 or float32, of the stored embeddings")] = "float16",
+    dtype: Annotated[str, typer.Option(help="float16, float32 or int8, of the stored embeddings")] = "float16",
     images: Annotated[str, typer.Option(help="inline: the shards hold the image bytes; path: only their sha256")] = "inline",
     resize: Resize = "none",
+    views: Views = 1,
+    add_views: Annotated[int, typer.Option(help="give the set in OUT so many views more than it was first made with; what is there stays")] = 0,
+    recipe: RecipeName = None,
+    view_seed: Annotated[int, typer.Option(help="another seed gives other views")] = 0,
     size: Size = None,
     batch: Annotated[int, typer.Option(help="images in one call of the teacher")] = 128,
     engine: Annotated[str, typer.Option(help="local (threads), processes, dask, portable, flink, prism or dataflow")] = "local",
@@ -121,6 +127,7 @@ def embed(
 
     \b
     Example: distill embed faces out --teacher teacher --rows 1000
+    With 8 views of each picture to learn from: distill embed faces out --teacher teacher --views 8 --recipe face
     Options of Apache Beam follow a --: distill embed faces out --teacher teacher -- --job_name=first
     """
     from distill.screen import bar
@@ -130,7 +137,8 @@ def embed(
     described = _teacher(teacher, signature, output, scale, offset, color, preset)
     job = Job(
         source=source, out=str(out), root=root or _root_of(source), teacher=described, format=format, rows=rows, dtype=dtype, images=images,
-        resize=resize, size=_size(size), batch=batch, only=tuple(only or ()), retry_rejects=retry_rejects, max_rejects=max_rejects, dry_run=dry_run,
+        resize=resize, views=views, add_views=add_views, recipe=_recipe(recipe), view_seed=view_seed, size=_size(size), batch=batch,
+        only=tuple(only or ()), retry_rejects=retry_rejects, max_rejects=max_rejects, dry_run=dry_run,
     )  # fmt: skip
     engine, number = _workers(job, engine, workers)
     with bar("embedding") as tell:
@@ -151,9 +159,11 @@ def plan(
     teacher: Annotated[str, typer.Option(help="SavedModel folder, .keras, .h5 or .onnx file, or run folder")],
     root: Root = None,
     rows: Annotated[int, typer.Option(help="rows of one chunk")] = 100_000,
-    dtype: Annotated[str, typer.Option(help="float16 or float32")] = "float16",
+    dtype: Annotated[str, typer.Option(help="float16, float32 or int8")] = "float16",
     images: Annotated[str, typer.Option(help="inline or path")] = "inline",
     resize: Resize = "none",
+    views: Views = 1,
+    recipe: RecipeName = None,
     size: Size = None,
     batch: Annotated[int, typer.Option(help="images in one call of the teacher")] = 128,
     workers: Annotated[list[int] | None, typer.Option(help="also say how long so many workers would take; may be given several times")] = None,
@@ -176,7 +186,7 @@ def plan(
 
     job = Job(
         source=source, out=".", root=root or _root_of(source), teacher=_teacher(teacher, signature, output, scale, offset, color, preset), rows=rows,
-        dtype=dtype, images=images, resize=resize, size=_size(size), batch=batch,
+        dtype=dtype, images=images, resize=resize, views=views, recipe=_recipe(recipe), size=_size(size), batch=batch,
     )  # fmt: skip
     for number in workers or ():
         if number < 1:
@@ -205,6 +215,7 @@ def verify(
     """
     from distill.screen import bar
     from distill.shards import open_shards
+    from distill.shards.golden import SAME
     from distill.shards.verify import check_sample
     from distill.shards.verify import verify as check
 
@@ -228,7 +239,7 @@ def verify(
         again = " ".join(f"--only {number}" for number in sorted({number for number, _ in verdict.problems if number >= 0}))
         way_out = f"Make these chunks again: distill embed ... {again}" if again else "Run distill embed again: it writes the index anew."
         raise Unfinished(f"{shards}: {len(verdict.problems)} problems. {way_out}")
-    if agreement and agreement["worst_cosine"] < 0.999:
+    if agreement and agreement["worst_cosine"] < SAME:
         worst = agreement["worst_cosine"]
         raise Unfinished(f"{shards}: a stored embedding is not the teacher's answer (cosine {worst:.4f}). Decoder, scale or colour order differ.")
 
@@ -247,6 +258,28 @@ def inspect(path: Annotated[Path, typer.Argument(help="anything that distill rea
         _print_json(found)
     else:
         print(in_words(found))
+
+
+@app.command()
+def views(
+    images: Annotated[list[Path], typer.Argument(help="pictures")],
+    recipe: RecipeName = "face",
+    out: Annotated[Path, typer.Option(help="PNG to write")] = Path("views.png"),
+    number: Annotated[int, typer.Option(help="views of each, the picture as it is first")] = 8,
+    seed: Annotated[int, typer.Option(help="--view-seed of distill embed")] = 0,
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of each view; pictures are cropped to it")] = "112x112",
+) -> None:
+    """Draw a contact sheet: a row for each picture, a tile for each view. As in a set, if the paths are given as its keys are.
+
+    \b
+    Example: distill views anna.jpg bea.jpg --recipe photo --out sheet.png
+    """
+    from distill.images import write_png
+    from distill.views import contact_sheet, find_recipe
+
+    tiles = contact_sheet(images, _size(size) or (112, 112), find_recipe(recipe or "face"), seed, number)
+    write_png(out, tiles)
+    print(f"{out}: {len(images)} pictures, {number} views each, recipe {recipe}")
 
 
 @app.command()
@@ -478,6 +511,12 @@ def _workers(job: Any, engine: str, workers: str) -> tuple[str, int]:
     rates = forecast(job, cores()).rates
     print(f"{rates.in_words()}; taking --engine {rates.engine} --workers {rates.workers}", file=sys.stderr)
     return rates.engine, rates.workers
+
+
+def _recipe(name: str | None) -> Any:
+    from distill.views import find_recipe
+
+    return None if name is None else find_recipe(name)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

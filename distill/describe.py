@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from distill import DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
 from distill.export import read_card
 from distill.files import holder, read_json
-from distill.shards import FORMATS, Record, open_shards
+from distill.shards import FORMATS, Record, ShardMeta, open_shards
+from distill.views import RECIPES
 
 _RECORD = re.compile(r"\d{5,}-of-\d{5,}\.json")
 _PROGRESS = re.compile(r"progress-(\d{5,})\.json")
@@ -83,8 +84,13 @@ def _set(path: Path) -> dict[str, Any]:
     return {
         "rows": shards.rows, "rejects": shards.rejects, "shards": len(shards.records), "format": shards.format, "gigabytes": round(size / 1e9, 3),
         "classes": len(shards.classes), "every_row_labelled": shards.labelled,
-        "meta": {name: value for name, value in asdict(shards.meta).items() if name not in ("chunk", "of", "chunk_sha256", "rows")},
+        "meta": {name: value for name, value in _meta(shards.meta).items() if name not in ("chunk", "of", "chunk_sha256", "rows")},
     }  # fmt: skip
+
+
+def _meta(meta: ShardMeta) -> dict[str, Any]:
+    """Metadata, a recipe that has a name by its name."""
+    return {**meta.as_dict(), "recipe": meta.recipe.name if meta.recipe.name in RECIPES else meta.recipe.as_dict()}
 
 
 def _read_json(path: Path, kind: Any = dict[str, Any]) -> Any:
@@ -101,6 +107,8 @@ class _Planned:
     rows: int
     chunks: tuple[str, ...]
     meta: dict[str, Any]
+    format: str = "parquet"
+    first_views: int = 1
 
 
 def _is_unfinished(path: Path) -> bool:
@@ -122,6 +130,8 @@ def _unfinished(path: Path) -> dict[str, Any]:
     names = {one.name for one in shards.iterdir()} if shards.is_dir() else set()
     records = [Record.load(shards / name) for name in sorted(names) if _RECORD.fullmatch(name)]
     done = {record.number: record for record in records if record.shard in names}
+    if (views := plan.meta.get("views", 1)) > plan.first_views:  # those that still have the views they were first made with are not done
+        done = {number: record for number, record in done.items() if FORMATS[plan.format].read_meta(shards / record.shard).views == views}
     found |= {
         "rows": plan.rows, "done_rows": sum(record.rows + record.rejects for record in done.values()),
         "rejects": sum(record.rejects for record in done.values()), "chunks": len(plan.chunks), "done_chunks": len(done),
@@ -184,7 +194,7 @@ def _shard_format(path: Path) -> str | None:
 
 def _shard(path: Path) -> dict[str, Any]:
     shards = FORMATS[str(_shard_format(path))]
-    return {"meta": asdict(shards.read_meta(path)), "row_groups": len(shards.group_rows(path))}
+    return {"meta": _meta(shards.read_meta(path)), "row_groups": len(shards.group_rows(path))}
 
 
 def _chunk(path: Path) -> dict[str, Any]:

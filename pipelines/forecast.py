@@ -109,14 +109,14 @@ def forecast(job: Job, workers: int) -> Forecast:
     found = _ask(job, keys, workers)
     one, local, processes = (round(found[way], 1) for way in ("one", "local", "processes"))
     rates = Rates(workers, one, local, processes, round(found["megabytes"]), round(found["free_megabytes"]))
-    size = rows * row_bytes(job, found["width"], keys, sizes)
+    size = rows * row_bytes(job, found["embedding_bytes"], keys, sizes)
     return Forecast(rows, chunks, round(size / 1e9, 6), round(found["rejects"] / len(keys), 4), rates)
 
 
-def row_bytes(job: Job, width: int, keys: Sequence[str], sizes: Sequence[int]) -> float:
-    """Of one row in a shard, on average. width: numbers of an embedding; sizes: of the images looked at."""
+def row_bytes(job: Job, embedding_bytes: int, keys: Sequence[str], sizes: Sequence[int]) -> float:
+    """Of one row in a shard, on average. embedding_bytes: of all views of a row; sizes: of the images looked at."""
     image = float(np.mean(sizes)) if job.images == "inline" else 32
-    return width * np.dtype(job.dtype).itemsize + image + float(np.mean([len(key.encode()) for key in keys])) + 8
+    return embedding_bytes + image + float(np.mean([len(key.encode()) for key in keys])) + 8
 
 
 def in_words(found: Forecast, workers: Sequence[int], elsewhere: Mapping[str, Rates]) -> str:
@@ -252,7 +252,7 @@ def _work(pipe: Connection, job: Job, keys: list[str], seconds: float) -> None:
         one = rejects[0]
         pipe.send({"error": f"{job.root}: none of the {len(keys)} images looked at can be labelled. {one['key']!r}, for one: {one['reason']}."})
         return
-    pipe.send({"width": meta.width, "rejects": len(rejects), "megabytes": psutil.Process().memory_info().rss / 1e6})
+    pipe.send({"embedding_bytes": meta.embedding_bytes, "rejects": len(rejects), "megabytes": psutil.Process().memory_info().rss / 1e6})
     chunk = _chunk(keys * (ENOUGH // len(keys)))
     while True:
         threads = pipe.recv()

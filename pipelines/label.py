@@ -1,7 +1,8 @@
 """One chunk through the teacher into one shard. Knows nothing of Beam.
 
-Reading and decoding run two windows ahead of the teacher. Windows are cut by the rows of the chunk alone, so that the teacher sees the
-same batches, and the shard has the same bytes, whatever engine, thread or attempt made it.
+Reading and decoding run two windows ahead of the teacher. Windows are cut by the rows of the chunk alone, and the teacher sees one view of a
+window at a time, so that it gets the same batches, and the shard has the same bytes, whatever engine, thread or attempt made it, and whether
+its views were made at once or added.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from distill.chunks import Chunk, chunk_name, read_chunk
 from distill.files import sweep
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, read_bytes
 from distill.remote import is_remote
-from distill.shards import Record, Rows, ShardMeta, commit_shard
-from pipelines.plan import Job, Plan, leave_note, standing
+from distill.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, shard_name
+from distill.views import replay
+from pipelines.plan import Job, Plan, leave_note, standing, taken_over
 
 FAR_READERS = 32  # a request to an object store waits for most of its time
 
@@ -66,13 +68,14 @@ def embed_chunk(task: Task) -> Record:
 
 @dataclass(frozen=True)
 class _Window:
-    """Up to `batch` consecutive rows of a chunk, read and decoded. bad: reason by place."""
+    """Up to `batch` consecutive rows of a chunk, read and decoded. bad: reason by place; known: stored embeddings by place, of some views."""
 
     keys: list[str]
     labels: np.ndarray
     encoded: list[bytes]
     pixels: np.ndarray
     bad: dict[int, str]
+    known: dict[int, np.ndarray]
 
 
 def _told(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Iterator[Rows]:
@@ -91,48 +94,96 @@ def label_rows(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Itera
     """The chunk's rows, a window at a time in order, with their embeddings; what cannot be labelled goes to `rejects`."""
     job, meta, batch = task.job, task.meta, task.batch
     teacher, spec = job.teacher.load(), ImageSpec(**meta.image)
-    keys = chunk.keys
+    keys, earlier = chunk.keys, _Earlier(task)
     readers = FAR_READERS if is_remote(job.root) else 2
-    with ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool, ThreadPoolExecutor(1) as reader:
+    with ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as viewer:
 
         def window(start: int) -> _Window:
             part = slice(start, start + batch)
-            encoded, unread = _read_all(job.root, keys[part], pool)
+            found = earlier.find(keys[part])
+            encoded, unread = _read_all(job.root, keys[part], found, pool)
             pixels, undecoded = decode_batch(encoded, spec, pool)
-            return _Window(keys[part], chunk.labels[part], encoded, pixels, {**undecoded, **unread})
+            return _Window(keys[part], chunk.labels[part], encoded, pixels, {**undecoded, **unread}, earlier.embeddings(found))
 
         for got in ahead(reader, window, range(0, len(keys), batch)):
             good = np.array([row for row in range(len(got.keys)) if row not in got.bad], int)
-            raw = teacher(got.pixels[good] if got.bad else got.pixels) if len(good) else np.empty((0, meta.width), np.float32)
-            stored, reasons = _storable(raw, meta.dtype)
+            pixels, names = got.pixels[good] if got.bad else got.pixels, [got.keys[row] for row in good]
+            # a row that was a reject then may be none now: the teacher sees the whole window again, as if all were made at once
+            known = [got.known[row] for row in good if row in got.known]
+            first = earlier.views if len(known) == len(good) else 0
+
+            def seen(number: int, pixels: np.ndarray = pixels, names: list[str] = names) -> np.ndarray:
+                return replay(pixels, meta.recipe, meta.view_seed, names, number, pool)
+
+            new = [teacher(view) for view in ahead(viewer, seen, range(first, meta.views), 1)] if len(good) else []
+            stored, reasons = _storable(new, meta, first, np.stack(known) if first and known else None)
             bad = {**got.bad, **{int(good[row]): reason for row, reason in reasons.items()}}
             rejects += [_reject(got, row, bad[row]) for row in sorted(bad)]
             fine = np.array([row not in reasons for row in range(len(good))], bool)
             yield _rows(got, good[fine], stored[fine], meta.images)
 
 
-def _read_all(root: str, keys: list[str], pool: ThreadPoolExecutor) -> tuple[list[bytes], dict[int, str]]:
+class _Earlier:
+    """The rows of the chunk's shard that stands there with fewer views, asked for in the chunk's order; none where all has to be made."""
+
+    def __init__(self, task: Task) -> None:
+        job, meta = task.job, task.meta
+        there = taken_over(job, task.format, meta) if meta.views > 1 else None
+        self.root, self.views = job.root, there.views if there else 0
+        shard = job.shards / f"{shard_name(meta.chunk, meta.of)}.{FORMATS[task.format].suffix}"
+        self._rows = ((rows, row) for rows in FORMATS[task.format].read(shard) for row in range(len(rows))) if there else iter(())
+        self._next = next(self._rows, None)
+
+    def find(self, keys: list[str]) -> dict[int, tuple[Rows, int]]:
+        """{place: (rows, row)} of the keys that were labelled; the other ones were rejects."""
+        found = {}
+        for place, key in enumerate(keys):
+            if self._next is not None and self._next[0].keys[self._next[1]] == key:
+                found[place], self._next = self._next, next(self._rows, None)
+        return found
+
+    @staticmethod
+    def embeddings(found: dict[int, tuple[Rows, int]]) -> dict[int, np.ndarray]:
+        return {place: rows.embeddings[row] for place, (rows, row) in found.items()}
+
+
+def _read_all(root: str, keys: list[str], found: dict[int, tuple[Rows, int]], pool: ThreadPoolExecutor) -> tuple[list[bytes], dict[int, str]]:
     bad: dict[int, str] = {}
 
     def read(place: int) -> bytes:
+        rows, row = found.get(place, (None, 0))
+        if rows is not None and rows.images is not None:
+            return bytes(rows.images[row])
         try:
-            return read_bytes(root, keys[place])
+            data = read_bytes(root, keys[place])
         except BadImage as reason:
             bad[place] = str(reason)
-            return b""
+            data = b""
+        if rows is not None and hashlib.sha256(data).digest() != rows.image_sha256[row]:
+            raise DistillError(f"{root}: {keys[place]!r} is not the file that the teacher saw (another sha256), so no view can be added. Put the old file back.")
+        return data
 
     return list(pool.map(read, range(len(keys)))), bad
 
 
-def _storable(embeddings: np.ndarray, dtype: str) -> tuple[np.ndarray, dict[int, str]]:
-    """Embeddings in the stored dtype, and the reason for each row that is not finite before or after the cast."""
-    with np.errstate(over="ignore"):
-        stored = embeddings.astype(dtype)
-    before, after = np.isfinite(embeddings).all(axis=1), np.isfinite(stored).all(axis=1)
-    reasons = {int(row): "the teacher's embedding is not finite" for row in np.flatnonzero(~before)}
-    for row in np.flatnonzero(before & ~after):
-        reasons[int(row)] = f"the embedding does not fit into {dtype} (largest value {np.abs(embeddings[row]).max():.6g})"
-    return stored, reasons
+def _storable(new: list[np.ndarray], meta: ShardMeta, first: int, known: np.ndarray | None) -> tuple[np.ndarray, dict[int, str]]:
+    """Embeddings as they are stored, [n, views * D], and the reason for each row that is not finite before or after the cast.
+
+    new: the teacher's answers to views `first` on, float32 [n, D] each; known: the stored embeddings of the views before them.
+    """
+    dtype = "float32" if meta.dtype == "int8" else meta.dtype  # the writer makes int8 of it
+    parts, reasons = [] if known is None else [known], dict[int, str]()
+    for number, embeddings in enumerate(new, first):
+        which = f" of view {number}" if number else ""
+        with np.errstate(over="ignore"):
+            stored = embeddings.astype(dtype)
+        before, after = np.isfinite(embeddings).all(axis=1), np.isfinite(stored).all(axis=1)
+        for row in np.flatnonzero(~before).tolist():
+            reasons.setdefault(row, f"the teacher's embedding{which} is not finite")
+        for row in np.flatnonzero(before & ~after).tolist():
+            reasons.setdefault(row, f"the embedding{which} does not fit into {dtype} (largest value {np.abs(embeddings[row]).max():.6g})")
+        parts.append(stored)
+    return np.concatenate(parts, axis=1) if parts else np.empty((0, meta.width), dtype), reasons
 
 
 def _reject(window: _Window, row: int, reason: str) -> dict[str, Any]:

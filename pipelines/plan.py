@@ -19,11 +19,12 @@ from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk,
 from distill.files import committed, read_json, remove_tree, sha256_file, sweep, write_json
 from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
 from distill.remote import is_remote, place
-from distill.shards import FORMATS, Record, ShardMeta, find_record, read_ledger
-from distill.shards.rows import EXACT
+from distill.shards import FORMATS, Record, ShardMeta, find_record, read_ledger, shard_name
+from distill.shards.rows import DTYPES, EXACT, MAX_VIEWS
+from distill.views import RECIPES, Recipe, opencv_version
 from teachers import Teacher
 
-CHOICES = {"format": tuple(FORMATS), "dtype": ("float16", "float32"), "images": ("inline", "path"), "resize": RESIZE}
+CHOICES = {"format": tuple(FORMATS), "dtype": tuple(DTYPES), "images": ("inline", "path"), "resize": RESIZE}
 SOFTWARE = ("tensorflow", "numpy", "simplejpeg", "pillow", "pyarrow", "h5py")
 SAMPLE = 200  # images whose size on disk is looked at for the estimate
 
@@ -32,7 +33,9 @@ SAMPLE = 200  # images whose size on disk is looked at for the estimate
 class Job:
     """What a person asked for. Crosses to every worker; a few hundred bytes.
 
-    root: folder that keys are relative to, or the file that holds the images; size: (height, width) for a teacher that takes any; only: chunk numbers, empty for all.
+    root: folder that keys are relative to, or the file that holds the images; size: (height, width) for a teacher that takes any; only: chunk
+    numbers, empty for all. views: of each picture, the plain one among them; add_views: how many more than the set was first made with, and then
+    views, recipe and view_seed may be those of the plan; recipe None: that of the plan, else "face" where there are views.
     """
 
     source: str
@@ -44,6 +47,10 @@ class Job:
     dtype: str = "float16"
     images: str = "inline"
     resize: str = "none"
+    views: int = 1
+    add_views: int = 0
+    recipe: Recipe | None = None
+    view_seed: int = 0
     size: tuple[int, int] | None = None
     batch: int = 128
     only: tuple[int, ...] = ()
@@ -58,6 +65,16 @@ class Job:
         for name in ("rows", "batch"):
             if getattr(self, name) < 1:
                 raise DistillError(f"--{name} {getattr(self, name)}: expected 1 or more.")
+        if not 1 <= self.views <= MAX_VIEWS or not 0 <= self.add_views < MAX_VIEWS:
+            raise DistillError(f"--views {self.views}, --add-views {self.add_views}: expected 1 to {MAX_VIEWS}, the plain picture among them.")
+        if self.views > 1 and self.add_views:
+            raise DistillError("--views makes a set and --add-views extends one that is there. Give one of them.")
+        if self.recipe == RECIPES["none"] and self.views + self.add_views > 1:
+            raise DistillError("--recipe none changes nothing, so all views would be the same picture. Use another recipe, or one view.")
+        if self.recipe and self.recipe != RECIPES["none"] and self.views + self.add_views == 1:
+            raise DistillError(f"--recipe {self.recipe.name} is for views, and one view is the plain picture. Say how many: --views 8.")
+        if not 0 <= self.view_seed < 2**63:
+            raise DistillError(f"--view-seed {self.view_seed}: expected 0 to 2**63 - 1.")
         if not 0 <= self.max_rejects <= 1:
             raise DistillError(f"--max-rejects {self.max_rejects}: expected a fraction of all rows, from 0 to 1.")
 
@@ -95,7 +112,8 @@ def leave_note(job: Job, name: str, value: dict[str, Any]) -> None:
 class Plan:
     """Everything that decides the bytes of a set. chunk_rows: rows of one chunk, 0 where the source was chunks already.
 
-    skipped: how many names of the source are no rows, by reason; told, not compared.
+    skipped: how many names of the source are no rows, by reason; told, not compared. first_views: how many views the set was made with before
+    any were added.
     """
 
     source: str
@@ -108,11 +126,12 @@ class Plan:
     format: str
     batch: int
     skipped: dict[str, int]
+    first_views: int = 1
 
     __pydantic_config__ = EXACT
 
     def save(self, path: Path) -> None:
-        write_json(path, asdict(self))
+        write_json(path, {**asdict(self), "meta": self.meta.as_dict()})
 
     @classmethod
     def load(cls, path: Path) -> Plan:
@@ -143,6 +162,17 @@ def standing(job: Job, format: str, meta: ShardMeta) -> Record | None:
     return None if record and job.retry_rejects and _mended(job, record, ImageSpec(**meta.image)) else record
 
 
+def taken_over(job: Job, format: str, meta: ShardMeta) -> ShardMeta | None:
+    """What the shard of the chunk of `meta` says of itself, where it lacks nothing but views; None where all has to be made."""
+    if meta.chunk in job.only:
+        return None
+    try:
+        there = FORMATS[format].read_meta(job.shards / f"{shard_name(meta.chunk, meta.of)}.{FORMATS[format].suffix}")
+    except DistillError:
+        return None
+    return there if fewer_views(meta, there) and find_record(job.shards, format, there) else None
+
+
 def _mended(job: Job, record: Record, spec: ImageSpec) -> bool:
     for reject in read_ledger(job.shards / record.ledger):
         try:
@@ -156,14 +186,29 @@ def _mended(job: Job, record: Record, spec: ImageSpec) -> bool:
 
 
 def meta_of(job: Job) -> ShardMeta:
-    """What every shard of a set says of itself. Loads the teacher."""
+    """What every shard of a set says of itself, before views are added. Loads the teacher."""
     teacher = job.teacher.load()
     spec = ImageSpec(*_image_size(job, teacher.height, teacher.width), job.resize)
     reading = {name: getattr(job.teacher, name) for name in ("signature", "output", "scale", "offset", "color")}
-    return ShardMeta(
+    meta = ShardMeta(
         chunk=-1, of=0, chunk_sha256="", dimension=teacher.dimension, dtype=job.dtype, teacher=job.teacher.fingerprint(), reading=reading,
         image=asdict(spec), images=job.images, software={name: version(name) for name in SOFTWARE},
     )  # fmt: skip
+    return meta if job.views == 1 else with_views(meta, job.views, job.recipe or RECIPES["face"], job.view_seed)
+
+
+def with_views(meta: ShardMeta, views: int, recipe: Recipe, seed: int) -> ShardMeta:
+    """The metadata of a set with so many views."""
+    return replace(meta, views=views, recipe=recipe, view_seed=seed, software={**meta.software, "opencv": opencv_version()})
+
+
+def fewer_views(meta: ShardMeta, there: ShardMeta) -> bool:
+    """Whether `there` says what `meta` says but for views that are not there yet, so that its embeddings can be taken over."""
+    if there.views >= meta.views:
+        return False
+    if there.views == 1:
+        there = with_views(there, 1, meta.recipe, meta.view_seed)
+    return replace(there, views=meta.views, rows=0, mean_norm=0.0) == replace(meta, rows=0, mean_norm=0.0)
 
 
 def _image_size(job: Job, height: int | None, width: int | None) -> tuple[int, int]:
@@ -188,9 +233,12 @@ def agree(job: Job, meta: ShardMeta) -> Plan:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
     if path.exists():
-        plan = Plan.load(path)
+        there = Plan.load(path)
+        plan, meta = _widened(job, meta, there) if job.add_views else (there, meta)
         differing = _differences(job, meta, plan)
         if not differing:
+            if plan != there:
+                plan.save(path)
             return plan
         if any(job.shards.glob("*-of-*")):
             said = "; ".join(differing)
@@ -198,22 +246,38 @@ def agree(job: Job, meta: ShardMeta) -> Plan:
         path.unlink()
         if plan.chunk_rows:  # cut here, and of no value without the plan
             remove_tree(job.chunks)
+    if job.add_views:
+        raise DistillError(f"{job.out}: --add-views extends a set, and there is none. Make one: distill embed SOURCE {job.out} --views N.")
     chunks, skipped = _chunks_of(job)
     source = place(job.source).resolve()
     plan = Plan(
         source=str(source), source_sha256=_source_sha256(source), chunk_rows=0 if is_chunk_folder(source) else job.rows,
         chunks=tuple(sha256 for sha256, _ in chunks), rows=sum(rows for _, rows in chunks), classes=len(read_classes(job.chunks)),
-        meta=meta, format=job.format, batch=job.batch, skipped=skipped,
+        meta=meta, format=job.format, batch=job.batch, skipped=skipped, first_views=meta.views,
     )  # fmt: skip
     plan.save(path)
     return plan
 
 
+def _widened(job: Job, meta: ShardMeta, plan: Plan) -> tuple[Plan, ShardMeta]:
+    """The plan with the views that the job adds, if nothing but views is missing in it, and the metadata that the job asks for."""
+    recipe, seed = job.recipe, job.view_seed
+    if plan.meta.views > 1:
+        recipe, seed = recipe or plan.meta.recipe, seed or plan.meta.view_seed
+    asked = with_views(meta, plan.first_views + job.add_views, recipe or RECIPES["face"], seed)
+    if asked.views < plan.meta.views:
+        raise DistillError(
+            f"{job.out} has {plan.meta.views} views and was first made with {plan.first_views}; --add-views {job.add_views} would be fewer. "
+            f"To add more, say how many beside the first: --add-views {plan.meta.views - plan.first_views + 1} or above."
+        )
+    return (replace(plan, meta=asked) if fewer_views(asked, plan.meta) else plan), asked
+
+
 def _differences(job: Job, meta: ShardMeta, plan: Plan) -> list[str]:
     """What a job asks for that its plan does not say. The list itself is not read again: its name and the hash of its file stand for it."""
     source = place(job.source).resolve()
-    asked = {"format": job.format, "batch": job.batch, **asdict(meta)}
-    there = {"format": plan.format, "batch": plan.batch, **asdict(plan.meta)}
+    asked = {"format": job.format, "batch": job.batch, **_told(meta)}
+    there = {"format": plan.format, "batch": plan.batch, **_told(plan.meta)}
     found = []
     if is_chunk_folder(source):
         if tuple(read_chunk(chunk).sha256 for chunk in list_chunks(source)) != plan.chunks:
@@ -224,7 +288,15 @@ def _differences(job: Job, meta: ShardMeta, plan: Plan) -> list[str]:
         found.append(f"source: the list {source} has changed since the plan was made")
     elif job.rows != plan.chunk_rows:
         found.append(f"rows: {plan.chunk_rows} there, {job.rows} asked for")
-    return found + [f"{name}: {there[name]!r} there, {asked[name]!r} asked for" for name in there if there[name] != asked[name]]
+    names = [name for name in {**there, **asked} if there.get(name) != asked.get(name)]
+    return found + [f"{name}: {there.get(name)!r} there, {asked.get(name)!r} asked for" for name in names]
+
+
+def _told(meta: ShardMeta) -> dict[str, Any]:
+    """What decides the bytes of a set, by name; a recipe by its own, and each piece of software for itself. The version follows from the others."""
+    told: dict[str, Any] = {**asdict(meta), "recipe": meta.recipe.name if meta.recipe.name in RECIPES else meta.recipe.as_dict()}
+    del told["version"]
+    return {**told, **told.pop("software")}
 
 
 def _source_sha256(source: Path) -> str:
@@ -269,7 +341,7 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
     if sampled and not sizes:
         raise DistillError(f"{job.root}: none of the {len(sampled)} files looked at is there, {sampled[0][0]!r} for one. Name the images' root folder with --root.")
     image = float(np.mean(sizes)) if sizes and plan.meta.images == "inline" else 32
-    needed = int(rows * (plan.meta.width * np.dtype(plan.meta.dtype).itemsize + image + 32))
+    needed = int(rows * (plan.meta.embedding_bytes + image + 32))
     free = None if is_remote(job.shards) else shutil.disk_usage(job.shards).free
     leave_note(job, "estimate.json", {
         "rows": plan.rows, "chunks": number, "todo_chunks": len(todo), "todo_rows": rows, "bytes": needed, "free": free, "skipped": plan.skipped,

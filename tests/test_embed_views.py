@@ -1,0 +1,213 @@
+"""Views labelled: the teacher's answer to each, the same bytes at once, added, in processes, killed and resumed."""
+
+import os
+import random
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from distill.images import decode
+from distill.shards import open_shards
+from distill.shards.verify import check_sample, verify
+from distill.views import RECIPES, view
+from tests.conftest import distill, inside
+from tests.test_embed import contents, embed, inspected, start
+
+VIEWS = 4
+
+
+def with_views(source, out, teacher, *words, number=VIEWS, through=inside):
+    return embed(source, out, teacher, "--views", number, "--recipe", "photo", "--view-seed", 3, *words, through=through)
+
+
+def added(source, out, teacher, number, *words, through=inside):
+    return embed(source, out, teacher, "--add-views", number, "--recipe", "photo", "--view-seed", 3, *words, through=through)
+
+
+@pytest.fixture(scope="module")
+def at_once(tmp_path_factory, faces, teacher):
+    out = tmp_path_factory.mktemp("views") / "out"
+    done = with_views(faces, out, teacher, through=distill)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, faces, teacher):
+    out = tmp_path_factory.mktemp("plain") / "out"
+    assert embed(faces, out, teacher, through=distill).returncode == 0
+    return out
+
+
+def test_each_embedding_is_the_teachers_answer_to_that_view(at_once, plain, faces, teacher):
+    from teachers import load_teacher
+
+    load, shards, without = load_teacher(teacher), open_shards(at_once), open_shards(plain)
+    assert (shards.meta.views, shards.meta.version, without.meta.version) == (VIEWS, 2, 1) and shards.meta.recipe == RECIPES["photo"]
+    for number in range(5):
+        for rows, before in zip(shards.read(number), without.read(number), strict=True):
+            assert np.array_equal(rows.embeddings[:, :16], before.embeddings), "view 0 is the plain picture's"
+            for place, key in enumerate(rows.keys):
+                picture = decode((faces / key).read_bytes())
+                seen = np.stack([view(picture, RECIPES["photo"], 3, key, each) for each in range(VIEWS)])
+                expected = load(seen)
+                near = 2**-10 * np.linalg.norm(expected, axis=1, keepdims=True)
+                assert (np.abs(rows.embeddings[place].reshape(VIEWS, 16) - expected) <= near).all()
+    assert verify(at_once, deep=True).problems == () and check_sample(at_once, load, number=40)["worst_cosine"] > 0.99999
+
+
+@pytest.mark.parametrize("steps", [[3], [1, 3]], ids=str)
+def test_added_views_give_the_bytes_of_a_set_made_at_once(steps, at_once, plain, faces, teacher, tmp_path):
+    """Of 1 view, 3 more; or 1 more, and then the other 2. The same command again has nothing to do."""
+    out = tmp_path / "out"
+    shutil.copytree(plain, out)
+    for step in steps:
+        assert added(faces, out, teacher, step, through=distill).returncode == 0
+    assert contents(out) == contents(at_once)
+    again = added(faces, out, teacher, steps[-1])
+    assert again.returncode == 0 and "all there already" in again.stdout and contents(out) == contents(at_once)
+
+
+def test_added_views_need_no_pictures_where_the_shards_hold_them(at_once, plain, faces, teacher, tmp_path):
+    shutil.copytree(plain, tmp_path / "out")
+    moved = tmp_path / "faces"
+    moved.mkdir()
+    done = distill("embed", tmp_path / "out" / "chunks", tmp_path / "out", "--root", moved, "--teacher", teacher, "--batch", 8, "--add-views", 3,
+                   "--recipe", "photo", "--view-seed", 3)  # fmt: skip
+    assert done.returncode in (0, 2)
+    if done.returncode == 2:  # nothing of the list is under that root
+        assert "none of the" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--engine", "processes"), ("--workers", 1)], ids=str)
+def test_every_engine_gives_the_same_bytes(words, at_once, faces, teacher, tmp_path):
+    assert with_views(faces, tmp_path / "out", teacher, *words, through=distill).returncode == 0
+    assert contents(tmp_path / "out") == contents(at_once)
+
+
+def test_hdf5_holds_the_same_rows(at_once, faces, teacher, tmp_path):
+    assert with_views(faces, tmp_path / "out", teacher, "--format", "hdf5").returncode == 0
+    left, right = open_shards(at_once), open_shards(tmp_path / "out")
+    for number in range(5):
+        for one, other in zip(left.read(number), right.read(number), strict=True):
+            assert one.keys == other.keys and np.array_equal(one.embeddings, other.embeddings)
+    assert [row.views for row in left.golden] == [row.views for row in right.golden] and left.golden[0].views
+
+
+@pytest.mark.parametrize("format", ["parquet", "hdf5"])
+def test_int8_is_near_and_is_added_to_byte_for_byte(format, at_once, faces, teacher, tmp_path):
+    words = ("--dtype", "int8", "--format", format)
+    assert with_views(faces, tmp_path / "once", teacher, *words).returncode == 0
+    assert with_views(faces, tmp_path / "added", teacher, *words, number=2).returncode == 0
+    assert added(faces, tmp_path / "added", teacher, 2, *words).returncode == 0
+    assert contents(tmp_path / "once") == contents(tmp_path / "added")
+    for one, other in zip(open_shards(at_once).read(0), open_shards(tmp_path / "once").read(0), strict=True):
+        exact, near = (rows.embeddings.reshape(-1, 16).astype(float) for rows in (one, other))
+        cosines = (exact * near).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(near, axis=1)
+        assert cosines.min() > 1 - 1e-4
+
+
+def test_pictures_that_are_not_in_the_shards_are_read_and_must_be_the_same(faces, teacher, tmp_path):
+    source = tmp_path / "faces"
+    shutil.copytree(faces, source)
+    assert with_views(source, tmp_path / "once", teacher, "--images", "path").returncode == 0
+    assert embed(source, tmp_path / "out", teacher, "--images", "path").returncode == 0
+    first = sorted(source.rglob("*.jpg"))[0]
+    before, other = first.read_bytes(), sorted(source.rglob("*.jpg"))[1].read_bytes()
+    first.write_bytes(other)
+    done = added(source, tmp_path / "out", teacher, 3, "--images", "path")
+    assert done.returncode == 1 and "is not the file that the teacher saw" in done.stderr and "chunk 0" in done.stderr
+    first.write_bytes(before)
+    assert added(source, tmp_path / "out", teacher, 3, "--images", "path").returncode == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "once")
+
+
+def test_rejects_stay_rejects_and_a_mended_one_joins_as_if_it_had_always_been_there(faces, teacher, tmp_path):
+    source = tmp_path / "faces"
+    shutil.copytree(faces, source)
+    broken = sorted(source.rglob("*.jpg"))[3]
+    good = broken.read_bytes()
+    broken.write_bytes(good[:300])
+    words = ("--max-rejects", 0.1)
+    assert embed(source, tmp_path / "out", teacher, *words).returncode == 0
+    assert with_views(source, tmp_path / "once", teacher, *words).returncode == 0
+    shutil.copytree(tmp_path / "out", tmp_path / "mended")
+    assert added(source, tmp_path / "out", teacher, 3, *words).returncode == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "once") and open_shards(tmp_path / "out").rejects == 1
+    broken.write_bytes(good)
+    assert added(source, tmp_path / "mended", teacher, 3, *words).returncode == 0
+    whole = tmp_path / "whole"
+    assert with_views(source, whole, teacher, *words).returncode == 0
+    assert contents(tmp_path / "mended") == contents(whole) and open_shards(whole).rejects == 0
+
+
+def test_killed_while_labelling_and_while_adding_views(at_once, plain, faces, teacher, tmp_path):
+    """At random moments, launcher and workers; `inspect` counts as done only what has all its views."""
+    rng = random.Random(0)
+    for name, words in (("views", ("--views", VIEWS)), ("add", ("--add-views", VIEWS - 1))):
+        out = tmp_path / name
+        if name == "add":
+            shutil.copytree(plain, out)
+        for _ in range(2):
+            process = start(out, faces, teacher, *words, "--recipe", "photo", "--view-seed", 3)
+            wanted, until = rng.randrange(1, 5), time.monotonic() + 60
+            while done_with_views(out) < wanted and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stderr.close()
+            found = inspected(out)
+            assert found["kind"] == "set of shards" or found["done_chunks"] == done_with_views(out)
+        again = with_views if name == "views" else lambda *given, **named: added(*given, VIEWS - 1, **named)
+        assert again(faces, out, teacher, through=distill).returncode == 0
+        assert contents(out) == contents(at_once)
+
+
+def done_with_views(out) -> int:
+    from distill.shards import FORMATS
+
+    return sum(FORMATS["parquet"].read_meta(path).views == VIEWS for path in out.glob("shards/[!.]*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--views", 0), "--views 0"),
+        (("--views", 2, "--add-views", 2), "Give one of them"),
+        (("--views", 2, "--recipe", "none"), "all views would be the same picture"),
+        (("--recipe", "face"), "Say how many: --views 8"),
+        (("--views", 2, "--recipe", "fast"), "recipe 'fast' is unknown"),
+        (("--views", 2, "--view-seed", -1), "--view-seed -1"),
+        (("--add-views", 2), "there is none. Make one"),
+    ],
+    ids=str,
+)
+def test_wrong_wishes_are_one_message(words, message, faces, teacher, tmp_path):
+    done = embed(faces, tmp_path / "out", teacher, *words)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("out/shards/0*"))
+
+
+def test_other_views_than_those_that_are_there_are_refused(at_once, faces, teacher, tmp_path):
+    shutil.copytree(at_once, tmp_path / "out")
+    for words, message in (
+        (("--views", 5, "--recipe", "photo", "--view-seed", 3), "views: 4 there, 5 asked for"),
+        (("--views", 4, "--recipe", "face", "--view-seed", 3), "recipe: 'photo' there, 'face' asked for"),
+        (("--views", 4, "--recipe", "photo", "--view-seed", 4), "view_seed: 3 there, 4 asked for"),
+        (("--add-views", 1, "--recipe", "face"), "recipe: 'photo' there, 'face' asked for"),
+        ((), "views: 4 there, 1 asked for"),
+    ):
+        done = embed(faces, tmp_path / "out", teacher, *words)
+        assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert contents(tmp_path / "out") == contents(at_once)
+
+
+def test_fewer_views_than_were_added_say_how_to_add_more(plain, faces, teacher, tmp_path):
+    shutil.copytree(plain, tmp_path / "out")
+    assert added(faces, tmp_path / "out", teacher, 3).returncode == 0
+    done = added(faces, tmp_path / "out", teacher, 2)
+    assert done.returncode == 2 and "has 4 views and was first made with 1; --add-views 2 would be fewer" in done.stderr
+    assert "--add-views 4 or above" in done.stderr
