@@ -72,7 +72,10 @@ class Data(Frozen):
     """Where rows lie. shards: for source "shards". images: a folder of class folders, a list or chunks, for source "images".
 
     size: height and width of "images", and of "noise" where there are no shards. root: the folder that keys start from.
-    threads: how many decode, 0 for one a core.
+    threads: how many decode, 0 for one a core. views: which views of a set that has some: "one" a row and epoch, another one each epoch, "all" in
+    each epoch, or "plain" for the pictures as they are. augment: a recipe (its name or a TOML file) by which pictures are changed anew each
+    epoch; their embeddings stay those of the plain pictures, so a set with views is the better way. teacher: where it is at hand, the golden
+    rows are labelled again before the first step.
     """
 
     shards: str | None = None
@@ -83,6 +86,9 @@ class Data(Frozen):
     batch: Positive = 128
     holdout: Holdout | None = None
     threads: Annotated[int, Field(ge=0)] = 0
+    views: Literal["one", "all", "plain"] = "one"
+    augment: str | None = None
+    teacher: str | None = None
 
 
 class Optimizer(Frozen):
@@ -231,6 +237,8 @@ class Run(Frozen):
                 raise ValueError(f'stage {number} has source "{source}", but [data] names no {source}; add {source} = PATH')
             if source != "shards" and self.data.size is None and self.data.shards is None:
                 raise ValueError(f'stage {number} has source "{source}", which needs size = [HEIGHT, WIDTH] in [data]')
+        if self.data.teacher is not None and self.data.shards is None:
+            raise ValueError('[data] has a teacher, which answers golden rows of shards, but names no shards; add shards = PATH or leave teacher out')
         return self
 
 

@@ -27,9 +27,10 @@ from distill.config import Holdout
 from distill.imagelist import open_list
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, is_holder, read_bytes
 from distill.remote import place
-from distill.shards import Rows, ShardSet, open_shards
+from distill.shards import Rows, ShardSet, open_shards, view_column
 from distill.shards.golden import check_golden
 from distill.shards.rows import Column
+from distill.views import Recipe, replay
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 POOL_GROUPS = 8  # about 8,000 rows, 30 MB of 112x112 JPEGs: enough identities for a mixed batch
@@ -68,6 +69,9 @@ class ShardSource:
 
     part: "all", "train" (without the held-out rows) or "held_out" (only those, in the order of the set).
     root: where the images lie when the set was made with --images path; each file's sha256 is checked.
+    views: "one" gives each row one of its views an epoch, another one in each of as many epochs as there are views; "all" gives each row
+    once for each view; "plain" gives view 0. The held-out part is plain always.
+    augment: a recipe by which each picture is changed, anew each epoch, while its embedding stays that of the plain picture.
     """
 
     name = "shards"
@@ -82,24 +86,29 @@ class ShardSource:
         holdout: Holdout | None = None,
         root: str | None = None,
         threads: int = 0,
+        views: str = "one",
+        augment: Recipe | None = None,
     ) -> None:
         self.set: ShardSet = open_shards(path)
-        if self.set.meta.views != 1:
-            raise DistillError(
-                f"{path} holds {self.set.meta.views} views of each image; this distill trains on one view. Use a set made without views."
-            )
         if self.set.meta.images == "path" and root is None:
             raise DistillError(
                 f"{path} holds no images, only their keys (--images path). Name the folder they lie in: root = FOLDER in [data]."
             )
-        check_golden(path, self.set.golden, self.set.image)
+        check_golden(path, self.set.golden, self.set.meta)
         self.root, self.batch, self.seed, self.part, self.threads = root, batch, seed, part, threads
+        self.views = "plain" if part == "held_out" or self.set.meta.views == 1 else views
+        self.augment = None if part == "held_out" else augment
+        if self.augment and self.views != "plain":
+            raise DistillError(
+                f"{path} holds {self.set.meta.views} views of each picture with an embedding for each, so augment would only spoil them. "
+                'Leave augment out, or take the plain pictures: views = "plain".'
+            )
         self.fields = ("embedding", "label") if self.set.labelled else ("embedding",)
         self.image_shape = (self.set.image.height, self.set.image.width, 3)
         self.dimension: int | None = self.set.dimension
         self.classes = len(self.set.classes) if self.set.labelled else 0
         self._groups = _groups_of(self.set, part, holdout)
-        self.rows = sum(len(group.kept) for group in self._groups)
+        self.rows = sum(len(group.kept) for group in self._groups) * (self.set.meta.views if self.views == "all" else 1)
         self.steps = -(-self.rows // batch)
         if not self.rows:
             raise DistillError(
@@ -107,30 +116,41 @@ class ShardSource:
             )
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        units = self._units(number)
         pool: dict[int, Rows] = {}
-        left = [len(group.kept) for group in self._groups]
+        left = [len(self._groups[unit.group].kept) for unit in units]
         with _threads(self.threads) as decoders, _threads(1) as maker:
 
             def batch(numbered: tuple[int, np.ndarray]) -> Batch | None:
                 step, picks = numbered
-                made = self._batch(pool, picks, decoders) if step >= start else None
-                for group, count in zip(*np.unique(picks[:, 0], return_counts=True), strict=True):
-                    left[group] -= int(count)
-                    if not left[group]:
-                        pool.pop(int(group), None)
+                made = self._batch(units, pool, picks, number, decoders) if step >= start else None
+                for unit, count in zip(*np.unique(picks[:, 0], return_counts=True), strict=True):
+                    left[unit] -= int(count)
+                    if not left[unit]:
+                        pool.pop(int(unit), None)
                 return made
 
-            yield from (made for made in ahead(maker, batch, enumerate(self._order(number)), QUEUE) if made is not None)
+            yield from (made for made in ahead(maker, batch, enumerate(self._order(units, number)), QUEUE) if made is not None)
 
-    def _order(self, number: int) -> Iterator[np.ndarray]:
-        """(group, row) of every row, int64 [B, 2] a batch: groups permuted, then the rows of POOL_GROUPS of them together."""
+    def _units(self, number: int) -> list[_Unit]:
+        """What is read in an epoch: each group with one view, or with each. In V epochs a group goes through its V views in an order of its own."""
+        if self.views == "plain":
+            return [_Unit(group, 0) for group in range(len(self._groups))]
+        count = self.set.meta.views
+        if self.views == "all":
+            return [_Unit(group, view) for group in range(len(self._groups)) for view in range(count)]
+        turns = np.random.default_rng([self.seed, number // count, 1]).permuted(np.tile(np.arange(count), (len(self._groups), 1)), axis=1)
+        return [_Unit(group, view) for group, view in enumerate(turns[:, number % count].tolist())]
+
+    def _order(self, units: list[_Unit], number: int) -> Iterator[np.ndarray]:
+        """(unit, row) of every row, int64 [B, 2] a batch: units permuted, then the rows of POOL_GROUPS of them together."""
         shuffle = self.part != "held_out"
         rng = np.random.default_rng([self.seed, number, 0])
-        groups = rng.permutation(len(self._groups)) if shuffle else np.arange(len(self._groups))
+        order = rng.permutation(len(units)) if shuffle else np.arange(len(units))
         rest = np.empty((0, 2), np.int64)
-        for first in range(0, len(groups), POOL_GROUPS):
-            kept = [(group, self._groups[group].kept) for group in groups[first : first + POOL_GROUPS].tolist()]
-            rows = np.concatenate([rest, *(np.stack([np.full(len(rows), group), rows], axis=1) for group, rows in kept)])
+        for first in range(0, len(order), POOL_GROUPS):
+            kept = [(unit, self._groups[units[unit].group].kept) for unit in order[first : first + POOL_GROUPS].tolist()]
+            rows = np.concatenate([rest, *(np.stack([np.full(len(rows), unit), rows], axis=1) for unit, rows in kept)])
             if shuffle:
                 rows = rng.permutation(rows)
             whole = len(rows) // self.batch * self.batch
@@ -139,21 +159,23 @@ class ShardSource:
         if len(rest):
             yield rest
 
-    def _load(self, group: int) -> Rows:
-        columns = ["embedding", "label", *(["image"] if self.set.meta.images == "inline" else ["key", "image_sha256"])]
-        place = self._groups[group]
+    def _load(self, unit: _Unit) -> Rows:
+        columns = [view_column(unit.view), "label", *(["image"] if self.set.meta.images == "inline" else ["key", "image_sha256"])]
+        if unit.view or self.augment:
+            columns.append("key")
+        place = self._groups[unit.group]
         return next(self.set.read(place.shard, [place.group], columns))
 
-    def _batch(self, pool: dict[int, Rows], picks: np.ndarray, decoders: ThreadPoolExecutor) -> Batch:
-        embeddings = np.empty((len(picks), self.set.meta.width), np.float32)
+    def _batch(self, units: list[_Unit], pool: dict[int, Rows], picks: np.ndarray, number: int, decoders: ThreadPoolExecutor) -> Batch:
+        embeddings = np.empty((len(picks), self.set.dimension), np.float32)
         labels = np.empty(len(picks), np.int32)
-        for group in np.unique(picks[:, 0]).tolist():
-            if group not in pool:
-                pool[group] = self._load(group)
-            here = np.flatnonzero(picks[:, 0] == group)
-            embeddings[here] = pool[group].embeddings[picks[here, 1]]
-            labels[here] = pool[group].labels[picks[here, 1]]
-        places = [(pool[group], row) for group, row in picks.tolist()]
+        for unit in np.unique(picks[:, 0]).tolist():
+            if unit not in pool:
+                pool[unit] = self._load(units[unit])
+            here = np.flatnonzero(picks[:, 0] == unit)
+            embeddings[here] = pool[unit].embeddings[picks[here, 1]]
+            labels[here] = pool[unit].labels[picks[here, 1]]
+        places = [(pool[unit], row) for unit, row in picks.tolist()]
         inline = self.set.meta.images == "inline"
         encoded = [rows.images[row] for rows, row in places] if inline else list(decoders.map(lambda place: self._read(*place), places))
         images, bad = decode_batch(encoded, self.set.image, decoders)
@@ -162,6 +184,11 @@ class ShardSource:
             raise DistillError(
                 f"{self.set.folder}: an image that the teacher could read cannot be decoded now: row {picks[row].tolist()}: {reason}. Run distill verify --deep."
             )
+        if self.augment:
+            images = replay(images, self.augment, self.seed, [rows.keys[row] for rows, row in places], number + 1, decoders)
+        elif self.views != "plain":
+            keys, views = [rows.keys[row] if rows.keys else "" for rows, row in places], [units[unit].view for unit in picks[:, 0].tolist()]
+            images = replay(images, self.set.meta.recipe, self.set.meta.view_seed, keys, views, decoders)
         return images, {"embedding": embeddings, "label": labels} if "label" in self.fields else {"embedding": embeddings}
 
     def _read(self, rows: Rows, row: int) -> bytes:
@@ -182,7 +209,8 @@ class ShardSource:
 class ImageSource:
     """Images and labels straight from files, for training without a teacher. `path`: folder of class folders, list, or chunks.
 
-    A file that is no image is left out of its batch, counted in `skipped` and named once in a warning.
+    A file that is no image is left out of its batch, counted in `skipped` and named once in a warning. augment: a recipe by which each picture
+    is changed, anew each epoch.
     """
 
     name = "images"
@@ -201,8 +229,10 @@ class ImageSource:
         root: str | None = None,
         threads: int = 0,
         resize: str = "none",
+        augment: Recipe | None = None,
     ) -> None:
         self.path, self.batch, self.seed, self.part, self.threads = place(path), batch, seed, part, threads
+        self.augment = None if part == "held_out" else augment
         self.root = root or _root_of(self.path)
         self.spec = ImageSpec(*size, resize=resize)
         self.image_shape = (*size, 3)
@@ -224,12 +254,12 @@ class ImageSource:
         cut = (order[step * self.batch : (step + 1) * self.batch] for step in range(start, self.steps))
         with _threads(self.threads) as decoders, _threads(1) as maker:
             before = None
-            for made in ahead(maker, lambda rows: self._batch(rows, decoders), cut, QUEUE):
+            for made in ahead(maker, lambda rows: self._batch(rows, number, decoders), cut, QUEUE):
                 before = made or before  # a short last batch of broken files only: the one before comes again, so that no step is missing
                 if before is not None:
                     yield before
 
-    def _batch(self, rows: np.ndarray, decoders: ThreadPoolExecutor) -> Batch | None:
+    def _batch(self, rows: np.ndarray, number: int, decoders: ThreadPoolExecutor) -> Batch | None:
         keys = self._keys.take(pa.array(rows)).to_pylist()
         images, bad = decode_batch(list(decoders.map(self._read, keys)), self.spec, decoders)
         good = [row for row in range(len(keys)) if row not in bad]
@@ -240,6 +270,8 @@ class ImageSource:
             )
         if not good:
             return None
+        if self.augment:
+            images = replay(images, self.augment, self.seed, keys, number + 1, decoders)
         return images[good] if bad else images, {"label": self._labels[rows[good]]}
 
     def _read(self, key: str) -> bytes:
@@ -279,6 +311,14 @@ class NoiseSource:
         rng = np.random.default_rng([self.seed, number, step])
         images = rng.integers(0, 256, (self.batch, *self.image_shape), np.uint8)
         return images, {"embedding": np.asarray(self.teacher(images), np.float32)}
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What a pool is made of: one view of one row group, by the group's place in `_groups`."""
+
+    group: int
+    view: int
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,17 @@ def _open_shards(run: Run, stage: Stage, part: str, open_teacher: OpenTeacher | 
     from distill.sources import ShardSource
 
     data = run.data
-    common: dict[str, Any] = {"batch": data.batch, "seed": run.seed, "root": data.root, "threads": data.threads}
-    return ShardSource(str(data.shards), part=part, holdout=data.holdout, **common)
+    return ShardSource(str(data.shards), part=part, holdout=data.holdout, views=data.views, **_common(run))
+
+
+def _common(run: Run) -> dict[str, Any]:
+    from distill.views import find_recipe
+
+    data = run.data
+    return {
+        "batch": data.batch, "seed": run.seed, "root": data.root, "threads": data.threads,
+        "augment": find_recipe(data.augment) if data.augment else None,
+    }  # fmt: skip
 
 
 def _open_images(run: Run, stage: Stage, part: str, open_teacher: OpenTeacher | None) -> Any:
@@ -45,8 +54,7 @@ def _open_images(run: Run, stage: Stage, part: str, open_teacher: OpenTeacher | 
 
     data = run.data
     size = data.size or _open_shards(run, stage, "all", None).image_shape[:2]
-    common: dict[str, Any] = {"batch": data.batch, "seed": run.seed, "root": data.root, "threads": data.threads}
-    return ImageSource(str(data.images), size=size, resize=data.resize, part=part, holdout=data.holdout, **common)
+    return ImageSource(str(data.images), size=size, resize=data.resize, part=part, holdout=data.holdout, **_common(run))
 
 
 def _open_noise(run: Run, stage: Stage, part: str, open_teacher: OpenTeacher | None) -> Any:
@@ -120,6 +128,26 @@ def _judged(run: Run, taught: Any, held_out: Any | None, fields: tuple[str, ...]
     return judged, "" if judged else unjudged
 
 
+def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
+    """Label the golden rows of the shards again where [data] names their teacher; what was found, in words. DistillError where it differs."""
+    if run.data.teacher is None:
+        return []
+    from distill.shards import open_shards
+    from distill.shards.golden import SAME, worst_answer
+
+    if open_teacher is None:
+        raise DistillError("[data] names a teacher, but train() was called without open_teacher.")
+    shards = open_shards(str(run.data.shards))
+    worst = worst_answer(shards.golden, shards.meta, open_teacher(run.data.teacher, **shards.meta.reading))
+    if worst < SAME:
+        raise DistillError(
+            f"{run.data.teacher} answers the golden rows of {shards.folder} otherwise than they are stored: cosine {worst:.4f}, expected {SAME} or more. "
+            "It is another teacher, or decoder, scale or colour order differ. Name the teacher that made the set, or embed it again."
+        )
+    each = f", {shards.meta.views} views each" if shards.meta.views > 1 else ""
+    return [f"{len(shards.golden)} golden rows{each} labelled again by {run.data.teacher}: worst cosine {worst:.7f}"]
+
+
 def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
     """What a stage will do, in words: rows, held-out part, and how hard each term pulls in one common unit."""
     stage, source, held_out = lesson.stage, lesson.train, lesson.held_out
@@ -133,9 +161,14 @@ def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
         for term in stage.terms
     ]
     lines = [
-        f"stage {lesson.number}: {source.rows:,} rows of {source.name}, {source.steps:,} steps an epoch, {stage.epochs} epochs",
+        f"stage {lesson.number}: {source.rows:,} rows of {source.name}{_views_of(source)}, {source.steps:,} steps an epoch, {stage.epochs} epochs",
         f"  effective weights (largest pull on one cosine): {', '.join(pulls)}",
     ]
+    if source.name == "shards" and getattr(source, "augment", None) and "embedding" in lesson.fields:
+        lines.append(
+            "  warning: augment shows pictures that the teacher did not see, while their embeddings are those of the plain pictures. "
+            "A set made with --views has an embedding for each view and teaches more."
+        )
     if projected:
         lines.append(f"  a projection {run.student.embedding} -> {source.dimension} stands before the teacher; agreement is behind it")
     if held_out:
@@ -143,3 +176,11 @@ def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
     elif lesson.unjudged:
         lines.append(f"  held-out rows are not judged: {lesson.unjudged}")
     return lines
+
+
+def _views_of(source: Any) -> str:
+    views = getattr(source, "views", "plain")
+    if views == "plain":
+        return ""
+    number = source.set.meta.views
+    return f" ({number} views of each)" if views == "all" else f" (one of {number} views of each an epoch)"

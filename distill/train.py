@@ -23,7 +23,7 @@ from distill.optimizers import Rate, build_optimizer
 from distill.process import grow_gpu_memory, keep_memory
 from distill.runs import Progress, RunFolder
 from distill.screen import Screen
-from distill.stages import Lesson, OpenTeacher, open_lessons, told_at_start
+from distill.stages import Lesson, OpenTeacher, open_lessons, prove_teacher, told_at_start
 from distill.students import ClassHead, build_student, projection, weights_file
 
 
@@ -50,6 +50,8 @@ def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None,
 def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen: Screen) -> dict[str, Any]:
     screen.line(f"device: {prepare_device()}, {run.student.precision}")
     lessons = open_lessons(run, open_teacher)
+    for line in prove_teacher(run, open_teacher):
+        screen.line(line)
     keras.utils.set_random_seed(run.seed)
     parts = build_parts(run, lessons)
     screen.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import json
+import shutil
 import weakref
 
 import numpy as np
@@ -9,12 +11,14 @@ import pytest
 
 from distill import DistillError
 from distill.config import Holdout
-from distill.images import encode_jpeg
+from distill.images import decode, encode_jpeg
 from distill.shards import FORMATS, GROUP_ROWS, Rows, commit_shard, write_index
 from distill.sources import POOL_GROUPS, ImageSource, NoiseSource, ShardSource, held_out
+from distill.views import Change, Recipe, replay, view
 from tests.test_shards import meta
 
 SIZE, IDENTITIES = 8, 20
+LIGHT = Recipe(brightness=Change(1.0, -0.4, 0.4))
 
 
 def picture(number: int) -> np.ndarray:
@@ -22,26 +26,28 @@ def picture(number: int) -> np.ndarray:
     return np.full((SIZE, SIZE, 3), (number % 16 * 16, number // 16 % 16 * 16, 128), np.uint8)
 
 
-def shard_rows(start: int, count: int, inline: bool = True) -> Rows:
+def shard_rows(start: int, count: int, inline: bool = True, views: int = 1) -> Rows:
     encoded = [encode_jpeg(picture(number)) for number in range(start, start + count)]
     return Rows(
         keys=[f"p{number % IDENTITIES}/{number}.jpg" for number in range(start, start + count)],
         labels=np.arange(start, start + count, dtype=np.int32) % IDENTITIES,
-        embeddings=np.stack([[number, -number, 1] for number in range(start, start + count)]).astype(np.float16),
+        embeddings=np.array([[[number, -number, 1 + view] for view in range(views)] for number in range(start, start + count)], np.float16).reshape(count, -1),
         images=encoded if inline else None,
         image_sha256=None if inline else [hashlib.sha256(data).digest() for data in encoded],
     )
 
 
-def make_set(folder, sizes=(100, 50), format="parquet", labelled=True, inline=True):
+def make_set(folder, sizes=(100, 50), format="parquet", labelled=True, inline=True, views=1):
     folder.mkdir(parents=True)
     records, start = [], 0
     spec = {"height": SIZE, "width": SIZE, "resize": "none"}
     for number, count in enumerate(sizes):
-        rows = shard_rows(start, count, inline)
+        rows = shard_rows(start, count, inline, views)
         if not labelled:
             rows = dataclasses.replace(rows, labels=np.full(count, -1, np.int32))
         about = meta(chunk=number, of=len(sizes), image=spec, images="inline" if inline else "path")
+        if views > 1:
+            about = dataclasses.replace(about, views=views, recipe=LIGHT, view_seed=5)
         records.append(commit_shard(folder, format, about, [rows], []))
         start += count
     write_index(folder, format, records, [f"p{number}" for number in range(IDENTITIES)] if labelled else [])
@@ -63,20 +69,36 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def viewed(tmp_path_factory):
+    """150 rows of 3 views: embedding (number, -number, 1 + view), blue lighter or darker by the view."""
+    return make_set(tmp_path_factory.mktemp("viewed") / "shards", views=3)
+
+
 def teacher(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1)[:, :3].astype(np.float32)
 
 
 SOURCES = {
-    "shards": lambda shards, folder, seed: ShardSource(shards, batch=32, seed=seed),
-    "images": lambda shards, folder, seed: ImageSource(folder, size=(SIZE, SIZE), batch=32, seed=seed),
-    "noise": lambda shards, folder, seed: NoiseSource(teacher, size=(SIZE, SIZE), batch=32, steps=5, seed=seed),
+    "shards": lambda shards, viewed, folder, seed: ShardSource(shards, batch=32, seed=seed),
+    "shards, one view": lambda shards, viewed, folder, seed: ShardSource(viewed, batch=32, seed=seed),
+    "shards, all views": lambda shards, viewed, folder, seed: ShardSource(viewed, batch=96, seed=seed, views="all"),
+    "shards, plain": lambda shards, viewed, folder, seed: ShardSource(viewed, batch=32, seed=seed, views="plain"),
+    "shards, augmented": lambda shards, viewed, folder, seed: ShardSource(shards, batch=32, seed=seed, augment=LIGHT),
+    "images": lambda shards, viewed, folder, seed: ImageSource(folder, size=(SIZE, SIZE), batch=32, seed=seed),
+    "images, augmented": lambda shards, viewed, folder, seed: ImageSource(folder, size=(SIZE, SIZE), batch=32, seed=seed, augment=LIGHT),
+    "noise": lambda shards, viewed, folder, seed: NoiseSource(teacher, size=(SIZE, SIZE), batch=32, steps=5, seed=seed),
 }
 
 
 @pytest.fixture(params=sorted(SOURCES))
-def source(request, shards, folder):
-    return SOURCES[request.param](shards, folder, 7)
+def make(request, shards, viewed, folder):
+    return lambda seed: SOURCES[request.param](shards, viewed, folder, seed)
+
+
+@pytest.fixture
+def source(make):
+    return make(7)
 
 
 def same(left, right) -> bool:
@@ -98,9 +120,8 @@ def test_structure(source):
             assert fields["label"].dtype == np.int32 and fields["label"].max() < source.classes
 
 
-def test_equal_seed_and_epoch_give_equal_batches_others_do_not(source, request, shards, folder):
-    again = SOURCES[source.name](shards, folder, 7)
-    other = SOURCES[source.name](shards, folder, 8)
+def test_equal_seed_and_epoch_give_equal_batches_others_do_not(source, make):
+    again, other = make(7), make(8)
     first = list(source.epoch(3))
     assert same(first, list(source.epoch(3))) and same(first, list(again.epoch(3)))
     assert not same(first, list(source.epoch(4))) and not same(first, list(other.epoch(3)))
@@ -218,3 +239,73 @@ def test_memory_holds_a_few_groups_only(tmp_path):
     for _ in source.epoch(0):
         alive.append(sum(rows() is not None for rows in loaded))
     assert len(loaded) == 24 and max(alive) <= 2 * POOL_GROUPS
+
+
+def seen(source, epoch):
+    """(row, view) of what an epoch gives, after each picture was held against the view that its embedding is of."""
+    found = []
+    for images, fields in source.epoch(epoch):
+        numbers, views = fields["embedding"][:, 0].astype(int).tolist(), (fields["embedding"][:, 2].astype(int) - 1).tolist()
+        for image, number, each in zip(images, numbers, views, strict=True):
+            plain = decode(encode_jpeg(picture(number)))
+            assert np.array_equal(image, view(plain, LIGHT, 5, f"p{number % IDENTITIES}/{number}.jpg", each))
+        found += zip(numbers, views, strict=True)
+    return found
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("inline", [True, False])
+def test_each_row_shows_another_view_in_each_epoch_and_its_embedding_is_of_that_view(tmp_path, format, inline):
+    sizes, root = (GROUP_ROWS + 30, 40), tmp_path / "root"
+    make_set(tmp_path / "s", sizes, format, inline=inline, views=3)
+    for number in range(0 if inline else sum(sizes)):
+        path = root / f"p{number % IDENTITIES}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_jpeg(picture(number)))
+    source = ShardSource(tmp_path / "s", batch=64, seed=1, root=None if inline else str(root))
+    epochs = [dict(seen(source, epoch)) for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(sum(sizes))) for epoch in epochs)
+    assert all({epoch[row] for epoch in epochs} == {0, 1, 2} for row in range(sum(sizes)))
+    assert len({tuple(sorted(epoch.items())) for epoch in epochs}) == 3 and len(set(epochs[0].values())) > 1
+
+
+def test_all_views_of_each_row_in_one_epoch(viewed):
+    source = ShardSource(viewed, batch=64, seed=1, views="all")
+    assert source.rows == 450 and source.steps == 8
+    assert sorted(seen(source, 0)) == [(row, each) for row in range(150) for each in range(3)]
+
+
+def test_held_out_rows_are_judged_plain(viewed):
+    source = ShardSource(viewed, batch=64, seed=1, part="held_out", holdout=Holdout(by="key", fraction=0.5))
+    assert {each for _, each in seen(source, 0)} == {0}
+
+
+def test_augmented_pictures_keep_the_plain_pictures_embedding(shards):
+    source = ShardSource(shards, batch=150, seed=3, augment=LIGHT)
+    plain = ShardSource(shards, batch=150, seed=3)
+    pictures = []
+    for epoch in (0, 1):
+        ((images, fields),), ((before, same_fields),) = source.epoch(epoch), plain.epoch(epoch)
+        assert np.array_equal(fields["embedding"], same_fields["embedding"])
+        numbers = fields["embedding"][:, 0].astype(int).tolist()
+        keys = [f"p{number % IDENTITIES}/{number}.jpg" for number in numbers]
+        assert np.array_equal(images, replay(before, LIGHT, 3, keys, epoch + 1))
+        pictures.append(images[np.argsort(numbers)])
+    assert not np.array_equal(*pictures)
+
+
+def test_augment_on_a_set_with_views_is_refused(viewed):
+    with pytest.raises(DistillError, match="holds 3 views of each picture with an embedding for each, so augment would only spoil them"):
+        ShardSource(viewed, batch=8, seed=0, augment=LIGHT)
+    assert ShardSource(viewed, batch=8, seed=0, augment=LIGHT, views="plain").rows == 150
+
+
+def test_views_that_come_out_otherwise_now_are_named(viewed, tmp_path):
+    """As with another OpenCV: the pictures decode as they did, their views have other pixels."""
+    shutil.copytree(viewed, tmp_path / "s")
+    index = tmp_path / "s" / "index.json"
+    value = json.loads(index.read_text())
+    value["golden"][1]["views"] = "0" * 64
+    index.write_text(json.dumps(value))
+    with pytest.raises(DistillError, match="views of golden image 'p1/1.jpg' have other pixels than the teacher saw: OpenCV is .* here"):
+        ShardSource(tmp_path / "s", batch=8, seed=0)

@@ -1,0 +1,92 @@
+"""Training on real shards with views: joint and margin losses as ever, the teacher asked where it is named, augmentation said to be what it is."""
+
+import numpy as np
+import pytest
+
+from distill import DistillError
+from distill.config import Run
+from distill.images import ImageSpec, decode_batch
+from distill.shards import open_shards
+from distill.stages import open_lessons, prove_teacher, told_at_start
+from distill.train import train
+from tests.test_sources import make_set
+
+TERMS = [{"name": "cosine", "weight": 64.0}, {"name": "arcface", "scale": 16.0, "angle_add": 0.1}]
+
+
+def run_of(shards, terms=TERMS, epochs=3, **data) -> Run:
+    return Run.model_validate(
+        {
+            "seed": 1, "student": {"widths": [8], "embedding": 3, "dropout": 0.0},
+            "data": {"shards": str(shards), "batch": 32, "holdout": {"by": "key", "fraction": 0.2}, **data},
+            "stage": [{"source": "shards", "epochs": epochs, "terms": terms, "optimizer": {"name": "adamw", "learning_rate": 0.01}}],
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def viewed(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("viewed") / "shards", (300, 100), views=3)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("plain") / "shards", (300, 100))
+
+
+@pytest.mark.parametrize("views", ["one", "all", "plain"])
+def test_joint_losses_learn_from_views(views, viewed, tmp_path, capsys):
+    summary = train(run_of(viewed, views=views), tmp_path / "run")
+    told = capsys.readouterr().out
+    lesson = open_lessons(run_of(viewed, views=views))[0]
+    assert {"one": "(one of 3 views of each an epoch)", "all": "(3 views of each)", "plain": "rows of shards,"}[views] in told
+    assert lesson.train.rows == (3 if views == "all" else 1) * open_shards(viewed).rows - (3 if views == "all" else 1) * lesson.held_out.rows
+    assert summary["last"]["held_out_agreement"] > 0.9 and summary["last"]["arcface"] > 0
+    assert "warning" not in told
+
+
+def test_augmentation_without_views_is_called_what_it_is(plain):
+    run = run_of(plain, augment="face")
+    told = "\n".join(told_at_start(run, open_lessons(run)[0], False))
+    assert "warning: augment shows pictures that the teacher did not see" in told and "--views" in told
+    labels_only = run_of(plain, terms=TERMS[1:], augment="face")
+    assert "warning" not in "\n".join(told_at_start(labels_only, open_lessons(labels_only)[0], False)), "labels stay right"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [({"augment": "fase"}, "recipe 'fase' is unknown"), ({"augment": "face"}, "holds 3 views of each picture"), ({"views": "some"}, "data.views")],
+    ids=str,
+)
+def test_wrong_wishes_are_one_message(data, message, viewed):
+    with pytest.raises((DistillError, ValueError), match=message):
+        open_lessons(run_of(viewed, **data))
+
+
+def test_a_teacher_at_hand_answers_the_golden_views_again(viewed):
+    """A teacher made for this set: it knows each view of each golden row by its pixels."""
+    from distill.views import view
+
+    shards = open_shards(viewed)
+    pixels, _ = decode_batch([row.image for row in shards.golden], ImageSpec(**shards.meta.image))
+    answers = {}
+    for image, row in zip(pixels, shards.golden, strict=True):
+        for number, answer in enumerate(np.array(row.embedding).reshape(3, -1)):
+            answers[view(image, shards.meta.recipe, shards.meta.view_seed, row.key, number).tobytes()] = answer
+    asked = []
+
+    def open_teacher(path, **reading):
+        asked.append((path, reading))
+        return lambda images: np.array([answers[image.tobytes()] for image in images], np.float32)
+
+    run = run_of(viewed, teacher="there")
+    (line,) = prove_teacher(run, open_teacher)
+    assert line.startswith("4 golden rows, 3 views each labelled again by there: worst cosine 1.0000000") and asked == [("there", shards.meta.reading)]
+    with pytest.raises(DistillError, match="there answers the golden rows of .* otherwise than they are stored: cosine -1.0000"):
+        prove_teacher(run, lambda path, **reading: lambda images: -np.array([answers[image.tobytes()] for image in images]))
+    assert prove_teacher(run_of(viewed), None) == []
+
+
+def test_a_teacher_without_shards_is_refused():
+    with pytest.raises(ValueError, match="names no shards"):
+        Run.model_validate({"data": {"images": "faces", "size": [8, 8], "teacher": "t"}, "stage": [{"source": "images", "terms": TERMS[1:]}]})
