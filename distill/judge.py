@@ -56,7 +56,7 @@ def _judge_one(who: str, path: str, model: Model, asked: Question) -> dict[str, 
             found["agreement_left_out"] = reason
         else:
             part = "held_out" if asked.holdout else "all"
-            source = ShardSource(asked.shards, batch=256, seed=0, part=part, holdout=asked.holdout, root=asked.root)
+            source = ShardSource(asked.shards, batch=256, seed=0, part=part, holdout=asked.holdout, root=asked.root, views="plain")
             agreement = evaluate_shards(model, source)
             part = "held-out rows" if asked.holdout else "all rows"
             found["agreement"] = {"shards": str(asked.shards), "part": part, **agreement.as_dict()}
