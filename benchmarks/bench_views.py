@@ -88,7 +88,8 @@ def prepare(folder: Path, recipe: str) -> dict[str, dict[str, float]]:
 
 def again(folder: Path, name: str, words: tuple) -> float:
     """Seconds of labelling by the run's own account, imports and loading of the teacher left out."""
-    command = [sys.executable, "-m", "distill.cli", "embed", folder / "faces/taught", folder / f"{name}-again", "--teacher", folder / "teacher", "--rows", 500, *words, "--json"]
+    command = [sys.executable, "-m", "distill.cli", "embed", folder / "faces/taught", folder / f"{name}-again"]
+    command += ["--teacher", folder / "teacher", "--rows", 500, *words, "--json"]
     done = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True)
     return json.loads(done.stdout)["seconds"]
 

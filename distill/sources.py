@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,7 @@ from distill.views import Recipe, replay
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 POOL_GROUPS = 8  # about 8,000 rows, 30 MB of 112x112 JPEGs: enough identities for a mixed batch
+HAND = 1024  # rows whose views come among one another: 38 MB of pixels of 112x112
 QUEUE = 4
 
 log = logging.getLogger("distill")
@@ -117,79 +119,96 @@ class ShardSource:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         units = self._units(number)
-        pool: dict[int, Rows] = {}
-        left = [len(self._groups[unit.group].kept) for unit in units]
+        held = _Held({unit: len(self._groups[unit.group].kept) * len(unit.views) for unit in units})
         with _threads(self.threads) as decoders, _threads(1) as maker:
 
             def batch(numbered: tuple[int, np.ndarray]) -> Batch | None:
                 step, picks = numbered
-                made = self._batch(units, pool, picks, number, decoders) if step >= start else None
-                for unit, count in zip(*np.unique(picks[:, 0], return_counts=True), strict=True):
-                    left[unit] -= int(count)
-                    if not left[unit]:
-                        pool.pop(int(unit), None)
+                shown = [_Shown(units[unit], row, units[unit].views[place]) for unit, row, place in picks.tolist()]
+                made = self._batch(held, shown, number, decoders) if step >= start else None
+                held.let_go(shown)
                 return made
 
             yield from (made for made in ahead(maker, batch, enumerate(self._order(units, number)), QUEUE) if made is not None)
 
     def _units(self, number: int) -> list[_Unit]:
-        """What is read in an epoch: each group with one view, or with each. In V epochs a group goes through its V views in an order of its own."""
+        """What is read in an epoch: each group with one view, or with all. In V epochs a group goes through its V views in an order of its own."""
+        groups, count = range(len(self._groups)), self.set.meta.views
         if self.views == "plain":
-            return [_Unit(group, 0) for group in range(len(self._groups))]
-        count = self.set.meta.views
+            return [_Unit(group, (0,)) for group in groups]
         if self.views == "all":
-            return [_Unit(group, view) for group in range(len(self._groups)) for view in range(count)]
-        turns = np.random.default_rng([self.seed, number // count, 1]).permuted(np.tile(np.arange(count), (len(self._groups), 1)), axis=1)
-        return [_Unit(group, view) for group, view in enumerate(turns[:, number % count].tolist())]
+            return [_Unit(group, tuple(range(count))) for group in groups]
+        turns = np.random.default_rng([self.seed, number // count, 1]).permuted(np.tile(np.arange(count), (len(groups), 1)), axis=1)
+        return [_Unit(group, (view,)) for group, view in zip(groups, turns[:, number % count].tolist(), strict=True)]
 
     def _order(self, units: list[_Unit], number: int) -> Iterator[np.ndarray]:
-        """(unit, row) of every row, int64 [B, 2] a batch: units permuted, then the rows of POOL_GROUPS of them together."""
-        shuffle = self.part != "held_out"
+        """(unit, row, place of the view in its unit) of every row and view, int64 [B, 3] a batch: units permuted, then the rows of POOL_GROUPS
+        of them together; where a row comes in several views, these come within the same HAND rows, so that it is decoded once."""
+        shuffle, views = self.part != "held_out", len(units[0].views)
         rng = np.random.default_rng([self.seed, number, 0])
         order = rng.permutation(len(units)) if shuffle else np.arange(len(units))
-        rest = np.empty((0, 2), np.int64)
+        rest = np.empty((0, 3), np.int64)
         for first in range(0, len(order), POOL_GROUPS):
             kept = [(unit, self._groups[units[unit].group].kept) for unit in order[first : first + POOL_GROUPS].tolist()]
-            rows = np.concatenate([rest, *(np.stack([np.full(len(rows), unit), rows], axis=1) for unit, rows in kept)])
-            if shuffle:
+            rows = np.concatenate([np.stack([np.full(len(rows), unit), rows, np.zeros_like(rows)], axis=1) for unit, rows in kept])
+            if views > 1:
                 rows = rng.permutation(rows)
-            whole = len(rows) // self.batch * self.batch
-            yield from rows[:whole].reshape(-1, self.batch, 2)
-            rest = rows[whole:]
+            for hand in np.split(rows, range(HAND, len(rows), HAND)) if views > 1 else [rows]:
+                shown = np.repeat(hand, views, axis=0)
+                shown[:, 2] = np.tile(np.arange(views), len(hand))
+                shown = np.concatenate([rest, shown])
+                if shuffle:
+                    shown = rng.permutation(shown)
+                whole = len(shown) // self.batch * self.batch
+                yield from shown[:whole].reshape(-1, self.batch, 3)
+                rest = shown[whole:]
         if len(rest):
             yield rest
 
     def _load(self, unit: _Unit) -> Rows:
-        columns = [view_column(unit.view), "label", *(["image"] if self.set.meta.images == "inline" else ["key", "image_sha256"])]
-        if unit.view or self.augment:
+        columns = [*map(view_column, unit.views), "label", *(["image"] if self.set.meta.images == "inline" else ["key", "image_sha256"])]
+        if self.views != "plain" or self.augment:
             columns.append("key")
         place = self._groups[unit.group]
         return next(self.set.read(place.shard, [place.group], columns))
 
-    def _batch(self, units: list[_Unit], pool: dict[int, Rows], picks: np.ndarray, number: int, decoders: ThreadPoolExecutor) -> Batch:
-        embeddings = np.empty((len(picks), self.set.dimension), np.float32)
-        labels = np.empty(len(picks), np.int32)
-        for unit in np.unique(picks[:, 0]).tolist():
-            if unit not in pool:
-                pool[unit] = self._load(units[unit])
-            here = np.flatnonzero(picks[:, 0] == unit)
-            embeddings[here] = pool[unit].embeddings[picks[here, 1]]
-            labels[here] = pool[unit].labels[picks[here, 1]]
-        places = [(pool[unit], row) for unit, row in picks.tolist()]
+    def _batch(self, held: _Held, shown: list[_Shown], number: int, decoders: ThreadPoolExecutor) -> Batch:
+        for unit in dict.fromkeys(one.unit for one in shown):
+            if unit not in held.rows:
+                held.rows[unit] = self._load(unit)
+        rows, size = [held.rows[one.unit] for one in shown], self.set.dimension
+        embeddings, labels = np.empty((len(shown), size), np.float32), np.empty(len(shown), np.int32)
+        for at, (one, of) in enumerate(zip(shown, rows, strict=True)):
+            first = one.unit.views.index(one.view) * size
+            embeddings[at], labels[at] = of.embeddings[one.row, first : first + size], of.labels[one.row]
+        images = self._pixels(held, shown, decoders)
+        if self.augment:
+            images = replay(images, self.augment, self.seed, [of.keys[one.row] for one, of in zip(shown, rows, strict=True)], number + 1, decoders)
+        elif self.views != "plain":
+            keys, views = [of.keys[one.row] for one, of in zip(shown, rows, strict=True)], [one.view for one in shown]
+            images = replay(images, self.set.meta.recipe, self.set.meta.view_seed, keys, views, decoders)
+        return np.asarray(images), {"embedding": embeddings, "label": labels} if "label" in self.fields else {"embedding": embeddings}
+
+    def _pixels(self, held: _Held, shown: list[_Shown], decoders: ThreadPoolExecutor) -> np.ndarray | list[np.ndarray]:
+        """The plain pictures: one array, or where rows come again one of each, kept until the last time."""
+        again = len(shown[0].unit.views) > 1
+        wanted = list(dict.fromkeys(one for one in (one.plain for one in shown) if one not in held.pixels)) if again else shown
+        of = [held.rows[one.unit] for one in wanted]
         inline = self.set.meta.images == "inline"
-        encoded = [rows.images[row] for rows, row in places] if inline else list(decoders.map(lambda place: self._read(*place), places))
+        if inline:
+            encoded = [rows.images[one.row] for one, rows in zip(wanted, of, strict=True)]
+        else:
+            encoded = list(decoders.map(lambda place: self._read(of[place], wanted[place].row), range(len(wanted))))
         images, bad = decode_batch(encoded, self.set.image, decoders)
         if bad:
-            row, reason = next(iter(bad.items()))
+            place, reason = next(iter(bad.items()))
             raise DistillError(
-                f"{self.set.folder}: an image that the teacher could read cannot be decoded now: row {picks[row].tolist()}: {reason}. Run distill verify --deep."
+                f"{self.set.folder}: an image that the teacher could read cannot be decoded now: {wanted[place]}: {reason}. Run distill verify --deep."
             )
-        if self.augment:
-            images = replay(images, self.augment, self.seed, [rows.keys[row] for rows, row in places], number + 1, decoders)
-        elif self.views != "plain":
-            keys, views = [rows.keys[row] if rows.keys else "" for rows, row in places], [units[unit].view for unit in picks[:, 0].tolist()]
-            images = replay(images, self.set.meta.recipe, self.set.meta.view_seed, keys, views, decoders)
-        return images, {"embedding": embeddings, "label": labels} if "label" in self.fields else {"embedding": embeddings}
+        if not again:
+            return images
+        held.pixels.update(zip(wanted, images, strict=True))
+        return [held.pixels[one.plain] for one in shown]
 
     def _read(self, rows: Rows, row: int) -> bytes:
         key = rows.keys[row]
@@ -313,12 +332,44 @@ class NoiseSource:
         return images, {"embedding": np.asarray(self.teacher(images), np.float32)}
 
 
-@dataclass(frozen=True)
-class _Unit:
-    """What a pool is made of: one view of one row group, by the group's place in `_groups`."""
+class _Unit(NamedTuple):
+    """What is read at a time: a row group, by its place in `_groups`, with the embeddings of some views."""
 
     group: int
+    views: tuple[int, ...]
+
+
+class _Shown(NamedTuple):
+    """A row of a unit, in one of its views."""
+
+    unit: _Unit
+    row: int
     view: int
+
+    @property
+    def plain(self) -> _Shown:
+        return self._replace(view=0)
+
+
+class _Held:
+    """What an epoch holds in memory: units as they were read, and the pixels of rows that come again; each let go of after its last use."""
+
+    def __init__(self, left: dict[_Unit, int]) -> None:
+        self.rows: dict[_Unit, Rows] = {}
+        self.pixels: dict[_Shown, np.ndarray] = {}
+        self._left, self._shown = left, Counter[_Shown]()
+
+    def let_go(self, shown: list[_Shown]) -> None:
+        for unit, count in Counter(one.unit for one in shown).items():
+            self._left[unit] -= count
+            if not self._left[unit]:
+                self.rows.pop(unit, None)
+        for one in shown if len(shown[0].unit.views) > 1 else ():
+            row = one.plain
+            self._shown[row] += 1
+            if self._shown[row] == len(row.unit.views):
+                del self._shown[row]
+                self.pixels.pop(row, None)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Change:
 NEVER = Change()
 # What a value may be, and what it is: for messages.
 RANGES: dict[str, tuple[float, float, str]] = {
-    "shift": (-0.5, 0.5, "of height and width"),
+    "shift": (-0.5, 0.5, "of height and width, to whole pixels"),
     "scale": (0.5, 2.0, "times as large"),
     "rotation": (-180.0, 180.0, "degrees, counterclockwise"),
     "brightness": (-1.0, 1.0, "of white, added"),
@@ -113,9 +113,9 @@ class Recipe:
 RECIPES = {
     "none": Recipe(),
     "face": Recipe(
-        flip=0.5, shift=Change(0.5, -0.04, 0.04), scale=Change(0.5, 0.92, 1.08), rotation=Change(0.3, -8, 8), blur=Change(0.1, 0.005, 0.012),
-        brightness=Change(0.4, -0.12, 0.12), contrast=Change(0.4, 0.75, 1.3), cast=Change(0.1, 0.9, 1.1), grey=0.05, erasing=Change(0.1, 0.02, 0.1),
-        jpeg=Change(0.1, 40, 90),
+        flip=0.5, shift=Change(0.5, -0.05, 0.05), scale=Change(0.3, 0.9, 1.1), rotation=Change(0.15, -10, 10), blur=Change(0.1, 0.005, 0.012),
+        brightness=Change(0.3, -0.15, 0.15), contrast=Change(0.3, 0.7, 1.35), cast=Change(0.1, 0.9, 1.1), grey=0.05, erasing=Change(0.1, 0.02, 0.1),
+        jpeg=Change(0.05, 40, 90),
     ),
     "photo": Recipe(
         flip=0.5, shift=Change(0.5, -0.15, 0.15), scale=Change(0.8, 0.8, 1.5), rotation=Change(0.3, -15, 15), blur=Change(0.2, 0.005, 0.02),
@@ -157,16 +157,21 @@ def view(image: np.ndarray, recipe: Recipe, seed: int, key: str, number: int) ->
 
 
 def replay(
-    images: np.ndarray, recipe: Recipe, seed: int, keys: Sequence[str], number: int | Sequence[int], pool: ThreadPoolExecutor | None = None
+    images: np.ndarray | Sequence[np.ndarray],
+    recipe: Recipe,
+    seed: int,
+    keys: Sequence[str],
+    number: int | Sequence[int],
+    pool: ThreadPoolExecutor | None = None,
 ) -> np.ndarray:
-    """View `number` of each image, uint8 [B, H, W, 3], or view number[row] of each row. `images` itself where all numbers are 0.
+    """View `number` of each image, uint8 [B, H, W, 3] in one array or one after another, or view number[row] of each row.
 
-    The threads of a pool share the rows.
+    An array comes back itself where all numbers are 0. The threads of a pool share the rows.
     """
     numbers = [number] * len(images) if isinstance(number, int) else number
-    if not any(numbers):
+    if isinstance(images, np.ndarray) and not any(numbers):
         return images
-    out = np.empty_like(images)
+    out = np.empty((len(images), *images[0].shape), np.uint8)
 
     def make(start: int, stop: int) -> None:
         for row in range(start, stop):
@@ -209,18 +214,14 @@ _thread = threading.local()
 
 def _draws(seed: int, key: str, number: int) -> list[float]:
     """DRAWS numbers in [0, 1), multiples of 2**-53."""
-    philox = getattr(_thread, "philox", None)
-    if philox is None:
-        philox = _thread.philox = np.random.Philox(0)
-    philox.state = {
-        "bit_generator": "Philox",
-        "state": {"counter": np.array([0, number, 0, 0], np.uint64), "key": np.array([seed, key_hash(key)], np.uint64)},
-        "buffer": _NO_BUFFER, "buffer_pos": 4, "has_uint32": 0, "uinteger": 0,
+    generator = getattr(_thread, "generator", None)
+    if generator is None:
+        generator = _thread.generator = np.random.Generator(np.random.Philox(0))
+    generator.bit_generator.state = {
+        "bit_generator": "Philox", "state": {"counter": (0, number, 0, 0), "key": (seed, key_hash(key))},
+        "buffer": (0, 0, 0, 0), "buffer_pos": 4, "has_uint32": 0, "uinteger": 0,
     }  # fmt: skip
-    return ((philox.random_raw(DRAWS) >> 11) * 2.0**-53).tolist()
-
-
-_NO_BUFFER = np.zeros(4, np.uint64)
+    return generator.random(DRAWS).tolist()
 
 
 def _value(change: Change, draws: list[float], place: int, still: float) -> float:
@@ -232,30 +233,48 @@ def _moved(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarray:
     """Flip, shift, scale and rotation in one step, about the middle; the picture is mirrored at its borders."""
     flip = draws[0] < recipe.flip
     scale, angle = _value(recipe.scale, draws, 1, 1.0), -math.radians(_value(recipe.rotation, draws, 3, 0.0))
-    shifted = draws[5] < recipe.shift.chance
-    if scale == 1.0 and angle == 0.0 and not shifted:
-        return _opencv().flip(image, 1) if flip else image
     height, width = image.shape[:2]
+    right, down = 0, 0
+    if draws[5] < recipe.shift.chance:
+        right, down = (round((recipe.shift.low + (recipe.shift.high - recipe.shift.low) * draw) * size) for draw, size in ((draws[6], width), (draws[7], height)))
+    if scale == 1.0 and angle == 0.0:
+        return _shifted(_opencv().flip(image, 1) if flip else image, right, down)
     if max(height, width) > MAX_SIDE:
         raise DistillError(f"views move the pixels of images up to {MAX_SIDE}x{MAX_SIDE}, received {height}x{width}. Use a recipe without shift, scale and rotation.")
-    right, down = ((recipe.shift.low + (recipe.shift.high - recipe.shift.low) * draws[place] if shifted else 0.0) for place in (6, 7))
     unit, turn = 1 << FRACTION, -1 if flip else 1
     cos, sin = math.cos(angle) * unit / scale, math.sin(angle) * unit / scale
     middle, below = (width - 1) / 2, (height - 1) / 2
-    across, along = -turn * (middle + right * width), -(below + down * height)
-    # where pixel (x, y) comes from, in 1/32 of a pixel: columns[:, x] + rows[:, y], each rounded
-    steps = np.array([turn * cos, -turn * sin, sin, cos])
-    starts = np.array([across * cos, -across * sin, along * sin + middle * unit, along * cos + below * unit])
-    grid = np.rint(np.multiply.outer(steps, _counting(max(height, width))) + starts[:, None]).astype(np.int32)
-    columns, rows = grid[:2, :width], grid[2:, :height]
-    (x_ends, y_ends), (x_more, y_more) = columns[:, [0, -1]].tolist(), rows[:, [0, -1]].tolist()
-    before = max(0, -((min(min(x_ends) + min(x_more), min(y_ends) + min(y_more))) >> FRACTION))
-    beyond = max(max(x_ends) + max(x_more) - (width - 2) * unit, max(y_ends) + max(y_more) - (height - 2) * unit)
-    after = max(0, (beyond + unit - 1) >> FRACTION)
+    across, along = -turn * (middle + right), -(below + down)
+    # pixel (x, y) comes from (starts[0] + steps[0] x + starts[2] + steps[2] y, starts[1] + steps[1] x + starts[3] + steps[3] y) / 32
+    steps = (turn * cos, -turn * sin, sin, cos)
+    starts = (across * cos, -across * sin, along * sin + middle * unit, along * cos + below * unit)
+    before, after = _border(steps, starts, width, height)
     cv2 = _opencv()
     padded = cv2.copyMakeBorder(image, before, after, before, after, cv2.BORDER_REFLECT_101) if before or after else image
-    whole, fraction = _positions(columns, rows + before * unit)
+    starts = (*starts[:2], starts[2] + before * unit, starts[3] + before * unit)
+    grid = np.rint(_counting(max(height, width)) * np.array(steps)[:, None] + np.array(starts)[:, None]).astype(np.int32)
+    whole, fraction = _positions(grid[:2, :width], grid[2:, :height])
     return cv2.remap(padded, whole, fraction, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+def _shifted(image: np.ndarray, right: int, down: int) -> np.ndarray:
+    if not (right or down):
+        return image
+    cv2, (height, width) = _opencv(), image.shape[:2]
+    wide = cv2.copyMakeBorder(image, max(down, 0), max(-down, 0), max(right, 0), max(-right, 0), cv2.BORDER_REFLECT_101)
+    return wide[max(-down, 0) :][:height, max(-right, 0) :][:, :width]
+
+
+def _border(steps: Sequence[float], starts: Sequence[float], width: int, height: int) -> tuple[int, int]:
+    """Pixels that are needed before and after each row and column, so that no position lies outside: 1 more than may be needed at most."""
+    least, most = 0.0, 0.0
+    for place, size in ((0, width), (1, height)):
+        x_end, y_end = steps[place] * (width - 1), steps[place + 2] * (height - 1)
+        start = starts[place] + starts[place + 2]
+        least = min(least, start + min(x_end, 0.0) + min(y_end, 0.0))
+        most = max(most, start + max(x_end, 0.0) + max(y_end, 0.0) - ((size - 2) << FRACTION))
+    unit = 1 << FRACTION
+    return (math.ceil(-least / unit + 0.1) if least else 0), (math.ceil(most / unit + 0.1) if most else 0)
 
 
 @lru_cache(maxsize=8)
@@ -292,8 +311,8 @@ def _coloured(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarr
     levels = (_LEVELS - 127.5) * contrast + (127.5 + 255 * bright)
     if cast is None:
         return _opencv().LUT(image, _to_bytes(levels))
-    factors = [cast.low + (cast.high - cast.low) * draw for draw in draws[15:18]]
-    return _opencv().LUT(image, _to_bytes(np.stack([levels * factor for factor in factors], axis=1))[None])
+    factors = np.array([[cast.low + (cast.high - cast.low) * draw for draw in draws[15:18]]])
+    return _opencv().LUT(image, _to_bytes(levels[:, None] * factors)[None])
 
 
 _LEVELS = np.arange(256.0)

@@ -60,6 +60,9 @@ def test_a_shift_by_whole_pixels_moves_them_and_mirrors_the_border():
     moved = seen(image, only(shift=6 / 48))
     assert np.array_equal(moved[6:, 6:], image[:-6, :-6])
     assert np.array_equal(moved[:6, 6:], image[6:0:-1, :-6]), "without the edge itself: 6, 5, ... 1"
+    back = seen(image, only(shift=-6 / 48))
+    assert np.array_equal(back[:-6, :-6], image[6:, 6:]) and np.array_equal(back[-6:, :-6], image[-2:-8:-1, 6:])
+    assert np.array_equal(seen(image, Recipe(shift=Change(1, 5 / 48, 5 / 48), scale=Change(1, 1 + 1e-12, 1 + 1e-12))), seen(image, only(shift=5 / 48)))
 
 
 def test_flipped_and_shifted_is_flipped_first():
@@ -87,7 +90,7 @@ def test_moving_agrees_with_skimage(changes, shape):
     there = (
         AffineTransform(translation=(-middle[0], -middle[1]))
         + AffineTransform(scale=changes.get("scale", 1.0), rotation=-np.deg2rad(changes.get("rotation", 0.0)))
-        + AffineTransform(translation=(middle[0] + shift * width, middle[1] + shift * height))
+        + AffineTransform(translation=(middle[0] + round(shift * width), middle[1] + round(shift * height)))
     )
     expected = warp(image, there.inverse, order=1, mode="reflect", preserve_range=True)
     off = np.abs(seen(np.ascontiguousarray(image), only(**changes)).astype(float) - expected)
