@@ -268,7 +268,7 @@ def _widened(job: Job, meta: ShardMeta, plan: Plan) -> tuple[Plan, ShardMeta]:
     if asked.views < plan.meta.views:
         raise DistillError(
             f"{job.out} has {plan.meta.views} views and was first made with {plan.first_views}; --add-views {job.add_views} would be fewer. "
-            f"To add more, say how many beside the first: --add-views {plan.meta.views - plan.first_views + 1} or above."
+            f"To add more: --add-views {plan.meta.views - plan.first_views + 1} or above, counted from those that it was first made with."
         )
     return (replace(plan, meta=asked) if fewer_views(asked, plan.meta) else plan), asked
 
