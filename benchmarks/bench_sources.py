@@ -15,7 +15,7 @@ from distill.images import encode_jpeg
 from distill.process import keep_memory
 from distill.shards import FORMATS, Rows, ShardMeta, commit_shard, write_index
 from distill.sources import ShardSource
-from distill.views import RECIPES
+from distill.views import RECIPES, replay
 
 ROWS, SIZE, DIMENSION, DIFFERENT, VIEWS = 8_192, 112, 512, 400, 8
 
@@ -48,6 +48,12 @@ def main() -> None:
         for data in everything:
             simplejpeg.decode_jpeg(data)
 
+    pixels, keys = np.stack([simplejpeg.decode_jpeg(data) for data in encoded[:128]]), [f"{row}.jpg" for row in range(128)]
+
+    def replayed() -> None:
+        for number in range(1, 1 + ROWS // 128):
+            replay(pixels, RECIPES["face"], 0, keys, number)
+
     def decode(part: list[bytes]) -> np.ndarray:
         batch = np.empty((len(part), SIZE, SIZE, 3), np.uint8)
         for row, data in enumerate(part):
@@ -75,6 +81,7 @@ def main() -> None:
             limit: lambda: into_batches(2),
             "simplejpeg into batches, one thread": lambda: into_batches(1),
             "simplejpeg, one thread, pixels thrown away": thrown_away,
+            "views by the recipe face alone, one thread": replayed,
             **{f"ShardSource, {name}, two threads": lambda name=name: stream(name) for name in sources},
         }
         found = {}

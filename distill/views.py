@@ -143,6 +143,12 @@ def find_recipe(name: str) -> Recipe:
         raise DistillError(f"recipe {name}: {error}. {expected}") from error
 
 
+def check_size(recipe: Recipe, height: int, width: int) -> None:
+    """DistillError where pixels would move that are too many for 15 bits of position."""
+    if max(height, width) > MAX_SIDE and (recipe.scale.chance or recipe.rotation.chance):
+        raise DistillError(f"views scale and turn images of up to {MAX_SIDE}x{MAX_SIDE}, received {height}x{width}. Use a recipe without scale and rotation.")
+
+
 def view(image: np.ndarray, recipe: Recipe, seed: int, key: str, number: int) -> np.ndarray:
     """View `number` of an image uint8 [H, W, 3]: uint8 [H, W, 3], the same bytes on every machine, in every thread and run.
 
@@ -239,8 +245,7 @@ def _moved(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarray:
         right, down = (round((recipe.shift.low + (recipe.shift.high - recipe.shift.low) * draw) * size) for draw, size in ((draws[6], width), (draws[7], height)))
     if scale == 1.0 and angle == 0.0:
         return _shifted(_opencv().flip(image, 1) if flip else image, right, down)
-    if max(height, width) > MAX_SIDE:
-        raise DistillError(f"views move the pixels of images up to {MAX_SIDE}x{MAX_SIDE}, received {height}x{width}. Use a recipe without shift, scale and rotation.")
+    check_size(recipe, height, width)
     unit, turn = 1 << FRACTION, -1 if flip else 1
     cos, sin = math.cos(angle) * unit / scale, math.sin(angle) * unit / scale
     middle, below = (width - 1) / 2, (height - 1) / 2

@@ -21,7 +21,7 @@ from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_
 from distill.remote import is_remote, place
 from distill.shards import FORMATS, Record, ShardMeta, find_record, read_ledger, shard_name
 from distill.shards.rows import DTYPES, EXACT, MAX_VIEWS
-from distill.views import RECIPES, Recipe, opencv_version
+from distill.views import RECIPES, Recipe, check_size, opencv_version
 from teachers import Teacher
 
 CHOICES = {"format": tuple(FORMATS), "dtype": tuple(DTYPES), "images": ("inline", "path"), "resize": RESIZE}
@@ -198,7 +198,8 @@ def meta_of(job: Job) -> ShardMeta:
 
 
 def with_views(meta: ShardMeta, views: int, recipe: Recipe, seed: int) -> ShardMeta:
-    """The metadata of a set with so many views."""
+    """The metadata of a set with so many views. DistillError where images are too large for that recipe."""
+    check_size(recipe, meta.image["height"], meta.image["width"])
     return replace(meta, views=views, recipe=recipe, view_seed=seed, software={**meta.software, "opencv": opencv_version()})
 
 

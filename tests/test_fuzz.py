@@ -33,6 +33,7 @@ from distill.images import BadImage, ImageSpec, decode
 from distill.shards import FORMATS, Record, commit_shard, find_record, hdf5, open_shards, write_index
 from distill.shards.rows import regrouped
 from distill.shards.verify import verify
+from distill.views import RECIPES
 from tests.test_shards import meta, rows
 
 ROOT = Path(__file__).parent.parent
@@ -85,7 +86,9 @@ def shards_of(format: str) -> Callable[[Path], Made]:
         inline, by_path = folder / "inline", folder / "path"
         FORMATS[format].write(inline, meta(), regrouped([rows(30)]))
         FORMATS[format].write(by_path, meta(images="path", dtype="float32"), regrouped([rows(5, dtype="float32", inline=False)]))
-        return [inline, by_path], lambda path: read_shard(format, path)
+        viewed, about = folder / "views", meta(views=3, recipe=RECIPES["photo"], view_seed=7, dtype="int8")
+        FORMATS[format].write(viewed, about, regrouped([rows(20, dimension=9, dtype="float32")]))
+        return [inline, by_path, viewed], lambda path: read_shard(format, path)
 
     return make
 
@@ -97,33 +100,34 @@ def read_shard(format: str, path: Path) -> None:
     assert sum(len(group) for group in shards.read(path)) == said.rows
 
 
-def make_out(folder: Path, format: str, finished: bool = True) -> Path:
+def make_out(folder: Path, format: str, finished: bool = True, views: int = 1) -> Path:
     """What `distill embed` leaves: plan, two chunks, shards. Row 3 of each chunk is a reject."""
     from pipelines.plan import Plan
 
-    out = folder / f"{'finished' if finished else 'unfinished'}-{format}"
+    out = folder / f"{'finished' if finished else 'unfinished'}{views if views > 1 else ''}-{format}"
+    about = meta(of=2, views=views, recipe=RECIPES["photo" if views > 1 else "none"])
     out.mkdir(parents=True)
     (folder / "list.txt").write_text("".join(f"{key}\t{label + 1}\n" for key, label in zip(rows(60).keys, rows(60).labels, strict=True)))
     cut = [read_chunk(path) for path in write_chunks(folder / "list.txt", out / "chunks", 30).chunks]
     (out / "shards").mkdir()
     records = []
     for chunk in cut:
-        part, bad = rows(30, 30 * chunk.number), {"key": chunk.keys[3], "reason": "the file is empty", "sha256": None}
+        part, bad = rows(30, 30 * chunk.number, dimension=3 * views), {"key": chunk.keys[3], "reason": "the file is empty", "sha256": None}
         fine = [row for row in range(30) if row != 3]
         kept = dataclasses.replace(
             part, keys=[part.keys[row] for row in fine], labels=part.labels[fine] + 1, embeddings=part.embeddings[fine],
             images=[part.images[row] for row in fine],
         )  # fmt: skip
-        records.append(commit_shard(out / "shards", format, meta(chunk=chunk.number, of=2, chunk_sha256=chunk.sha256), [kept], [bad]))
+        records.append(commit_shard(out / "shards", format, dataclasses.replace(about, chunk=chunk.number, chunk_sha256=chunk.sha256), [kept], [bad]))
     if finished:
         write_index(out / "shards", format, records, read_classes(out / "chunks"))
     asked = {"source": str(folder / "list.txt"), "source_sha256": "", "chunk_rows": 30, "rows": 60, "classes": 5, "batch": 8, "skipped": {}}
-    Plan(**asked, chunks=tuple(chunk.sha256 for chunk in cut), meta=meta(of=2), format=format).save(out / "plan.json")
+    Plan(**asked, chunks=tuple(chunk.sha256 for chunk in cut), meta=about, format=format).save(out / "plan.json")
     return out
 
 
 def sets(folder: Path) -> Made:
-    outs = [*(make_out(folder, format) for format in FORMATS), make_out(folder, "parquet", finished=False)]
+    outs = [*(make_out(folder, format) for format in FORMATS), make_out(folder, "parquet", finished=False), make_out(folder, "parquet", views=2)]
     return [path for out in outs for path in sorted(out.rglob("*")) if path.is_file()], lambda path: read_out(out_of(path, outs))
 
 
