@@ -44,6 +44,14 @@ def test_the_same_bytes_from_every_engine(engine, undisturbed, faces, teacher, t
 
 
 @pytest.mark.engines
+def test_the_same_views_from_another_engine(faces, teacher, tmp_path):
+    for engine in ("local", "dask"):
+        done = embed(faces, tmp_path / engine, teacher, "--views", 3, "--engine", engine, "--workers", 2, through=distill)
+        assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "local") == contents(tmp_path / "dask")
+
+
+@pytest.mark.engines
 @pytest.mark.parametrize("engine, variable, flag", [("prism", "PRISM", "prism_location"), ("flink", "FLINK_JOB_SERVER", "flink_job_server_jar")])
 def test_the_same_bytes_from_runners_outside_python(engine, variable, flag, undisturbed, faces, teacher, tmp_path):  # noqa: F811
     words = ("--engine", engine, "--workers", 2, "--", f"--{flag}={program(variable)}")
