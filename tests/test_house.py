@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path for folder in ("distill", "pipelines", "teachers") for path in (ROOT / folder).rglob("*.py"))
-DATA_ROOMS = {"config", "files", "remote", "stores", "images", "imagelist", "textlist", "holders", "records", "tars", "chunks", "sources", "shards"}
+DATA_ROOMS = {"config", "files", "remote", "stores", "holds", "images", "imagelist", "textlist", "holders", "records", "tars", "chunks", "sources", "shards"}
 MODEL_ROOMS = {"students", "losses", "train", "stages", "optimizers", "export"}
 
 
