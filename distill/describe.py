@@ -12,7 +12,8 @@ from typing import Any
 from distill import DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
 from distill.export import read_card
-from distill.files import holder, read_json
+from distill.files import read_json
+from distill.locks import holder
 from distill.shards import FORMATS, Record, ShardMeta, open_shards
 from distill.views import RECIPES
 
@@ -112,7 +113,7 @@ class _Planned:
 
 
 def _is_unfinished(path: Path) -> bool:
-    return (path / "plan.json").is_file() or (path / ".launcher").is_file()
+    return (path / "plan.json").is_file() or (path / ".launcher").exists()
 
 
 def _unfinished(path: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ file, so that the last step is one atomic rename. Readers ignore names with a le
 In an object store (`distill.remote`) the unfinished file lies on local disk and is uploaded in one go: an object appears whole or not at all.
 """
 
-import errno
 import hashlib
 import itertools
 import json
@@ -16,14 +15,12 @@ import re
 import shutil
 import socket
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from distill import DistillError
 from distill.remote import RemotePath, is_remote, place
 
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[A-Za-z0-9_-]+)\.(?P<pid>\d+)\.(?P<started>\d+)-\d+\.tmp", re.DOTALL)
@@ -33,7 +30,7 @@ _numbers = itertools.count()
 def temporary_for(path: Path) -> Path:
     """A name for the unfinished `path`, in the same folder, that no other writer uses. Creates nothing."""
     pid = os.getpid()
-    return path.parent / f".{path.name}.{_host()}.{pid}.{_started(pid)}-{next(_numbers)}.tmp"
+    return path.parent / f".{path.name}.{host_name()}.{pid}.{started(pid)}-{next(_numbers)}.tmp"
 
 
 @contextmanager
@@ -90,7 +87,7 @@ def sweep(folder: str | Path) -> list[Path]:
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             match = _TEMPORARY.fullmatch(entry.name)
-            if match is None or match["host"] != _host() or _alive(int(match["pid"]), int(match["started"])):
+            if match is None or match["host"] != host_name() or lives(int(match["pid"]), int(match["started"])):
                 continue
             with suppress(FileNotFoundError):  # two sweepers may meet
                 if entry.is_dir(follow_symlinks=False):
@@ -99,61 +96,6 @@ def sweep(folder: str | Path) -> list[Path]:
                     os.unlink(entry.path)
                 removed.append(Path(entry.path))
     return sorted(removed)
-
-
-@contextmanager
-def only_process(folder: Path, name: str) -> Iterator[None]:
-    """Hold `folder` for this process as its only `name` ("launcher", "trainer"); the system lets go when the process ends, however it ends.
-
-    DistillError where another one holds it. Does nothing where the system has no such locks, as object stores have none.
-    """
-    if is_remote(folder):
-        yield
-        return
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with open(folder / f".{name}", "a+") as file:
-        try:
-            if not _locked(file, fcntl.LOCK_EX):
-                time.sleep(0.1)  # it may have been somebody who only asked
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            who = file.read().strip() or "unknown"
-            raise DistillError(f"{folder} is being worked on by another {name} ({who}). Wait for it or stop it, or use another folder.") from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
-
-
-def holder(folder: Path, name: str) -> str | None:
-    """Who holds `folder` now as its only `name`, such as "process 12 on host"; "" where nobody does, None where the system cannot tell."""
-    if is_remote(folder):
-        return None
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    try:
-        with open(folder / f".{name}") as file:
-            return "" if _locked(file, fcntl.LOCK_SH) else file.read().strip() or "unknown"
-    except OSError as error:
-        return "" if error.errno == errno.ENOENT else None
-
-
-def _locked(file: IO[str], how: int) -> bool:
-    """Lock an open file until it is closed; False where another process has it."""
-    import fcntl
-
-    try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def remove_tree(folder: Path) -> None:
@@ -202,11 +144,12 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _host() -> str:
+def host_name() -> str:
+    """This machine in letters that a file name may have."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()) or "host"
 
 
-def _started(pid: int) -> int:
+def started(pid: int) -> int:
     """When a process started, in clock ticks since boot; 0 where the system does not tell (no /proc), -1 where there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
@@ -217,10 +160,11 @@ def _started(pid: int) -> int:
     return int(stat.rpartition(b")")[2].split()[19])  # the name before the last ")" may hold anything; field 22 of proc(5)
 
 
-def _alive(pid: int, started: int) -> bool:
-    now = _started(pid)
-    if now and started:
-        return now == started
+def lives(pid: int, begun: int) -> bool:
+    """Whether the process that started at `begun` is there; where the system does not tell when, whether one of this id is."""
+    now = started(pid)
+    if now and begun:
+        return now == begun
     if os.name == "nt":
         return True  # os.kill would end the process there; a leftover is the smaller harm
     try:

@@ -17,24 +17,25 @@ opens only if every record of the index is whole: inside the file, and if it is 
 that turned bad later is a `BadImage`, as a file on disk would be; so is an unsplit one of more than 256 MiB.
 """
 
+import io
 import os
 import re
-import stat
 import struct
-import threading
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
 from distill import DistillError
+from distill.holders import HeldFile, Readable, held
 from distill.images import MAX_BYTES, BadImage
+from distill.remote import is_remote, place, readable
 
 MAGIC = 0xCED7230A
 PREFIX = "rec:"
@@ -44,6 +45,8 @@ _FRAME, _HEADER = 8, 24  # bytes before a record's own, and of those before the 
 _HEAD = _FRAME + _HEADER + 4  # up to the end of the first label
 _LENGTH = 2**29 - 1  # the bits of it; those above are the kind
 _EXACT = 2**24  # float32 counts without gaps up to here
+_READ = 8 << 20  # bytes of a far index at a time
+_AT_ONCE = 1 << 20  # bytes of a far record that come with its header
 _CUT = "truncated: the record file ends before the record or inside it"
 _KEY = re.compile(PREFIX + "(0|[1-9][0-9]{0,17})")
 _PROPERTY = re.compile(rb"\s*(\d{1,9})\s*,\s*\d{1,9}\s*,\s*\d{1,9}\s*")
@@ -74,6 +77,7 @@ def open_records(path: Path, max_classes: int) -> RecordList:
     file = held(str(path), RecordFile)
     labels = _check_records(file)
     images = _images(file)
+    file.confirm()
     ids, first = file.ids[images], labels[images]
     wrong = ~((first >= 0) & (first < max_classes) & (first == np.floor(first)))
     _refuse(file, ids, file.offsets[images], wrong, lambda row: (
@@ -107,83 +111,35 @@ def read_record(path: str, key: str) -> bytes:
     return bytes(memoryview(record)[skip:])
 
 
-# ------------------------------------------------------------------------------------------------------------------- files that are held
-
-
-class HeldFile:
-    """A file of many images, open for reading. Threads share it, and it closes when the last one that uses it lets go.
-
-    size: bytes. stamp: what tells it from another file under this name, of another time.
-    """
-
-    beside: tuple[str, ...] = ()  # suffixes of the files that belong to it
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.stamp = _stamp(path, self.beside)
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
-        self.size = os.fstat(self._file.fileno()).st_size
-
-    def read(self, start: int, length: int) -> bytes:
-        """`length` bytes from `start` (0 or more) on, fewer where the file ends."""
-        return os.pread(self._file.fileno(), max(0, min(length, self.size - start)), start)  # so many are reserved before they are read
-
-
-Held = TypeVar("Held", bound=HeldFile)
-
-_held: dict[str, HeldFile] = {}
-_lock = threading.Lock()
-
-
-def held(path: str, kind: type[Held]) -> Held:
-    """The file as this process holds it: opened at the first call, and again when it changed. The last 4 files are held."""
-    stamp = _stamp(path, kind.beside)  # 4 us a file; an image takes 90 to decode
-    file = _held.get(path)
-    if file is None or file.stamp != stamp:
-        with _lock:
-            file = _held.get(path)
-            if file is None or file.stamp != stamp:
-                _held.pop(path, None)
-                file = _held[path] = kind(path)
-                if len(_held) > 4:
-                    del _held[next(iter(_held))]
-    return file  # type: ignore[return-value]  # one suffix, one kind
-
-
-def _stamp(path: str, beside: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
-    """What tells each of the files from another one under its name. DistillError where one is missing or no regular file."""
-    stamps = []
-    for suffix in ("", *beside):
-        name = os.path.splitext(path)[0] + suffix if suffix else path
-        try:
-            status = os.stat(name)
-        except (FileNotFoundError, NotADirectoryError):
-            status = None
-        if status is None or not stat.S_ISREG(status.st_mode):
-            why = f"its {os.path.basename(name)} is not beside it" if suffix else "no such file"
-            raise DistillError(f"{path}: {why}, so no image can be read. Put it back, or name the file that holds the images with --root.")
-        stamps.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(stamps)
-
-
 # ----------------------------------------------------------------------------------------------------------------------------- the index
 
 
 class RecordFile(HeldFile):
     """A `.rec` file and its index. ids: int64 [n], ascending, none twice; offsets: int64 [n], not checked."""
 
-    beside = (".idx",)
-
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.ids, self.offsets = _read_index(path, os.path.splitext(path)[0] + ".idx")
+        self._starts = self.offsets if _ascends(self.offsets) else np.sort(self.offsets)
+
+    def record(self, start: int) -> Readable:
+        """This file for reading the record at `start`; a far one gives all up to the next record of the index in one request."""
+        if not self.far:
+            return self
+        behind = int(np.searchsorted(self._starts, start, side="right"))
+        end = int(self._starts[behind]) if behind < len(self._starts) else self.size
+        return self.forward(min(max(end - start, _FRAME), _AT_ONCE))
+
+
+def _ascends(numbers: np.ndarray) -> bool:
+    return bool((numbers[1:] >= numbers[:-1]).all())
 
 
 def _read_index(path: str, index: str) -> tuple[np.ndarray, np.ndarray]:
     columns = array("q"), array("q")  # they grow in place: joining the batches at the end takes their memory once more
     try:
         with csv.open_csv(
-            index,
+            _open_index(index),
             read_options=csv.ReadOptions(use_threads=False, block_size=2**18, column_names=["id", "offset"]),
             parse_options=csv.ParseOptions(delimiter="\t", quote_char=False),
             convert_options=csv.ConvertOptions(column_types={"id": pa.int64(), "offset": pa.int64()}, null_values=[]),
@@ -209,14 +165,20 @@ def _read_index(path: str, index: str) -> tuple[np.ndarray, np.ndarray]:
     return ids, offsets
 
 
+def _open_index(index: str) -> Any:
+    """What pyarrow reads: the path, or a far one as a file that asks for large parts."""
+    return io.BufferedReader(readable(place(index)), _READ) if is_remote(index) else index
+
+
 # --------------------------------------------------------------------------------------------------------------------------- the records
 
 
 def _join(file: RecordFile, start: int, most: int, limit: int = MAX_BYTES) -> tuple[bytearray, int, int]:
     """The first `most` bytes of the record at `start`, its parts joined; its length; where it ends. BadImage: broken, or over `limit`."""
     data, length, at, kind = bytearray(), 0, start, 0
+    source = file.record(start)
     while at == start or kind in (1, 2):
-        head = file.read(at, _FRAME) if at >= 0 else b""
+        head = source.read(at, _FRAME) if at >= 0 else b""
         if len(head) < _FRAME:
             raise BadImage(_CUT)
         magic, frame = struct.unpack("<II", head)
@@ -231,7 +193,7 @@ def _join(file: RecordFile, start: int, most: int, limit: int = MAX_BYTES) -> tu
         if end > file.size:
             raise BadImage(_CUT)
         if len(data) < most:
-            data += mark + file.read(at + _FRAME, min(size, most - len(data)))
+            data += mark + source.read(at + _FRAME, min(size, most - len(data)))
         at = end
     if len(data) < min(most, length):
         raise BadImage(_CUT)
@@ -241,8 +203,7 @@ def _join(file: RecordFile, start: int, most: int, limit: int = MAX_BYTES) -> tu
 
 def _check_records(file: RecordFile) -> np.ndarray:
     """The label of each record, float32 [n], in the order of the ids. DistillError names the first record, by offset, that is not whole."""
-    ascending = bool((file.offsets[1:] >= file.offsets[:-1]).all())
-    order = None if ascending else np.argsort(file.offsets, kind="stable")
+    order = None if _ascends(file.offsets) else np.argsort(file.offsets, kind="stable")
     labels = np.empty(len(file.ids), np.float32)
     end = 0
     for start in range(0, len(labels), BLOCK):
@@ -258,8 +219,7 @@ def _check_block(file: RecordFile, ids: np.ndarray, offsets: np.ndarray, end: in
     refuse((offsets < 0) | (offsets > size - _FRAME - _HEADER), lambda row: (
         f"the file has {size:,} bytes, so it ends before the record or inside it. Fetch the file again, or the {index} that belongs to it."
     ))  # fmt: skip
-    heads = bytearray().join([file.read(offset, _HEAD).ljust(_HEAD, b"\0") for offset in offsets.tolist()])
-    words = np.frombuffer(heads, "<u4").reshape(len(offsets), -1)
+    words = np.frombuffer(file.heads(offsets, _HEAD), "<u4").reshape(len(offsets), -1)
     refuse(words[:, 0] != MAGIC, lambda row: (
         f"no record begins there: 0x{words[row, 0]:08x}, expected 0x{MAGIC:08x}. Fetch the file again, or the {index} that belongs to it."
     ))  # fmt: skip
@@ -317,7 +277,7 @@ def _check_property(path: Path, classes: int) -> None:
     file = path.with_name("property")
     if not file.is_file():
         return
-    with open(file, "rb") as opened:
+    with file.open("rb") as opened:
         text = opened.read(100)
     named = _PROPERTY.fullmatch(text)
     if named is None:

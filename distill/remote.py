@@ -16,16 +16,16 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from distill import DistillError
-from distill.stores import SCHEMES, RemoteFile, StoreError, filesystem, google, google_retry, told
+from distill.stores import SCHEMES, Ranges, RemoteFile, StoreError, filesystem, google, google_retry, told
 
 UPLOADS = 3  # of one object, where the store has lost what it had of it
 BLOCK = 8 << 20
@@ -84,6 +84,12 @@ class RemotePath:
     @property
     def parent(self) -> RemotePath:
         return RemotePath(self.scheme, self.path.rpartition("/")[0] or self.path)
+
+    def with_name(self, name: str) -> RemotePath:
+        return self.parent / name
+
+    def with_suffix(self, suffix: str) -> RemotePath:
+        return self.parent / (self.stem + suffix)
 
     @property
     def fs(self) -> Any:
@@ -157,6 +163,10 @@ class RemotePath:
         if mode != "rb":
             raise ValueError(f"{self}: opened for {mode!r}; objects are written in one go, by upload")
         return RemoteFile(self)
+
+    def ranges(self) -> Ranges:
+        """The bytes of the object that lies here now, by their place and for many threads."""
+        return Ranges(self)
 
     def read_bytes(self, most: int | None = None) -> bytes:
         """The whole object. Of one larger than `most` only the beginning, which is longer than `most`."""
@@ -258,20 +268,29 @@ def _has_bucket(scheme: str, bucket: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def local_copy(path: str) -> Path:
+def local_copy(path: str, beside: Callable[[Path, str], Iterable[str]] = lambda copy, path: ()) -> Path:
     """A path on this machine with the bytes of `path`: itself where it is local, else a copy of the object, or of all below it, that lasts
-    as long as the process."""
+    as long as the process.
+
+    beside: (copy of an object, path) to the names of those beside it that belong to it, which are copied too; one that is not there is not.
+    """
     there = place(path)
     if not isinstance(there, RemotePath):
         return there
     folder = Path(tempfile.mkdtemp(prefix="distill-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if there.is_file():
-        there.download(folder / there.name)
+        _copy(there, folder / there.name)
+        for name in (PurePosixPath(name).as_posix() for name in beside(folder / there.name, path)):
+            if (there.parent / name).is_file():
+                _copy(there.parent / name, folder / name)
         return folder / there.name
     for found, is_file in there.entries(recursive=True):
         if is_file:
-            target = folder / there.name / found.path.removeprefix(f"{there.path}/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            found.download(target)
+            _copy(found, folder / there.name / found.path.removeprefix(f"{there.path}/"))
     return folder / there.name
+
+
+def _copy(there: RemotePath, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    there.download(target)

@@ -22,7 +22,8 @@ import numpy as np
 
 from distill import DistillError
 from distill.config import Run, differences, dump_run, load_run
-from distill.files import committed, only_process, sweep, write_json
+from distill.files import committed, sweep, write_json
+from distill.locks import only_process
 
 
 @dataclass

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from distill import DistillError
+from distill.holders import HeldFile, held
 from distill.images import MAX_BYTES, BadImage
-from distill.records import HeldFile, held
 
 PREFIX = "tar:"
+LABEL = ".cls"
 
 _IMAGE = re.compile(r"(.*/)?[^./][^/]*\.(jpe?g|png|webp|bmp|gif|tiff?|p[gp]m|jp2|avif)", re.IGNORECASE | re.DOTALL)
 _LABEL = re.compile(r"(?!-[0-9])[^\x00-\x1f\x7f]{1,1000}")
@@ -47,8 +48,9 @@ class TarFile(HeldFile):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.members: dict[str, tuple[int, int]] = {}
-        at, long_name = 0, ""
-        while any(head := self.read(at, tarfile.BLOCKSIZE)):  # a block of zeros, or none, is the end
+        self._texts: dict[str, bytes] = {}  # of files that hold a label
+        at, long_name, source = 0, "", self.forward()
+        while any(head := source.read(at, tarfile.BLOCKSIZE)):  # a block of zeros, or none, is the end
             try:
                 info = tarfile.TarInfo.frombuf(head, "utf-8", "strict")
                 start, size = at + tarfile.BLOCKSIZE, 0 if info.type in b"123456" else info.size  # links, devices and folders have no bytes
@@ -57,20 +59,22 @@ class TarFile(HeldFile):
                     raise DistillError(f"{path} is truncated: {info.name!r} has {size:,} bytes, {self.size - start:,} are there.")
                 name, long_name = long_name or info.name, ""
                 if info.type in b"Lx":  # the next name does not fit its header; GNU's way, and that of POSIX
-                    data = self.read(start, min(size, 2**16))
+                    data = source.read(start, min(size, 2**16))
                     long_name = (data.rstrip(b"\0") if info.type == b"L" else (_PATH.search(data) or [b"", b""])[1]).decode()
             except (tarfile.HeaderError, UnicodeDecodeError) as error:
                 raise DistillError(f"{path}: no tar header at byte {at:,} ({error}). Expected a whole tar without compression.") from error
-            if info.isreg() and not info.issparse() and self.members.setdefault(name, (start, size)) != (start, size):
+            if not info.isreg() or info.issparse():
+                continue
+            if self.members.setdefault(name, (start, size)) != (start, size):
                 raise DistillError(f"{path} holds {name!r} twice. Each file may be in a tar once.")
-
-        if any(self.read(at, 2**16)):
+            if name.endswith(LABEL):  # far away each would be a request of its own, later
+                self._texts[name] = source.read(start, min(size, 4096))
+        if any(source.read(at, 2**16)):
             raise DistillError(f"{path} goes on behind its end at byte {at:,}. Expected one tar, not several in one file.")
 
     def text(self, name: str) -> str:
         """The label that a file holds."""
-        start, size = self.members[name]
-        text = self.read(start, min(size, 4096)).decode(errors="replace").strip()
+        text = self._texts[name].decode(errors="replace").strip()
         if not _LABEL.fullmatch(text):
             raise DistillError(f"{self.path}: {name!r} holds {text[:40]!r}. Expected a class number from 0, or a class name.")
         return text
@@ -79,15 +83,16 @@ class TarFile(HeldFile):
 def open_tar(path: Path, max_classes: int) -> TarList:
     """The list of a tar. DistillError names the file in it that is wrong."""
     file = held(str(path), TarFile)
+    file.confirm()
     names = [name for name in file.members if _IMAGE.fullmatch(name)]
     if not names:
         raise DistillError(f"{path}: no images among {len(file.members)} files. Expected names such as 17.jpg, and 17.cls for its label.")
-    labels = {_sample(name): name for name in file.members if name.endswith(".cls")}
+    labels = {_sample(name): name for name in file.members if name.endswith(LABEL)}
     for name in names:
         if re.search(r"[\x00-\x1f\x7f]", name):
             raise DistillError(f"{path}: the name {name!r} holds a control character. Rename it.")
         if labels and _sample(name) not in labels:
-            raise DistillError(f"{path}: {name!r} has no label, there is no {_sample(name) + '.cls'!r}. Give every image a label, or none.")
+            raise DistillError(f"{path}: {name!r} has no label, there is no {_sample(name) + LABEL!r}. Give every image a label, or none.")
     texts = [file.text(labels[_sample(name)]) for name in names] if labels else []
     classes = _class_table(path, set(texts), max_classes)
     number = {name: number for number, name in enumerate(classes)}

@@ -19,6 +19,7 @@ import numpy as np
 from distill import DistillError
 from distill.chunks import Chunk, chunk_name, read_chunk
 from distill.files import sweep
+from distill.holders import unchanged
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, read_bytes
 from distill.remote import is_remote
 from distill.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, shard_name
@@ -81,7 +82,7 @@ class _Window:
 def _told(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Iterator[Rows]:
     """The rows of `label_rows`; the launcher is told how far they are."""
     done, told = 0, 0.0
-    for rows in label_rows(task, chunk, rejects):
+    for rows in unchanged(task.job.root, label_rows(task, chunk, rejects)):
         yield rows
         done += len(rows)
         if time.monotonic() - told > 1.0:

@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 
 from distill import DistillError, Unfinished
-from distill.files import only_process, remove_tree
+from distill.files import remove_tree
+from distill.locks import only_process
 from distill.process import quiet_import, speak
 from distill.remote import is_remote
 from pipelines.engines import Engine, beam_options, check_reach, find_engine, runner, service
@@ -91,12 +92,12 @@ def embed(
     job.check_paths()
     options = beam_options(place, workers, flags)
     job.folder.mkdir(parents=True, exist_ok=True)
-    with only_process(job.folder, "launcher"), _quiet(debug):
+    with only_process(job.folder, "launcher") as check_hold, _quiet(debug):
         remove_tree(job.state)
         job.state.mkdir()
         started = time.monotonic()
         with service(place, options, workers):
-            run = _Run(job, place, options, debug)
+            run = _Run(job, place, options, debug, check_hold)
             try:
                 _watch(run, place, started, on_estimate, on_progress)
             except BaseException:
@@ -107,10 +108,10 @@ def embed(
 
 
 class _Run:
-    """The pipeline in a thread of its own, so that the launcher can watch it and be interrupted."""
+    """The pipeline in a thread of its own, so that the launcher can watch it and be interrupted. check_hold: raises where OUT is another's."""
 
-    def __init__(self, job: Job, engine: Engine, options: Any, debug: bool) -> None:
-        self.job, self.debug = job, debug
+    def __init__(self, job: Job, engine: Engine, options: Any, debug: bool, check_hold: Callable[[], None]) -> None:
+        self.job, self.debug, self.check_hold = job, debug, check_hold
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, args=(engine, options), name="pipeline", daemon=True)
         self.thread.start()
@@ -134,6 +135,7 @@ def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[...,
     pause = 0.2
     while run.thread.is_alive():
         run.thread.join(pause)
+        run.check_hold()
         looked = time.monotonic()
         if estimate is None and (estimate := _json(run.job.state / "estimate.json")):
             on_estimate(estimate)

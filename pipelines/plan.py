@@ -357,6 +357,6 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
 
 def _size(root: str, key: str) -> int | None:
     try:
-        return os.stat(os.path.join(root, key)).st_size if not is_holder(root) and not is_remote(root) else len(read_bytes(root, key))
+        return os.stat(os.path.join(root, key)).st_size if not is_remote(root) and not is_holder(root) else len(read_bytes(root, key))
     except (OSError, BadImage):
         return None

@@ -85,7 +85,11 @@ class Teacher:
     @property
     def local(self) -> Path:
         """Where the model lies on this machine: its own place, or the copy of an object store's that this process has fetched."""
-        return local_copy(self.path)
+        if self.kind != "onnx":
+            return local_copy(self.path)
+        from teachers.onnx_file import names_beside
+
+        return local_copy(self.path, names_beside)
 
     def files(self) -> list[tuple[str, Path]]:
         """(name relative to the model, path) of every file that decides its answers, ordered by the UTF-8 bytes of the name."""
@@ -103,7 +107,7 @@ class Teacher:
             return []
         from teachers.onnx_file import external_files
 
-        return external_files(path)
+        return external_files(path, self.path)
 
     def fingerprint(self) -> str:
         """sha256 (64 hex digits) over the model's files: for each its name, a zero byte, its size in 8 bytes big endian, and its bytes.

@@ -65,25 +65,33 @@ def load(teacher: Teacher) -> Model:
         named=(name, output),
         signature=None,
         signatures=signatures,
-        parameters=_look_inside(teacher.local)[1],
+        parameters=_look_inside(teacher.local, teacher.path)[1],
     )
 
 
-def external_files(path: Path) -> list[tuple[str, Path]]:
+def external_files(path: Path, named: str = "") -> list[tuple[str, Path]]:
     """(name, path) of the files beside an .onnx file that hold weights of it, under the names it has for them: relative to its folder.
 
-    Takes milliseconds (8 for 51 convolutions), however large the weights are. DistillError where a name leaves the folder, where such a
-    file is not there, and where `path` is no ONNX file.
+    named: where the model comes from, for messages, if `path` is a copy. Takes milliseconds (8 for 51 convolutions), however large the
+    weights are. DistillError where a name leaves the folder, where such a file is not there, and where `path` is no ONNX file.
     """
     found = []
-    for name in sorted(_look_inside(path)[0]):
-        plain, kept = PurePosixPath(name), f"teacher {path} keeps weights in {name!r}"
+    for name in names_beside(path, named):
+        if not (path.parent / name).is_file():
+            kept = f"teacher {named or path} keeps weights in {name!r}"
+            raise DistillError(f"{kept}, expected in the same folder, where it is not. Put that file there too.")
+        found.append((name, path.parent / name))
+    return found
+
+
+def names_beside(path: Path, named: str = "") -> list[str]:
+    """The names alone, whether such files are there or not. Each stays within the folder of `path`; DistillError otherwise."""
+    names = sorted(_look_inside(path, named)[0])
+    for name in names:
+        plain, kept = PurePosixPath(name), f"teacher {named or path} keeps weights in {name!r}"
         if plain.is_absolute() or ".." in plain.parts or "\\" in name or not name.isprintable():
             raise DistillError(f"{kept}; expected a name within its own folder. Save it with its weights beside it.")
-        if not (path.parent / plain).is_file():
-            raise DistillError(f"{kept}, expected in the same folder, where it is not. Put that file there too.")
-        found.append((name, path.parent / plain))
-    return found
+    return names
 
 
 def _start(teacher: Teacher) -> tuple[Any, Tensors, Tensors]:
@@ -145,7 +153,7 @@ def _tensor(described: Any) -> tuple[str, Shape | None]:
     return dtype, tuple(size if isinstance(size, int) else None for size in described.shape) or None
 
 
-def _look_inside(path: Path) -> tuple[set[str], int]:
+def _look_inside(path: Path, named: str = "") -> tuple[set[str], int]:
     """The names of the files that hold weights, and how many numbers the weights are. Reads past the weights themselves."""
     names, numbers = set[str](), 0
     try:
@@ -165,7 +173,7 @@ def _look_inside(path: Path) -> tuple[set[str], int]:
                         waiting.append((part, at, end))
                 numbers += size if message == "weights" else 0
     except ValueError as error:  # also that of an empty file, and of a name that is not UTF-8
-        raise DistillError(f"teacher {path} is no ONNX file: {error}.") from error
+        raise DistillError(f"teacher {named or path} is no ONNX file: {error}.") from error
     return names, numbers
 
 

@@ -1,4 +1,4 @@
-"""Small real things that many tests share: drawn faces as files, and a teacher that is a real SavedModel."""
+"""Small real things that many tests share: drawn faces as files, a teacher that is a real SavedModel, and object stores."""
 
 import os
 
@@ -7,10 +7,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import io
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+
+from tests.stores import serving
 
 FACES = {"identities": 12, "images": 10, "size": 32}
 
@@ -69,3 +72,47 @@ def teacher(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models") / "teacher"
     subprocess.run([sys.executable, "-c", TEACHER, str(path)], check=True, capture_output=True, timeout=120)
     return path
+
+
+# ------------------------------------------------------------------------------------------------------------------------- object stores
+
+
+@pytest.fixture(scope="session", params=["gs", "s3"])
+def store(request):
+    with serving(request.param) as store:
+        yield store
+
+
+@pytest.fixture
+def folder(store, request, monkeypatch):
+    """A folder of the test's own, in a store that answers."""
+    from distill.remote import place
+
+    for name, value in store.environment().items():
+        monkeypatch.setenv(name, value)
+    forget_clients()
+    yield place(store.root) / request.node.name
+    store.faults(0.0)
+    forget_clients()
+
+
+def forget_clients():
+    from distill import holders, remote, stores
+
+    holders._held.clear()
+    for made in (stores.filesystem, stores.google, remote._has_bucket):
+        made.cache_clear()
+
+
+def put(path, data: bytes):
+    from distill.files import committed
+
+    with committed(path) as temporary:
+        temporary.write_bytes(data)
+    return path
+
+
+def upload_all(local: Path, folder) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        files = [path for path in local.rglob("*") if path.is_file()]
+        list(pool.map(lambda path: (folder / path.relative_to(local).as_posix()).upload(path), files))

@@ -150,10 +150,21 @@ class Handler(BaseHTTPRequestHandler):
         own = ("connection", "transfer-encoding", "content-length", "expect")
         headers = {name: value for name, value in self.headers.items() if name.lower() not in own}
         with closing(http.client.HTTPConnection("127.0.0.1", self.server.store)) as store:
+            if not self._is_there(store):
+                return 404, [], b"no such generation"
             store.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
             answer = store.getresponse()
             data = answer.read()
         return answer.status, answer.getheaders(), page(self.path, data) if self.command == "GET" else data
+
+    def _is_there(self, store: http.client.HTTPConnection) -> bool:
+        """Whether the generation that is asked for is that of the object: Google's emulator does not look."""
+        parts = urlsplit(self.path)
+        asked = parse_qs(parts.query).get("generation")
+        if self.command != "GET" or asked is None:
+            return True
+        store.request("GET", parts.path.removeprefix("/download"))
+        return json.loads(store.getresponse().read() or b"{}").get("generation") in asked
 
     def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes, short: bool = False) -> None:
         self.send_response_only(status)

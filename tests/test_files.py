@@ -2,17 +2,13 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
-from distill import DistillError
-from distill.files import committed, holder, only_process, sha256_file, sweep, temporary_for, write_json
-from distill.remote import place
+from distill.files import committed, sha256_file, sweep, temporary_for, write_json
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -92,24 +88,3 @@ def test_json_for_people(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
-def test_who_holds_a_folder_is_told_without_taking_it(tmp_path):
-    assert holder(tmp_path, "launcher") == "" and not list(tmp_path.iterdir())
-    with only_process(tmp_path, "launcher"):
-        assert holder(tmp_path, "launcher") == f"process {os.getpid()} on {socket.gethostname()}"
-        assert holder(tmp_path, "trainer") == ""
-        with pytest.raises(DistillError, match=f"another launcher \\(process {os.getpid()} "), only_process(tmp_path, "launcher"):
-            pass
-    assert holder(tmp_path, "launcher") == ""  # what the file says of the last one does not count
-    assert holder(place("gs://bucket/out"), "launcher") is None
-
-
-def test_who_only_asks_keeps_nobody_from_a_folder(tmp_path):
-    fcntl = pytest.importorskip("fcntl")
-    (tmp_path / ".launcher").touch()
-    with open(tmp_path / ".launcher") as asking:
-        fcntl.flock(asking, fcntl.LOCK_SH)
-        threading.Thread(target=lambda: (time.sleep(0.03), fcntl.flock(asking, fcntl.LOCK_UN))).start()
-        with only_process(tmp_path, "launcher"):
-            assert holder(tmp_path, "launcher")

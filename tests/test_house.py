@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path for folder in ("distill", "pipelines", "teachers") for path in (ROOT / folder).rglob("*.py"))
-DATA_ROOMS = {"config", "files", "remote", "stores", "images", "imagelist", "textlist", "records", "tars", "chunks", "sources", "shards", "views"}
+DATA_ROOMS = {"config", "files", "remote", "stores", "locks", "images", "imagelist", "textlist", "holders", "records", "tars", "chunks", "sources", "shards", "views"}
 MODEL_ROOMS = {"students", "losses", "train", "stages", "optimizers", "export"}
 
 

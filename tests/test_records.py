@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import DistillError, records
+from distill import DistillError, holders, records
 from distill.chunks import read_chunk, read_classes, write_chunks
 from distill.imagelist import open_list
 from distill.images import MAX_BYTES, BadImage, read_bytes
@@ -289,7 +289,7 @@ def header(*labels, images=3):
     return [(0, image(list(labels), b"")), *((number, image(0, b"x")) for number in range(1, images + 1)), (images + 1, image([1, 9], b""))]
 
 
-@pytest.mark.parametrize("numbered, expected", [
+WRONG_RECORDS = [
     (replaced(2, bytearray(framed(WHOLE[2][1], mark=b"MARK"))), "record 2 at offset 80: no record begins there: 0x4b52414d"),
     (replaced(2, bytearray(framed(WHOLE[2][1], part=2))), "record 2 at offset 80: damaged: no record begins at offset 80: 0xced7230a of kind 2"),
     (replaced(1, bytearray(framed(WHOLE[1][1], part=3))), "no record begins at offset 40: 0xced7230a of kind 3, expected 0xced7230a of kind 0 or 1"),
@@ -326,13 +326,16 @@ def header(*labels, images=3):
     (header(4, 5, 6), "labels 4, 5. Expected two"),
     (header(2.0**25, 2.0**26), "float32 has gaps above 16,777,216"),
     ([row for row in header(4, 5) if row[0] != 2], "images are 1 to 3, but the index lacks 2"),
-])  # fmt: skip
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("numbered, expected", WRONG_RECORDS)
 def test_wrong_records(tmp_path, numbered, expected):
     told = error(write(tmp_path, numbered))
     assert expected in told and "train.rec, record " in told
 
 
-@pytest.mark.parametrize("index, expected", [
+WRONG_INDEXES = [
     (None, "train.idx is not beside it"),
     ("", "is no index of train.rec"),
     ("\n\n", "is "),
@@ -352,7 +355,10 @@ def test_wrong_records(tmp_path, numbered, expected):
     ("0\t0\n1\tNA\n", "train.idx is no index of train.rec: "),
     (bytes(range(256)) * 9, "train.idx is no index of train.rec: "),
     (b"\0" * 3_000_000, "train.idx is no index of train.rec: "),
-])  # fmt: skip
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index, expected", WRONG_INDEXES)
 def test_wrong_indexes(tmp_path, index, expected):
     path = write(tmp_path, WHOLE)
     assert path.stat().st_size == 160
@@ -362,14 +368,17 @@ def test_wrong_indexes(tmp_path, index, expected):
     assert expected in error(path) and str(tmp_path) in error(path)
 
 
-@pytest.mark.parametrize("content, expected", [
+WRONG_PROPERTIES = [
     (b"3,112,112\n", "property says 3 classes, the largest label in train.rec is 3"),
     (b"", "property: b''. Expected classes,height,width"),
     (b"85742\n", "Expected classes,height,width"),
     (b"many,112,112", "Expected classes,height,width"),
     (b"-4,112,112", "Expected classes,height,width"),
     (b"\xff" * 10_000, "Expected classes,height,width"),
-])  # fmt: skip
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content, expected", WRONG_PROPERTIES)
 def test_a_property_that_does_not_fit(tmp_path, content, expected):
     path = write(tmp_path, WHOLE)
     (tmp_path / "property").write_bytes(content)
@@ -397,7 +406,7 @@ def test_keys_that_name_no_record(tmp_path, key):
     assert reason(write(tmp_path, WHOLE), key) == "no such record in the index"
 
 
-@pytest.mark.parametrize("at, data, expected", [
+TURNED_BAD = [
     (40, b"MARK", "damaged: no record begins at offset 40: 0x4b52414d of kind 0, expected 0xced7230a of kind 0 or 1"),
     (47, b"\x20", "damaged: no part follows at offset 80: 0xced7230a of kind 0, expected 0xced7230a of kind 2 or 3"),
     (47, b"\x60", "damaged: no record begins at offset 40: 0xced7230a of kind 3, expected 0xced7230a of kind 0 or 1"),
@@ -406,7 +415,10 @@ def test_keys_that_name_no_record(tmp_path, key):
     (44, struct.pack("<I", 1000), "truncated: the record file ends before the record or inside it"),
     (44, struct.pack("<I", 24), "the record holds no image"),
     (44, struct.pack("<I", MAX_BYTES + 25), "the record has 268,435,481 bytes or more, 268,435,456 at most are read"),
-])  # fmt: skip
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("at, data, expected", TURNED_BAD)
 def test_records_that_turned_bad(tmp_path, at, data, expected):
     path = write(tmp_path, WHOLE)
     assert read_bytes(str(path), "rec:1") == b"image 1"
@@ -505,7 +517,7 @@ def test_damaged_files_are_rows_or_one_clear_error(tmp_path_factory, data, index
     (folder / "property").unlink(missing_ok=True)
     path.write_bytes(changed(path.read_bytes(), data))
     (folder / "train.idx").write_bytes(changed((folder / "train.idx").read_bytes(), index))
-    records._held.clear()  # equal sizes within one tick of the clock
+    holders._held.clear()  # equal sizes within one tick of the clock
     tracemalloc.start()
     try:
         keys = [f"rec:{number}" for number in range(8)]
@@ -531,13 +543,13 @@ def test_damaged_files_are_rows_or_one_clear_error(tmp_path_factory, data, index
 def test_any_bytes_survive_and_damaged_ones_are_never_made_up(tmp_path_factory, images, changes):
     path = write(tmp_path_factory.getbasetemp() / "split", [(number, image(*one)) for number, one in enumerate(images, 1)])
     labels = [label[0] if isinstance(label, list) else label for label, _, _ in images]
-    records._held.clear()
+    holders._held.clear()
     assert rows_of(records.open_records(path, 10)) == [(f"rec:{number}", label) for number, label in enumerate(labels, 1)]
     assert [read_bytes(str(path), f"rec:{number}") for number in range(1, len(images) + 1)] == [data for _, data, _ in images]
     offsets = [int(line.split()[1]) for line in (path.parent / "train.idx").read_text().splitlines()]
     content = changed(path.read_bytes(), changes)
     path.write_bytes(content)
-    records._held.clear()
+    holders._held.clear()
     try:
         records.open_records(path, 10)
         opened = True

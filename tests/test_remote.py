@@ -28,34 +28,12 @@ from distill.shards.rows import regrouped
 from distill.sources import ShardSource
 from distill.stores import StoreError
 from tests.conftest import distill as command_line
-from tests.conftest import inside
-from tests.stores import FAULTS, MANY, PAGE, serving
+from tests.conftest import forget_clients, inside, put, upload_all
+from tests.stores import FAULTS, MANY, PAGE
 from tests.test_shards import meta, rows, same
 
 STATE = re.compile(r"state/(estimate|finished|progress-\d{5})\.json")
 PART = 10 << 20  # s3:// takes more than this in parts
-
-
-@pytest.fixture(scope="session", params=["gs", "s3"])
-def store(request):
-    with serving(request.param) as store:
-        yield store
-
-
-@pytest.fixture
-def folder(store, request, monkeypatch):
-    """A folder of the test's own, in a store that answers."""
-    for name, value in store.environment().items():
-        monkeypatch.setenv(name, value)
-    forget_clients()
-    yield place(store.root) / request.node.name
-    store.faults(0.0)
-    forget_clients()
-
-
-def forget_clients():
-    for made in (distill.stores.filesystem, distill.stores.google, distill.remote._has_bucket):
-        made.cache_clear()
 
 
 def hasty(monkeypatch):
@@ -65,21 +43,9 @@ def hasty(monkeypatch):
     forget_clients()
 
 
-def put(path, data: bytes):
-    with committed(path) as temporary:
-        temporary.write_bytes(data)
-    return path
-
-
 def names(path) -> list[str]:
     """Of all objects below."""
     return sorted(found.path.removeprefix(f"{path.path}/") for found, is_file in path.entries(recursive=True) if is_file)
-
-
-def upload_all(local: Path, folder) -> None:
-    with ThreadPoolExecutor(16) as pool:
-        files = [path for path in local.rglob("*") if path.is_file()]
-        list(pool.map(lambda path: (folder / path.relative_to(local).as_posix()).upload(path), files))
 
 
 # ---------------------------------------------------------------------------------------------------------------------------------- paths

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import DistillError, records, tars
+from distill import DistillError, holders, tars
 from distill.imagelist import open_list
 from distill.images import BadImage, read_bytes
 from distill.sources import ImageSource
@@ -86,7 +86,7 @@ def test_a_source_of_a_tar_is_that_of_the_same_files_in_folders(faces, tmp_path)
         assert np.array_equal(images, expected) and np.array_equal(fields["label"], labels["label"])
 
 
-@pytest.mark.parametrize("files, expected", [
+WRONG_TARS = [
     ([], "no images among 0 files"),
     ([("1.cls", b"1"), ("x", b"")], "no images among 2 files"),
     ([("1.jpg", b"1"), ("1.cls", b"1"), ("2.jpg", b"2")], "'2.jpg' has no label, there is no '2.cls'"),
@@ -99,23 +99,30 @@ def test_a_source_of_a_tar_is_that_of_the_same_files_in_folders(faces, tmp_path)
     ([("1.jpg", b"1"), ("1.cls", b"9" * 40)], "class numbers end at 9,999,999"),
     ([("1.jpg", b"1"), ("1.cls", b"7"), ("2.jpg", b"1"), ("2.cls", b"bob")], "a mix of numbers ('7') and names ('bob')"),
     ([("a\nb.jpg", b"1")], "holds a control character"),
-])  # fmt: skip
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("files, expected", WRONG_TARS)
 def test_wrong_tars(tmp_path, files, expected):
     assert expected in error(write(tmp_path / "a.tar", files))
 
 
-def test_cut_damaged_and_compressed(tmp_path):
-    path = write(tmp_path / "a.tar", [("1.jpg", b"1" * 3000), ("2.jpg", b"2" * 3000)])
-    whole = path.read_bytes()
-    assert len(rows_of(open_list(path))) == 2
-    for content, expected in (
+def broken(whole: bytes):
+    """Bytes and what is said of them. whole: a tar of 1.jpg and 2.jpg of 3,000 bytes each."""
+    return [
         (whole[:2000], "is truncated: '1.jpg' has 3,000 bytes, 1,488 are there"),
         (whole[:3700], "no tar header at byte 3,584"),
         (whole[:4000], "no tar header at byte 3,584"),
         (whole[:3584] + b"x" + whole[3585:], "no tar header at byte 3,584 (bad checksum)"),
         (whole + whole, "goes on behind its end"),
         (b"\x1f\x8b" + bytes(600), "no tar header at byte 0"),
-    ):
+    ]
+
+
+def test_cut_damaged_and_compressed(tmp_path):
+    path = write(tmp_path / "a.tar", [("1.jpg", b"1" * 3000), ("2.jpg", b"2" * 3000)])
+    assert len(rows_of(open_list(path))) == 2
+    for content, expected in broken(path.read_bytes()):
         path.write_bytes(content)
         assert expected in error(path)
 
@@ -144,7 +151,7 @@ def test_damaged_tars_are_rows_or_one_clear_error(tmp_path_factory, changes, cut
             content[start + 148 : start + 156] = b" " * 8
             content[start + 148 : start + 156] = b"%06o\0 " % sum(content[start : start + 512])
     path.write_bytes(content[: len(content) - cut])
-    records._held.clear()
+    holders._held.clear()
     tracemalloc.start()
     try:
         for key, _ in rows_of(tars.open_tar(path, 1000)):

@@ -20,10 +20,12 @@ import tensorflow as tf
 from onnx import external_data_helper, helper, numpy_helper
 
 from distill import DistillError
+from distill.remote import RemotePath
 from distill.shards import open_shards
 from teachers import PRESETS, Teacher, limit_threads, load_teacher, open_teacher
 from teachers.onnx_file import external_files
-from tests.conftest import inside
+from tests.conftest import inside, put, upload_all
+from tests.stores import Store
 
 SIZE, DIMENSION = 8, 3
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
@@ -552,6 +554,45 @@ def test_weights_beside_an_onnx_file(tmp_path: Path, convolver: Path) -> None:
     weights.unlink()
     for ask in (lambda: refused(path), lambda: str(pytest.raises(DistillError, open_teacher(path).fingerprint).value)):
         assert "keeps weights in 'model.onnx.data', expected in the same folder, where it is not." in ask()
+
+
+def test_weights_beside_an_onnx_file_in_a_store(store: Store, folder: RemotePath, tmp_path: Path, convolver: Path) -> None:
+    """One file of weights beside the model, and one a folder below; 10 of 100 requests fail."""
+    (tmp_path / "near").mkdir()
+    path = convolving(tmp_path / "near" / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    model = onnx.load(str(path), load_external_data=False)
+    below = helper.make_tensor("below", onnx.TensorProto.FLOAT, (1,), vals=b"\0\0\0\0", raw=True)
+    external_data_helper.set_external_data(below, "deep/er/below.bin", offset=0, length=4)
+    below.ClearField("raw_data")
+    model.graph.initializer.append(below)
+    path.write_bytes(model.SerializeToString())
+    (path.parent / "deep" / "er").mkdir(parents=True)
+    (path.parent / "deep" / "er" / "below.bin").write_bytes(bytes(4))
+    upload_all(path.parent, folder / "far")
+    store.faults(0.1, seed=3)
+    near, far = open_teacher(path), open_teacher(str(folder / "far" / "model.onnx"))
+    assert far.fingerprint() == near.fingerprint() != open_teacher(convolver).fingerprint()
+    assert [name for name, _ in far.files()] == ["model", "deep/er/below.bin", "model.onnx.data"] == [name for name, _ in near.files()]
+    np.testing.assert_array_equal(far.load()(IMAGES), near.load()(IMAGES))
+    store.faults(0.0)
+    far.load()(IMAGES)
+    assert not sum(store.counts().values())  # once in a process
+
+
+def test_an_onnx_file_in_a_store_without_its_weights_is_named(folder: RemotePath, tmp_path: Path) -> None:
+    (tmp_path / "near").mkdir()
+    path = convolving(tmp_path / "near" / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    (path.parent / "model.onnx.data").unlink()
+    for name, data in (("lacking", path.read_bytes()), ("leaving", path.read_bytes().replace(b"model.onnx.data", b"../m.onnx.data1"))):
+        put(folder / name / "model.onnx", data)
+    put(folder / "broken.onnx", b"broken")
+    put(folder / "m.onnx.data1", FILTERS.tobytes())
+    for name, expected in (
+        ("lacking/model.onnx", "keeps weights in 'model.onnx.data', expected in the same folder, where it is not. Put that file there too."),
+        ("leaving/model.onnx", "keeps weights in '../m.onnx.data1'; expected a name within its own folder."),
+        ("broken.onnx", "is no ONNX file: damaged or cut off at byte 2."),
+    ):
+        assert refused(folder / name).startswith(f"teacher {folder / name} {expected}")
 
 
 def test_external_files_are_found_wherever_a_tensor_stands(tmp_path: Path) -> None:

@@ -1,0 +1,237 @@
+"""One launcher for one OUT, one trainer for one run: who works in a folder holds it, and another one is refused by name.
+
+On a disk the system's own lock does it, which ends with the process. An object store has none, and pyarrow cannot write "only where nothing
+lies" there; both stores show an object to every listing that begins when it is written. So who wants a folder writes a claim of its own,
+OUT/.launcher/<name of its own>, and lists the claims then: who sees a living one withdraws. Of two, the one who wrote later sees the other,
+whenever they came; where both see each other, both withdraw and try again after pauses that differ.
+
+A claim lives as long as its holder writes it again, each BEAT seconds. It is dead LEASE seconds after the last time, by the store's clock,
+and at once where its process ran on this machine and is gone. A holder that could not write for SAFE seconds (a machine that slept, a store
+that was away) has to claim anew as anybody has.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+from distill import DistillError, Unfinished
+from distill.files import host_name, lives, parse_json, started, write_json
+from distill.remote import RemotePath, is_remote, place
+from distill.stores import StoreError
+
+LEASE, SAFE, BEAT = 120.0, 60.0, 15.0  # seconds; between SAFE and LEASE the slowest write ends
+TRIES = 4  # to claim, where another one claims at the same time
+_numbers = itertools.count()
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 0))  # goes on while the machine sleeps
+
+
+@contextmanager
+def only_process(folder: Path, name: str) -> Iterator[Callable[[], None]]:
+    """Hold `folder` for this process as its only `name` ("launcher", "trainer"), until the block or the process ends, however it ends.
+
+    DistillError where another one holds it. What is yielded raises Unfinished when the hold was lost, which can only happen far away.
+    Does nothing where the system has no locks.
+    """
+    with _claimed(place(folder), name) if is_remote(folder) else _locked_by(folder, name) as check:
+        yield check
+
+
+def holder(folder: Path, name: str) -> str | None:
+    """Who holds `folder` now as its only `name`, such as "process 12 on host"; "" where nobody does, None where the system cannot tell."""
+    if is_remote(folder):
+        now = time.time_ns()  # near enough for who only asks
+        return next((str(claim) for _, claim in _living(_claims(folder, name), now)), "")
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        with open(folder / f".{name}") as file:
+            return "" if _locked(file, fcntl.LOCK_SH) else file.read().strip() or "unknown"
+    except OSError as error:
+        return "" if error.errno == errno.ENOENT else None
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- on a disk
+
+
+@contextmanager
+def _locked_by(folder: Path, name: str) -> Iterator[Callable[[], None]]:
+    try:
+        import fcntl
+    except ImportError:
+        yield _stays
+        return
+    with open(folder / f".{name}", "a+") as file:
+        try:
+            if not _locked(file, fcntl.LOCK_EX):
+                time.sleep(0.1)  # it may have been somebody who only asked
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise _refusal(folder, name, file.read().strip() or "unknown") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield _stays
+
+
+def _locked(file: IO[str], how: int) -> bool:
+    """Lock an open file until it is closed; False where another process has it."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _stays() -> None:
+    """A lock of the system's is never lost."""
+
+
+def _refusal(folder: Path, name: str, who: str, way_out: str = "") -> DistillError:
+    return DistillError(f"{folder} is being worked on by another {name} ({who}). Wait for it or stop it, or use another folder.{way_out}")
+
+
+# ------------------------------------------------------------------------------------------------------------------------ in object stores
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a claim says. started: ticks since the boot, as in `distill.files`; space: where process ids are told from each other, "" if
+    nobody knows; since: for people."""
+
+    host: str
+    pid: int
+    started: int
+    space: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+    def is_gone(self) -> bool:
+        """Whether it is known that its process is no more: only on the machine and among the processes where it ran."""
+        return bool(self.space) and self.space == _space() and not lives(self.pid, self.started)
+
+
+class _Hold:
+    """The claim of this process in a folder, and the thread that writes it again."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        pid = os.getpid()
+        self.folder, self.name = folder, name
+        self.claim = Claim(socket.gethostname(), pid, started(pid), _space(), time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+        self.path = folder / f".{name}" / f"{host_name()}.{pid}.{self.claim.started}-{next(_numbers)}.json"
+        self.lost = ""
+        self._written, self._over = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"claim of a {name}", daemon=True)
+
+    def take(self) -> None:
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(0.2 + 2 * zlib.crc32(f"{self.path} {attempt}".encode()) / 2**32)  # another pause than the other one's
+            other = self._claim()
+            if not other:
+                self._thread.start()
+                return
+            self.path.unlink(missing_ok=True)
+        raise _refusal(self.folder, self.name, other, f" One that died is forgotten {LEASE:.0f} seconds after its last sign of life.")
+
+    def check(self) -> None:
+        if self.lost:
+            raise Unfinished(
+                f"{self.folder}: this {self.name} was not heard of for {SAFE:.0f} seconds or more, and now another one works there ({self.lost}). "
+                "What is done stays; let the other one go on."
+            )
+
+    def release(self) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+        with suppress(DistillError):  # it dies by itself
+            self.path.unlink(missing_ok=True)
+
+    def _claim(self) -> str:
+        """Write the claim, remove the dead ones; who else claims, and when it was heard of, "" if nobody does."""
+        written = _clock()
+        write_json(self.path, asdict(self.claim))
+        now = self.path.stat().st_mtime_ns
+        others = [(path, seen, claim) for path, seen, claim in _claims(self.folder, self.name) if path != self.path]
+        alive = dict(_living(others, now))
+        for path, _, _ in others:
+            if path not in alive:
+                path.unlink(missing_ok=True)
+        self._written = written
+        said = [f"{claim}, heard of {max(0, now - seen) / 1e9:.0f} s ago" for path, seen, claim in others if path in alive]
+        return "; ".join(said)
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT) and not self.lost:
+            with suppress(DistillError, OSError):  # the store is away: the next time, or whoever works finds it too
+                if _clock() - self._written > SAFE:
+                    self.lost = self._claim()
+                else:
+                    written = _clock()
+                    write_json(self.path, asdict(self.claim))
+                    self._written = written
+
+
+@contextmanager
+def _claimed(folder: Path, name: str) -> Iterator[Callable[[], None]]:
+    hold = _Hold(folder, name)
+    try:
+        hold.take()
+        yield hold.check
+    finally:
+        hold.release()
+
+
+def _claims(folder: Path, name: str) -> list[tuple[RemotePath, int, Claim]]:
+    """(path, when it was written by the store's clock in nanoseconds, claim) of each claim."""
+    found = []
+    for path in (folder / f".{name}").iterdir():
+        try:
+            found.append((path, path.stat().st_mtime_ns, _read(path)))
+        except (FileNotFoundError, StoreError):
+            if path.exists():  # not withdrawn meanwhile, which pyarrow calls a failure where it happens between its two requests
+                raise
+    return found  # type: ignore[return-value]  # far paths
+
+
+def _living(claims: list[tuple[RemotePath, int, Claim]], now: int) -> list[tuple[RemotePath, Claim]]:
+    return [(path, claim) for path, seen, claim in claims if now - seen <= LEASE * 1e9 and not claim.is_gone()]
+
+
+def _read(path: Path) -> Claim:
+    try:
+        return parse_json(path.read_bytes(), Claim)
+    except ValueError:
+        return Claim("an unknown machine", 0, 0, "", "an unknown time")
+
+
+def _clock() -> float:
+    return time.clock_gettime(_CLOCK)
+
+
+@lru_cache(maxsize=1)
+def _space() -> str:
+    """This boot of this machine and these process ids: containers have their own."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
