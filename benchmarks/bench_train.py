@@ -1,4 +1,4 @@
-"""Training steps fed by the stream against the same steps on arrays in memory: the trainer's own model, optimizer and terms."""
+"""Training steps fed by the stream, without and with views, against the same steps on arrays in memory: the trainer's own model, optimizer and terms."""
 
 import tempfile
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from benchmarks.bench import interleaved, rate, save, show
-from benchmarks.bench_sources import DIFFERENT, SIZE, make_set
+from benchmarks.bench_sources import DIFFERENT, SIZE, VIEWS, make_set
 from distill.config import Run
 from distill.faces import draw_face
 from distill.images import encode_jpeg
@@ -24,18 +24,21 @@ def main() -> None:
     print(prepare_device())
     encoded = [encode_jpeg(draw_face(number % 100, number // 100, SIZE)) for number in range(DIFFERENT)]
     with tempfile.TemporaryDirectory() as folder:
-        make_set(Path(folder) / "set", "parquet", encoded)
-        run = Run.model_validate({
-            "student": {"backbone": "small_conv", "widths": (16, 32, 64, 64), "embedding": 512},
-            "data": {"shards": f"{folder}/set", "batch": BATCH},
-            "stage": ({"source": "shards", "terms": ({"name": "cosine", "weight": 64.0},)},),
-        })  # fmt: skip
-        (lesson,) = open_lessons(run)
+        def taught(views: int):
+            make_set(Path(folder) / f"set-{views}", "parquet", encoded, views)
+            return Run.model_validate({
+                "student": {"backbone": "small_conv", "widths": (16, 32, 64, 64), "embedding": 512},
+                "data": {"shards": f"{folder}/set-{views}", "batch": BATCH},
+                "stage": ({"source": "shards", "terms": ({"name": "cosine", "weight": 64.0},)},),
+            })  # fmt: skip
+
+        run = taught(1)
+        (lesson,), (viewed,) = open_lessons(run), open_lessons(taught(VIEWS))
         model = Training(build_parts(run, [lesson]), lesson)
         learning = Rate(lesson.stage.schedule, 1e-3, 1000)
         model.compile(optimizer=build_optimizer(lesson.stage.optimizer, learning, model.trainable_variables, "float32"), jit_compile=False)
 
-        def streamed() -> Iterator:
+        def streamed(lesson=lesson) -> Iterator:
             return Feed(lesson.train, lesson.fields, 0).batches()
 
         held = list(islice(streamed(), 8))
@@ -51,7 +54,9 @@ def main() -> None:
 
         found = show(
             f"fit, {model.student.count_params():,} parameters, {SIZE}x{SIZE}, batch {BATCH}",
-            interleaved({"arrays in memory": lambda: fit(arrays), "ShardSource": lambda: fit(streamed)}, 7), "arrays in memory", "images/s",
+            interleaved({
+                "arrays in memory": lambda: fit(arrays), "ShardSource": lambda: fit(streamed), f"ShardSource, {VIEWS} views": lambda: fit(lambda: streamed(viewed)),
+            }, 7), "arrays in memory", "images/s",
         )  # fmt: skip
     save("bench_train", {"small_conv": found, "backend": keras.backend.backend()})
 
