@@ -200,16 +200,12 @@ def decode_batch(
                 bad[row] = str(error)
         return bad
 
-    return out, {row: reason for part in in_parts(len(encoded), decode_rows, pool) for row, reason in part.items()}
-
-
-def in_parts(rows: int, work: Callable[[int, int], Made], pool: ThreadPoolExecutor | None) -> list[Made]:
-    """work(start, stop) over all rows, in some parts that the threads of the pool share, or at once without one; what each part gave."""
     if pool is None:
-        return [work(0, rows)]
+        return out, decode_rows(0, len(encoded))
     # a task for each image spends a third of the time on handing over; four for each core still share evenly
-    step = max(8, math.ceil(rows / (4 * (os.cpu_count() or 1))))
-    return [task.result() for task in [pool.submit(work, start, min(start + step, rows)) for start in range(0, rows, step)]]
+    step = max(8, math.ceil(len(encoded) / (4 * (os.cpu_count() or 1))))
+    tasks = [pool.submit(decode_rows, start, min(start + step, len(encoded))) for start in range(0, len(encoded), step)]
+    return out, {row: reason for task in tasks for row, reason in task.result().items()}
 
 
 def ahead(pool: ThreadPoolExecutor, function: Callable[[Item], Made], items: Iterable[Item], depth: int = 2) -> Iterator[Made]:

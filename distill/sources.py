@@ -120,16 +120,17 @@ class ShardSource:
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         units = self._units(number)
         held = _Held({unit: len(self._groups[unit.group].kept) * len(unit.views) for unit in units})
-        with _threads(self.threads) as decoders, _threads(1) as maker:
+        with _threads(self.threads) as decoders, _threads(1) as maker, _threads(1) as viewer:
 
-            def batch(numbered: tuple[int, np.ndarray]) -> Batch | None:
+            def plain(numbered: tuple[int, np.ndarray]) -> _Plain | None:
                 step, picks = numbered
                 shown = [_Shown(units[unit], row, units[unit].views[place]) for unit, row, place in picks.tolist()]
-                made = self._batch(held, shown, number, decoders) if step >= start else None
+                made = self._plain(held, shown, decoders) if step >= start else None
                 held.let_go(shown)
                 return made
 
-            yield from (made for made in ahead(maker, batch, enumerate(self._order(units, number)), QUEUE) if made is not None)
+            made = (batch for batch in ahead(maker, plain, enumerate(self._order(units, number)), QUEUE) if batch is not None)
+            yield from ahead(viewer, lambda batch: self._batch(batch, number), made, 1)
 
     def _units(self, number: int) -> list[_Unit]:
         """What is read in an epoch: each group with one view, or with all. In V epochs a group goes through its V views in an order of its own."""
@@ -172,7 +173,16 @@ class ShardSource:
         place = self._groups[unit.group]
         return next(self.set.read(place.shard, [place.group], columns))
 
-    def _batch(self, held: _Held, shown: list[_Shown], number: int, decoders: ThreadPoolExecutor) -> Batch:
+    def _batch(self, made: _Plain, number: int) -> Batch:
+        """With the pictures as they are shown."""
+        images = made.images
+        if self.augment:
+            images = replay(images, self.augment, self.seed, made.keys, number + 1)
+        elif self.views != "plain":
+            images = replay(images, self.set.meta.recipe, self.set.meta.view_seed, made.keys, made.views)
+        return np.asarray(images), made.values
+
+    def _plain(self, held: _Held, shown: list[_Shown], decoders: ThreadPoolExecutor) -> _Plain:
         for unit in dict.fromkeys(one.unit for one in shown):
             if unit not in held.rows:
                 held.rows[unit] = self._load(unit)
@@ -181,13 +191,9 @@ class ShardSource:
         for at, (one, of) in enumerate(zip(shown, rows, strict=True)):
             first = one.unit.views.index(one.view) * size
             embeddings[at], labels[at] = of.embeddings[one.row, first : first + size], of.labels[one.row]
-        images = self._pixels(held, shown, decoders)
-        if self.augment:
-            images = replay(images, self.augment, self.seed, [of.keys[one.row] for one, of in zip(shown, rows, strict=True)], number + 1, decoders)
-        elif self.views != "plain":
-            keys, views = [of.keys[one.row] for one, of in zip(shown, rows, strict=True)], [one.view for one in shown]
-            images = replay(images, self.set.meta.recipe, self.set.meta.view_seed, keys, views, decoders)
-        return np.asarray(images), {"embedding": embeddings, "label": labels} if "label" in self.fields else {"embedding": embeddings}
+        keys = [of.keys[one.row] for one, of in zip(shown, rows, strict=True)] if rows[0].keys is not None else []
+        values = {"embedding": embeddings, "label": labels} if "label" in self.fields else {"embedding": embeddings}
+        return _Plain(self._pixels(held, shown, decoders), keys, [one.view for one in shown], values)
 
     def _pixels(self, held: _Held, shown: list[_Shown], decoders: ThreadPoolExecutor) -> np.ndarray | list[np.ndarray]:
         """The plain pictures: one array, or where rows come again one of each, kept until the last time."""
@@ -290,7 +296,7 @@ class ImageSource:
         if not good:
             return None
         if self.augment:
-            images = replay(images, self.augment, self.seed, keys, number + 1, decoders)
+            images = replay(images, self.augment, self.seed, keys, number + 1)
         return images[good] if bad else images, {"label": self._labels[rows[good]]}
 
     def _read(self, key: str) -> bytes:
@@ -349,6 +355,15 @@ class _Shown(NamedTuple):
     @property
     def plain(self) -> _Shown:
         return self._replace(view=0)
+
+
+class _Plain(NamedTuple):
+    """A batch before its pictures become the views that are shown. images: one array, or one of each row."""
+
+    images: np.ndarray | list[np.ndarray]
+    keys: list[str]
+    views: list[int]
+    values: dict[str, np.ndarray]
 
 
 class _Held:

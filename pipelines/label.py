@@ -114,7 +114,7 @@ def label_rows(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Itera
             first = earlier.views if len(known) == len(good) else 0
 
             def seen(number: int, pixels: np.ndarray = pixels, names: list[str] = names) -> np.ndarray:
-                return replay(pixels, meta.recipe, meta.view_seed, names, number, pool)
+                return replay(pixels, meta.recipe, meta.view_seed, names, number)
 
             new = [teacher(view) for view in ahead(viewer, seen, range(first, meta.views), 1)] if len(good) else []
             stored, reasons = _storable(new, meta, first, np.stack(known) if first and known else None)
