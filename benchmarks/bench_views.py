@@ -1,6 +1,6 @@
 """What views are worth: the same student, steps and pictures; what differs is which pictures it is shown, and of which the teacher was asked.
 
-The demo's teacher learns from the demo's pictures; then 4,000 pictures of other identities are labelled as they are and in 2, 8 and 16 views, and
+The demo's teacher learns from the demo's pictures; then 4,000 pictures (--identities) of other identities are labelled as they are and in 2, 8 and 16 views, and
 the demo's student learns from each set for equally many steps: plain, augmented while the embedding stays the plain picture's, and views.
 Judged on pairs of identities that nobody was trained on. Intervals are of 95 %, from drawing seeds and pairs again.
 
@@ -22,7 +22,7 @@ from benchmarks.bench import save
 from distill.demo import FULL, STUDENT, write_run_files
 from distill.evaluate import kfold_accuracy, tar_at_far
 
-IDENTITIES, IMAGES, FIRST = 400, 10, 5000
+IMAGES, FIRST = 10, 5000
 STEPS, BATCH, SEEDS, AGAIN = 1250, 128, (1, 2, 3), 200
 VARIANTS = {
     "plain": ("set-1", ""),
@@ -60,15 +60,15 @@ def distill(*words: object) -> float:
     return time.perf_counter() - started
 
 
-def prepare(folder: Path, recipe: str) -> dict[str, dict[str, float]]:
+def prepare(folder: Path, recipe: str, identities: int) -> dict[str, dict[str, float]]:
     """Pictures, teacher, and the sets; of each set bytes a row and seconds of labelling."""
     folder.mkdir(parents=True, exist_ok=True)
     size = str(FULL.size)
     drawn = {
-        "faces/train": (FULL.identities, FULL.images, 0), "faces/unseen": (FULL.unseen, FULL.unseen_images, FULL.identities), "faces/taught": (IDENTITIES, IMAGES, FIRST),
+        "faces/train": (FULL.identities, FULL.images, 0), "faces/unseen": (FULL.unseen, FULL.unseen_images, FULL.identities), "faces/taught": (identities, IMAGES, FIRST),
     }  # fmt: skip
-    for name, (identities, images, first) in drawn.items():
-        distill("faces", folder / name, "--identities", identities, "--images", images, "--size", size, "--first", first)
+    for name, (number, images, first) in drawn.items():
+        distill("faces", folder / name, "--identities", number, "--images", images, "--size", size, "--first", first)
     write_run_files(folder, FULL)
     distill("train", folder / "teacher.toml", "--out", folder / "runs/teacher")
     distill("export", folder / "runs/teacher", folder / "teacher", "--force")
@@ -125,12 +125,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="work here and keep it")
     parser.add_argument("--recipe", default="face")
+    parser.add_argument("--identities", type=int, default=400, help=f"of {IMAGES} pictures each, to learn from")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
-        sets = prepare(folder, asked.recipe)
-        epochs = -(-STEPS * BATCH // (IDENTITIES * IMAGES))
+        sets = prepare(folder, asked.recipe, asked.identities)
+        epochs = -(-STEPS // -(-asked.identities * IMAGES // BATCH))
         results = {"teacher": {**spread([judge_teacher(folder)])}}
         for place, (name, (shards, more)) in enumerate(VARIANTS.items()):
             runs = []
@@ -138,7 +139,8 @@ def main() -> None:
                 text = RUN.format(seed=seed, widths=STUDENT, shards=folder / shards, batch=BATCH, epochs=epochs, more=more.format(recipe=asked.recipe))
                 runs.append(judge(folder, f"{place}-{seed}", text))
             results[name] = {**spread(runs), **sets[shards]}
-        show(results, epochs)
+        print(f"\n{asked.identities * IMAGES:,} pictures, {epochs} epochs of batch {BATCH}; mean of the seeds, and 95 % interval")
+        show(results)
     save("bench_views", results)
 
 
@@ -150,8 +152,7 @@ def judge_teacher(folder: Path) -> dict[str, np.ndarray]:
         return {"scores": held["scores"], "same": held["same"]}
 
 
-def show(results: dict[str, dict], epochs: int) -> None:
-    print(f"\n{IDENTITIES * IMAGES:,} pictures, {epochs} epochs of batch {BATCH}; mean of the seeds, and 95 % interval")
+def show(results: dict[str, dict]) -> None:
     print(f"{'':<30}{'accuracy':>24}{'TAR at FAR 1 %':>24}{'bytes a row':>13}{'labelling':>11}")
     for name, row in results.items():
         each = [f"{100 * mean:.1f} % ({100 * low:.1f} to {100 * high:.1f})" for mean, low, high in (row["accuracy"], row["tar"])]
