@@ -337,7 +337,8 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
         keys = read_chunk(job.chunks / chunk_name(chunk, number)).keys
         rows += len(keys)
         if len(sampled) < SAMPLE:
-            sampled += [(key, _size(job.root, key)) for key in keys[:: max(1, len(keys) // SAMPLE)]]
+            held = _held_bytes(job, plan, chunk)
+            sampled += [(keys[0], held)] if held else [(key, _size(job.root, key)) for key in keys[:: max(1, len(keys) // SAMPLE)]]
     sizes = [size for _, size in sampled if size is not None]
     if sampled and not sizes:
         raise DistillError(f"{job.root}: none of the {len(sampled)} files looked at is there, {sampled[0][0]!r} for one. Name the images' root folder with --root.")
@@ -353,6 +354,13 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
             + ("." if plan.meta.images == "path" else ", or leave the images out (--images path).")
         )
     return todo
+
+
+def _held_bytes(job: Job, plan: Plan, chunk: int) -> int:
+    """Bytes of an image in the shard that stands there with fewer views, and that needs no file therefore; 0 where files are read."""
+    there = taken_over(job, plan.format, plan.chunk_meta(chunk)) if plan.meta.images == "inline" else None
+    record = find_record(job.shards, plan.format, there) if there else None
+    return record.shard_bytes // max(record.rows, 1) if record else 0
 
 
 def _size(root: str, key: str) -> int | None:

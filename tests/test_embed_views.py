@@ -38,7 +38,7 @@ def at_once(tmp_path_factory, faces, teacher):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory, faces, teacher):
     out = tmp_path_factory.mktemp("plain") / "out"
-    assert embed(faces, out, teacher, through=distill).returncode == 0
+    assert embed(faces, out, teacher).returncode == 0
     return out
 
 
@@ -65,7 +65,7 @@ def test_added_views_give_the_bytes_of_a_set_made_at_once(steps, at_once, plain,
     out = tmp_path / "out"
     shutil.copytree(plain, out)
     for step in steps:
-        assert added(faces, out, teacher, step, through=distill).returncode == 0
+        assert added(faces, out, teacher, step).returncode == 0
     assert contents(out) == contents(at_once)
     again = added(faces, out, teacher, steps[-1])
     assert again.returncode == 0 and "all there already" in again.stdout and contents(out) == contents(at_once)
@@ -73,18 +73,14 @@ def test_added_views_give_the_bytes_of_a_set_made_at_once(steps, at_once, plain,
 
 def test_added_views_need_no_pictures_where_the_shards_hold_them(at_once, plain, faces, teacher, tmp_path):
     shutil.copytree(plain, tmp_path / "out")
-    moved = tmp_path / "faces"
-    moved.mkdir()
-    done = distill("embed", tmp_path / "out" / "chunks", tmp_path / "out", "--root", moved, "--teacher", teacher, "--batch", 8, "--add-views", 3,
-                   "--recipe", "photo", "--view-seed", 3)  # fmt: skip
-    assert done.returncode in (0, 2)
-    if done.returncode == 2:  # nothing of the list is under that root
-        assert "none of the" in done.stderr
+    (tmp_path / "empty").mkdir()
+    done = added(tmp_path / "out" / "chunks", tmp_path / "out", teacher, 3, "--root", tmp_path / "empty")
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "out") == contents(at_once)
 
 
-@pytest.mark.parametrize("words", [("--engine", "processes"), ("--workers", 1)], ids=str)
-def test_every_engine_gives_the_same_bytes(words, at_once, faces, teacher, tmp_path):
-    assert with_views(faces, tmp_path / "out", teacher, *words, through=distill).returncode == 0
+def test_processes_give_the_same_bytes(at_once, faces, teacher, tmp_path):
+    assert with_views(faces, tmp_path / "out", teacher, "--engine", "processes", through=distill).returncode == 0
     assert contents(tmp_path / "out") == contents(at_once)
 
 
@@ -144,26 +140,25 @@ def test_rejects_stay_rejects_and_a_mended_one_joins_as_if_it_had_always_been_th
     assert contents(tmp_path / "mended") == contents(whole) and open_shards(whole).rejects == 0
 
 
-def test_killed_while_labelling_and_while_adding_views(at_once, plain, faces, teacher, tmp_path):
+@pytest.mark.parametrize("name, kills", [("add", 1), pytest.param("views", 4, marks=pytest.mark.slow), pytest.param("add", 4, marks=pytest.mark.slow)])
+def test_killed_while_labelling_and_while_adding_views(name, kills, at_once, plain, faces, teacher, tmp_path):
     """At random moments, launcher and workers; `inspect` counts as done only what has all its views."""
-    rng = random.Random(0)
-    for name, words in (("views", ("--views", VIEWS)), ("add", ("--add-views", VIEWS - 1))):
-        out = tmp_path / name
-        if name == "add":
-            shutil.copytree(plain, out)
-        for _ in range(2):
-            process = start(out, faces, teacher, *words, "--recipe", "photo", "--view-seed", 3)
-            wanted, until = rng.randrange(1, 5), time.monotonic() + 60
-            while done_with_views(out) < wanted and process.poll() is None and time.monotonic() < until:
-                time.sleep(0.02)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            process.stderr.close()
-            found = inspected(out)
-            assert found["kind"] == "set of shards" or found["done_chunks"] == done_with_views(out)
-        again = with_views if name == "views" else lambda *given, **named: added(*given, VIEWS - 1, **named)
-        assert again(faces, out, teacher, through=distill).returncode == 0
-        assert contents(out) == contents(at_once)
+    out, rng = tmp_path / "out", random.Random(0)
+    words = ("--views", VIEWS) if name == "views" else ("--add-views", VIEWS - 1)
+    if name == "add":
+        shutil.copytree(plain, out)
+    for _ in range(kills):
+        process = start(out, faces, teacher, *words, "--recipe", "photo", "--view-seed", 3)
+        wanted, until = rng.randrange(1, 5), time.monotonic() + 60
+        while done_with_views(out) < wanted and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+        found = inspected(out)
+        assert found["kind"] == "set of shards" or found["done_chunks"] == done_with_views(out)
+    again = with_views(faces, out, teacher) if name == "views" else added(faces, out, teacher, VIEWS - 1)
+    assert again.returncode == 0 and contents(out) == contents(at_once)
 
 
 def done_with_views(out) -> int:
