@@ -132,7 +132,7 @@ def _unfinished(path: Path) -> dict[str, Any]:
     records = [Record.load(shards / name) for name in sorted(names) if _RECORD.fullmatch(name)]
     done = {record.number: record for record in records if record.shard in names}
     if (views := plan.meta.get("views", 1)) > plan.first_views:  # those that still have the views they were first made with are not done
-        done = {number: record for number, record in done.items() if FORMATS[plan.format].read_meta(shards / record.shard).views == views}
+        done = {number: record for number, record in done.items() if _views_in(shards / record.shard, plan.format) == views}
     found |= {
         "rows": plan.rows, "done_rows": sum(record.rows + record.rejects for record in done.values()),
         "rejects": sum(record.rejects for record in done.values()), "chunks": len(plan.chunks), "done_chunks": len(done),
@@ -140,6 +140,14 @@ def _unfinished(path: Path) -> dict[str, Any]:
         "failed_chunks": {str(note["chunk"]): note["reason"] for name, note in sorted(notes.items()) if name.startswith("failed-")},
     }  # fmt: skip
     return {**found, **({} if launcher == "" else _pace(notes, set(done))), "meta": plan.meta}
+
+
+def _views_in(shard: Path, format: str) -> int:
+    """0 where the shard is just being replaced."""
+    try:
+        return FORMATS[format].read_meta(shard).views
+    except DistillError:
+        return 0
 
 
 def _notes(folder: Path) -> dict[str, dict[str, Any]]:

@@ -100,7 +100,7 @@ def test_automatic_workers_take_one_of_the_engines_and_make_the_same_shards(many
     assert inside("embed", many, tmp_path / "local", *words).returncode == 0
     assert contents(tmp_path / "auto") == contents(tmp_path / "local")
     keys = [key for number in range(3) for rows in open_shards(tmp_path / "auto").read(number, columns=["key"]) for key in rows.keys]
-    wanted = 1200 * row_bytes(job(many, images="path"), 3, keys, [1])
+    wanted = 1200 * row_bytes(job(many, images="path"), 3 * 2, keys, [1])
     assert wanted == pytest.approx(bytes_of(tmp_path / "auto"), rel=0.1)
 
 
@@ -192,8 +192,8 @@ def test_a_sample_of_chunks(number, rows, tmp_path):
 
 def test_bytes_of_a_row_by_hand(faces):
     """512 float16, the image, a key of 3 bytes, and 8 for the label and where the key ends."""
-    assert row_bytes(job(faces), 512, ["abc"], [1000, 3000]) == 1024 + 2000 + 3 + 8
-    assert row_bytes(job(faces, dtype="float32", images="path"), 512, ["ä1"], [1000]) == 2048 + 32 + 3 + 8
+    assert row_bytes(job(faces), 1024, ["abc"], [1000, 3000]) == 1024 + 2000 + 3 + 8
+    assert row_bytes(job(faces, dtype="float32", images="path"), 2048, ["ä1"], [1000]) == 2048 + 32 + 3 + 8
 
 
 def refused(capfd, message, *words):
