@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distill import DistillError
+from distill import DistillError, Unfinished
 from distill.process import uninterrupted
 from distill.remote import is_remote
 from pipelines.plan import Job
@@ -173,8 +173,11 @@ def _dask_cluster(options: PipelineOptions, workers: int) -> Iterator[None]:
         return
     from dask.distributed import LocalCluster, default_client
 
-    with uninterrupted():
-        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
+    try:
+        with uninterrupted():
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
+    except (RuntimeError, OSError, TimeoutError) as error:  # a worker was killed, or there was no memory for it
+        raise Unfinished(f"Dask's {workers} workers did not start: {error} What is done stays; run the same command again, or with fewer --workers.") from error
     with cluster as here:
         asked.address = here.scheduler_address
         yield

@@ -104,6 +104,19 @@ def kill_once(engine: str, out, faces, teacher, chance: random.Random) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.engines
+def test_a_dask_worker_killed_while_it_starts_ends_the_run_in_one_message(faces, teacher, tmp_path):
+    command = [sys.executable, "-m", "distill.cli", "embed", faces, tmp_path / "out", "--teacher", teacher, "--rows", 25, "--engine", "dask", "--workers", 2]
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until = time.monotonic() + 60
+    while not (workers := workers_below(process)) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+    workers[0].kill()
+    _, told = process.communicate(timeout=120)
+    assert "Traceback" not in told
+    assert process.returncode == 0 or (process.returncode == 1 and "workers did not start" in told and "run the same command again" in told)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine, kills", [("local", 17), ("processes", 17), ("dask", 16)])
 def test_fifty_kills_lose_nothing(engine, kills, undisturbed, faces, teacher, tmp_path):  # noqa: F811
