@@ -215,8 +215,8 @@ def verify(
     """
     from distill.screen import bar
     from distill.shards import open_shards
-    from distill.shards.golden import SAME
-    from distill.shards.verify import check_sample
+    from distill.shards.golden import OTHER_PIXELS, SAME
+    from distill.shards.verify import PIXELS, check_sample
     from distill.shards.verify import verify as check
 
     described = None
@@ -238,6 +238,8 @@ def verify(
     if verdict.problems:
         again = " ".join(f"--only {number}" for number in sorted({number for number, _ in verdict.problems if number >= 0}))
         way_out = f"Make these chunks again: distill embed ... {again}" if again else "Run distill embed again: it writes the index anew."
+        if any(number == PIXELS for number, _ in verdict.problems):
+            way_out = OTHER_PIXELS
         raise Unfinished(f"{shards}: {len(verdict.problems)} problems. {way_out}")
     if agreement and agreement["worst_cosine"] < SAME:
         worst = agreement["worst_cosine"]

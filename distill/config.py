@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from distill import DistillError
+from distill.views import Recipe, recipe_of
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -73,8 +74,8 @@ class Data(Frozen):
 
     size: height and width of "images", and of "noise" where there are no shards. root: the folder that keys start from.
     threads: how many decode, 0 for one a core. views: which views of a set that has some: "one" a row and epoch, another one each epoch, "all" in
-    each epoch, or "plain" for the pictures as they are. augment: a recipe (its name or a TOML file) by which pictures are changed anew each
-    epoch; their embeddings stay those of the plain pictures, so a set with views is the better way. teacher: where it is at hand, the golden
+    each epoch, or "plain" for the pictures as they are. augment: a recipe (its name, a TOML file, or its fields) by which pictures are changed
+    anew each epoch; their embeddings stay those of the plain pictures, so a set with views is the better way. teacher: where it is at hand, the golden
     rows are labelled again before the first step.
     """
 
@@ -87,7 +88,7 @@ class Data(Frozen):
     holdout: Holdout | None = None
     threads: Annotated[int, Field(ge=0)] = 0
     views: Literal["one", "all", "plain"] = "one"
-    augment: str | None = None
+    augment: Annotated[str | Recipe, BeforeValidator(lambda value: recipe_of(value) if isinstance(value, dict) else value)] | None = None
     teacher: str | None = None
 
 
@@ -251,7 +252,7 @@ def load_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
         values = tomllib.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise DistillError(f"{path}: no such run file. docs/examples has some to start from.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise DistillError(f"{path} cannot be read as TOML: {error}") from None
     for override in overrides:
         _override(values, override)

@@ -107,7 +107,7 @@ class _Planned:
 
     rows: int
     chunks: tuple[str, ...]
-    meta: dict[str, Any]
+    meta: ShardMeta
     format: str = "parquet"
     first_views: int = 1
 
@@ -131,7 +131,7 @@ def _unfinished(path: Path) -> dict[str, Any]:
     names = {one.name for one in shards.iterdir()} if shards.is_dir() else set()
     records = [Record.load(shards / name) for name in sorted(names) if _RECORD.fullmatch(name)]
     done = {record.number: record for record in records if record.shard in names}
-    if (views := plan.meta.get("views", 1)) > plan.first_views:  # those that still have the views they were first made with are not done
+    if (views := plan.meta.views) > plan.first_views:  # those that still have the views they were first made with are not done
         done = {number: record for number, record in done.items() if _views_in(shards / record.shard, plan.format) == views}
     found |= {
         "rows": plan.rows, "done_rows": sum(record.rows + record.rejects for record in done.values()),
@@ -139,7 +139,7 @@ def _unfinished(path: Path) -> dict[str, Any]:
         "missing_chunks": sorted(set(range(len(plan.chunks))) - set(done)),
         "failed_chunks": {str(note["chunk"]): note["reason"] for name, note in sorted(notes.items()) if name.startswith("failed-")},
     }  # fmt: skip
-    return {**found, **({} if launcher == "" else _pace(notes, set(done))), "meta": plan.meta}
+    return {**found, **({} if launcher == "" else _pace(notes, set(done))), "meta": _meta(plan.meta)}
 
 
 def _views_in(shard: Path, format: str) -> int:

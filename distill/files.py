@@ -126,9 +126,14 @@ def parse_json(text: str | bytes, kind: Any = dict[str, Any]) -> Any:
     try:
         return _adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place_of = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{place_of}: {first['msg']}" if place_of else first["msg"]) from error
+        raise ValueError(first_problem(error)) from error
+
+
+def first_problem(error: Any) -> str:
+    """The first problem of pydantic's ValidationError in one line: where, and what."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place_of, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    return f"{place_of}: {what}" if place_of else what
 
 
 @lru_cache(maxsize=64)
@@ -163,7 +168,7 @@ def started(pid: int) -> int:
 def lives(pid: int, begun: int) -> bool:
     """Whether the process that started at `begun` is there; where the system does not tell when, whether one of this id is."""
     now = started(pid)
-    if now and begun:
+    if now > 0 and begun:
         return now == begun
     if os.name == "nt":
         return True  # os.kill would end the process there; a leftover is the smaller harm

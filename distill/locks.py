@@ -189,6 +189,8 @@ class _Hold:
                     written = _clock()
                     write_json(self.path, asdict(self.claim))
                     self._written = written
+                if self._over.is_set():  # released while that was on its way
+                    self.path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from distill.remote import place
 from distill.shards import Rows, ShardSet, open_shards, view_column
 from distill.shards.golden import check_golden
 from distill.shards.rows import Column
-from distill.views import Recipe, replay
+from distill.views import Recipe, check_size, replay
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 POOL_GROUPS = 8  # about 8,000 rows, 30 MB of 112x112 JPEGs: enough identities for a mixed batch
@@ -105,6 +105,8 @@ class ShardSource:
                 f"{path} holds {self.set.meta.views} views of each picture with an embedding for each, so augment would only spoil them. "
                 'Leave augment out, or take the plain pictures: views = "plain".'
             )
+        if self.augment:
+            check_size(self.augment, self.set.image.height, self.set.image.width)
         self.fields = ("embedding", "label") if self.set.labelled else ("embedding",)
         self.image_shape = (self.set.image.height, self.set.image.width, 3)
         self.dimension: int | None = self.set.dimension
@@ -120,17 +122,16 @@ class ShardSource:
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         units = self._units(number)
         held = _Held({unit: len(self._groups[unit.group].kept) * len(unit.views) for unit in units})
-        with _threads(self.threads) as decoders, _threads(1) as maker, _threads(1) as viewer:
+        with _threads(self.threads) as decoders, _threads(1) as maker:
 
-            def plain(numbered: tuple[int, np.ndarray]) -> _Plain | None:
+            def make(numbered: tuple[int, np.ndarray]) -> Batch | None:
                 step, picks = numbered
                 shown = [_Shown(units[unit], row, units[unit].views[place]) for unit, row, place in picks.tolist()]
-                made = self._plain(held, shown, decoders) if step >= start else None
+                made = self._batch(held, shown, number, decoders) if step >= start else None
                 held.let_go(shown)
                 return made
 
-            made = (batch for batch in ahead(maker, plain, enumerate(self._order(units, number)), QUEUE) if batch is not None)
-            yield from ahead(viewer, lambda batch: self._batch(batch, number), made, 1)
+            yield from (batch for batch in ahead(maker, make, enumerate(self._order(units, number)), QUEUE) if batch is not None)
 
     def _units(self, number: int) -> list[_Unit]:
         """What is read in an epoch: each group with one view, or with all. In V epochs a group goes through its V views in an order of its own."""
@@ -173,16 +174,7 @@ class ShardSource:
         place = self._groups[unit.group]
         return next(self.set.read(place.shard, [place.group], columns))
 
-    def _batch(self, made: _Plain, number: int) -> Batch:
-        """With the pictures as they are shown."""
-        images = made.images
-        if self.augment:
-            images = replay(images, self.augment, self.seed, made.keys, number + 1)
-        elif self.views != "plain":
-            images = replay(images, self.set.meta.recipe, self.set.meta.view_seed, made.keys, made.views)
-        return np.asarray(images), made.values
-
-    def _plain(self, held: _Held, shown: list[_Shown], decoders: ThreadPoolExecutor) -> _Plain:
+    def _batch(self, held: _Held, shown: list[_Shown], number: int, decoders: ThreadPoolExecutor) -> Batch:
         for unit in dict.fromkeys(one.unit for one in shown):
             if unit not in held.rows:
                 held.rows[unit] = self._load(unit)
@@ -191,9 +183,16 @@ class ShardSource:
         for at, (one, of) in enumerate(zip(shown, rows, strict=True)):
             first = one.unit.views.index(one.view) * size
             embeddings[at], labels[at] = of.embeddings[one.row, first : first + size], of.labels[one.row]
-        keys = [of.keys[one.row] for one, of in zip(shown, rows, strict=True)] if rows[0].keys is not None else []
         values = {"embedding": embeddings, "label": labels} if "label" in self.fields else {"embedding": embeddings}
-        return _Plain(self._pixels(held, shown, decoders), keys, [one.view for one in shown], values)
+        # decoded in many threads, then changed in this one alone, while the others rest: a change is many short calls
+        pixels = self._pixels(held, shown, decoders)
+        if self.augment or self.views != "plain":
+            meta, keys = self.set.meta, [of.keys[one.row] for one, of in zip(shown, rows, strict=True)]
+            recipe, seed, views = meta.recipe, meta.view_seed, [one.view for one in shown]
+            if self.augment:
+                recipe, seed, views = self.augment, self.seed, [number + 1] * len(shown)
+            pixels = replay(pixels, recipe, seed, keys, views)
+        return np.asarray(pixels), values
 
     def _pixels(self, held: _Held, shown: list[_Shown], decoders: ThreadPoolExecutor) -> np.ndarray | list[np.ndarray]:
         """The plain pictures: one array, or where rows come again one of each, kept until the last time."""
@@ -258,6 +257,8 @@ class ImageSource:
     ) -> None:
         self.path, self.batch, self.seed, self.part, self.threads = place(path), batch, seed, part, threads
         self.augment = None if part == "held_out" else augment
+        if self.augment:
+            check_size(self.augment, *size)
         self.root = root or _root_of(self.path)
         self.spec = ImageSpec(*size, resize=resize)
         self.image_shape = (*size, 3)
@@ -355,15 +356,6 @@ class _Shown(NamedTuple):
     @property
     def plain(self) -> _Shown:
         return self._replace(view=0)
-
-
-class _Plain(NamedTuple):
-    """A batch before its pictures become the views that are shown. images: one array, or one of each row."""
-
-    images: np.ndarray | list[np.ndarray]
-    keys: list[str]
-    views: list[int]
-    values: dict[str, np.ndarray]
 
 
 class _Held:

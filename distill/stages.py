@@ -45,7 +45,7 @@ def _common(run: Run) -> dict[str, Any]:
     data = run.data
     return {
         "batch": data.batch, "seed": run.seed, "root": data.root, "threads": data.threads,
-        "augment": find_recipe(data.augment) if data.augment else None,
+        "augment": find_recipe(data.augment) if isinstance(data.augment, str) else data.augment,
     }  # fmt: skip
 
 
@@ -138,6 +138,8 @@ def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
     if open_teacher is None:
         raise DistillError("[data] names a teacher, but train() was called without open_teacher.")
     shards = open_shards(str(run.data.shards))
+    if not shards.golden:
+        raise DistillError(f"{shards.folder} has no golden rows, so its teacher cannot be compared. Leave teacher out of [data], or run distill embed again.")
     worst = worst_answer(shards.golden, shards.meta, open_teacher(run.data.teacher, **shards.meta.reading))
     if worst < SAME:
         raise DistillError(

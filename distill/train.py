@@ -25,6 +25,7 @@ from distill.runs import Progress, RunFolder
 from distill.screen import Screen
 from distill.stages import Lesson, OpenTeacher, open_lessons, prove_teacher, told_at_start
 from distill.students import ClassHead, build_student, projection, weights_file
+from distill.views import find_recipe
 
 
 def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None, quiet: bool = False) -> dict[str, Any]:
@@ -36,6 +37,8 @@ def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None,
     DistillError: the run cannot work, or another process works on it. Unfinished: the loss was not finite, or somebody stopped it; the last good checkpoint stays.
     """
     screen = Screen(quiet)
+    if isinstance(run.data.augment, str) and run.data.augment.endswith(".toml"):  # the run keeps what the file says now
+        run = run.model_copy(update={"data": run.data.model_copy(update={"augment": find_recipe(run.data.augment)})})
     if not (Path(out) / "run.toml").exists():
         weights_file(run.student)  # before the folder is taken for this run
     folder = RunFolder(out, run)

@@ -5,9 +5,10 @@ that a student sees what the teacher saw without the teacher being there. For th
 
 - Numbers come from NumPy's Philox, whose key is (seed, hash of the image's key) and whose counter holds n. It is made for this, and setting
   it costs 3 us; a new default_rng for each view costs 42, a quarter of decoding the picture.
-- Where pixels move to is rounded to 1/32 of a pixel, and OpenCV's remap then works in whole numbers. (Its warpAffine works in float32, whose
-  last bit, and with it some pixels, depends on the processor.) Colours go through tables of 256 bytes; blur, grey and JPEG are exact in
-  whole numbers too. A test holds the processor's instruction sets against one another.
+- Where pixels come from is rounded to 1/32 of a pixel, and OpenCV's remap then works in whole numbers. (Its warpAffine works in float32, whose
+  last bit, and with it some pixels, depends on the processor.) Scale and rotation go in steps, so that these places are worked out once.
+  Colours take factors that float32 multiplies exactly; blur, grey and JPEG work in whole numbers. A test holds the processor's instruction
+  sets against one another.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from typing import Any
 import numpy as np
 
 from distill import DistillError
+from distill.files import first_problem
 from distill.images import BadImage, ImageSpec, decode, encode_jpeg
 
+VERSION = "1"  # of what this file makes of a picture: another one for other bytes, in a set's metadata
 DRAWS = 32  # numbers of one view; each change has places of its own among them, so that a new one moves no other
 FRACTION = 5  # bits behind the point of a position, as remap takes them
-MAX_SIDE = 500  # pixels: a position and its border have to fit into 15 bits
+MAX_SIDE = 1024  # pixels: larger ones would need 100 MB to work out where each pixel comes from
+KEPT_SIDE = 128  # pixels: of smaller pictures the places where pixels come from are kept, 25 MB at most
 
 
 def _as_floats(value: Any, *names: str) -> None:
@@ -112,9 +116,9 @@ class Recipe:
 RECIPES = {
     "none": Recipe(),
     "face": Recipe(
-        flip=0.5, shift=Change(0.5, -0.05, 0.05), scale=Change(0.3, 0.9, 1.1), rotation=Change(0.15, -10, 10), blur=Change(0.1, 0.005, 0.012),
-        brightness=Change(0.3, -0.15, 0.15), contrast=Change(0.3, 0.7, 1.35), cast=Change(0.1, 0.9, 1.1), grey=0.05, erasing=Change(0.1, 0.02, 0.1),
-        jpeg=Change(0.05, 40, 90),
+        flip=0.5, shift=Change(0.5, -0.05, 0.05), scale=Change(0.25, 0.9, 1.1), rotation=Change(0.05, -10, 10), blur=Change(0.05, 0.005, 0.0085),
+        brightness=Change(0.25, -0.15, 0.15), contrast=Change(0.25, 0.7, 1.35), cast=Change(0.05, 0.9, 1.1), grey=0.02, erasing=Change(0.05, 0.02, 0.1),
+        jpeg=Change(0.02, 40, 90),
     ),
     "photo": Recipe(
         flip=0.5, shift=Change(0.5, -0.15, 0.15), scale=Change(0.8, 0.8, 1.5), rotation=Change(0.3, -15, 15), blur=Change(0.2, 0.005, 0.02),
@@ -131,19 +135,27 @@ def find_recipe(name: str) -> Recipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    from pydantic import TypeAdapter
-
     expected = f"Expected one of {', '.join(RECIPES)}, or a TOML file with some of: {', '.join(field.name for field in fields(Recipe))}."
     if not name.endswith(".toml") or not Path(name).is_file():
         raise DistillError(f"recipe {name!r} is unknown. {expected}")
     try:
-        return TypeAdapter(Recipe).validate_python(tomllib.loads(Path(name).read_text("utf-8")))
-    except ValueError as error:
+        return recipe_of(tomllib.loads(Path(name).read_text("utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
         raise DistillError(f"recipe {name}: {error}. {expected}") from error
 
 
+def recipe_of(values: Any) -> Recipe:
+    """A recipe from a dict of Recipe's fields, as TOML gives it. ValueError says in one line what is wrong."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Recipe).validate_python(values)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from error
+
+
 def check_size(recipe: Recipe, height: int, width: int) -> None:
-    """DistillError where pixels would move that are too many for 15 bits of position."""
+    """DistillError where pixels would move of which there are too many."""
     if max(height, width) > MAX_SIDE and (recipe.scale.chance or recipe.rotation.chance):
         raise DistillError(f"views scale and turn images of up to {MAX_SIDE}x{MAX_SIDE}, received {height}x{width}. Use a recipe without scale and rotation.")
 
@@ -153,7 +165,7 @@ def view(image: np.ndarray, recipe: Recipe, seed: int, key: str, number: int) ->
 
     seed: 0 to 2**63 - 1; key: that of the image's row; number 0 gives the image itself. H and W are at most MAX_SIDE where pixels move.
     """
-    if number == 0 or recipe == RECIPES["none"]:
+    if number == 0:
         return image
     draws = _draws(seed, key, number)
     for change in (_moved, _blurred, _coloured, _grey, _erased, _written_again):
@@ -177,8 +189,8 @@ def replay(images: np.ndarray | Sequence[np.ndarray], recipe: Recipe, seed: int,
 
 def contact_sheet(paths: Sequence[Path], size: tuple[int, int], recipe: Recipe, seed: int, views: int) -> np.ndarray:
     """Views 0 to `views` - 1 of each picture, a row of tiles each: uint8 [pictures * (H + 2), views * (W + 2), 3]. The key is the path."""
-    if views < 1:
-        raise DistillError(f"{views} views of each picture: expected 1 or more.")
+    if views < 1 or not 0 <= seed < 2**63:
+        raise DistillError(f"{views} views of each picture with seed {seed}: expected 1 or more, and a seed from 0 to 2**63 - 1.")
     rows = []
     for path in paths:
         try:
@@ -196,11 +208,12 @@ def key_hash(key: str) -> int:
     >>> key_hash("anna/1.jpg")
     6307530284742545831
     """
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
 
 
-def opencv_version() -> str:
-    return _opencv().__version__
+def software() -> dict[str, str]:
+    """What decides the bytes of views beside their recipe, as it stands in the metadata of a set."""
+    return {"opencv": _opencv().__version__, "views": VERSION}
 
 
 _thread = threading.local()
@@ -224,67 +237,41 @@ def _value(change: Change, draws: list[float], place: int, still: float) -> floa
 
 
 def _moved(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarray:
-    """Flip, shift, scale and rotation in one step, about the middle; the picture is mirrored at its borders."""
-    flip = draws[0] < recipe.flip
-    scale, angle = _value(recipe.scale, draws, 1, 1.0), -math.radians(_value(recipe.rotation, draws, 3, 0.0))
-    height, width = image.shape[:2]
+    """Flip, then shift by whole pixels, then scale (in 64ths) and turn (by half degrees) about the middle. The picture is mirrored at its borders."""
+    cv2, (height, width) = _opencv(), image.shape[:2]
+    if draws[0] < recipe.flip:
+        image = cv2.flip(image, 1)
     right, down = 0, 0
     if draws[5] < recipe.shift.chance:
-        right, down = (round((recipe.shift.low + (recipe.shift.high - recipe.shift.low) * draw) * size) for draw, size in ((draws[6], width), (draws[7], height)))
-    if scale == 1.0 and angle == 0.0:
-        return _shifted(_opencv().flip(image, 1) if flip else image, right, down)
-    check_size(recipe, height, width)
-    unit, turn = 1 << FRACTION, -1 if flip else 1
-    cos, sin = math.cos(angle) * unit / scale, math.sin(angle) * unit / scale
-    middle, below = (width - 1) / 2, (height - 1) / 2
-    across, along = -turn * (middle + right), -(below + down)
-    # pixel (x, y) comes from (starts[0] + steps[0] x + starts[2] + steps[2] y, starts[1] + steps[1] x + starts[3] + steps[3] y) / 32
-    steps = (turn * cos, -turn * sin, sin, cos)
-    starts = (across * cos, -across * sin, along * sin + middle * unit, along * cos + below * unit)
-    before, after = _border(steps, starts, width, height)
-    cv2 = _opencv()
-    padded = cv2.copyMakeBorder(image, before, after, before, after, cv2.BORDER_REFLECT_101) if before or after else image
-    starts = (*starts[:2], starts[2] + before * unit, starts[3] + before * unit)
-    grid = np.rint(_counting(max(height, width)) * np.array(steps)[:, None] + np.array(starts)[:, None]).astype(np.int32)
-    whole, fraction = _positions(grid[:2, :width], grid[2:, :height])
-    return cv2.remap(padded, whole, fraction, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        low, span = recipe.shift.low, recipe.shift.high - recipe.shift.low
+        right, down = round((low + span * draws[6]) * width), round((low + span * draws[7]) * height)
+    scale, angle = round(64 * _value(recipe.scale, draws, 1, 1.0)), round(2 * _value(recipe.rotation, draws, 3, 0.0))
+    border, places = 0, None
+    if scale != 64 or angle:
+        check_size(recipe, height, width)
+        border, *places = (_places if height * width <= KEPT_SIDE**2 else _places.__wrapped__)(height, width, scale, angle)
+    if border or right or down:
+        shown = image[max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)]
+        edges = max(down, 0), max(-down, 0), max(right, 0), max(-right, 0)
+        image = cv2.copyMakeBorder(shown, *(edge + border for edge in edges), cv2.BORDER_REFLECT_101)
+    return cv2.remap(image, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) if places else image
 
 
-def _shifted(image: np.ndarray, right: int, down: int) -> np.ndarray:
-    if not (right or down):
-        return image
-    cv2, (height, width) = _opencv(), image.shape[:2]
-    wide = cv2.copyMakeBorder(image, max(down, 0), max(-down, 0), max(right, 0), max(-right, 0), cv2.BORDER_REFLECT_101)
-    return wide[max(-down, 0) :][:height, max(-right, 0) :][:, :width]
+@lru_cache(maxsize=256)
+def _places(height: int, width: int, scale: int, angle: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """The border that is needed around a picture, and remap's two maps into it, int16 [H, W, 2] (x, y) and uint16 [H, W] (32nds of both).
 
-
-def _border(steps: Sequence[float], starts: Sequence[float], width: int, height: int) -> tuple[int, int]:
-    """Pixels that are needed before and after each row and column, so that no position lies outside: 1 more than may be needed at most."""
-    least, most = 0.0, 0.0
-    for place, size in ((0, width), (1, height)):
-        x_end, y_end = steps[place] * (width - 1), steps[place + 2] * (height - 1)
-        start = starts[place] + starts[place + 2]
-        least = min(least, start + min(x_end, 0.0) + min(y_end, 0.0))
-        most = max(most, start + max(x_end, 0.0) + max(y_end, 0.0) - ((size - 2) << FRACTION))
-    unit = 1 << FRACTION
-    return (math.ceil(-least / unit + 0.1) if least else 0), (math.ceil(most / unit + 0.1) if most else 0)
-
-
-@lru_cache(maxsize=8)
-def _counting(number: int) -> np.ndarray:
-    return np.arange(number, dtype=np.float64)
-
-
-def _positions(columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """remap's two maps, int16 [H, W, 2] (x, y) and uint16 [H, W], of positions >= 0 in 1/32 of a pixel: columns[:, x] + rows[:, y].
-
-    x and y lie side by side in one 32-bit word, so that each step is one pass over H * W words; no sum passes 15 bits.
+    scale in 64ths, angle in half degrees. All in whole numbers, 2**-18 of a pixel, but for a cosine and a sine that are rounded to them.
     """
-    words = (columns[0] + (columns[1] << 16))[None, :] + (rows[0] + (rows[1] << 16))[:, None]
-    whole = words.view(np.int16).reshape(*words.shape, 2) >> FRACTION
-    words &= 0x001F001F
-    words |= words >> 11
-    return whole, words.astype(np.uint16)
+    turn = math.radians(-angle / 2)
+    cos, sin = (round(value * (64 << 17) / scale) for value in (math.cos(turn), math.sin(turn)))
+    x, y = 2 * np.arange(width)[None, :] - (width - 1), 2 * np.arange(height)[:, None] - (height - 1)  # half pixels from the middle
+    half = 1 << (17 - FRACTION)
+    across = (cos * x + sin * y + ((width - 1) << 17) + half) >> (18 - FRACTION)
+    along = (cos * y - sin * x + ((height - 1) << 17) + half) >> (18 - FRACTION)
+    whole, fraction = np.stack([across >> FRACTION, along >> FRACTION], axis=-1), (along & 31) << FRACTION | across & 31
+    border = max(0, -int(whole.min()), int((whole - (width - 2, height - 2)).max()))
+    return border, (whole + border).astype(np.int16), fraction.astype(np.uint16)
 
 
 def _blurred(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarray:
@@ -296,23 +283,20 @@ def _blurred(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarra
 
 
 def _coloured(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarray:
-    """Contrast about mid grey, then brightness, then a factor for each colour, by a table."""
+    """Contrast about mid grey, then brightness, then a factor for each colour."""
     bright, contrast = _value(recipe.brightness, draws, 10, 0.0), _value(recipe.contrast, draws, 12, 1.0)
-    cast = recipe.cast if draws[14] < recipe.cast.chance else None
-    if bright == 0.0 and contrast == 1.0 and cast is None:
-        return image
-    levels = (_LEVELS - 127.5) * contrast + (127.5 + 255 * bright)
-    if cast is None:
-        return _opencv().LUT(image, _to_bytes(levels))
-    factors = np.array([[cast.low + (cast.high - cast.low) * draw for draw in draws[15:18]]])
-    return _opencv().LUT(image, _to_bytes(levels[:, None] * factors)[None])
+    offset = 127.5 * (1 - contrast) + 255 * bright
+    if draws[14] < recipe.cast.chance:
+        cv2, cast = _opencv(), recipe.cast
+        factors = [cast.low + (cast.high - cast.low) * draw for draw in draws[15:18]]
+        return cv2.merge([_linear(plane, contrast * factor, offset * factor) for plane, factor in zip(cv2.split(image), factors, strict=True)])
+    return image if bright == 0.0 and contrast == 1.0 else _linear(image, contrast, offset)
 
 
-_LEVELS = np.arange(256.0)
-
-
-def _to_bytes(levels: np.ndarray) -> np.ndarray:
-    return np.minimum(np.maximum(np.rint(levels), 0), 255).astype(np.uint8)
+def _linear(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
+    """factor * image + offset, as the nearest bytes. In 256ths and odd 512ths float32 holds each sum exactly, and none lies midway between two
+    bytes: however a processor adds and rounds, the bytes are the same."""
+    return _opencv().addWeighted(image, round(256 * factor) / 256, image, 0, (2 * round(256 * offset) + 1) / 512)
 
 
 def _grey(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarray:

@@ -22,7 +22,7 @@ from distill.chunks import read_classes
 from distill.images import read_bytes
 from distill.shards import Record, ShardMeta, write_index
 from pipelines.label import Task, embed_chunk
-from pipelines.plan import Job, Plan, agree, estimate, leave_note, meta_of
+from pipelines.plan import Job, Plan, agree, check_pixels, estimate, keep, leave_note, meta_of
 from teachers import limit_threads
 
 log = logging.getLogger("distill")
@@ -64,12 +64,14 @@ class CutChunks(beam.DoFn):
         tasks: list[Task] = []
         with _told(job):
             plan = agree(job, meta)
+            check_pixels(job)
             wanted = job.only or range(len(plan.chunks))
             odd = [number for number in wanted if not 0 <= number < len(plan.chunks)]
             if odd:
                 raise DistillError(f"--only {odd[0]}: {job.out} has chunks 0 to {len(plan.chunks) - 1}.")
             todo = estimate(job, plan, wanted)
             if not job.dry_run:
+                keep(job, plan)
                 if todo:
                     (job.shards / "index.json").unlink(missing_ok=True)  # a set with a shard in the making is not committed
                 tasks = [Task.of(job, plan, number) for number in wanted]

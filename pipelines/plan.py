@@ -19,9 +19,10 @@ from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk,
 from distill.files import committed, read_json, remove_tree, sha256_file, sweep, write_json
 from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
 from distill.remote import is_remote, place
-from distill.shards import FORMATS, Record, ShardMeta, find_record, read_ledger, shard_name
+from distill.shards import FORMATS, Record, ShardMeta, find_record, open_shards, read_ledger, shard_name
+from distill.shards.golden import check_golden
 from distill.shards.rows import DTYPES, EXACT, MAX_VIEWS
-from distill.views import RECIPES, Recipe, check_size, opencv_version
+from distill.views import RECIPES, Recipe, check_size, software
 from teachers import Teacher
 
 CHOICES = {"format": tuple(FORMATS), "dtype": tuple(DTYPES), "images": ("inline", "path"), "resize": RESIZE}
@@ -131,6 +132,7 @@ class Plan:
     __pydantic_config__ = EXACT
 
     def save(self, path: Path) -> None:
+        self.meta.check()
         write_json(path, {**asdict(self), "meta": self.meta.as_dict()})
 
     @classmethod
@@ -163,14 +165,17 @@ def standing(job: Job, format: str, meta: ShardMeta) -> Record | None:
 
 
 def taken_over(job: Job, format: str, meta: ShardMeta) -> ShardMeta | None:
-    """What the shard of the chunk of `meta` says of itself, where it lacks nothing but views; None where all has to be made."""
+    """What the shard of the chunk of `meta` says of itself, where it lacks nothing but views; None where all has to be made.
+
+    Its footer is enough: who died while the shard was being replaced may have left ledger and record of the new one.
+    """
     if meta.chunk in job.only:
         return None
     try:
         there = FORMATS[format].read_meta(job.shards / f"{shard_name(meta.chunk, meta.of)}.{FORMATS[format].suffix}")
     except DistillError:
         return None
-    return there if fewer_views(meta, there) and find_record(job.shards, format, there) else None
+    return there if fewer_views(meta, there) else None
 
 
 def _mended(job: Job, record: Record, spec: ImageSpec) -> bool:
@@ -200,7 +205,7 @@ def meta_of(job: Job) -> ShardMeta:
 def with_views(meta: ShardMeta, views: int, recipe: Recipe, seed: int) -> ShardMeta:
     """The metadata of a set with so many views. DistillError where images are too large for that recipe."""
     check_size(recipe, meta.image["height"], meta.image["width"])
-    return replace(meta, views=views, recipe=recipe, view_seed=seed, software={**meta.software, "opencv": opencv_version()})
+    return replace(meta, views=views, recipe=recipe, view_seed=seed, software={**meta.software, **software()})
 
 
 def fewer_views(meta: ShardMeta, there: ShardMeta) -> bool:
@@ -227,19 +232,19 @@ def _image_size(job: Job, height: int | None, width: int | None) -> tuple[int, i
 def agree(job: Job, meta: ShardMeta) -> Plan:
     """The plan of OUT: made now, or the one that is there if it agrees with this job; else an error that names both sides.
 
-    A plan under which nothing was labelled yet, such as a dry run leaves, gives way to another wish.
+    A plan under which nothing was labelled yet, such as a dry run leaves, gives way to another wish, and so do added views that no shard has
+    yet. One that changes by added views is not written here: see `keep`.
     """
     path = job.folder / "plan.json"
     for folder in (job.folder, job.shards):
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
     if path.exists():
-        there = Plan.load(path)
-        plan, meta = _widened(job, meta, there) if job.add_views else (there, meta)
+        plan = _labelled_views(job, Plan.load(path))
+        if job.add_views:
+            plan, meta = _widened(job, meta, plan)
         differing = _differences(job, meta, plan)
         if not differing:
-            if plan != there:
-                plan.save(path)
             return plan
         if any(job.shards.glob("*-of-*")):
             said = "; ".join(differing)
@@ -260,11 +265,48 @@ def agree(job: Job, meta: ShardMeta) -> Plan:
     return plan
 
 
+def keep(job: Job, plan: Plan) -> None:
+    """Write a plan that has other views than the one in OUT, before the first of them is labelled."""
+    path = job.folder / "plan.json"
+    if plan != Plan.load(path):
+        plan.save(path)
+
+
+def check_pixels(job: Job) -> None:
+    """DistillError where the set that stands in OUT was made of other pixels than would be made here: its new rows would not fit the old ones,
+    and its new index would say that all is well."""
+    try:
+        shards = open_shards(job.shards)
+    except DistillError:
+        return  # no index yet, or one that has to be written anew
+    check_golden(job.shards, shards.golden, shards.meta)
+
+
+def _labelled_views(job: Job, plan: Plan) -> Plan:
+    """The plan without added views that no shard has yet."""
+    if plan.meta.views == plan.first_views:
+        return plan
+    most = plan.first_views
+    for number in range(len(plan.chunks)):
+        shard = job.shards / f"{shard_name(number, len(plan.chunks))}.{FORMATS[plan.format].suffix}"
+        with suppress(DistillError):  # not there yet
+            most = max(most, FORMATS[plan.format].read_meta(shard).views)
+        if most >= plan.meta.views:
+            return plan
+    meta = replace(plan.meta, views=most)
+    if most == 1:
+        made = {name: version for name, version in meta.software.items() if name not in software()}
+        meta = replace(meta, recipe=RECIPES["none"], view_seed=0, software=made)
+    return replace(plan, meta=meta)
+
+
 def _widened(job: Job, meta: ShardMeta, plan: Plan) -> tuple[Plan, ShardMeta]:
     """The plan with the views that the job adds, if nothing but views is missing in it, and the metadata that the job asks for."""
     recipe, seed = job.recipe, job.view_seed
     if plan.meta.views > 1:
         recipe, seed = recipe or plan.meta.recipe, seed or plan.meta.view_seed
+    if plan.first_views + job.add_views > MAX_VIEWS:
+        raise DistillError(f"{job.out}: {plan.first_views} views and --add-views {job.add_views} are more than {MAX_VIEWS}.")
     asked = with_views(meta, plan.first_views + job.add_views, recipe or RECIPES["face"], seed)
     if asked.views < plan.meta.views:
         raise DistillError(
@@ -297,7 +339,8 @@ def _told(meta: ShardMeta) -> dict[str, Any]:
     """What decides the bytes of a set, by name; a recipe by its own, and each piece of software for itself. The version follows from the others."""
     told: dict[str, Any] = {**asdict(meta), "recipe": meta.recipe.name if meta.recipe.name in RECIPES else meta.recipe.as_dict()}
     del told["version"]
-    return {**told, **told.pop("software")}
+    software = told.pop("software")
+    return {**told, **{f"software {name}": version for name, version in software.items()}}
 
 
 def _source_sha256(source: Path) -> str:
@@ -359,8 +402,10 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
 def _held_bytes(job: Job, plan: Plan, chunk: int) -> int:
     """Bytes of an image in the shard that stands there with fewer views, and that needs no file therefore; 0 where files are read."""
     there = taken_over(job, plan.format, plan.chunk_meta(chunk)) if plan.meta.images == "inline" else None
-    record = find_record(job.shards, plan.format, there) if there else None
-    return record.shard_bytes // max(record.rows, 1) if record else 0
+    if there is None or not there.rows:
+        return 0
+    shard = job.shards / f"{shard_name(chunk, there.of)}.{FORMATS[plan.format].suffix}"
+    return max(1, shard.stat().st_size // there.rows - there.embedding_bytes)
 
 
 def _size(root: str, key: str) -> int | None:

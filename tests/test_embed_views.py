@@ -1,5 +1,6 @@
 """Views labelled: the teacher's answer to each, the same bytes at once, added, in processes, killed and resumed."""
 
+import json
 import os
 import random
 import shutil
@@ -77,6 +78,68 @@ def test_added_views_need_no_pictures_where_the_shards_hold_them(at_once, plain,
     done = added(tmp_path / "out" / "chunks", tmp_path / "out", teacher, 3, "--root", tmp_path / "empty")
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "out") == contents(at_once)
+
+
+@pytest.mark.parametrize("when", ["hash", "ledger", "record"])
+def test_pictures_that_only_a_shard_holds_outlive_a_failure_while_it_is_replaced(when, at_once, plain, faces, teacher, tmp_path, monkeypatch):
+    """The disk fails while a shard is replaced, at a step of its commit and at the second attempt too; then all is well again."""
+    import distill.shards as shards
+
+    out, left = tmp_path / "out", [2]
+    shutil.copytree(plain, out)
+    (tmp_path / "empty").mkdir()
+    name, ending = {"hash": ("sha256_file", ".tmp"), "ledger": ("sha256_file", ".jsonl"), "record": ("write_json", ".json")}[when]
+    real = getattr(shards, name)
+
+    def failing(path, *more):
+        if left[0] and "00001-of" in str(path) and str(path).endswith(ending):
+            left[0] -= 1
+            raise OSError(28, "No space left on device")
+        return real(path, *more)
+
+    monkeypatch.setattr(shards, name, failing)
+    assert added(out / "chunks", out, teacher, 3, "--root", tmp_path / "empty").returncode == 1 and not left[0]
+    assert added(out / "chunks", out, teacher, 3, "--root", tmp_path / "empty").returncode == 0
+    assert contents(out) == contents(at_once)
+
+
+def test_views_that_no_shard_has_yet_are_no_promise(at_once, plain, faces, teacher, tmp_path):
+    """A dry run leaves the plan as it was; one that a killed run had widened gives way, to other views and to none."""
+    from dataclasses import replace
+
+    from pipelines.plan import Plan, with_views
+
+    out = tmp_path / "out"
+    shutil.copytree(plain, out)
+    assert added(faces, out, teacher, 80, "--dry-run").returncode == 0 and contents(out) == contents(plain)
+    before = Plan.load(out / "plan.json")
+    replace(before, meta=with_views(before.meta, 81, RECIPES["face"], 5)).save(out / "plan.json")
+    assert embed(faces, out, teacher).returncode == 0 and contents(out) == contents(plain)
+    replace(before, meta=with_views(before.meta, 81, RECIPES["face"], 5)).save(out / "plan.json")
+    assert added(faces, out, teacher, 3).returncode == 0 and contents(out) == contents(at_once)
+
+
+def test_more_views_than_can_be_are_refused_and_change_nothing(at_once, faces, teacher, tmp_path):
+    shutil.copytree(at_once, tmp_path / "out")
+    done = added(faces, tmp_path / "out", teacher, 997)
+    assert done.returncode == 2 and "4 views and --add-views 997 are more than 1000" in done.stderr
+    assert contents(tmp_path / "out") == contents(at_once)
+
+
+@pytest.mark.parametrize("words", [(), ("--only", 0)], ids=str)
+def test_a_set_of_other_pixels_is_not_gone_on_with(words, at_once, faces, teacher, tmp_path):
+    """As if views came out otherwise here. Its index, the only witness, must stay."""
+    out = tmp_path / "out"
+    shutil.copytree(at_once, out)
+    index = out / "shards" / "index.json"
+    value = json.loads(index.read_text())
+    value["golden"][0]["views"] = "0" * 64
+    index.write_text(json.dumps(value))
+    before = contents(out)
+    done = with_views(faces, out, teacher, *words)
+    assert done.returncode == 2 and "have other pixels than the teacher saw" in done.stderr and contents(out) == before
+    done = inside("verify", out)
+    assert done.returncode == 1 and "writes the index anew" not in done.stderr and "embed the list into another folder" in done.stderr
 
 
 def test_processes_give_the_same_bytes(at_once, faces, teacher, tmp_path):

@@ -36,6 +36,15 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_process_that_the_system_hides_lives(monkeypatch):
+    """/proc mounted with hidepid shows no process of another user, though kill(2) knows of it."""
+    import distill.files as files
+
+    assert files.lives(os.getpid(), files.started(os.getpid()))
+    monkeypatch.setattr(files, "started", lambda pid: -1)
+    assert files.lives(os.getpid(), 12345) and not files.lives(2**22 + 1, 12345)
+
+
 def test_two_threads_do_not_share_a_temporary(tmp_path):
     assert temporary_for(tmp_path / "a") != temporary_for(tmp_path / "a")
     threads = [threading.Thread(target=write_json, args=(tmp_path / "a", {"n": n})) for n in range(8)]

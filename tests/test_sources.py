@@ -14,7 +14,7 @@ from distill.config import Holdout
 from distill.images import decode, encode_jpeg
 from distill.shards import FORMATS, GROUP_ROWS, Rows, commit_shard, write_index
 from distill.sources import POOL_GROUPS, ImageSource, NoiseSource, ShardSource, held_out
-from distill.views import Change, Recipe, replay, view
+from distill.views import RECIPES, Change, Recipe, replay, view
 from tests.test_shards import meta
 
 SIZE, IDENTITIES = 8, 20
@@ -300,6 +300,11 @@ def test_augment_on_a_set_with_views_is_refused(viewed):
     assert ShardSource(viewed, batch=8, seed=0, augment=LIGHT, views="plain").rows == 150
 
 
+def test_pictures_too_large_for_a_recipe_are_told_when_a_source_opens(folder):
+    with pytest.raises(DistillError, match="up to 1024x1024, received 2000x8"):
+        ImageSource(folder, size=(2000, 8), batch=8, seed=0, augment=RECIPES["face"])
+
+
 def test_views_that_come_out_otherwise_now_are_named(viewed, tmp_path):
     """As with another OpenCV: the pictures decode as they did, their views have other pixels."""
     shutil.copytree(viewed, tmp_path / "s")
@@ -307,5 +312,5 @@ def test_views_that_come_out_otherwise_now_are_named(viewed, tmp_path):
     value = json.loads(index.read_text())
     value["golden"][1]["views"] = "0" * 64
     index.write_text(json.dumps(value))
-    with pytest.raises(DistillError, match="views of golden image 'p1/1.jpg' have other pixels than the teacher saw: OpenCV is .* here"):
+    with pytest.raises(DistillError, match="views of golden image 'p1/1.jpg' have other pixels than the teacher saw: made by opencv .*, and here is opencv"):
         ShardSource(tmp_path / "s", batch=8, seed=0)

@@ -1,5 +1,8 @@
 """Training on real shards with views: joint and margin losses as ever, the teacher asked where it is named, augmentation said to be what it is."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from distill.images import ImageSpec, decode_batch
 from distill.shards import open_shards
 from distill.stages import open_lessons, prove_teacher, told_at_start
 from distill.train import train
+from distill.views import Recipe
 from tests.test_sources import make_set
 
 TERMS = [{"name": "cosine", "weight": 64.0}, {"name": "arcface", "scale": 16.0, "angle_add": 0.1}]
@@ -84,7 +88,42 @@ def test_a_teacher_at_hand_answers_the_golden_views_again(viewed):
     assert line.startswith("4 golden rows, 3 views each labelled again by there: worst cosine 1.0000000") and asked == [("there", shards.meta.reading)]
     with pytest.raises(DistillError, match="there answers the golden rows of .* otherwise than they are stored: cosine -1.0000"):
         prove_teacher(run, lambda path, **reading: lambda images: -np.array([answers[image.tobytes()] for image in images]))
+    for odd in (lambda images: np.zeros((len(images), 3)), lambda images: np.full((len(images), shards.dimension), np.nan)):
+        with pytest.raises(DistillError, match="otherwise than they are stored"):
+            prove_teacher(run, lambda path, odd=odd, **reading: odd)
     assert prove_teacher(run_of(viewed), None) == []
+
+
+def test_a_set_without_golden_rows_cannot_prove_its_teacher(viewed, tmp_path):
+    shutil.copytree(viewed, tmp_path / "s")
+    index = tmp_path / "s" / "index.json"
+    value = json.loads(index.read_text())
+    index.write_text(json.dumps({**value, "golden": []}))
+    with pytest.raises(DistillError, match="has no golden rows"):
+        prove_teacher(run_of(tmp_path / "s", teacher="there"), lambda path, **reading: None)
+    index.write_text(json.dumps({**value, "golden": value["golden"] * 2}))
+    with pytest.raises(DistillError, match="more than 4 golden rows"):
+        open_shards(tmp_path / "s")
+
+
+def test_a_run_keeps_the_recipe_that_its_file_held(plain, tmp_path):
+    """So that a run that goes on after the file was changed is refused, as any other change of its settings is."""
+    from distill.config import load_run
+
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text("flip = 0.5")
+    run = run_of(plain, epochs=1, augment=str(recipe))
+    train(run, tmp_path / "run", quiet=True)
+    assert load_run(tmp_path / "run" / "run.toml").data.augment == Recipe(flip=0.5)
+    recipe.write_text("flip = 0.25")
+    with pytest.raises(DistillError, match="data.augment.flip: 0.5, 0.25"):
+        train(run, tmp_path / "run", quiet=True)
+
+
+def test_a_recipe_within_a_run_file(plain):
+    assert run_of(plain, augment={"flip": 0.5, "shift": {"chance": 1, "low": 0, "high": 0.1}}).data.augment.shift.high == 0.1
+    with pytest.raises(ValueError, match=r"flip 2.0, grey 0.0: expected chances from 0 to 1"):
+        run_of(plain, augment={"flip": 2})
 
 
 def test_a_teacher_without_shards_is_refused():

@@ -19,7 +19,6 @@ from distill.views import RANGES, RECIPES, Change, Recipe, find_recipe, key_hash
 from tests.conftest import distill
 
 SHEETS = Path(__file__).parent / "golden" / "sheets"
-ALWAYS = {name: Change(1.0, value, value) for name, value in (("scale", 1.0), ("contrast", 1.0), ("brightness", 0.0), ("rotation", 0.0))}
 
 
 def face(number: int = 0, size: int = 48) -> np.ndarray:
@@ -77,22 +76,24 @@ def test_a_quarter_turn_about_the_middle():
     assert np.array_equal(seen(image, only(rotation=90.0)), np.rot90(image))
 
 
-@pytest.mark.parametrize("changes", [{"scale": 1.3}, {"scale": 0.8}, {"rotation": 11.0}, {"rotation": -20.0, "scale": 1.1, "shift": 0.05}], ids=str)
+@pytest.mark.parametrize("changes", [{"scale": 1.25}, {"scale": 0.8125}, {"rotation": 11.0}, {"rotation": -20.5, "scale": 1.125, "shift": 0.05}], ids=str)
 @pytest.mark.parametrize("shape", [(48, 48), (40, 56)], ids=str)
 def test_moving_agrees_with_skimage(changes, shape):
     """Interpolation in 32nds of a pixel is within some levels of exact interpolation."""
     from skimage.transform import AffineTransform, warp
 
     image = face()[: shape[0], :] if shape[1] <= 48 else np.pad(face(), ((0, 0), (0, 8), (0, 0)))[: shape[0]]
-    height, width = shape
-    middle = ((width - 1) / 2, (height - 1) / 2)
-    shift = changes.get("shift", 0.0)
+    (height, width), shift, around = shape, changes.get("shift", 0.0), 20
+    right, down = round(shift * width), round(shift * height)
+    left = image[: height - down, : width - right]  # what a shift leaves; it goes on mirrored
+    wide = np.pad(left, ((down + around, around), (right + around, around), (0, 0)), mode="reflect")
+    middle = ((width - 1) / 2 + around, (height - 1) / 2 + around)
     there = (
         AffineTransform(translation=(-middle[0], -middle[1]))
         + AffineTransform(scale=changes.get("scale", 1.0), rotation=-np.deg2rad(changes.get("rotation", 0.0)))
-        + AffineTransform(translation=(middle[0] + round(shift * width), middle[1] + round(shift * height)))
+        + AffineTransform(translation=middle)
     )
-    expected = warp(image, there.inverse, order=1, mode="reflect", preserve_range=True)
+    expected = warp(wide, there.inverse, order=1, preserve_range=True)[around:-around, around:-around]
     off = np.abs(seen(np.ascontiguousarray(image), only(**changes)).astype(float) - expected)
     assert off.mean() < 0.7 and np.quantile(off, 0.99) < 6
 
@@ -100,7 +101,7 @@ def test_moving_agrees_with_skimage(changes, shape):
 def test_colours_by_hand():
     grey = np.full((4, 4, 3), (10, 100, 250), np.uint8)
     assert seen(grey, only(brightness=0.2))[0, 0].tolist() == [61, 151, 255], "51 more, and no more than white"
-    assert seen(grey, only(contrast=2.0))[0, 0].tolist() == [0, 72, 255], "twice as far from 127.5; -107.5, 72.5 to the even 72, 372.5"
+    assert seen(grey, only(contrast=2.0))[0, 0].tolist() == [0, 73, 255], "twice as far from 127.5: -107.5, 72.5 and the 512th that is always added, 372.5"
     assert seen(grey, only(cast=0.5))[0, 0].tolist() == [5, 50, 125]
     assert seen(grey, only(grey=1.0))[0, 0].tolist() == [90] * 3, "0.299 * 10 + 0.587 * 100 + 0.114 * 250 = 90.2"
 
@@ -237,13 +238,14 @@ def test_a_recipe_of_ones_own(tmp_path):
         ("scale = { chance = 1.5, low = 1, high = 1 }", "scale: chance 1.5"),
         ("flip = nan", "flip"),
         ("flip = ", "Invalid value"),
+        ("flip = " + "[" * 3000, "recursion"),
     ],
 )
 def test_a_wrong_recipe_is_one_message(text, message, tmp_path):
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(DistillError, match=message) as raised:
         find_recipe(str(tmp_path / "mine.toml"))
-    assert "Expected one of none, face, photo" in str(raised.value)
+    assert "Expected one of none, face, photo" in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_an_unknown_recipe_lists_those_there_are():
@@ -251,9 +253,26 @@ def test_an_unknown_recipe_lists_those_there_are():
         find_recipe("faces")
 
 
+@pytest.mark.parametrize("side", [1, 2, 70, 300, 1024])
+def test_a_picture_of_one_colour_stays_one_however_it_is_moved(side):
+    """Whatever lies outside a picture, or comes from a place that was worked out wrongly, would be of another colour."""
+    image = np.full((side, max(1, side // 2), 3), 200, np.uint8)
+    for scale, angle, shift in ((0.5, 45, 0.5), (0.5, -45, -0.5), (0.6, 90, 0.5), (2.0, 180, 0.2), (0.8, 15, 0.15)):
+        assert (seen(image, only(scale=scale, rotation=angle, shift=shift)) == 200).all(), (scale, angle, shift)
+
+
+def test_colours_are_worked_out_exactly():
+    """Every byte, as whole numbers say: 512 times the value, to the nearest 512."""
+    levels = np.arange(256).repeat(3).reshape(16, 16, 3).astype(np.uint8)
+    for contrast, brightness in ((0.7, -0.15), (1.3, 0.1), (4.0, -1.0), (0.0, 0.5), (2.5, 0.0)):
+        factor, offset = round(256 * contrast), 2 * round(256 * (127.5 * (1 - contrast) + 255 * brightness)) + 1
+        expected = np.clip((levels.astype(int) * 2 * factor + offset + 256) // 512, 0, 255)
+        assert np.array_equal(seen(levels, only(contrast=contrast, brightness=brightness)), expected)
+
+
 def test_a_picture_too_large_to_move_is_told():
-    with pytest.raises(DistillError, match="up to 500x500, received 10x501"):
-        seen(np.zeros((10, 501, 3), np.uint8), only(rotation=3.0))
+    with pytest.raises(DistillError, match="up to 1024x1024, received 10x1025"):
+        seen(np.zeros((10, 1025, 3), np.uint8), only(rotation=3.0))
 
 
 def test_a_recipe_is_one_text_however_its_numbers_were_written():

@@ -179,7 +179,8 @@ class ShardSet:
 def commit_shard(folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows], rejects: list[dict[str, Any]]) -> Record:
     """Write one chunk's shard, ledger and record in the order of the module's first lines.
 
-    `rows` may come in parts of any size; `rejects` may be filled meanwhile: the ledger is written after the rows are.
+    `rows` may come in parts of any size; `rejects` may be filled meanwhile: the ledger is written after the rows are. A shard that stands there
+    stays until the new one takes its name, because its pictures may be nowhere else; from the ledger on it has no record that fits.
     """
     stem, shards = shard_name(meta.chunk, meta.of), FORMATS[format]
     shard, ledger = folder / f"{stem}.{shards.suffix}", folder / f"{stem}.rejects.jsonl"
@@ -197,13 +198,15 @@ def commit_shard(folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows
             raise Unfinished(
                 f"{shard}: what was written does not read back. The disk may be full or failing; nothing was committed, run the same command again."
             )
-        shard.unlink(missing_ok=True)  # an earlier one must not stand beside a record that is not its own
+        size, digest = temporary.stat().st_size, sha256_file(temporary)
+        if shard.is_file() and shard.stat().st_size == size:
+            shard.unlink()  # an earlier one would pass for this one, whose record comes now
         with committed(ledger) as path:
             path.write_text("".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects), encoding="utf-8")
         record = Record(
             number=meta.chunk, of=meta.of, chunk_sha256=meta.chunk_sha256, rows=done.rows, rejects=len(rejects), labelled=labelled,
             mean_norm=done.mean_norm,
-            shard=shard.name, shard_bytes=temporary.stat().st_size, shard_sha256=sha256_file(temporary),
+            shard=shard.name, shard_bytes=size, shard_sha256=digest,
             ledger=ledger.name, ledger_bytes=ledger.stat().st_size, ledger_sha256=sha256_file(ledger),
         )  # fmt: skip
         write_json(folder / f"{stem}.json", asdict(record))
@@ -274,8 +277,8 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
         if value.meta.version != version:
             raise ValueError(f"version {version}, but what it holds is version {value.meta.version}")
         golden = tuple(map(GoldenRow.from_json, value.golden))
-        if any(len(row.embedding) != value.meta.width for row in golden):
-            raise ValueError(f"a golden row without {value.meta.width} numbers")
+        if len(golden) > NUMBER or any(len(row.embedding) != value.meta.width for row in golden):
+            raise ValueError(f"more than {NUMBER} golden rows, or one without {value.meta.width} numbers")
         classes = _classes(index.parent / "classes.txt", value.classes)
     except (ValueError, KeyError, TypeError) as error:
         raise DistillError(

@@ -18,10 +18,14 @@ import numpy as np
 from distill import DistillError
 from distill.images import ImageSpec, decode_batch
 from distill.shards.rows import Rows, ShardMeta
-from distill.views import opencv_version, replay, view
+from distill.views import replay, software, view
 
 NUMBER = 4
 SAME = 0.999  # cosine from which on an answer is the stored one: float16, int8 and other processors move it by less than 1e-4
+OTHER_PIXELS = (
+    "Install the versions that the set names (distill inspect), or embed the list into another folder. "
+    "If index.json itself was damaged, remove it, and distill embed writes it anew."
+)
 PROVED = 16  # views of each golden image, also in a set of fewer: enough for each change of a recipe to happen
 
 
@@ -65,33 +69,40 @@ def pixel_problems(rows: tuple[GoldenRow, ...], meta: ShardMeta) -> Iterator[str
         if number in bad or _hash(pixels[number]) != row.pixels:
             yield f"golden image {row.key!r} decodes to other pixels than the teacher saw: the decoder is another one than made this set"
         elif _views_hash(pixels[number], row.key, meta) != row.views:
-            made = meta.software.get("opencv", "of another version")
-            yield f"views of golden image {row.key!r} have other pixels than the teacher saw: OpenCV is {opencv_version()} here, and {made} made this set"
+            made, here = (", ".join(f"{name} {versions.get(name, 'unknown')}" for name in software()) for versions in (meta.software, software()))
+            yield f"views of golden image {row.key!r} have other pixels than the teacher saw: made by {made}, and here is {here}"
 
 
 def check_golden(where: object, rows: tuple[GoldenRow, ...], meta: ShardMeta) -> None:
     """DistillError where decoder or views give other pixels now. Costs a millisecond, with views some ten."""
     for problem in pixel_problems(rows, meta):
-        raise DistillError(f"{where}: {problem}. Install the versions that the set names (distill inspect {where}), or embed it again.")
+        raise DistillError(f"{where}: {problem}. {OTHER_PIXELS}")
 
 
 def worst_answer(rows: tuple[GoldenRow, ...], meta: ShardMeta, teacher: Callable[[np.ndarray], np.ndarray]) -> float:
-    """The smallest cosine between a golden embedding, of any view, and the teacher's answer now; 1.0 where there are no golden rows."""
-    if not rows:
-        return 1.0
+    """The smallest cosine between a golden embedding, of any view, and the teacher's answer now; -1.0 where an answer is not finite or has
+    another length. There must be a row."""
     pixels, _ = decode_batch([row.image for row in rows], ImageSpec(**meta.image))
     keys = [row.key for row in rows]
     again = np.stack([teacher(replay(pixels, meta.recipe, meta.view_seed, keys, number)) for number in range(meta.views)], axis=1).astype(np.float64)
-    stored = np.array([row.embedding for row in rows], np.float64).reshape(again.shape)
-    norms = np.linalg.norm(stored, axis=-1) * np.linalg.norm(again, axis=-1)
-    return float(((stored * again).sum(axis=-1) / np.maximum(norms, 1e-12)).min(initial=1.0))
+    stored = np.array([row.embedding for row in rows], np.float64).reshape(len(rows), meta.views, meta.dimension)
+    return min(cosine(one, other) for one, other in zip(stored.reshape(-1, meta.dimension), again.reshape(-1, again.shape[-1]), strict=True))
+
+
+def cosine(stored: np.ndarray, again: np.ndarray) -> float:
+    """Of a stored embedding float64 [D] and the teacher's answer now; -1.0 where that is not finite or has another length."""
+    if stored.shape != again.shape or not np.isfinite(again).all():
+        return -1.0
+    return float(stored @ again / max(float(np.linalg.norm(stored) * np.linalg.norm(again)), 1e-12))
 
 
 def _views_hash(pixels: np.ndarray, key: str, meta: ShardMeta) -> str:
     if meta.views == 1:
         return ""
-    numbers = range(1, max(meta.views, PROVED))
-    return hashlib.sha256(b"".join(view(pixels, meta.recipe, meta.view_seed, key, number).tobytes() for number in numbers)).hexdigest()
+    digest = hashlib.sha256()
+    for number in range(1, max(meta.views, PROVED)):
+        digest.update(view(pixels, meta.recipe, meta.view_seed, key, number).tobytes())
+    return digest.hexdigest()
 
 
 def _hash(pixels: np.ndarray) -> str:

@@ -18,13 +18,15 @@ from distill.chunks import is_chunk_folder, list_chunks, read_chunk
 from distill.files import sha256_file
 from distill.images import BadImage, decode_batch, read_bytes
 from distill.shards import FORMATS, GROUP_ROWS, Record, ShardMeta, ShardSet, open_shards, read_ledger
-from distill.shards.golden import pixel_problems, worst_answer
+from distill.shards.golden import cosine, pixel_problems, worst_answer
 from distill.views import replay
+
+PIXELS = -2
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found. problems: (chunk number, or -1 for the index; what is wrong)."""
+    """What was found. problems: (chunk number, -1 for the index, PIXELS where images become other pixels here; what is wrong)."""
 
     rows: int
     rejects: int
@@ -54,7 +56,8 @@ def verify(path: str | Path, *, deep: bool = False, on_shard: Callable[[int, int
         except (DistillError, OSError, ValueError) as error:
             problems.append((record.number, str(error)))
         on_shard(number + 1, len(shards.records))
-    problems += [(-1, problem) for problem in (*_index_problems(shards), *pixel_problems(shards.golden, shards.meta))]
+    problems += [(-1, problem) for problem in _index_problems(shards)]
+    problems += [(PIXELS, problem) for problem in pixel_problems(shards.golden, shards.meta)]
     if deep and not problems:
         problems += [(-1, problem) for problem in _golden_problems(shards)]
     return Verdict(shards.rows, shards.rejects, len(shards.records), deep, tuple(problems))
@@ -170,8 +173,8 @@ def check_sample(
     picked = np.sort(rng.choice(shards.rows, min(number, shards.rows), replace=False))
     views = rng.integers(0, shards.meta.views, len(picked))
     cosines = [_cosine(shards, row, view, ends, teacher, root) for row, view in zip(picked.tolist(), views.tolist(), strict=True)]
-    worst = min(*cosines, worst_answer(shards.golden, shards.meta, teacher))
-    return {"rows": len(cosines), "worst_cosine": worst, "mean_cosine": float(np.mean(cosines))}
+    golden = [worst_answer(shards.golden, shards.meta, teacher)] if shards.golden else []
+    return {"rows": len(cosines), "worst_cosine": min(cosines + golden), "mean_cosine": float(np.mean(cosines))}
 
 
 def _cosine(shards: ShardSet, row: int, view: int, ends: np.ndarray, teacher: Callable[[np.ndarray], np.ndarray], root: str | None) -> float:
@@ -190,5 +193,4 @@ def _cosine(shards: ShardSet, row: int, view: int, ends: np.ndarray, teacher: Ca
         raise DistillError(f"{shards.shards[shard]}: {group.keys[0]!r} cannot be decoded now: {bad[0]}")
     seen = replay(pixels, shards.meta.recipe, shards.meta.view_seed, group.keys, view)
     stored = group.embeddings[0].reshape(shards.meta.views, -1)[view].astype(np.float64)
-    again = np.asarray(teacher(seen), np.float64)[0]
-    return float(stored @ again / max(float(np.linalg.norm(stored) * np.linalg.norm(again)), 1e-12))
+    return cosine(stored, np.asarray(teacher(seen), np.float64)[0])
