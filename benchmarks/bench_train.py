@@ -1,6 +1,11 @@
-"""Training steps fed by the stream, without and with views, against the same steps on arrays in memory: the trainer's own model, optimizer and terms."""
+"""Training steps fed by the stream, without and with views, against the same steps on arrays in memory: the trainer's own model, optimizer and terms.
+
+On a GPU the ratio says whether the stream keeps up. On a CPU stream and step share the cores, so a step is slower by what the stream takes
+from it; whether it also waits is told beside: the share of the time in which a batch was asked for that was not there yet.
+"""
 
 import tempfile
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -38,8 +43,19 @@ def main() -> None:
         learning = Rate(lesson.stage.schedule, 1e-3, 1000)
         model.compile(optimizer=build_optimizer(lesson.stage.optimizer, learning, model.trainable_variables, "float32"), jit_compile=False)
 
-        def streamed(lesson=lesson) -> Iterator:
-            return Feed(lesson.train, lesson.fields, 0).batches()
+        waited: dict[int, list[tuple[float, float]]] = {1: [], VIEWS: []}  # seconds until a batch was there, of those from asking to asking
+
+        def streamed(lesson=lesson, views: int = 1) -> Iterator:
+            batches = Feed(lesson.train, lesson.fields, 0).batches()
+            yield next(batches)  # the first one has to be waited for
+            asked = time.perf_counter()
+            while True:
+                batch = next(batches)
+                ready = time.perf_counter()
+                yield batch
+                again = time.perf_counter()
+                waited[views].append((ready - asked, again - asked))
+                asked = again
 
         held = list(islice(streamed(), 8))
 
@@ -55,10 +71,13 @@ def main() -> None:
         found = show(
             f"fit, {model.student.count_params():,} parameters, {SIZE}x{SIZE}, batch {BATCH}",
             interleaved({
-                "arrays in memory": lambda: fit(arrays), "ShardSource": lambda: fit(streamed), f"ShardSource, {VIEWS} views": lambda: fit(lambda: streamed(viewed)),
+                "arrays in memory": lambda: fit(arrays), "ShardSource": lambda: fit(streamed),
+                f"ShardSource, one of {VIEWS} views": lambda: fit(lambda: streamed(viewed, VIEWS)),
             }, 7), "arrays in memory", "images/s",
         )  # fmt: skip
-    save("bench_train", {"small_conv": found, "backend": keras.backend.backend()})
+        shares = {views: sum(wait for wait, _ in times) / sum(whole for _, whole in times) for views, times in waited.items()}
+        print("share of the time in which a step waited for its batch: " + ", ".join(f"{share:.2%} ({views} views)" for views, share in shares.items()))
+    save("bench_train", {"small_conv": found, "waited": shares, "backend": keras.backend.backend()})
 
 
 if __name__ == "__main__":

@@ -24,12 +24,13 @@ from distill.evaluate import kfold_accuracy, tar_at_far
 
 IMAGES, FIRST = 10, 5000
 STEPS, BATCH, SEEDS, AGAIN = 1250, 128, (1, 2, 3), 200
-VARIANTS = {
-    "plain": ("set-1", ""),
-    "augmented, plain embedding": ("set-1", 'augment = "{recipe}"'),
-    "2 views": ("set-2", ""),
-    "8 views": ("set-8", ""),
-    "16 views": ("set-16", ""),
+VARIANTS = {  # set, more of [data], and of how many epochs' rows one epoch is
+    "plain": ("set-1", "", 1),
+    "augmented, plain embedding": ("set-1", 'augment = "{recipe}"', 1),
+    "2 views": ("set-2", "", 1),
+    "8 views": ("set-8", "", 1),
+    "8 views, all of a row at once": ("set-8", 'views = "all"', 8),
+    "16 views": ("set-16", "", 1),
 }
 RUN = """\
 seed = {seed}
@@ -115,7 +116,7 @@ def spread(judged: list[dict[str, np.ndarray]]) -> dict[str, list[float]]:
     rng, drawn = np.random.default_rng(0), []
     for _ in range(AGAIN):
         one = judged[int(rng.integers(len(judged)))]
-        pairs = rng.permutation(rng.integers(0, len(one["same"]), len(one["same"])))
+        pairs = np.sort(rng.integers(0, len(one["same"]), len(one["same"])))  # in order: a pair drawn twice stays within one fold
         drawn.append(figures(one["scores"][pairs], one["same"][pairs]))
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     return {name: [float(means[place]), float(low[place]), float(high[place])] for place, name in enumerate(("accuracy", "tar"))}
@@ -133,10 +134,10 @@ def main() -> None:
         sets = prepare(folder, asked.recipe, asked.identities)
         epochs = -(-STEPS // -(-asked.identities * IMAGES // BATCH))
         results = {"teacher": {**spread([judge_teacher(folder)])}}
-        for place, (name, (shards, more)) in enumerate(VARIANTS.items()):
+        for place, (name, (shards, more, rows)) in enumerate(VARIANTS.items()):
             runs = []
             for seed in asked.seeds:
-                text = RUN.format(seed=seed, widths=STUDENT, shards=folder / shards, batch=BATCH, epochs=epochs, more=more.format(recipe=asked.recipe))
+                text = RUN.format(seed=seed, widths=STUDENT, shards=folder / shards, batch=BATCH, epochs=round(epochs / rows), more=more.format(recipe=asked.recipe))
                 runs.append(judge(folder, f"{place}-{seed}", text))
             results[name] = {**spread(runs), **sets[shards]}
         print(f"\n{asked.identities * IMAGES:,} pictures, {epochs} epochs of batch {BATCH}; mean of the seeds, and 95 % interval")
