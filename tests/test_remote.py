@@ -270,7 +270,7 @@ def test_listings_of_more_than_a_page_are_complete(folder, store, many):
     assert len(list(many.glob("12*"))) == 100
 
 
-@pytest.mark.parametrize("operations", [120, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("operations", [60, pytest.param(600, marks=pytest.mark.slow)])
 def test_with_faults_every_answer_is_right(folder, store, many, tmp_path, operations):
     """From 24 threads, and 15 of 100 requests fail."""
     data = random.Random(5).randbytes(400_000)
