@@ -130,7 +130,7 @@ def _unfinished(path: Path) -> dict[str, Any]:
     plan, shards = _read_json(path / "plan.json", _Planned), path / "shards"
     names = {one.name for one in shards.iterdir()} if shards.is_dir() else set()
     records = [Record.load(shards / name) for name in sorted(names) if _RECORD.fullmatch(name)]
-    done = {record.number: record for record in records if record.shard in names}
+    done = {record.number: record for record in records if record.shard in names and _size(shards / record.shard) == record.shard_bytes}
     if (views := plan.meta.views) > plan.first_views:  # those that still have the views they were first made with are not done
         done = {number: record for number, record in done.items() if _views_in(shards / record.shard, plan.format) == views}
     found |= {
@@ -140,6 +140,14 @@ def _unfinished(path: Path) -> dict[str, Any]:
         "failed_chunks": {str(note["chunk"]): note["reason"] for name, note in sorted(notes.items()) if name.startswith("failed-")},
     }  # fmt: skip
     return {**found, **({} if launcher == "" else _pace(notes, set(done))), "meta": _meta(plan.meta)}
+
+
+def _size(shard: Path) -> int:
+    """Bytes; -1 where the shard is just being replaced."""
+    try:
+        return shard.stat().st_size
+    except FileNotFoundError:
+        return -1
 
 
 def _views_in(shard: Path, format: str) -> int:

@@ -33,7 +33,7 @@ VERSION = "1"  # of what this file makes of a picture: another one for other byt
 DRAWS = 32  # numbers of one view; each change has places of its own among them, so that a new one moves no other
 FRACTION = 5  # bits behind the point of a position, as remap takes them
 MAX_SIDE = 1024  # pixels: larger ones would need 100 MB to work out where each pixel comes from
-KEPT_SIDE = 128  # pixels: of smaller pictures the places where pixels come from are kept, 25 MB at most
+KEPT_SIDE = 160  # pixels: of smaller pictures the places where pixels come from are kept, 40 MB at most
 
 
 def _as_floats(value: Any, *names: str) -> None:
@@ -265,13 +265,18 @@ def _places(height: int, width: int, scale: int, angle: int) -> tuple[int, np.nd
     """
     turn = math.radians(-angle / 2)
     cos, sin = (round(value * (64 << 17) / scale) for value in (math.cos(turn), math.sin(turn)))
-    x, y = 2 * np.arange(width)[None, :] - (width - 1), 2 * np.arange(height)[:, None] - (height - 1)  # half pixels from the middle
+    x, y = (2 * np.arange(size, dtype=np.int32) - (size - 1) for size in (width, height))  # half pixels from the middle
     half = 1 << (17 - FRACTION)
-    across = (cos * x + sin * y + ((width - 1) << 17) + half) >> (18 - FRACTION)
-    along = (cos * y - sin * x + ((height - 1) << 17) + half) >> (18 - FRACTION)
-    whole, fraction = np.stack([across >> FRACTION, along >> FRACTION], axis=-1), (along & 31) << FRACTION | across & 31
-    border = max(0, -int(whole.min()), int((whole - (width - 2, height - 2)).max()))
-    return border, (whole + border).astype(np.int16), fraction.astype(np.uint16)
+    whole, fraction, border = np.empty((height, width, 2), np.int16), np.zeros((height, width), np.int32), 0
+    for axis, (size, columns, rows) in enumerate(((width, cos * x, sin * y), (height, -sin * x, cos * y))):
+        places = columns + (((size - 1) << 17) + half) + rows[:, None]  # below 2**30 each
+        places >>= 18 - FRACTION
+        fraction |= (places & 31) << (axis * FRACTION)
+        np.right_shift(places, FRACTION, out=whole[..., axis], casting="unsafe")
+        corners = whole[:: max(1, height - 1), :: max(1, width - 1), axis]  # where the least and the greatest are
+        border = max(border, -int(corners.min()), int(corners.max()) - (size - 2))
+    whole += border
+    return border, whole, fraction.astype(np.uint16)
 
 
 def _blurred(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarray:

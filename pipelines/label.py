@@ -125,11 +125,11 @@ def label_rows(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Itera
 
 
 class _Earlier:
-    """The rows of the chunk's shard that stands there with fewer views, asked for in the chunk's order; none where all has to be made."""
+    """The rows of the chunk's shard that is taken over, asked for in the chunk's order; none where all has to be made."""
 
     def __init__(self, task: Task) -> None:
         job, meta = task.job, task.meta
-        there = taken_over(job, task.format, meta) if meta.views > 1 else None
+        there = taken_over(job, task.format, meta)
         self.root, self.views = job.root, there.views if there else 0
         shard = job.shards / f"{shard_name(meta.chunk, meta.of)}.{FORMATS[task.format].suffix}"
         self._rows = ((rows, row) for rows in FORMATS[task.format].read(shard) for row in range(len(rows))) if there else iter(())

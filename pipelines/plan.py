@@ -165,9 +165,10 @@ def standing(job: Job, format: str, meta: ShardMeta) -> Record | None:
 
 
 def taken_over(job: Job, format: str, meta: ShardMeta) -> ShardMeta | None:
-    """What the shard of the chunk of `meta` says of itself, where it lacks nothing but views; None where all has to be made.
+    """What the shard of the chunk of `meta` says of itself, where its rows can be taken over: it lacks nothing but views, or, where it holds the
+    pictures, nothing at all. None where all has to be made.
 
-    Its footer is enough: who died while the shard was being replaced may have left ledger and record of the new one.
+    Its footer is enough: who died while the shard was being replaced may have left ledger and record of the new one, or no record.
     """
     if meta.chunk in job.only:
         return None
@@ -175,7 +176,8 @@ def taken_over(job: Job, format: str, meta: ShardMeta) -> ShardMeta | None:
         there = FORMATS[format].read_meta(job.shards / f"{shard_name(meta.chunk, meta.of)}.{FORMATS[format].suffix}")
     except DistillError:
         return None
-    return there if fewer_views(meta, there) else None
+    whole = meta.images == "inline" and replace(there, rows=0, mean_norm=0.0) == replace(meta, rows=0, mean_norm=0.0)
+    return there if whole or fewer_views(meta, there) else None
 
 
 def _mended(job: Job, record: Record, spec: ImageSpec) -> bool:
@@ -275,6 +277,8 @@ def keep(job: Job, plan: Plan) -> None:
 def check_pixels(job: Job) -> None:
     """DistillError where the set that stands in OUT was made of other pixels than would be made here: its new rows would not fit the old ones,
     and its new index would say that all is well."""
+    if not any(job.shards.glob("*-of-*")):
+        return
     try:
         shards = open_shards(job.shards)
     except DistillError:
@@ -289,8 +293,12 @@ def _labelled_views(job: Job, plan: Plan) -> Plan:
     most = plan.first_views
     for number in range(len(plan.chunks)):
         shard = job.shards / f"{shard_name(number, len(plan.chunks))}.{FORMATS[plan.format].suffix}"
-        with suppress(DistillError):  # not there yet
+        if not shard.is_file():
+            continue
+        try:
             most = max(most, FORMATS[plan.format].read_meta(shard).views)
+        except DistillError:  # damaged: nobody knows
+            return plan
         if most >= plan.meta.views:
             return plan
     meta = replace(plan.meta, views=most)
@@ -400,7 +408,7 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
 
 
 def _held_bytes(job: Job, plan: Plan, chunk: int) -> int:
-    """Bytes of an image in the shard that stands there with fewer views, and that needs no file therefore; 0 where files are read."""
+    """Bytes of an image in the shard that is taken over, and that needs no file therefore; 0 where files are read."""
     there = taken_over(job, plan.format, plan.chunk_meta(chunk)) if plan.meta.images == "inline" else None
     if there is None or not there.rows:
         return 0

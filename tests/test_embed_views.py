@@ -80,8 +80,8 @@ def test_added_views_need_no_pictures_where_the_shards_hold_them(at_once, plain,
     assert contents(tmp_path / "out") == contents(at_once)
 
 
-@pytest.mark.parametrize("when", ["hash", "ledger", "record"])
-def test_pictures_that_only_a_shard_holds_outlive_a_failure_while_it_is_replaced(when, at_once, plain, faces, teacher, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("when", "other_wish"), [("hash", False), ("ledger", False), ("record", False), ("record", True)])
+def test_pictures_that_only_a_shard_holds_outlive_a_failure_while_it_is_replaced(when, other_wish, at_once, plain, faces, teacher, tmp_path, monkeypatch):
     """The disk fails while a shard is replaced, at a step of its commit and at the second attempt too; then all is well again."""
     import distill.shards as shards
 
@@ -99,6 +99,10 @@ def test_pictures_that_only_a_shard_holds_outlive_a_failure_while_it_is_replaced
 
     monkeypatch.setattr(shards, name, failing)
     assert added(out / "chunks", out, teacher, 3, "--root", tmp_path / "empty").returncode == 1 and not left[0]
+    if other_wish:  # given up again: every chunk as it was, without a file
+        for number in range(5):  # as if none had been widened
+            shutil.copy(plain / "shards" / f"{number:05d}-of-00005.parquet", out / "shards")
+        assert embed(out / "chunks", out, teacher, "--root", tmp_path / "empty").returncode == 0 and contents(out) == contents(plain)
     assert added(out / "chunks", out, teacher, 3, "--root", tmp_path / "empty").returncode == 0
     assert contents(out) == contents(at_once)
 

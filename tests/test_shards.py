@@ -272,3 +272,33 @@ def test_views_are_columns_that_open_without_us(tmp_path, dtype):
         assert duckdb.sql(f"select array_distance(embedding::float[3], embedding_1::float[3]) from '{path}' limit 1 offset 7").fetchall()[0][
             0
         ] == pytest.approx(51**0.5)
+
+
+@pytest.mark.parametrize("same_size", [False, True])
+def test_a_shard_does_not_count_beside_what_belongs_to_another(tmp_path, monkeypatch, same_size):
+    """A commit that fails before its record: the ledger is as long as the old one, and the shard too, perhaps."""
+    import distill.shards as shards
+
+    meta = ShardMeta(chunk=0, of=1, chunk_sha256="0" * 64, dimension=2, dtype="float32", teacher="t", reading={}, image={"height": 4, "width": 4, "resize": "none"})
+
+    def rows(keys):
+        return Rows(list(keys), np.zeros(len(keys), np.int32), np.ones((len(keys), 2), np.float32), [key.encode() for key in keys])
+
+    def reject(key):
+        return [{"key": key, "reason": "truncated", "sha256": None}]
+
+    commit_shard(tmp_path, "parquet", meta, [rows("ac")], reject("b"))
+    assert find_record(tmp_path, "parquet", meta)
+    real = shards.write_json
+    for failing in (lambda path, value: _full(), lambda path, value: (real(path, value), _full())):  # before the record, and after it
+        monkeypatch.setattr(shards, "write_json", failing)
+        with pytest.raises(OSError):
+            commit_shard(tmp_path, "parquet", meta, [rows("bc" if same_size else "b")], reject("a"))
+        assert find_record(tmp_path, "parquet", meta) is None
+    monkeypatch.setattr(shards, "write_json", real)
+    commit_shard(tmp_path, "parquet", meta, [rows("bc")], reject("a"))
+    assert find_record(tmp_path, "parquet", meta).rows == 2
+
+
+def _full():
+    raise OSError(28, "No space left on device")

@@ -180,7 +180,7 @@ def commit_shard(folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows
     """Write one chunk's shard, ledger and record in the order of the module's first lines.
 
     `rows` may come in parts of any size; `rejects` may be filled meanwhile: the ledger is written after the rows are. A shard that stands there
-    stays until the new one takes its name, because its pictures may be nowhere else; from the ledger on it has no record that fits.
+    stays until the new one takes its name, because its pictures may be nowhere else; its record goes before another ledger comes.
     """
     stem, shards = shard_name(meta.chunk, meta.of), FORMATS[format]
     shard, ledger = folder / f"{stem}.{shards.suffix}", folder / f"{stem}.rejects.jsonl"
@@ -199,8 +199,9 @@ def commit_shard(folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows
                 f"{shard}: what was written does not read back. The disk may be full or failing; nothing was committed, run the same command again."
             )
         size, digest = temporary.stat().st_size, sha256_file(temporary)
-        if shard.is_file() and shard.stat().st_size == size:
-            shard.unlink()  # an earlier one would pass for this one, whose record comes now
+        if shard.is_file() and shard.stat().st_size == size and sha256_file(shard) != digest:
+            shard.unlink()  # it would pass for the new one, whose record comes before it
+        (folder / f"{stem}.json").unlink(missing_ok=True)
         with committed(ledger) as path:
             path.write_text("".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects), encoding="utf-8")
         record = Record(
