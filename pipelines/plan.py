@@ -314,7 +314,7 @@ def _widened(job: Job, meta: ShardMeta, plan: Plan) -> tuple[Plan, ShardMeta]:
     if plan.meta.views > 1:
         recipe, seed = recipe or plan.meta.recipe, seed or plan.meta.view_seed
     if plan.first_views + job.add_views > MAX_VIEWS:
-        raise DistillError(f"{job.out}: {plan.first_views} views and --add-views {job.add_views} are more than {MAX_VIEWS}.")
+        raise DistillError(f"{job.out}: {plan.first_views} views and --add-views {job.add_views} are more than {MAX_VIEWS}. Add {MAX_VIEWS - plan.first_views} at most.")
     asked = with_views(meta, plan.first_views + job.add_views, recipe or RECIPES["face"], seed)
     if asked.views < plan.meta.views:
         raise DistillError(
