@@ -1,6 +1,7 @@
 # Everything runs in .venv, which is made when it is missing and brought up to date when pyproject.toml or constraints.txt has changed.
 #   make test PYTHON=python3.12     takes that interpreter for a new .venv
 #   make test UV=                   takes plain venv and pip, also where uv is installed
+#   make test JOBS=4                takes four processes where there are cores and 3 GB for each; ARGS="-n 0 -x" tests in one, which a debugger can stop
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,6 +15,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo
 ARGS ?=
+JOBS ?= 2
+
+# worksteal: each process has one half of the files in their order, so that what a file's tests share is made once; who is done first helps
+TEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
@@ -29,10 +34,10 @@ demo: $(READY) ## the whole job on drawn faces, into demo/ (OUT=folder, ARGS=--s
 	$(BIN)/distill demo $(OUT) $(ARGS)
 
 test: $(READY) ## all tests that do not take minutes
-	$(BIN)/python -m pytest -m "not slow and not engines" $(ARGS)
+	$(TEST) -m "not slow and not engines" $(ARGS)
 
 test-all: $(READY) ## all tests but those of `make test-engines`
-	$(BIN)/python -m pytest -m "not engines" $(ARGS)
+	$(TEST) -m "not engines" $(ARGS)
 
 # Prism by Go and Flink's job server by Maven, where these are installed and have them; without them their tests say that they were skipped.
 BEAM = $(shell sed -n 's/^apache-beam==//p' constraints.txt)

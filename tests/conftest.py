@@ -1,12 +1,25 @@
-"""Small real things that many tests share: drawn faces as files, a teacher that is a real SavedModel, and object stores."""
+"""Small real things that many tests share: drawn faces as files, a teacher that is a real SavedModel, and object stores.
+
+`make test` has two processes for two cores, and six minutes. What is dear, and what to take in its place:
+
+- A process that imports TensorFlow costs 4 s of a core. `inside("embed", ...)` runs a command line in the test's own process; `distill(...)`, in a
+  process of its own, is for what only that shows: kills, Ctrl-C, closed streams, imports, limits of a process.
+- A set, a teacher or a folder that tests only read is a fixture of the session, made with `once(...)`, which both processes share. One that a
+  test changes is a copy of such a one (`shutil.copytree`), not made anew. `faces` and `teacher` below are the smallest useful ones.
+- A parameter is cheap where the work is done once before it: make in a fixture, look in the parametrised test.
+- Nothing may depend on the order of tests, on being alone on the machine (a deadline of seconds is a minute when the other core is taken), on a
+  fixed port, or on files outside tmp_path.
+"""
 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import fcntl
 import io
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -56,22 +69,40 @@ def inside(*words: object) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Returns the path that `make` has filled, once for all processes of a session; the others wait for it. Who gets it only reads.
+
+    Args:
+        name: unique in the suite.
+        make: is given a path that does not exist yet, in a folder that does.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once" / name
+    shared.mkdir(parents=True, exist_ok=True)
+    with open(shared / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / ".made").exists():
+            make(shared / name)
+            (shared / ".made").touch()
+    return shared / name
+
+
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory) -> Path:
     """12 identities of 10 drawn pictures, 32x32, in class folders."""
     from distill.faces import draw_folder
 
-    root = tmp_path_factory.mktemp("faces")
-    draw_folder(root, **FACES)
-    return root
+    return once(tmp_path_factory, "faces", lambda root: draw_folder(root, **FACES))
 
 
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory) -> Path:
     """A SavedModel of 32x32 pictures and 16 numbers, made in a process of its own."""
-    path = tmp_path_factory.mktemp("models") / "teacher"
+    return once(tmp_path_factory, "teacher", save_teacher)
+
+
+def save_teacher(path: Path) -> None:
     subprocess.run([sys.executable, "-c", TEACHER, str(path)], check=True, capture_output=True, timeout=120)
-    return path
 
 
 # ------------------------------------------------------------------------------------------------------------------------- object stores
