@@ -176,7 +176,7 @@ def taken_over(job: Job, format: str, meta: ShardMeta) -> ShardMeta | None:
         there = FORMATS[format].read_meta(job.shards / f"{shard_name(meta.chunk, meta.of)}.{FORMATS[format].suffix}")
     except DistillError:
         return None
-    whole = meta.images == "inline" and replace(there, rows=0, mean_norm=0.0) == replace(meta, rows=0, mean_norm=0.0)
+    whole = meta.images == "inline" and there.unwritten() == meta.unwritten()
     return there if whole or fewer_views(meta, there) else None
 
 
@@ -216,7 +216,7 @@ def fewer_views(meta: ShardMeta, there: ShardMeta) -> bool:
         return False
     if there.views == 1:
         there = with_views(there, 1, meta.recipe, meta.view_seed)
-    return replace(there, views=meta.views, rows=0, mean_norm=0.0) == replace(meta, rows=0, mean_norm=0.0)
+    return replace(there.unwritten(), views=meta.views) == meta.unwritten()
 
 
 def _image_size(job: Job, height: int | None, width: int | None) -> tuple[int, int]:

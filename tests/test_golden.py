@@ -34,8 +34,9 @@ def test_golden_shards(folder):
                     assert np.array_equal(decode(group.images[place]), image(row))
                 row += 1
     assert row == 6 and not verify(folder, deep=True).problems
-    name = folder.name.partition("-")[2]
-    assert (shards.meta.dtype, shards.meta.views) == (SETS[name] if folder.parent.name == "v2" else ({"path": "float32"}.get(name, "float16"), 1))
+    version, name = folder.parent.name, folder.name.partition("-")[2]
+    assert (shards.meta.dtype, shards.meta.views, f"v{shards.meta.version}") == (*SETS[version][name], version)
+    assert [shards.group_rows(number) for number in range(2)] == ([[2, 2], [2]] if version == "v3" else [[4], [2]])
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)

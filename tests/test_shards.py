@@ -110,6 +110,8 @@ def test_a_set_of_one_view_is_written_as_version_1_had_it():
     wide = meta(views=2, recipe=RECIPES["photo"], view_seed=3)
     assert json.loads(wide.to_json())["version"] == 2 and ShardMeta.from_json(wide.to_json(), "a") == wide
     assert json.loads(meta(dtype="int8").to_json())["version"] == 2
+    for new in ({"image": {"height": 2, "width": 2, "resize": "none", "exif": "apply"}}, {"reading": {**READING, "feed": {}}}, {"reading": {**READING, "tags": []}}):
+        assert meta(**new).version == meta(views=2, recipe=RECIPES["photo"], **new).version == 3
     with pytest.raises(DistillError, match="no readable metadata"):
         ShardMeta.from_json(wide.to_json().replace('"version": 2', '"version": 1'), "a")
 
@@ -122,6 +124,54 @@ def test_bytes_do_not_depend_on_how_rows_arrived(tmp_path, format):
             tmp_path / name, meta(), regrouped(whole[start : start + cut] for start, cut in zip(starts, cuts, strict=False))
         )
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+def sized(*sizes: int, start: int = 0) -> Rows:
+    return dataclasses.replace(rows(len(sizes), start), images=[bytes([number % 251]) * size for number, size in enumerate(sizes)])
+
+
+def test_groups_are_cut_by_bytes_too(tmp_path, monkeypatch, format):
+    """100 bytes a group at most: 60 + 40 go together, one of 101 stands alone, empty ones take no room, and 1,024 rows are enough anyway."""
+    monkeypatch.setattr("distill.shards.rows.GROUP_BYTES", 100)
+    given_rows = sized(60, 40, 1, 101, 100, 0, 0, 30, *[0] * 1100)
+    sizes = [2, 1, 1, 3, 1024, 77]
+    for name, cuts in (("a", [1108]), ("b", [1, 3, 1104]), ("c", [8, 1000, 100])):
+        starts = np.cumsum([0, *cuts])
+        parts = [given_rows[start : start + cut] for start, cut in zip(starts, cuts, strict=False)]
+        done = FORMATS[format].write(tmp_path / name, meta(), regrouped(parts))
+        assert (list(done.groups), done.version, done.rows) == (sizes, 3, 1108)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+    assert FORMATS[format].read_meta(tmp_path / "a") == done and FORMATS[format].group_rows(tmp_path / "a") == sizes
+    found = list(FORMATS[format].read(tmp_path / "a"))
+    assert [len(group) for group in found] == sizes and [key for group in found for key in group.keys] == given_rows.keys
+    assert [image for group in found for image in group.images] == given_rows.images
+    (fourth,) = FORMATS[format].read(tmp_path / "a", [3])
+    assert same(fourth, given_rows[4:7])
+    small = FORMATS[format].write(tmp_path / "small", meta(), regrouped([sized(50, 50)]))
+    assert (small.groups, small.version) == ((), 1) and "groups" not in small.as_dict()
+
+
+def test_a_set_with_groups_cut_by_bytes_is_version_3(tmp_path, monkeypatch, format):
+    """Its first shard has small images, its second large ones: the index says the groups of both."""
+    monkeypatch.setattr("distill.shards.rows.GROUP_BYTES", 100)
+    parts = [sized(*[0] * 1030), sized(90, 90, 10, start=1030)]
+    records = [commit_shard(tmp_path, format, meta(chunk=number, of=2), [part], []) for number, part in enumerate(parts)]
+    write_index(tmp_path, format, records, ["a", "b", "c", "d"])
+    found = open_shards(tmp_path)
+    assert (found.meta.version, found.meta.groups) == (3, (1024, 6, 1, 2)) and [found.group_rows(number) for number in range(2)] == [[1024, 6], [1, 2]]
+    assert [FORMATS[format].read_meta(shard).version for shard in found.shards] == [1, 3]
+    assert found.meta.unwritten() == dataclasses.replace(meta(), chunk=-1, of=2, chunk_sha256="")
+    assert not verify(tmp_path, deep=True).problems
+    index = tmp_path / "index.json"
+    whole = index.read_text()
+    for groups in ([1024, 5, 2, 2], [1024, 6, 1, 1, 1], [1024, 6, 2, 1], [1025, 5, 1, 2]):
+        value = json.loads(whole)
+        value["meta"]["groups"] = groups
+        index.write_text(json.dumps(value))
+        try:
+            assert verify(tmp_path).problems
+        except DistillError as error:
+            assert "is not an index of shards" in str(error)
 
 
 KEY = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1, max_size=30)

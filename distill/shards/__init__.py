@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,7 +50,7 @@ class ShardFormat(Protocol):
     suffix: str
 
     def write(self, path: Path, meta: ShardMeta, groups: Iterable[Rows]) -> ShardMeta:
-        """Write groups of GROUP_ROWS rows (the last may be shorter); returns `meta` with rows and mean_norm filled in."""
+        """Write groups as `regrouped` cuts them; returns `meta` with rows, mean_norm and groups filled in."""
 
     def read_meta(self, path: Path) -> ShardMeta: ...
 
@@ -56,6 +58,8 @@ class ShardFormat(Protocol):
 
     def read(self, path: Path, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]: ...
 
+
+READERS = 8  # footers looked at together: one of an object store is a wait of some requests
 
 FORMATS: dict[str, ShardFormat] = {"parquet": ParquetShards(), "hdf5": Hdf5Shards()}
 
@@ -168,8 +172,27 @@ class ShardSet:
         return tuple(self.folder / record.shard for record in self.records)
 
     def group_rows(self, number: int) -> list[int]:
-        """Rows of each row group of shard `number`, from its footer."""
-        return FORMATS[self.format].group_rows(self.shards[number])
+        """Rows of each row group of shard `number`: from the index where it says them, else from the shard's footer."""
+        return self._groups[number] if self.meta.groups else FORMATS[self.format].group_rows(self.shards[number])
+
+    def check_groups(self) -> None:
+        """ValueError where the index says row groups that do not end where its shards end."""
+        if self.meta.groups and sum(map(len, self._groups)) != len(self.meta.groups):
+            raise ValueError("more row groups than its shards have")
+
+    @cached_property
+    def _groups(self) -> list[list[int]]:
+        """The row groups that the index says, by shard. ValueError where they do not end where the shards end."""
+        groups, found = iter(self.meta.groups), list[list[int]]()
+        for record in self.records:
+            sizes, left = list[int](), record.rows
+            while left > 0:
+                sizes.append(next(groups, left + 1))
+                left -= sizes[-1]
+            if left:
+                raise ValueError(f"the row groups do not end with {record.shard}")
+            found.append(sizes)
+        return found
 
     def read(self, number: int, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]:
         """Row groups of shard `number`, in order, with the page checksums verified."""
@@ -230,7 +253,7 @@ def find_record(folder: Path, format: str, expected: ShardMeta) -> Record | None
     except (OSError, ValueError, DistillError):
         return None
     same = sizes == (record.shard_bytes, record.ledger_bytes) and (meta.rows, meta.chunk_sha256) == (record.rows, record.chunk_sha256)
-    return record if same and record.shard == shard.name and replace(meta, rows=0, mean_norm=0.0) == replace(expected, rows=0, mean_norm=0.0) else None
+    return record if same and record.shard == shard.name and meta.unwritten() == expected.unwritten() else None
 
 
 def write_index(
@@ -248,14 +271,16 @@ def write_index(
     ordered = tuple(found[number] for number in range(of))
     first = next((record for record in ordered if record.rows), ordered[0])
     meta = FORMATS[format].read_meta(folder / first.shard)
+    with ThreadPoolExecutor(READERS) as pool:
+        groups = list(pool.map(lambda record: FORMATS[format].group_rows(folder / record.shard), ordered))
     table = "".join(f"{name}\n" for name in classes).encode()
     with committed(folder / "classes.txt") as temporary:
         temporary.write_bytes(table)
     rows, rejects = sum(record.rows for record in ordered), sum(record.rejects for record in ordered)
     golden = _golden(folder / first.shard, format, read_image) if first.rows else ()
-    index = ShardSet(folder, format, rows, rejects, _set_meta(meta, rows, ordered), tuple(classes), ordered, golden)
+    index = ShardSet(folder, format, rows, rejects, _set_meta(meta, rows, ordered, groups), tuple(classes), ordered, golden)
     write_json(folder / "index.json", {
-        "version": meta.version, "format": format, "rows": rows, "rejects": rejects, "classes": hashlib.sha256(table).hexdigest(),
+        "version": index.meta.version, "format": format, "rows": rows, "rejects": rejects, "classes": hashlib.sha256(table).hexdigest(),
         "meta": index.meta.as_dict(), "golden": [row.to_json() for row in golden], "records": [asdict(record) for record in ordered],
     })  # fmt: skip
     return index
@@ -288,6 +313,10 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
     if value.format not in FORMATS:
         raise DistillError(f"{index}: unknown shard format {value.format!r}; known: {', '.join(FORMATS)}.")
     found = ShardSet(index.parent, value.format, value.rows, value.rejects, value.meta, tuple(classes), value.records, golden)
+    try:
+        found.check_groups()
+    except ValueError as error:
+        raise DistillError(f"{index} is not an index of shards ({error}). Run distill embed again: it writes the index anew from the records.") from error
     for record in value.records:
         if not (found.folder / record.shard).is_file():
             raise DistillError(
@@ -324,7 +353,10 @@ def _classes(path: Path, digest: str) -> list[str]:
     return table.decode().split("\n")[:-1]
 
 
-def _set_meta(meta: ShardMeta, rows: int, records: Sequence[Record]) -> ShardMeta:
-    """The metadata that all shards of a set share, with the rows and the mean norm of the whole."""
+def _set_meta(meta: ShardMeta, rows: int, records: Sequence[Record], groups: list[list[int]]) -> ShardMeta:
+    """The metadata that all shards of a set share, with the rows and the mean norm of the whole, and its row groups where those of a shard
+    were cut by bytes."""
     norm = sum(record.mean_norm * record.rows for record in records) / max(rows, 1)
-    return replace(meta, chunk=-1, chunk_sha256="", rows=rows, mean_norm=float(np.round(norm, 6)))
+    plain = replace(meta, chunk=-1, chunk_sha256="", rows=rows, mean_norm=float(np.round(norm, 6)), groups=())
+    cut = any(sizes != replace(plain, rows=sum(sizes)).group_rows() for sizes in groups)
+    return replace(plain, groups=tuple(chain.from_iterable(groups))) if cut else plain

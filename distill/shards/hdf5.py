@@ -11,8 +11,8 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from distill import DistillError
 from distill.remote import readable
-from distill.shards.rows import GROUP_ROWS, Rows, ShardMeta, mean_norm, read_columns, restored, stored
+from distill.shards.rows import GROUP_ROWS, Rows, ShardMeta, read_columns, restored, stored
 
 BYTES_CHUNK = 1 << 16  # a shard of few rows stays small
 FLETCHER32 = 4  # bytes of the checksum behind each chunk
@@ -32,7 +32,7 @@ class Hdf5Shards:
 
     def write(self, path: Path, meta: ShardMeta, groups: Iterable[Rows]) -> ShardMeta:
         """See ShardFormat.write."""
-        rows, norms = 0, 0.0
+        sizes, norms = list[int](), 0.0
         with _created(path) as file:
             columns = _create(file, meta)
             for group in groups:
@@ -45,9 +45,9 @@ class Hdf5Shards:
                     _append_flat(file, "image", group.images)
                 else:
                     _append(columns["image_sha256"], np.frombuffer(b"".join(group.image_sha256), np.uint8).reshape(-1, 32))
-                rows += len(group)
+                sizes.append(len(group))
                 norms += norm
-            done = replace(meta, rows=rows, mean_norm=mean_norm(norms, rows * meta.views))
+            done = meta.written(sizes, norms)
             file.attrs["distill"] = np.bytes_(done.to_json())
         return done
 
@@ -55,16 +55,14 @@ class Hdf5Shards:
         return _checked(path, _stamp(path))
 
     def group_rows(self, path: Path) -> list[int]:
-        rows = self.read_meta(path).rows
-        return [min(GROUP_ROWS, rows - start) for start in range(0, rows, GROUP_ROWS)]
+        return self.read_meta(path).group_rows()
 
     def read(self, path: Path, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]:
         meta = _checked(path, _stamp(path))
         with _opened(path) as file:
-            count = -(-meta.rows // GROUP_ROWS)
-            for number in range(count) if groups is None else groups:
-                start = number * GROUP_ROWS
-                yield _rows(file, meta, slice(start, min(start + GROUP_ROWS, meta.rows)), read_columns(columns, meta))
+            ends = [0, *accumulate(meta.group_rows())]
+            for number in range(len(ends) - 1) if groups is None else groups:
+                yield _rows(file, meta, slice(ends[number], ends[number + 1]), read_columns(columns, meta))
 
 
 class _Disk:

@@ -1,6 +1,6 @@
 """Shards as Parquet: opens in pandas, Polars and DuckDB with no helper of ours.
 
-Row groups of GROUP_ROWS rows, each from one contiguous table; page checksums written, and verified by every read here
+Row groups of GROUP_ROWS rows, or fewer where images are large, each from one contiguous table; page checksums written, and verified by every read here
 (pyarrow does not by itself); no compression: it saves 3 to 19 % of the bytes and costs more time than that.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from distill import DistillError
 from distill.remote import is_remote, readable
-from distill.shards.rows import GROUP_ROWS, Rows, ShardMeta, mean_norm, read_columns, restored, stored
+from distill.shards.rows import Rows, ShardMeta, read_columns, restored, stored
 
 META_KEY = b"distill"
 
@@ -27,16 +26,16 @@ class ParquetShards:
 
     def write(self, path: Path, meta: ShardMeta, groups: Iterable[Rows]) -> ShardMeta:
         """See ShardFormat.write. The metadata goes in last: rows and mean norm are known only then."""
-        schema, rows, norms = _schema(meta), 0, 0.0
+        schema, sizes, norms = _schema(meta), list[int](), 0.0
         with pq.ParquetWriter(
             path, schema, compression="none", use_dictionary=False, write_page_checksum=True, write_statistics=False, store_schema=True
         ) as writer:
             for group in groups:
                 embeddings, norm = stored(group, meta)
                 writer.write_table(_table(group, embeddings, schema), row_group_size=len(group))
-                rows += len(group)
+                sizes.append(len(group))
                 norms += norm
-            done = replace(meta, rows=rows, mean_norm=mean_norm(norms, rows * meta.views))
+            done = meta.written(sizes, norms)
             writer.add_key_value_metadata({META_KEY.decode(): done.to_json()})
         return done
 
@@ -45,14 +44,14 @@ class ParquetShards:
             return _meta(file, size, path)
 
     def group_rows(self, path: Path) -> list[int]:
-        rows = self.read_meta(path).rows
-        return [min(GROUP_ROWS, rows - start) for start in range(0, rows, GROUP_ROWS)]
+        return self.read_meta(path).group_rows()
 
     def read(self, path: Path, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]:
         with _opened(path) as (file, size):
             meta = _meta(file, size, path)
-            for number in range(file.num_row_groups) if groups is None else groups:
-                group, rows = file.metadata.row_group(number), min(GROUP_ROWS, meta.rows - number * GROUP_ROWS)
+            sizes = meta.group_rows()
+            for number in range(len(sizes)) if groups is None else groups:
+                group, rows = file.metadata.row_group(number), sizes[number]
                 if group.num_rows != rows or group.total_byte_size > size:
                     raise ValueError(f"row group {number} claims {group.num_rows:,} rows and {group.total_byte_size:,} bytes")
                 # not read_row_group: it reserves memory for as many values as the footer claims of each column
@@ -142,7 +141,7 @@ def _meta(file: pq.ParquetFile, size: int, path: Path) -> ShardMeta:
     if meta.rows * _least(meta) > size:  # before any schema or column is made for it
         raise ValueError(f"{meta.rows:,} rows of {meta.width:,} numbers cannot be in {size:,} bytes")
     held = (file.metadata.num_rows, file.num_row_groups)
-    if held != (meta.rows, -(-meta.rows // GROUP_ROWS)) or not file.schema_arrow.equals(_schema(meta)):
+    if held != (meta.rows, len(meta.group_rows())) or not file.schema_arrow.equals(_schema(meta)):
         raise ValueError(f"its metadata says {meta.rows} rows, the file holds {held[0]} in {held[1]} row groups, or its columns are others")
     return meta
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from json import dumps
 from typing import Annotated, Any
 
@@ -15,13 +15,15 @@ from distill.files import parse_json
 from distill.images import ImageSpec
 from distill.views import RECIPES, Recipe
 
-FORMAT_VERSIONS = (1, 2)  # 2: views, or int8
+FORMAT_VERSIONS = (1, 2, 3)  # 2: views, or int8; 3: groups, or one of NEW_IMAGE and NEW_READING
 DTYPES = {"float16": 2, "float32": 4, "int8": 1}  # bytes a number; int8 has one float32 more a row and view
 EXACT = {"extra": "forbid", "allow_inf_nan": False}  # of what is read from JSON: nothing else, and numbers
 Column = Any  # None where it was not asked for; what is in it stands in Rows
 NamedRecipe = Annotated[Recipe, BeforeValidator(lambda value: RECIPES.get(value, value) if isinstance(value, str) else value)]
 MAX_VIEWS = 1000
 GROUP_ROWS = 1024  # one group reads in 0.6 to 3 ms and is what the pool of a source is made of
+GROUP_BYTES = 128 << 20  # of encoded images in a group of more than one row: 1,024 of ImageNet's 110 KB stay together, 8 groups fit into memory
+NEW_IMAGE, NEW_READING = {"exif"}, {"feed", "tags"}  # keys of `image` and `reading` that versions 1 and 2 did not have
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class ShardMeta:
 
     teacher: its fingerprint (sha256 over the model's files); reading: its signature, output, scale, offset and colour order;
     image: fields of ImageSpec; images: "inline" or "path"; views, recipe, view_seed: view n of a row is distill.views.view of these, its key
-    and n; mean_norm: mean L2 norm of the embeddings as stored, over all rows and views; version: follows from the others.
+    and n; mean_norm: mean L2 norm of the embeddings as stored, over all rows and views; groups: rows of each row group, where images were so large
+    that groups were cut by bytes, else empty; version: follows from the others.
     """
 
     chunk: int
@@ -74,19 +77,23 @@ class ShardMeta:
     software: dict[str, str] = field(default_factory=dict)
     rows: int = 0
     mean_norm: float = 0.0
+    groups: tuple[int, ...] = ()
     version: int = 0
 
     __pydantic_config__ = EXACT
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "version", 2 if self.views > 1 or self.dtype == "int8" else 1)
+        new = bool(self.groups) or bool(NEW_IMAGE & self.image.keys()) or bool(NEW_READING & self.reading.keys())
+        object.__setattr__(self, "version", 3 if new else 2 if self.views > 1 or self.dtype == "int8" else 1)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; a set of one view is written as version 1 had it."""
+        """For JSON; a set of one view is written as version 1 had it, and what a version did not have is left out."""
         values = asdict(self)
         if self.views == 1:
             del values["view_seed"]
             values["recipe"] = "none"
+        if not self.groups:
+            del values["groups"]
         return values
 
     def to_json(self) -> str:
@@ -110,12 +117,28 @@ class ShardMeta:
         sizes = (self.of, self.rows, self.dimension, self.views)
         if not all(0 <= size < 2**40 for size in sizes) or self.dtype not in DTYPES or self.images not in ("inline", "path"):
             raise ValueError(f"of, rows, dimension, views {sizes}, dtype {self.dtype!r}, images {self.images!r}")
+        if self.groups and (sum(self.groups) != self.rows or not all(1 <= size <= GROUP_ROWS for size in self.groups)):
+            raise ValueError(f"{len(self.groups):,} groups of {sum(self.groups):,} rows in all, the shard has {self.rows:,}")
         if not 1 <= self.views <= MAX_VIEWS or not 0 <= self.view_seed < 2**63:
             raise ValueError(f"views {self.views}, view_seed {self.view_seed}")
         try:
             ImageSpec(**self.image)
         except (DistillError, TypeError) as error:
             raise ValueError(f"image {self.image}: {error}") from error
+
+    def group_rows(self) -> list[int]:
+        """Rows of each row group, in order."""
+        return list(self.groups) or [min(GROUP_ROWS, self.rows - start) for start in range(0, self.rows, GROUP_ROWS)]
+
+    def written(self, groups: list[int], norms: float) -> ShardMeta:
+        """This of a shard that was written with groups of so many rows, and the sum of the L2 norms of its embeddings."""
+        rows = sum(groups)
+        done = replace(self, rows=rows, mean_norm=mean_norm(norms, rows * self.views), groups=())
+        return done if groups == done.group_rows() else replace(done, groups=tuple(groups))
+
+    def unwritten(self) -> ShardMeta:
+        """Without what is known only when a shard is written: what tells whether a shard is of the same plan."""
+        return replace(self, rows=0, mean_norm=0.0, groups=())
 
     @property
     def width(self) -> int:
@@ -148,7 +171,7 @@ def view_column(number: int, name: str = "embedding") -> str:
 
 def check_version(version: Any, path: Any) -> None:
     if version not in FORMAT_VERSIONS:
-        known = " and ".join(map(str, FORMAT_VERSIONS))
+        known = f"{', '.join(map(str, FORMAT_VERSIONS[:-1]))} and {FORMAT_VERSIONS[-1]}"
         raise DistillError(f"{path} has format version {version}; this distill reads versions {known}. Use the distill that wrote it.")
 
 
@@ -201,16 +224,21 @@ def quantise(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def regrouped(parts: Iterable[Rows], size: int = GROUP_ROWS) -> Iterator[Rows]:
-    """The same rows in the same order, `size` at a time (the last may be fewer), so that a shard's bytes do not depend on how rows arrived."""
+    """Yields the same rows in the same order, `size` at a time, or as many as have GROUP_BYTES of images at most, or one that has more.
+
+    The last group may have fewer. So a shard's bytes do not depend on how rows arrived.
+    """
     waiting: list[Rows] = []
+    rows = held = 0
     for part in parts:
-        waiting.append(part)
-        if sum(map(len, waiting)) >= size:
-            whole = _joined(waiting)
-            cut = len(whole) // size * size
-            yield from (whole[start : start + size] for start in range(0, cut, size))
-            waiting = [whole[cut:]]
-    if sum(map(len, waiting)):
+        start = 0
+        for row, length in enumerate([0] * len(part) if part.images is None else map(len, part.images)):
+            if rows == size or (rows and held + length > GROUP_BYTES):
+                yield _joined([*waiting, part[start:row]])
+                waiting, start, rows, held = [], row, 0, 0
+            rows, held = rows + 1, held + length
+        waiting.append(part[start:])
+    if rows:
         yield _joined(waiting)
 
 

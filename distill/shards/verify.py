@@ -17,7 +17,7 @@ from distill import DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk
 from distill.files import sha256_file
 from distill.images import BadImage, decode_batch, read_bytes
-from distill.shards import FORMATS, GROUP_ROWS, Record, ShardMeta, ShardSet, open_shards, read_ledger
+from distill.shards import FORMATS, Record, ShardMeta, ShardSet, open_shards, read_ledger
 from distill.shards.golden import cosine, pixel_problems, worst_answer
 from distill.views import replay
 
@@ -90,7 +90,7 @@ def _shard_problems(shards: ShardSet, number: int, chunk: Path | None, deep: boo
     if changed:
         yield from changed
         return
-    yield from _meta_problems(shards, record, FORMATS[shards.format].read_meta(shard))
+    yield from _meta_problems(shards, number, FORMATS[shards.format].read_meta(shard))
     rejected = [reject.key for reject in read_ledger(ledger)]
     if len(rejected) != record.rejects:
         yield f"{ledger.name} has {len(rejected)} lines, its record says {record.rejects} rejects"
@@ -114,13 +114,16 @@ def _changes(path: Path, size: int, digest: str, deep: bool) -> Iterator[str]:
         yield f"{path.name}: its bytes have changed since it was written (another sha256)"
 
 
-def _meta_problems(shards: ShardSet, record: Record, meta: ShardMeta) -> Iterator[str]:
+def _meta_problems(shards: ShardSet, number: int, meta: ShardMeta) -> Iterator[str]:
+    record = shards.records[number]
     if (meta.rows, meta.chunk, meta.of, meta.chunk_sha256, meta.mean_norm) != (
         record.rows, record.number, record.of, record.chunk_sha256, record.mean_norm,
     ):  # fmt: skip
         yield f"{record.shard} is not the shard of its record: rows, chunk, of {meta.rows, meta.chunk, meta.of}, expected {record.rows, record.number, record.of}"
     whole = shards.meta
-    shared = replace(meta, chunk=whole.chunk, chunk_sha256=whole.chunk_sha256, rows=whole.rows, mean_norm=whole.mean_norm)
+    if meta.group_rows() != shards.group_rows(number):
+        yield f"{record.shard} has {len(meta.group_rows())} row groups, index.json says {len(shards.group_rows(number))}, or of other sizes"
+    shared = replace(meta, chunk=whole.chunk, chunk_sha256=whole.chunk_sha256, rows=whole.rows, mean_norm=whole.mean_norm, groups=whole.groups)
     for name in (field.name for field in fields(whole)):
         if getattr(shared, name) != getattr(whole, name):
             yield f"{record.shard} was made with {name} {getattr(shared, name)!r}, index.json says {getattr(whole, name)!r}"
@@ -181,7 +184,10 @@ def _cosine(shards: ShardSet, row: int, view: int, ends: np.ndarray, teacher: Ca
     """The cosine of a row's stored embedding of a view and the teacher's answer now. row counts over the whole set."""
     shard = int(np.searchsorted(ends, row, side="right"))
     place = row - (int(ends[shard - 1]) if shard else 0)
-    group = next(shards.read(shard, [place // GROUP_ROWS]))[place % GROUP_ROWS : place % GROUP_ROWS + 1]
+    starts = np.cumsum([0, *shards.group_rows(shard)])
+    number = int(np.searchsorted(starts, place, side="right")) - 1
+    place -= int(starts[number])
+    group = next(shards.read(shard, [number]))[place : place + 1]
     try:
         encoded = group.images[0] if group.images else read_bytes(str(root), group.keys[0])
     except BadImage as reason:
