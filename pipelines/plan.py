@@ -199,7 +199,7 @@ def meta_of(job: Job) -> ShardMeta:
     reading = {name: getattr(job.teacher, name) for name in ("signature", "output", "scale", "offset", "color")}
     meta = ShardMeta(
         chunk=-1, of=0, chunk_sha256="", dimension=teacher.dimension, dtype=job.dtype, teacher=job.teacher.fingerprint(), reading=reading,
-        image=asdict(spec), images=job.images, software={name: version(name) for name in SOFTWARE},
+        image=spec.as_dict(), images=job.images, software={name: version(name) for name in SOFTWARE},
     )  # fmt: skip
     return meta if job.views == 1 else with_views(meta, job.views, job.recipe or RECIPES["face"], job.view_seed)
 

@@ -16,12 +16,12 @@ import pytest
 import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 from skimage import data as samples
 from skimage.io import imread
 
 from distill import DistillError, images
-from distill.images import BadImage, ImageSpec, decode, decode_batch, encode_jpeg, read_bytes
+from distill.images import BadImage, ImageSpec, decode, decode_batch, encode_jpeg, kind_of, orientation, read_bytes
 
 FACE = np.ascontiguousarray(samples.astronaut()[:75, 190:251])  # odd in both directions, so that chroma blocks are cut
 GREY = np.ascontiguousarray(FACE[:, :, 0])
@@ -151,6 +151,91 @@ def test_rotation_by_exif_is_not_applied():
     turned[0x0112] = 6
     data = saved(FACE, "JPEG", exif=turned, quality=90)
     assert (decode(data) == decode(JPEGS["baseline 4:2:0"])).all()
+
+
+WITH_EXIF = {"JPEG": {"quality": 90}, "PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}, "AVIF": {}}
+
+
+@pytest.mark.parametrize("kind", WITH_EXIF)
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_rotation_by_exif_as_pillow_turns(kind, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = saved(FACE, kind, exif=exif, **WITH_EXIF[kind])
+    expected = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    spec = ImageSpec(*expected.shape[:2], exif="apply")
+    assert (decode(data, spec) == expected).all() and (decode_batch([data], spec)[0][0] == expected).all()
+    assert orientation(data) == (1 if kind == "TIFF" else turn)  # a TIFF is turned by Pillow itself, always was
+    shown = decode(data)
+    assert shown.shape == (expected.shape if kind == "TIFF" else FACE.shape)
+    half = ImageSpec(30, 20, "stretch", "apply")
+    assert (decode(data, half) == np.array(Image.fromarray(expected).resize((20, 30), Image.Resampling.BILINEAR))).all()
+    if turn > 4 and kind != "TIFF":
+        assert reason(data, ImageSpec(75, 61, exif="apply")).startswith("the image is 61x75")
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n\0", b"RIFF\0", b"\0\0\0\x18ftypavif"])
+def test_damaged_exif_says_nothing(data):
+    assert orientation(data) == 1
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = saved(FACE, "JPEG", exif=exif)
+    end = whole.index(b"Exif") + len(exif.tobytes())
+    for cut in range(2, end + 10):
+        assert orientation(whole[:cut]) in (1, 6)
+    for value, expected in ((0, 1), (9, 1), (6, 6)):
+        exif[0x0112] = value
+        assert orientation(saved(FACE, "JPEG", exif=exif)) == expected
+    assert orientation(memoryview(saved(FACE, "JPEG", exif=exif))) == 6
+
+
+def test_a_spec_without_exif_is_written_as_before():
+    assert ImageSpec(3, 4).as_dict() == {"height": 3, "width": 4, "resize": "none"}
+    assert ImageSpec(3, 4, exif="apply").as_dict() == {"height": 3, "width": 4, "resize": "none", "exif": "apply"}
+    with pytest.raises(DistillError, match="ignore, apply"):
+        ImageSpec(3, 4, exif="rotate")
+
+
+def box(*brands: bytes) -> bytes:
+    return struct.pack(">I", 16 + 4 * len(brands[1:])) + b"ftyp" + brands[0] + bytes(4) + b"".join(brands[1:]) + bytes(99)
+
+
+def tiff(*tags: tuple[int, int]) -> bytes:
+    """One grey pixel and further tags of one LONG each."""
+    fields = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 278: 1, 279: 1, **dict(tags)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(fields.items()))
+    return b"II*\0" + struct.pack("<I", 12) + b"CR\2\0" + struct.pack("<H", len(fields)) + entries + bytes(4)
+
+
+FOREIGN = {
+    "HEIC": [box(b"heic", b"mif1", b"heic"), box(b"mif1", b"mif1", b"heic"), bytes.fromhex("000000186674797068656963000000006d696631") + bytes(99)],
+    "AVIF": [box(b"mif1", b"avif", b"miaf")],
+    "JPEG XL": [b"\xff\x0a\xfa\x7f" + bytes(40), b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40)],
+    "raw file of a camera": [box(b"crx ", b"crx "), tiff(), tiff((50706, 0x401)), tiff((254, 1), (330, 8)), b"FUJIFILMCCD-RAW 0201", b"IIU\0" + bytes(9)],
+    "video": [box(b"isom", b"iso2", b"avc1"), box(b"qt  "), box(b"mp42"), b"\x1a\x45\xdf\xa3" + bytes(9), b"RIFF\0\0\0\0AVI LIST"],
+    "PSD": [b"8BPS\0\1" + bytes(20)],
+    "PDF": [b"%PDF-1.7\n%\xe2\xe3", b"%PDF-1.4 "],
+    "SVG": [b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- " + b"x" * 99 + b" -->\n<svg/>"],
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_formats_that_are_not_read_are_named(name):
+    for data in FOREIGN[name]:
+        said = reason(data)
+        assert said.startswith("a format that is not read: ") and name in said and kind_of(said) == "format"
+
+
+def test_reasons_have_kinds():
+    kinds = {
+        "size": (JPEGS["grey"], ImageSpec(9, 9)), "empty": (b"", None), "text": (b"hello", None), "damaged": (JPEGS["4:4:4"][:-9], None),
+        "depth": (saved(GREY.astype(np.float32), "TIFF"), None), "format": (b"\0\1\2\3\xff" * 9, None), "large": (png(8001, 8000, 8, 2, b"\0"), None),
+        "frames": (saved(Image.fromarray(FACE), "GIF", save_all=True, append_images=[Image.fromarray(FACE[::-1])]), None),
+    }  # fmt: skip
+    for kind, (data, spec) in kinds.items():
+        with pytest.raises(BadImage) as caught:
+            decode(data, spec)
+        assert caught.value.kind == kind_of(str(caught.value)) == kind and "--" not in caught.value.reason
 
 
 def test_bytes_behind_the_end_are_allowed():
