@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from distill import DistillError
+from distill.files import read_toml
 from distill.views import Recipe, recipe_of
 
 Positive = Annotated[int, Field(ge=1)]
@@ -249,10 +250,10 @@ def load_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
     A value is TOML; what is no TOML value is taken as a string. DistillError lists every problem, one a line.
     """
     try:
-        values = tomllib.loads(Path(path).read_text("utf-8"))
+        values = read_toml(path)
     except FileNotFoundError:
         raise DistillError(f"{path}: no such run file. docs/examples has some to start from.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
+    except (ValueError, OSError) as error:
         raise DistillError(f"{path} cannot be read as TOML: {error}") from None
     for override in overrides:
         _override(values, override)
@@ -287,11 +288,38 @@ def problems(error: ValidationError) -> list[str]:
             lines.append(f"unknown key {key}. " + (f"Did you mean {close[0]}? " if close else "") + f"Known here: {', '.join(known)}.")
         elif problem["type"] == "missing":
             lines.append(f"{key} is missing.")
+        elif (told := _other_brackets(problem["loc"], problem["type"], problem["input"])) is not None:
+            lines.append(f"{key}: {told}")
         else:
             expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
             received = "" if isinstance(problem["input"], (dict, BaseModel)) else f"received {problem['input']!r}, "
             lines.append(f"{key + ': ' if key else ''}{received}{expected}.")
     return lines
+
+
+def _other_brackets(location: Sequence[int | str], kind: str, value: Any) -> str | None:
+    """What to write where a table, a list of tables and a plain value were taken for one another; None where that is not what is wrong."""
+    name = ".".join(part for part in location if isinstance(part, str))
+    model = next(iter(_models_in(_field_at(location))), None)
+    if kind == "tuple_type" and model is not None:
+        received = f"one table ([{name}])" if isinstance(value, dict) else repr(value)
+        return f"received {received}, expected a list of tables. Write [[{name}]], with two brackets, before each of them."
+    if kind == "tuple_type":
+        return f"received {value!r}, expected a list: write {location[-1]} = [...]."
+    if kind not in ("model_type", "dataclass_type") or model is None:
+        return None
+    known = ", ".join(model.model_fields)
+    if isinstance(value, list) and isinstance(location[-1], str):
+        return f"received a list, expected one table. Write [{name}], with single brackets, once. Known in it: {known}."
+    what = "{ " + next(iter(model.model_fields)) + " = ... }"
+    return f"received {value!r}, expected a table of: {known}. Write {f'{location[-1]} = {what}' if isinstance(location[-1], str) else what}."
+
+
+def _field_at(location: Sequence[int | str]) -> Any:
+    """The annotation of a place of a run file; that of a list's items is the list's own."""
+    names = [part for part in location if isinstance(part, str)]
+    model = _model_at(names[:-1])
+    return model.model_fields[names[-1]].annotation if names and names[-1] in model.model_fields else None
 
 
 def _dotted(location: Sequence[int | str]) -> str:

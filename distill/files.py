@@ -129,6 +129,19 @@ def parse_json(text: str | bytes, kind: Any = dict[str, Any]) -> Any:
         raise ValueError(first_problem(error)) from error
 
 
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Returns a TOML file as plain values; a byte order mark, which editors on Windows write, is dropped. ValueError says in one line what is wrong."""
+    import tomllib
+
+    data = place(path).read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError("it is UTF-16; save it as UTF-8")
+    try:
+        return tomllib.loads(data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def first_problem(error: Any) -> str:
     """The first problem of pydantic's ValidationError in one line: where, and what."""
     first = error.errors(include_url=False, include_input=False)[0]

@@ -49,7 +49,7 @@ _READ = 8 << 20  # bytes of a far index at a time
 _AT_ONCE = 1 << 20  # bytes of a far record that come with its header
 _CUT = "truncated: the record file ends before the record or inside it"
 _KEY = re.compile(PREFIX + "(0|[1-9][0-9]{0,17})")
-_PROPERTY = re.compile(rb"\s*(\d{1,9})\s*,\s*\d{1,9}\s*,\s*\d{1,9}\s*")
+_PROPERTY = re.compile(rb"(?:\xef\xbb\xbf)?\s*(\d{1,9})\s*,\s*\d{1,9}\s*,\s*\d{1,9}\s*")
 
 
 @dataclass

@@ -74,7 +74,7 @@ class TarFile(HeldFile):
 
     def text(self, name: str) -> str:
         """The label that a file holds."""
-        text = self._texts[name].decode(errors="replace").strip()
+        text = self._texts[name].decode(errors="replace").removeprefix("\ufeff").strip()
         if not _LABEL.fullmatch(text):
             raise DistillError(f"{self.path}: {name!r} holds {text[:40]!r}. Expected a class number from 0, or a class name.")
         return text

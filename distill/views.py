@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from distill import DistillError
-from distill.files import first_problem
+from distill.files import first_problem, read_toml
 from distill.images import BadImage, ImageSpec, decode, encode_jpeg
 
 VERSION = "1"  # of what this file makes of a picture: another one for other bytes, in a set's metadata
@@ -139,8 +138,8 @@ def find_recipe(name: str) -> Recipe:
     if not name.endswith(".toml") or not Path(name).is_file():
         raise DistillError(f"recipe {name!r} is unknown. {expected}")
     try:
-        return recipe_of(tomllib.loads(Path(name).read_text("utf-8")))
-    except (OSError, ValueError, RecursionError) as error:
+        return recipe_of(read_toml(name))
+    except (OSError, ValueError) as error:
         raise DistillError(f"recipe {name}: {error}. {expected}") from error
 
 

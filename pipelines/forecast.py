@@ -149,7 +149,7 @@ def _duration(seconds: float) -> str:
 def read_rates(path: Path) -> Rates:
     """What `distill plan --json` wrote on another machine."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))["rates"]
+        value = json.loads(path.read_text(encoding="utf-8-sig"))["rates"]
         rates = Rates(**value)
         if not all(type(figure) in (int, float) and 0 <= figure < math.inf for figure in value.values()):
             raise ValueError("a figure is no number from 0 on")

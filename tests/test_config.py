@@ -7,6 +7,7 @@ import pytest
 
 from distill import DistillError
 from distill.config import TERM_OPTIONS, differences, dump_run, load_run
+from distill.views import find_recipe
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "docs" / "examples").glob("*.toml"))
 GOOD = """
@@ -106,6 +107,36 @@ def test_wrong_runs_name_key_value_and_what_was_expected(file, override, message
         load_run(file("seed = 1\n" + GOOD), [override])
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.partition("[[stage]]\nsource")[0].replace("[[stage]]", "[stage]"),
+         "stage: received one table ([stage]), expected a list of tables. Write [[stage]], with two brackets"),
+        (GOOD.replace('terms = [{ name = "cosine", weight = 64.0 }]', '[stage.terms]\nname = "cosine"'),
+         "stage.1.terms: received one table ([stage.terms]), expected a list of tables. Write [[stage.terms]]"),
+        (GOOD.replace("[data]", "[[data]]"), "data: received a list, expected one table. Write [data], with single brackets, once."),
+        (GOOD.replace("[data]", "[data]\nholdout = 0.1"), "data.holdout: received 0.1, expected a table of: by, fraction. Write holdout = { by = ... }."),
+        (GOOD.replace("size = [48, 48]", "size = 48"), "data.size: received 48, expected a list: write size = [...]."),
+        (GOOD.replace("epochs = 2", 'optimizer = "adamw"'),
+         "stage.1.optimizer: received 'adamw', expected a table of: name, learning_rate, momentum, weight_decay. Write optimizer = { name = ... }."),
+    ],
+)  # fmt: skip
+def test_other_brackets_than_those_of_the_place(file, text, message):
+    with pytest.raises(DistillError) as caught:
+        load_run(file(text))
+    assert message in str(caught.value) and "tuple" not in str(caught.value) and "instance" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_byte_order_mark_is_dropped(tmp_path, ends):
+    for name, text in (("run", GOOD), ("recipe", "flip = 0.5\n")):
+        (tmp_path / f"{name}.toml").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", ends).encode())
+    assert load_run(tmp_path / "run.toml").stage[1].steps == 10 and find_recipe(str(tmp_path / "recipe.toml")).flip == 0.5
+    (tmp_path / "run.toml").write_bytes(GOOD.encode("utf-16"))
+    with pytest.raises(DistillError, match="it is UTF-16; save it as UTF-8"):
+        load_run(tmp_path / "run.toml")
 
 
 def test_all_problems_are_listed_one_a_line(file):
