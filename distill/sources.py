@@ -9,6 +9,7 @@ in threads into one array, a short queue. Anything done per image in Python or T
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import os
@@ -30,13 +31,15 @@ from distill.images import BadImage, ImageSpec, ahead, decode_batch, is_holder, 
 from distill.remote import place
 from distill.shards import Rows, ShardSet, open_shards, view_column
 from distill.shards.golden import check_golden
-from distill.shards.rows import Column
 from distill.views import Recipe, check_size, replay
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 POOL_GROUPS = 8  # about 8,000 rows, 30 MB of 112x112 JPEGs: enough identities for a mixed batch
 HAND = 1024  # rows whose views come among one another: 38 MB of pixels of 112x112
 QUEUE = 4
+LISTED = 100_000  # rows that are listed at a time
+SHORTEST = 1e-6  # length under which an embedding has no direction, as in distill/losses.py
+APART = 1e-3  # of one number of two unit vectors: twice what float16 moves it by
 
 log = logging.getLogger("distill")
 
@@ -54,6 +57,9 @@ class Source(Protocol):
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from step `start` on; skipping decodes nothing."""
+
+    def teaches_nothing(self, field: str) -> str:
+        """Why nothing can be learned from this field of its rows, as the end of a sentence; "" where something can."""
 
 
 def held_out(name: str, fraction: float) -> bool:
@@ -97,7 +103,7 @@ class ShardSource:
                 f"{path} holds no images, only their keys (--images path). Name the folder they lie in: root = FOLDER in [data]."
             )
         check_golden(path, self.set.golden, self.set.meta)
-        self.root, self.batch, self.seed, self.part, self.threads = root, batch, seed, part, threads
+        self.root, self.batch, self.seed, self.threads, self.holdout = root, batch, seed, threads, holdout
         self.views = "plain" if part == "held_out" or self.set.meta.views == 1 else views
         self.augment = None if part == "held_out" else augment
         if self.augment and self.views != "plain":
@@ -111,13 +117,35 @@ class ShardSource:
         self.image_shape = (self.set.image.height, self.set.image.width, 3)
         self.dimension: int | None = self.set.dimension
         self.classes = len(self.set.classes) if self.set.labelled else 0
-        self._groups = _groups_of(self.set, part, holdout)
+        self._out = _held_out_rows(self.set, holdout if part != "all" else None)
+        self._take(part)
+
+    def other(self, part: str) -> ShardSource:
+        """The held-out rows beside those to learn from, or the reverse, without another look at all rows."""
+        other = copy.copy(self)
+        if part == "held_out":
+            other.views, other.augment = "plain", None
+        other._take(part)
+        return other
+
+    def _take(self, part: str) -> None:
+        self.part = part
+        self._groups = _groups_of(self._out, part)
         self.rows = sum(len(group.kept) for group in self._groups) * (self.set.meta.views if self.views == "all" else 1)
-        self.steps = -(-self.rows // batch)
+        self.steps = -(-self.rows // self.batch)
         if not self.rows:
-            raise DistillError(
-                f'{path}: no rows in part "{part}" of {self.set.rows} rows (holdout {holdout}). Use a smaller or larger holdout fraction.'
-            )
+            raise DistillError(_no_rows(self.set.folder, part, self.set.rows, self.holdout))
+
+    def teaches_nothing(self, field: str) -> str:
+        if field == "embedding":
+            return _one_direction(rows.embeddings[group.kept] for group, rows in self._columns("embedding"))
+        fresh = self.augment is not None or self.views != "plain"
+        count = sum(len(group.kept) for group in self._groups)
+        return _one_class((rows.labels[group.kept] for group, rows in self._columns("label")), count, self.classes, fresh)
+
+    def _columns(self, name: str) -> Iterator[tuple[_Group, Rows]]:
+        for group in self._groups:
+            yield group, next(self.set.read(group.shard, [group.group], [name]))
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         units = self._units(number)
@@ -255,37 +283,52 @@ class ImageSource:
         resize: str = "none",
         augment: Recipe | None = None,
     ) -> None:
-        self.path, self.batch, self.seed, self.part, self.threads = place(path), batch, seed, part, threads
+        self.path, self.batch, self.seed, self.threads = place(path), batch, seed, threads
         self.augment = None if part == "held_out" else augment
         if self.augment:
             check_size(self.augment, *size)
         self.root = root or _root_of(self.path)
         self.spec = ImageSpec(*size, resize=resize)
         self.image_shape = (*size, 3)
-        keys, labels, names = _listed(self.path)
-        kept = _kept(keys, labels, names, part, holdout)
-        self._keys, self._labels = pa.array(keys, pa.string()).take(pa.array(kept)), labels[kept]
-        self.classes, self.rows = len(names), len(kept)
-        self.steps = -(-self.rows // batch)
-        self.skipped: dict[str, str] = {}
-        if not self.rows:
-            raise DistillError(
-                f'{path}: no rows in part "{part}" of {len(keys)} rows (holdout {holdout}). Use a smaller or larger holdout fraction.'
-            )
+        self._keys, self._labels, names = _listed(self.path)
+        self.classes, self.holdout = len(names), holdout
+        self._out = _outside(self._keys, self._labels, names, holdout if part != "all" else None)
+        self._take(part)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         order = np.arange(self.rows)
         if self.part != "held_out":
             order = np.random.default_rng([self.seed, number, 0]).permutation(self.rows)
-        cut = (order[step * self.batch : (step + 1) * self.batch] for step in range(start, self.steps))
+        cut = [order[step * self.batch : (step + 1) * self.batch] for step in range(max(0, start - 1), self.steps)]
         with _threads(self.threads) as decoders, _threads(1) as maker:
             before = None
-            for made in ahead(maker, lambda rows: self._batch(rows, number, decoders), cut, QUEUE):
-                before = made or before  # a short last batch of broken files only: the one before comes again, so that no step is missing
+            for made in ahead(maker, lambda rows: self._batch(rows, number, decoders), cut[start > 0 :], QUEUE):
+                # a short last batch of broken files only: the one before comes again, so that no step is missing
+                before = made or before or self._batch(cut[0], number, decoders)
                 if before is not None:
                     yield before
 
+    def other(self, part: str) -> ImageSource:
+        """The held-out rows beside those to learn from, or the reverse, without listing them again."""
+        other = copy.copy(self)
+        other.augment = None if part == "held_out" else self.augment
+        other._take(part)
+        return other
+
+    def _take(self, part: str) -> None:
+        self.part = part
+        self._rows = _kept(self._out, part)  # places among all rows, which both parts share
+        self.rows = len(self._rows)
+        self.steps = -(-self.rows // self.batch)
+        self.skipped: dict[str, str] = {}
+        if not self.rows:
+            raise DistillError(_no_rows(self.path, part, len(self._out), self.holdout))
+
+    def teaches_nothing(self, field: str) -> str:
+        return _one_class(iter([self._labels[self._rows]]), self.rows, self.classes, self.augment is not None)
+
     def _batch(self, rows: np.ndarray, number: int, decoders: ThreadPoolExecutor) -> Batch | None:
+        rows = self._rows[rows]
         keys = self._keys.take(pa.array(rows)).to_pylist()
         images, bad = decode_batch(list(decoders.map(self._read, keys)), self.spec, decoders)
         good = [row for row in range(len(keys)) if row not in bad]
@@ -338,6 +381,9 @@ class NoiseSource:
         images = rng.integers(0, 256, (self.batch, *self.image_shape), np.uint8)
         return images, {"embedding": np.asarray(self.teacher(images), np.float32)}
 
+    def teaches_nothing(self, field: str) -> str:
+        return _one_direction(self._batch(0, step)[1]["embedding"] for step in range(min(4, self.steps)))
+
 
 class _Unit(NamedTuple):
     """What is read at a time: a row group, by its place in `_groups`, with the embeddings of some views."""
@@ -388,47 +434,100 @@ class _Group:
     kept: np.ndarray
 
 
-def _groups_of(shards: ShardSet, part: str, holdout: Holdout | None) -> list[_Group]:
-    """All groups with at least one row in the part. Without a holdout only footers are read, else one column."""
-    found = []
-    for shard in range(len(shards.records)):
-        if holdout is None or part == "all":
-            kept = [np.arange(rows, dtype=np.int16) for rows in shards.group_rows(shard)]
-        else:
-            column = "label" if holdout.by == "identity" else "key"
-            if column == "label" and not shards.labelled:
-                raise DistillError(f'{shards.folder} has rows without a label, so holdout by = "identity" is impossible. Use by = "key".')
-            kept = [
-                _kept(rows.keys, rows.labels, shards.classes, part, holdout).astype(np.int16) for rows in shards.read(shard, None, [column])
-            ]
-        found += [_Group(shard, group, rows) for group, rows in enumerate(kept) if len(rows)]
-    return found
+def _held_out_rows(shards: ShardSet, holdout: Holdout | None) -> list[list[np.ndarray]]:
+    """bool [rows] of each row group of each shard: is a row held out? Each class name is hashed once, whatever the number of groups.
+    Without a holdout only footers are read, else one column."""
+    if holdout is None:
+        return [[np.zeros(rows, bool) for rows in shards.group_rows(shard)] for shard in range(len(shards.records))]
+    column = "label" if holdout.by == "identity" else "key"
+    if column == "label" and not shards.labelled:
+        raise DistillError(f'{shards.folder} has rows without a label, so holdout by = "identity" is impossible. Use by = "key".')
+    if column == "key":
+        return [[_hashed(rows.keys, holdout) for rows in shards.read(shard, None, [column])] for shard in range(len(shards.records))]
+    classes = _hashed(shards.classes, holdout)
+    return [[classes[rows.labels] for rows in shards.read(shard, None, [column])] for shard in range(len(shards.records))]
 
 
-def _kept(keys: Column, labels: Column, names: Sequence[str], part: str, holdout: Holdout | None) -> np.ndarray:
-    """Indices of the rows that belong to the part."""
-    if holdout is None or part == "all":
-        return np.arange(len(keys if keys is not None else labels))
+def _outside(keys: pa.Array, labels: np.ndarray, names: Sequence[str], holdout: Holdout | None) -> np.ndarray:
+    """bool [rows]: is a row held out?"""
+    if holdout is None:
+        return np.zeros(len(keys), bool)
     if holdout.by == "identity":
-        out = np.array([held_out(name, holdout.fraction) for name in names])[labels]
-    else:
-        out = np.array([held_out(key, holdout.fraction) for key in keys], bool)
-    return np.flatnonzero(out if part == "held_out" else ~out)
+        return _hashed(names, holdout)[labels]
+    return np.concatenate([_hashed(keys[start : start + LISTED].to_pylist(), holdout) for start in range(0, len(keys), LISTED)])
 
 
-def _listed(path: Path) -> tuple[list[str], np.ndarray, Sequence[str]]:
+def _hashed(names: Sequence[str], holdout: Holdout) -> np.ndarray:
+    return np.fromiter((held_out(name, holdout.fraction) for name in names), bool, len(names))
+
+
+def _kept(out: np.ndarray, part: str) -> np.ndarray:
+    """Indices of the rows that belong to the part."""
+    return np.arange(len(out)) if part == "all" else np.flatnonzero(out if part == "held_out" else ~out)
+
+
+def _groups_of(out: list[list[np.ndarray]], part: str) -> list[_Group]:
+    """All groups with at least one row in the part."""
+    found = [
+        _Group(shard, group, _kept(rows, part).astype(np.int16 if len(rows) <= 2**15 else np.int32))
+        for shard, groups in enumerate(out) for group, rows in enumerate(groups)
+    ]  # fmt: skip
+    return [group for group in found if len(group.kept)]
+
+
+def _no_rows(where: object, part: str, rows: int, holdout: Holdout | None) -> str:
+    if holdout is None:
+        return f"{where} has no rows."
+    share = f"{holdout.fraction:g} by {holdout.by}"
+    left = f"holds out none of {rows:,} rows" if part == "held_out" else f"holds out all {rows:,} rows and leaves none to learn from"
+    return f"{where}: holdout of {share} {left}. Use a {'larger' if part == 'held_out' else 'smaller'} fraction."
+
+
+def _one_class(labels: Iterator[np.ndarray], rows: int, classes: int, fresh: bool) -> str:
+    """Why a class head learns nothing from these rows, "" where it does. fresh: the same row looks different when it comes again.
+
+    Stops looking as soon as it knows: two classes, and more rows than classes, so that one of them has two rows.
+    """
+    several = fresh or rows > classes
+    seen = np.zeros(classes, np.int64)
+    for part in labels:
+        seen += np.bincount(part, minlength=classes)
+        if (several or seen.max() > 1) and np.count_nonzero(seen) > 1:
+            return ""
+    if np.count_nonzero(seen) < 2:
+        return f"all {rows:,} rows have one class"
+    return "no class has two rows"
+
+
+def _one_direction(embeddings: Iterator[np.ndarray]) -> str:
+    """Why nothing is learned from these embeddings, "" where something is. Stops at the first one that points elsewhere."""
+    first = None
+    for part in embeddings:
+        length = np.linalg.norm(part.astype(np.float64), axis=1, keepdims=True)
+        directions = part[length[:, 0] > SHORTEST] / length[length > SHORTEST][:, None]
+        if len(directions):
+            first = directions[0] if first is None else first
+            if np.abs(directions - first).max() > APART:
+                return ""
+    return "all embeddings are zeros" if first is None else "all embeddings point one way"
+
+
+def _listed(path: Path) -> tuple[pa.Array, np.ndarray, Sequence[str]]:
     """All keys, labels int32 and class names of a folder, list or chunk folder; an error where a row has no label."""
-    parts: list[tuple[list[str], np.ndarray | None]]
+    parts: Iterator[tuple[list[str], np.ndarray | None]]
     if is_chunk_folder(path):
-        chunks = [read_chunk(chunk) for chunk in list_chunks(path)]
-        parts, names = [(chunk.keys, chunk.labels) for chunk in chunks], read_classes(path)
+        chunks = (read_chunk(chunk) for chunk in list_chunks(path))
+        parts, names = ((chunk.keys, chunk.labels) for chunk in chunks), read_classes(path)
     else:
         images = open_list(path)
-        parts, names = list(images.batches(100_000)), images.classes
-    labels = [labels for _, labels in parts if labels is not None and (labels >= 0).all()]
-    if len(labels) < len(parts):
-        raise DistillError(f'{path}: source "images" learns from labels, but rows have none. Use a folder of class folders or path<TAB>label lines.')
-    return [key for keys, _ in parts for key in keys], np.concatenate(labels), names
+        parts, names = iter(images.batches(LISTED)), images.classes
+    keys, labels = [pa.array([], pa.large_string())], [np.empty(0, np.int32)]
+    for some, numbers in parts:
+        if numbers is None or (numbers < 0).any():
+            raise DistillError(f'{path}: source "images" learns from labels, but rows have none. Use a folder of class folders or path<TAB>label lines.')
+        keys.append(pa.array(some, pa.large_string()))
+        labels.append(numbers)
+    return pa.concat_arrays(keys), np.concatenate(labels), names
 
 
 def _root_of(path: Path) -> str:

@@ -32,11 +32,36 @@ class Lesson:
         return f"{self.train.name}_{self.train.classes}" if "label" in self.fields else None
 
 
-def _open_shards(run: Run, stage: Stage, part: str, open_teacher: OpenTeacher | None) -> Any:
+Parts = tuple[Any, Any | None]  # the rows to learn from, and those held out where [data] has a holdout
+
+
+def _open_shards(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Parts:
+    return _parted(_shards(run, _part(run)), run)
+
+
+def _shards(run: Run, part: str) -> Any:
     from distill.sources import ShardSource
 
     data = run.data
     return ShardSource(str(data.shards), part=part, holdout=data.holdout, views=data.views, **_common(run))
+
+
+def _part(run: Run) -> str:
+    return "train" if run.data.holdout else "all"
+
+
+def _parted(taught: Any, run: Run) -> Parts:
+    return taught, taught.other("held_out") if run.data.holdout else None
+
+
+def _size(run: Run) -> tuple[int, int]:
+    """Height and width of images, where [data] does not say them those of its shards."""
+    from distill.shards import open_shards
+
+    if run.data.size:
+        return run.data.size
+    image = open_shards(str(run.data.shards)).image
+    return image.height, image.width
 
 
 def _common(run: Run) -> dict[str, Any]:
@@ -49,27 +74,27 @@ def _common(run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _open_images(run: Run, stage: Stage, part: str, open_teacher: OpenTeacher | None) -> Any:
+def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Parts:
     from distill.sources import ImageSource
 
     data = run.data
-    size = data.size or _open_shards(run, stage, "all", None).image_shape[:2]
-    return ImageSource(str(data.images), size=size, resize=data.resize, part=part, holdout=data.holdout, **_common(run))
+    return _parted(
+        ImageSource(str(data.images), size=_size(run), resize=data.resize, part=_part(run), holdout=data.holdout, **_common(run)), run
+    )
 
 
-def _open_noise(run: Run, stage: Stage, part: str, open_teacher: OpenTeacher | None) -> Any:
+def _open_noise(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Parts:
     from distill.sources import NoiseSource
 
-    if part == "held_out":  # what counts is how the student does on real images
-        return _open_shards(run, stage, part, None) if run.data.shards else None
     if open_teacher is None:
         raise DistillError('source "noise" asks a teacher, but train() was called without open_teacher.')
-    size = run.data.size or _open_shards(run, stage, "all", None).image_shape[:2]
     teacher = open_teacher(str(stage.teacher), **(stage.reading.options if stage.reading else {}))
-    return NoiseSource(teacher, size=size, batch=run.data.batch, steps=stage.steps or 1, seed=run.seed)
+    noise = NoiseSource(teacher, size=_size(run), batch=run.data.batch, steps=stage.steps or 1, seed=run.seed)
+    # what counts is how the student does on real images
+    return noise, _shards(run, "held_out") if run.data.shards and run.data.holdout else None
 
 
-SOURCES: dict[str, Callable[[Run, Stage, str, OpenTeacher | None], Any]] = {
+SOURCES: dict[str, Callable[[Run, Stage, OpenTeacher | None], Parts]] = {
     "shards": _open_shards,
     "images": _open_images,
     "noise": _open_noise,
@@ -78,23 +103,18 @@ SOURCES: dict[str, Callable[[Run, Stage, str, OpenTeacher | None], Any]] = {
 
 def open_lessons(run: Run, open_teacher: OpenTeacher | None = None) -> list[Lesson]:
     """Open the sources of all stages, each once, and check that they fit the terms and one another."""
-    opened: dict[Any, Any] = {}
-
-    def source(stage: Stage, part: str) -> Any:
-        key = (stage.source, stage.teacher, stage.reading, stage.steps, part)
-        if key not in opened:
-            opened[key] = SOURCES[stage.source](run, stage, part, open_teacher)
-        return opened[key]
-
+    opened: dict[Any, Parts] = {}
     lessons = []
     for number, stage in enumerate(run.stage, 1):
-        taught = source(stage, "train" if run.data.holdout else "all")
+        key = (stage.source, stage.teacher, stage.reading, stage.steps)
+        if key not in opened:
+            opened[key] = SOURCES[stage.source](run, stage, open_teacher)
+        taught, held_out = opened[key]
         for term in stage.terms:
             needs = TERMS[term.name].needs
             if needs not in taught.fields:
                 gives = ", ".join(taught.fields)
                 raise DistillError(f'stage {number}: term "{term.name}" needs "{needs}", but source "{stage.source}" gives: {gives}.')
-        held_out = source(stage, "held_out") if run.data.holdout else None
         lessons.append(_lesson(run, number, stage, taught, held_out))
     shapes = {lesson.train.image_shape: lesson.number for lesson in lessons}
     if len(shapes) > 1:

@@ -142,6 +142,8 @@ class Training(keras.Model):
             if self.needs[term.name] in y
         }
         loss = sum(term.weight * ops.mean(rows[term.name]) for term in self.terms if term.name in rows)
+        if training:  # what layers ask for by themselves: regularisers of weights and activities; no part of how good held-out rows are met
+            loss = loss + sum(ops.sum(ops.cast(each, "float32")) for each in self.losses)
         if "label" in y:
             rows["accuracy"] = hits(y["label"], y_pred["label"])
         if "embedding" in y:

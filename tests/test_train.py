@@ -22,7 +22,7 @@ from distill.optimizers import Rate, build_optimizer
 from distill.runs import Progress, RunFolder
 from distill.screen import Screen
 from distill.stages import open_lessons, told_at_start
-from distill.train import Recorder, build_parts, train
+from distill.train import Recorder, Training, build_parts, train
 
 SIDE, DIMENSION, CLASSES = 16, 12, 6
 NOISE = stages.SOURCES["noise"]
@@ -84,7 +84,12 @@ def use(kinds=None, pause=0.0):
     """Let runs read arrays instead of files."""
     kinds = {"shards": Arrays, "noise": Unlabelled, "images": Labels, **(kinds or {})}
     for name, kind in kinds.items():
-        stages.SOURCES[name] = lambda run, stage, part, teacher, kind=kind: kind(batch=run.data.batch, seed=run.seed, part=part, pause=pause)
+        stages.SOURCES[name] = lambda run, stage, teacher, kind=kind: parts_of(run, kind, pause)
+
+
+def parts_of(run, kind, pause=0.0):
+    taught = kind(batch=run.data.batch, seed=run.seed, part="train" if run.data.holdout else "all", pause=pause)
+    return taught, kind(batch=run.data.batch, seed=run.seed, part="held_out") if run.data.holdout else None
 
 
 @pytest.fixture(autouse=True)
@@ -331,6 +336,25 @@ def test_held_out_identities_are_judged_by_their_embeddings_only():
     assert open_lessons(run_of(joint))[0].held_out is None
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_regularisers_of_a_backbone_are_part_of_the_loss(monkeypatch, precision):
+    """A kernel of ones, 3 x 4 of them, with l2(.5): 6. Its answers to 255s have the mean 3 * 255 * 1/255 = 3, with activity l1(.1): .1 * 4 * 3 = 1.2 a row."""
+    images = keras.Input((SIDE, SIDE, 3))
+    signal = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(images))
+    dense = keras.layers.Dense(4, use_bias=False, kernel_initializer="ones", kernel_regularizer=keras.regularizers.L2(0.5),
+                               activity_regularizer=keras.regularizers.L1(0.1), dtype=precision)  # fmt: skip
+    student = keras.Model(images, dense(signal))
+    monkeypatch.setattr("distill.train.build_student", lambda *given: student)
+    run = run_of({"terms": [{"name": "mse"}]}, student={"embedding": 4})
+    lesson = open_lessons(run)[0]
+    model = Training(build_parts(run, [lesson]), lesson)
+    white, wanted = np.full((2, SIDE, SIDE, 3), 255, np.uint8), {"embedding": np.zeros((2, DIMENSION), np.float32)}
+    answers = model(white, training=True)
+    term = float(np.mean(np.square(answers["embedding"])))
+    assert float(model.compute_loss(y=wanted, y_pred=answers, training=True)) == pytest.approx(term + 6 + 1.2, rel=1e-3)
+    assert float(model.compute_loss(y=wanted, y_pred=answers, training=False)) == pytest.approx(term, rel=1e-3)
+
+
 def test_why_held_out_rows_are_not_judged_is_said_truly():
     class Larger(Unlabelled):
         image_shape = (SIDE, 2 * SIDE, 3)
@@ -346,7 +370,7 @@ def test_why_held_out_rows_are_not_judged_is_said_truly():
     }
     run = run_of(noise, holdout={"fraction": 0.2})
     for reason, source in cases.items():
-        stages.SOURCES["noise"] = lambda run, stage, part, teacher, source=source: source(part)
+        stages.SOURCES["noise"] = lambda run, stage, teacher, source=source: (source("train"), source("held_out"))
         told = told_at_start(run, open_lessons(run)[0], False)
         assert told[-1] == f"  held-out rows are not judged: {reason}"
 
