@@ -2,8 +2,10 @@
 
 `make test` has two processes for two cores, and six minutes. What is dear, and what to take in its place:
 
-- A process that imports TensorFlow costs 4 s of a core. `inside("embed", ...)` runs a command line in the test's own process; `distill(...)`, in a
-  process of its own, is for what only that shows: kills, Ctrl-C, closed streams, imports, limits of a process.
+- A process that imports TensorFlow costs 4 s of a core. `inside("embed", ...)` runs a command line in the test's own process. Where it must be a
+  process of its own (kills, Ctrl-C, threads, environment, a session without what other tests have imported), `warm(...)` and `begin(...)` of
+  tests/warm.py fork one in which TensorFlow is there already: 0.05 s. `distill(...)` begins from nothing, for what only that shows: imports,
+  closed streams, limits of a process. Workers of `--engine processes` import for themselves: the teacher `quick` (ONNX) spares them TensorFlow.
 - A set, a teacher or a folder that tests only read is a fixture of the session, made with `once(...)`, which both processes share. One that a
   test changes is a copy of such a one (`shutil.copytree`), not made anew. `faces` and `teacher` below are the smallest useful ones.
 - A parameter is cheap where the work is done once before it: make in a fixture, look in the parametrised test.
@@ -103,6 +105,22 @@ def teacher(tmp_path_factory) -> Path:
 
 def save_teacher(path: Path) -> None:
     subprocess.run([sys.executable, "-c", TEACHER, str(path)], check=True, capture_output=True, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory) -> Path:
+    """A teacher that loads in no time and without TensorFlow, also in worker processes: the mean colour of 32x32 pictures, as ONNX."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    photo = onnx.helper.make_tensor_value_info("photo", onnx.TensorProto.FLOAT, ("N", 32, 32, 3))
+    output = onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ("N", 3))
+    node = onnx.helper.make_node("ReduceMean", ["photo"], ["output"], axes=[1, 2], keepdims=0)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "mean", [photo], [output]), opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
+    )
+    path = tmp_path_factory.mktemp("quick") / "mean.onnx"
+    onnx.save(model, str(path))
+    return path
 
 
 # ------------------------------------------------------------------------------------------------------------------------- object stores

@@ -16,7 +16,8 @@ import pytest
 from distill import DistillError
 from distill.shards import open_shards
 from distill.shards.verify import verify
-from tests.conftest import TEACHER, distill, inside
+from tests.conftest import TEACHER, distill, inside, once
+from tests.warm import begin, warm
 
 ROWS = 25  # 120 pictures: five chunks, the last of 20
 
@@ -29,13 +30,14 @@ def contents(out):
     return {path.name: path.read_bytes() for path in sorted((out / "shards").iterdir()) if not path.name.startswith(".")}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory, faces, teacher):
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    done = embed(faces, out, teacher, through=distill)
-    assert done.returncode == 0, done.stderr
-    assert "120 rows in 5 shards" in done.stdout and done.stdout.endswith("Done.\n")
-    return out
+    def make(out):
+        done = embed(faces, out, teacher, through=distill)
+        assert done.returncode == 0, done.stderr
+        assert "120 rows in 5 shards" in done.stdout and done.stdout.endswith("Done.\n")
+
+    return once(tmp_path_factory, "undisturbed", make)
 
 
 def test_embeddings_are_what_the_signature_gives_for_skimage_pixels(undisturbed, faces, teacher, tmp_path):
@@ -241,10 +243,7 @@ def test_dry_run_plans_and_stops(faces, teacher, tmp_path):
 
 
 def start(out, faces, teacher, *words):
-    command = [sys.executable, "-m", "distill.cli", "embed", faces, out, "--teacher", teacher, "--rows", ROWS, "--batch", 8, *words]
-    return subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return begin("embed", faces, out, "--teacher", teacher, "--rows", ROWS, "--batch", 8, *words)
 
 
 def inspected(out):
@@ -262,19 +261,18 @@ def test_killed_at_random_moments_and_resumed(engine, undisturbed, faces, teache
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process.stderr.close()
         found = inspected(out)
         assert found["kind"] == "set of shards" or found["launcher"] == "none at work" and "same distill embed again" in found["next"]
         assert found.get("done_chunks", 5) == len(list(out.glob("shards/[!.]*.parquet"))) and "rows_in_progress" not in found
-    done = embed(faces, out, teacher, "--engine", engine, through=distill)
+    done = embed(faces, out, teacher, "--engine", engine, through=warm)
     assert done.returncode == 0, done.stderr
     assert contents(out) == contents(undisturbed)
     assert not [path for path in (out / "shards").iterdir() if path.name.startswith(".")]
 
 
-def test_a_lost_worker_ends_the_run_with_an_error(undisturbed, faces, teacher, tmp_path):
+def test_a_lost_worker_ends_the_run_with_an_error(faces, quick, tmp_path):
     out = tmp_path / "out"
-    process = start(out, faces, teacher, "--engine", "processes", "--workers", 2)
+    process = start(out, faces, quick, "--engine", "processes", "--workers", 2)
     until, workers = time.monotonic() + 60, []
     while len(workers) < 2 and process.poll() is None and time.monotonic() < until:
         time.sleep(0.5)
@@ -284,7 +282,7 @@ def test_a_lost_worker_ends_the_run_with_an_error(undisturbed, faces, teacher, t
     workers[0].kill()
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1 and "worker process was lost" in told and "Run the same command again" in told
-    assert embed(faces, out, teacher).returncode == 0 and open_shards(out).rows == 120
+    assert embed(faces, out, quick).returncode == 0 and open_shards(out).rows == 120
 
 
 def test_a_second_launcher_is_refused(faces, teacher, tmp_path):

@@ -14,8 +14,9 @@ from distill.images import decode
 from distill.shards import open_shards
 from distill.shards.verify import check_sample, verify
 from distill.views import RECIPES, view
-from tests.conftest import distill, inside
+from tests.conftest import inside, once
 from tests.test_embed import contents, embed, inspected, start
+from tests.warm import warm
 
 VIEWS = 4
 
@@ -28,19 +29,18 @@ def added(source, out, teacher, number, *words, through=inside):
     return embed(source, out, teacher, "--add-views", number, "--recipe", "photo", "--view-seed", 3, *words, through=through)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def at_once(tmp_path_factory, faces, teacher):
-    out = tmp_path_factory.mktemp("views") / "out"
-    done = with_views(faces, out, teacher, through=distill)
-    assert done.returncode == 0, done.stderr
-    return out
+    def make(out):
+        done = with_views(faces, out, teacher, through=warm)
+        assert done.returncode == 0, done.stderr
+
+    return once(tmp_path_factory, "at_once", make)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def plain(tmp_path_factory, faces, teacher):
-    out = tmp_path_factory.mktemp("plain") / "out"
-    assert embed(faces, out, teacher).returncode == 0
-    return out
+    return once(tmp_path_factory, "plain", lambda out: embed(faces, out, teacher))
 
 
 def test_each_embedding_is_the_teachers_answer_to_that_view(at_once, plain, faces, teacher):
@@ -146,9 +146,10 @@ def test_a_set_of_other_pixels_is_not_gone_on_with(words, at_once, faces, teache
     assert done.returncode == 1 and "writes the index anew" not in done.stderr and "embed the list into another folder" in done.stderr
 
 
-def test_processes_give_the_same_bytes(at_once, faces, teacher, tmp_path):
-    assert with_views(faces, tmp_path / "out", teacher, "--engine", "processes", through=distill).returncode == 0
-    assert contents(tmp_path / "out") == contents(at_once)
+def test_processes_give_the_same_bytes(faces, quick, tmp_path):
+    assert with_views(faces, tmp_path / "out", quick, "--engine", "processes", through=warm).returncode == 0
+    assert with_views(faces, tmp_path / "local", quick).returncode == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "local")
 
 
 def test_hdf5_holds_the_same_rows(at_once, faces, teacher, tmp_path):
@@ -221,7 +222,6 @@ def test_killed_while_labelling_and_while_adding_views(name, kills, at_once, pla
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process.stderr.close()
         found = inspected(out)
         assert found["kind"] == "set of shards" or found["done_chunks"] == done_with_views(out)
     again = with_views(faces, out, teacher) if name == "views" else added(faces, out, teacher, VIEWS - 1)

@@ -33,22 +33,6 @@ def many(tmp_path_factory, faces):
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """A teacher that loads in no time: the mean colour of 32x32 pictures, as ONNX."""
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    photo = onnx.helper.make_tensor_value_info("photo", onnx.TensorProto.FLOAT, ("N", 32, 32, 3))
-    output = onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ("N", 3))
-    node = onnx.helper.make_node("ReduceMean", ["photo"], ["output"], axes=[1, 2], keepdims=0)
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "mean", [photo], [output]), opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
-    )
-    path = tmp_path_factory.mktemp("quick") / "mean.onnx"
-    onnx.save(model, str(path))
-    return path
-
-
-@pytest.fixture(scope="module")
 def planned(tmp_path_factory, many, teacher):
     """(what `distill plan --json` says, every file before it, every file after it)."""
     here = tmp_path_factory.mktemp("here")

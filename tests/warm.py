@@ -1,0 +1,135 @@
+"""Real processes that need no 4 s to begin: forked from one that has imported TensorFlow, Keras and Beam, and computed nothing.
+
+    done = warm("embed", faces, out, "--teacher", teacher)       # as `distill` of conftest.py: its exit code, stdout, stderr
+    begun = begin("embed", faces, out, "--teacher", teacher)     # as subprocess.Popen, in a session of its own: to be killed, stopped, interrupted
+    done = warm_code("import sys; print(sys.argv[1])", "a")      # as python -c
+
+What a process does while it imports, and what it does with streams and at its very end, is only seen in one that was not forked: `distill`.
+"""
+
+import contextlib
+import functools
+import io
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+LOADED = ("tensorflow", "keras", "apache_beam.runners.portability.fn_api_runner", "distill.cli", "pipelines.embed", "teachers.saved_model", "tests.warm")
+
+
+@functools.cache
+def _server() -> Any:
+    """The process that the others are forked from; it begins with the first of them. What TensorFlow says while it loads is heard by nobody."""
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(LOADED))
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
+    return context
+
+
+class Begun:
+    """A process that runs: of subprocess.Popen what tests ask for. args as they would stand behind `python`."""
+
+    def __init__(self, args: tuple[str, ...], cwd: str | Path | None = None, env: Mapping[str, str] | None = None) -> None:
+        self.args, self._closed = args, False
+        self._said = [tempfile.NamedTemporaryFile() for _ in range(2)]
+        mine, theirs = multiprocessing.Pipe(duplex=False)
+        given = (theirs, args, [file.name for file in self._said], os.fspath(cwd or os.getcwd()), dict(os.environ if env is None else env))
+        self._process = _server().Process(target=_become, args=given)
+        self._process.start()
+        theirs.close()
+        with contextlib.suppress(EOFError):
+            mine.recv()  # it has its own session and streams
+        mine.close()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self.wait(timeout)
+        out, err = (Path(file.name).read_text(encoding="utf-8") for file in self._said)
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def begin(*words: object, **where: Any) -> Begun:
+    """A command line of distill, begun."""
+    return Begun(("-m", "distill.cli", *map(str, words)), **where)
+
+
+def warm(*words: object, timeout: float = 180, **where: Any) -> subprocess.CompletedProcess:
+    """A command line of distill, run to its end."""
+    return _ended(begin(*words, **where), timeout)
+
+
+def warm_code(code: str, *words: object, timeout: float = 180, **where: Any) -> subprocess.CompletedProcess:
+    """A piece of Python, run to its end."""
+    return _ended(Begun(("-c", code, *map(str, words)), **where), timeout)
+
+
+def _ended(begun: Begun, timeout: float) -> subprocess.CompletedProcess:
+    try:
+        out, err = begun.communicate(timeout)
+    except subprocess.TimeoutExpired:
+        begun.kill()
+        raise
+    return subprocess.CompletedProcess(begun.args, begun.returncode, out, err)
+
+
+# --------------------------------------------------------------------------------------------------------------- in the forked process
+
+
+def _become(ready: Connection, args: tuple[str, ...], said: list[str], cwd: str, env: dict[str, str]) -> None:
+    """Be the process of that command line: its own session, streams, folder and environment."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream, (name, path) in enumerate(zip(("stdout", "stderr"), said, strict=True), start=1):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.dup2(file, stream)
+        os.close(file)
+        setattr(sys, name, io.TextIOWrapper(open(stream, "wb", closefd=False), encoding="utf-8", write_through=True))
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    tempfile.tempdir = None
+    ready.send(True)
+    ready.close()
+    how, what, *words = args
+    sys.argv = [what if how == "-m" else how, *words]
+    if how == "-c":
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        from distill.cli import main
+
+        main()
