@@ -9,13 +9,14 @@ What a process does while it imports, and what it does with streams and at its v
 
 import contextlib
 import functools
-import io
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -46,10 +47,13 @@ class Begun:
     """A process that runs: of subprocess.Popen what tests ask for. args as they would stand behind `python`."""
 
     def __init__(self, args: tuple[str, ...], cwd: str | Path | None = None, env: Mapping[str, str] | None = None) -> None:
-        self.args, self._closed = args, False
-        self._said = [tempfile.NamedTemporaryFile() for _ in range(2)]
+        self.args, folder = args, Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._said = [folder / "stdout", folder / "stderr"]
+        for path in self._said:
+            path.touch()
         mine, theirs = multiprocessing.Pipe(duplex=False)
-        given = (theirs, args, [file.name for file in self._said], os.fspath(cwd or os.getcwd()), dict(os.environ if env is None else env))
+        given = (theirs, args, self._said, os.fspath(cwd or os.getcwd()), dict(os.environ if env is None else env))
         self._process = _server().Process(target=_become, args=given)
         self._process.start()
         theirs.close()
@@ -73,7 +77,7 @@ class Begun:
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         self.wait(timeout)
-        out, err = (Path(file.name).read_text(encoding="utf-8") for file in self._said)
+        out, err = (path.read_text(encoding="utf-8") for path in self._said)
         return out, err
 
     def send_signal(self, number: int) -> None:
@@ -110,15 +114,15 @@ def _ended(begun: Begun, timeout: float) -> subprocess.CompletedProcess:
 # --------------------------------------------------------------------------------------------------------------- in the forked process
 
 
-def _become(ready: Connection, args: tuple[str, ...], said: list[str], cwd: str, env: dict[str, str]) -> None:
+def _become(ready: Connection, args: tuple[str, ...], said: list[Path], cwd: str, env: dict[str, str]) -> None:
     """Be the process of that command line: its own session, streams, folder and environment."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for stream, (name, path) in enumerate(zip(("stdout", "stderr"), said, strict=True), start=1):
+    for stream, path in zip((sys.stdout, sys.stderr), said, strict=True):
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
-        os.dup2(file, stream)
+        os.dup2(file, stream.fileno())
         os.close(file)
-        setattr(sys, name, io.TextIOWrapper(open(stream, "wb", closefd=False), encoding="utf-8", write_through=True))
+        stream.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
