@@ -1,17 +1,20 @@
-"""Files on disk. A file appears under its final name only when it is whole; until then it has a temporary name that says who writes it.
+"""Files on disk. A file appears under its final name only when it is whole; until then it has a temporary name that nobody else uses.
 
-A temporary name is `.<name>.<host>.<pid>.<started>-<n>.tmp`: the host, the process, the time at which that process started (so that a
-process id used again is not taken for the writer) and a running number within the process. Temporaries lie in the folder of the final
-file, so that the last step is one atomic rename. Readers ignore names with a leading dot.
+A temporary name is `.<name>.<space>.<process>.<started>-<random>.tmp`. Temporaries lie in the folder of the final file, so that the last step is
+one atomic rename. Readers ignore names with a leading dot.
+
+The space is a hash of this boot of this machine and this set of process ids (a container has its own). Inside one, a process id and the time at
+which it started prove that a writer is gone; all other temporaries are taken for leftovers when nothing was written into them for ABANDONED
+seconds, by the clock of whoever keeps the files. A machine's name proves nothing: containers share it, and process ids too.
 
 In an object store (`distill.remote`) the unfinished file lies on local disk and is uploaded in one go: an object appears whole or not at all.
 """
 
 import hashlib
-import itertools
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import tempfile
@@ -23,14 +26,18 @@ from typing import Any
 
 from distill.remote import RemotePath, is_remote, place
 
-_TEMPORARY = re.compile(r"\..+\.(?P<host>[A-Za-z0-9_-]+)\.(?P<pid>\d+)\.(?P<started>\d+)-\d+\.tmp", re.DOTALL)
-_numbers = itertools.count()
+_TEMPORARY = re.compile(
+    r"\..+\.((?P<space>[0-9a-f]{12})\.(?P<pid>\d+)\.(?P<started>\d+)-[0-9a-f]{16}|[A-Za-z0-9_-]+\.\d+\.\d+-\d+)\.(tmp|keras)", re.DOTALL
+)  # the second kind: those of the first days, which named the host
+# A shard's writer writes a row group at a time, which takes the slowest teacher (a row a second) 17 minutes; a suspended laptop sleeps overnight.
+ABANDONED = 24 * 3600.0
 
 
 def temporary_for(path: Path) -> Path:
     """A name for the unfinished `path`, in the same folder, that no other writer uses. Creates nothing."""
     pid = os.getpid()
-    return path.parent / f".{path.name}.{host_name()}.{pid}.{started(pid)}-{next(_numbers)}.tmp"
+    space = hashlib.sha256(process_space().encode()).hexdigest()[:12] if process_space() else "0" * 12
+    return path.parent / f".{path.name}.{space}.{pid}.{started(pid)}-{secrets.token_hex(8)}.tmp"
 
 
 @contextmanager
@@ -76,18 +83,18 @@ def sync(path: Path) -> None:
 
 
 def sweep(folder: str | Path) -> list[Path]:
-    """Remove the temporaries of dead writers, files and whole folders, directly in `folder`; the paths that were removed, sorted.
+    """Removes what dead writers left directly in `folder`, files and whole folders; returns the paths that were removed, sorted.
 
-    Those of living processes and of other hosts stay, as does every name that `temporary_for` did not make. A missing folder is empty, and
-    an object store has no temporaries.
+    Whoever calls it holds the folder where it can be held. Only names that `temporary_for` makes are looked at. What a living writer of this machine, or
+    any writer elsewhere, has written to in the last ABANDONED seconds stays. A missing folder is empty, and an object store has no temporaries.
     """
     removed: list[Path] = []
     if is_remote(folder):
         return removed
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             match = _TEMPORARY.fullmatch(entry.name)
-            if match is None or match["host"] != host_name() or lives(int(match["pid"]), int(match["started"])):
+            if match is None or not (_is_dead(match) or _is_abandoned(Path(entry.path))):
                 continue
             with suppress(FileNotFoundError):  # two sweepers may meet
                 if entry.is_dir(follow_symlinks=False):
@@ -96,6 +103,24 @@ def sweep(folder: str | Path) -> list[Path]:
                     os.unlink(entry.path)
                 removed.append(Path(entry.path))
     return sorted(removed)
+
+
+def _is_dead(match: re.Match[str]) -> bool:
+    """Whether it is known that the writer is gone: only among the processes where it ran."""
+    space = process_space()
+    if not space or match["space"] != hashlib.sha256(space.encode()).hexdigest()[:12]:
+        return False
+    return not lives(int(match["pid"]), int(match["started"]))
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether nothing in it was written for ABANDONED seconds, by the clock that gives its folder's files their times."""
+    try:
+        written = max(os.lstat(one).st_mtime for one in (path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())))
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            return os.fstat(file.fileno()).st_mtime - written > ABANDONED
+    except OSError:  # it went meanwhile, or nothing can be written here
+        return False
 
 
 def remove_tree(folder: Path) -> None:
@@ -165,6 +190,17 @@ def sha256_file(path: str | Path) -> str:
 def host_name() -> str:
     """This machine in letters that a file name may have."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()) or "host"
+
+
+@lru_cache(maxsize=1)
+def process_space() -> str:
+    """This boot of this machine and these process ids; "" where the system does not tell, or /proc shows other processes than these."""
+    try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return ""
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 def started(pid: int) -> int:

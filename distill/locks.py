@@ -1,9 +1,10 @@
 """One launcher for one OUT, one trainer for one run: who works in a folder holds it, and another one is refused by name.
 
-On a disk the system's own lock does it, which ends with the process. An object store has none, and pyarrow cannot write "only where nothing
-lies" there; both stores show an object to every listing that begins when it is written. So who wants a folder writes a claim of its own,
-OUT/.launcher/<name of its own>, and lists the claims then: who sees a living one withdraws. Of two, the one who wrote later sees the other,
-whenever they came; where both see each other, both withdraw and try again after pauses that differ.
+On a disk the system's own lock does it, which ends with the process. An object store has none, nor have some file systems, and pyarrow cannot
+write "only where nothing lies" there; both stores, and file systems, show a file to every listing that begins when it is written. So who wants a
+folder writes a claim of its own, OUT/.launcher/<name of its own> (on a disk OUT/.launcher.claims/), and lists the claims then: who sees a living
+one withdraws. Of two, the one who wrote later sees the other, whenever they came; where both see each other, both withdraw and try again after
+pauses that differ.
 
 A claim lives as long as its holder writes it again, each BEAT seconds. It is dead LEASE seconds after the last time, by the store's clock,
 and at once where its process ran on this machine and is gone. A holder that could not write for SAFE seconds (a machine that slept, a store
@@ -13,8 +14,9 @@ that was away) has to claim anew as anybody has.
 from __future__ import annotations
 
 import errno
-import itertools
+import logging
 import os
+import secrets
 import socket
 import threading
 import time
@@ -22,18 +24,19 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
 from distill import DistillError, Unfinished
-from distill.files import host_name, lives, parse_json, started, write_json
-from distill.remote import RemotePath, is_remote, place
+from distill.files import host_name, lives, parse_json, process_space, started, write_json
+from distill.remote import is_remote, place
 from distill.stores import StoreError
 
 LEASE, SAFE, BEAT = 120.0, 60.0, 15.0  # seconds; between SAFE and LEASE the slowest write ends
 TRIES = 4  # to claim, where another one claims at the same time
-_numbers = itertools.count()
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}  # how file systems say that they have none
+
+log = logging.getLogger("distill")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 0))  # goes on while the machine sleeps
 
 
@@ -41,27 +44,29 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 0))  #
 def only_process(folder: Path, name: str) -> Iterator[Callable[[], None]]:
     """Hold `folder` for this process as its only `name` ("launcher", "trainer"), until the block or the process ends, however it ends.
 
-    DistillError where another one holds it. What is yielded raises Unfinished when the hold was lost, which can only happen far away.
-    Does nothing where the system has no locks.
+    DistillError where another one holds it. What is yielded raises Unfinished when the hold was lost, which can only happen where claims are used.
     """
-    with _claimed(place(folder), name) if is_remote(folder) else _locked_by(folder, name) as check:
+    with _claimed(place(folder) / f".{name}", folder, name) if is_remote(folder) else _locked_by(folder, name) as check:
         yield check
 
 
 def holder(folder: Path, name: str) -> str | None:
     """Who holds `folder` now as its only `name`, such as "process 12 on host"; "" where nobody does, None where the system cannot tell."""
     if is_remote(folder):
-        now = time.time_ns()  # near enough for who only asks
-        return next((str(claim) for _, claim in _living(_claims(folder, name), now)), "")
-    try:
-        import fcntl
-    except ImportError:
-        return None
+        return _claimant(folder / f".{name}")
     try:
         with open(folder / f".{name}") as file:
-            return "" if _locked(file, fcntl.LOCK_SH) else file.read().strip() or "unknown"
+            if _locked(file, exclusive=False) is False:
+                return file.read().strip() or "unknown"
     except OSError as error:
-        return "" if error.errno == errno.ENOENT else None
+        if error.errno != errno.ENOENT:
+            return None
+    return _claimant(_claims_beside(folder, name))
+
+
+def _claimant(claims: Path) -> str:
+    now = time.time_ns()  # near enough for who only asks
+    return next((str(claim) for _, claim in _living(_claims(claims), now)), "")
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- on a disk
@@ -69,33 +74,52 @@ def holder(folder: Path, name: str) -> str | None:
 
 @contextmanager
 def _locked_by(folder: Path, name: str) -> Iterator[Callable[[], None]]:
-    try:
-        import fcntl
-    except ImportError:
-        yield _stays
-        return
     with open(folder / f".{name}", "a+") as file:
-        try:
-            if not _locked(file, fcntl.LOCK_EX):
-                time.sleep(0.1)  # it may have been somebody who only asked
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        got = _locked(file)
+        for _ in range(3 if got is not True else 0):
+            time.sleep(0.1)  # it may have been somebody who only asked, or a system that had no room for one more lock
+            if (got := _locked(file)) is True:
+                break
+        claims = _claims_beside(folder, name)
+        if got is None:
+            log.warning(
+                "%s: this file system has no locks. Who works there is told by files in %s that are written again every %.0f seconds; "
+                "one that died is forgotten after %.0f.",
+                folder, claims, BEAT, LEASE,
+            )  # fmt: skip
+            claims.mkdir(exist_ok=True)
+            with _claimed(claims, folder, name) as check:
+                yield check
+            return
+        if got is False:
             file.seek(0)
-            raise _refusal(folder, name, file.read().strip() or "unknown") from error
+            raise _refusal(folder, name, file.read().strip() or "unknown")
+        if who := _claimant(claims):  # of a machine on which this file system has no locks
+            raise _refusal(folder, name, who, FORGOTTEN)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield _stays
 
 
-def _locked(file: IO[str], how: int) -> bool:
-    """Lock an open file until it is closed; False where another process has it."""
-    import fcntl
+def _claims_beside(folder: Path, name: str) -> Path:
+    return folder / f".{name}.claims"
 
+
+def _locked(file: IO[str], exclusive: bool = True) -> bool | None:
+    """Lock an open file until it is closed. Returns False where another process has it, None where there are no locks."""
     try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        raise OSError(error.errno, os.strerror(error.errno or 0), file.name) from error
     return True
 
 
@@ -103,11 +127,14 @@ def _stays() -> None:
     """A lock of the system's is never lost."""
 
 
+FORGOTTEN = f" One that died is forgotten {LEASE:.0f} seconds after its last sign of life."
+
+
 def _refusal(folder: Path, name: str, who: str, way_out: str = "") -> DistillError:
     return DistillError(f"{folder} is being worked on by another {name} ({who}). Wait for it or stop it, or use another folder.{way_out}")
 
 
-# ------------------------------------------------------------------------------------------------------------------------ in object stores
+# ------------------------------------------------------------------------------------------ in object stores, and on disks without locks
 
 
 @dataclass(frozen=True)
@@ -126,17 +153,17 @@ class Claim:
 
     def is_gone(self) -> bool:
         """Whether it is known that its process is no more: only on the machine and among the processes where it ran."""
-        return bool(self.space) and self.space == _space() and not lives(self.pid, self.started)
+        return bool(self.space) and self.space == process_space() and not lives(self.pid, self.started)
 
 
 class _Hold:
     """The claim of this process in a folder, and the thread that writes it again."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, claims: Path, folder: Path, name: str) -> None:
         pid = os.getpid()
-        self.folder, self.name = folder, name
-        self.claim = Claim(socket.gethostname(), pid, started(pid), _space(), time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
-        self.path = folder / f".{name}" / f"{host_name()}.{pid}.{self.claim.started}-{next(_numbers)}.json"
+        self.claims, self.folder, self.name = claims, folder, name
+        self.claim = Claim(socket.gethostname(), pid, started(pid), process_space(), time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+        self.path = claims / f"{host_name()}.{pid}.{self.claim.started}-{secrets.token_hex(4)}.json"
         self.lost = ""
         self._written, self._over = 0.0, threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"claim of a {name}", daemon=True)
@@ -150,7 +177,7 @@ class _Hold:
                 self._thread.start()
                 return
             self.path.unlink(missing_ok=True)
-        raise _refusal(self.folder, self.name, other, f" One that died is forgotten {LEASE:.0f} seconds after its last sign of life.")
+        raise _refusal(self.folder, self.name, other, FORGOTTEN)
 
     def check(self) -> None:
         if self.lost:
@@ -171,7 +198,7 @@ class _Hold:
         written = _clock()
         write_json(self.path, asdict(self.claim))
         now = self.path.stat().st_mtime_ns
-        others = [(path, seen, claim) for path, seen, claim in _claims(self.folder, self.name) if path != self.path]
+        others = [(path, seen, claim) for path, seen, claim in _claims(self.claims) if path != self.path]
         alive = dict(_living(others, now))
         for path, _, _ in others:
             if path not in alive:
@@ -194,8 +221,8 @@ class _Hold:
 
 
 @contextmanager
-def _claimed(folder: Path, name: str) -> Iterator[Callable[[], None]]:
-    hold = _Hold(folder, name)
+def _claimed(claims: Path, folder: Path, name: str) -> Iterator[Callable[[], None]]:
+    hold = _Hold(claims, folder, name)
     try:
         hold.take()
         yield hold.check
@@ -203,19 +230,23 @@ def _claimed(folder: Path, name: str) -> Iterator[Callable[[], None]]:
         hold.release()
 
 
-def _claims(folder: Path, name: str) -> list[tuple[RemotePath, int, Claim]]:
+def _claims(folder: Path) -> list[tuple[Path, int, Claim]]:
     """(path, when it was written by the store's clock in nanoseconds, claim) of each claim."""
-    found = []
-    for path in (folder / f".{name}").iterdir():
+    found = list[tuple[Path, int, Claim]]()
+    try:
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except FileNotFoundError:
+        return found
+    for path in paths:
         try:
             found.append((path, path.stat().st_mtime_ns, _read(path)))
         except (FileNotFoundError, StoreError):
             if path.exists():  # not withdrawn meanwhile, which pyarrow calls a failure where it happens between its two requests
                 raise
-    return found  # type: ignore[return-value]  # far paths
+    return found
 
 
-def _living(claims: list[tuple[RemotePath, int, Claim]], now: int) -> list[tuple[RemotePath, Claim]]:
+def _living(claims: list[tuple[Path, int, Claim]], now: int) -> list[tuple[Path, Claim]]:
     return [(path, claim) for path, seen, claim in claims if now - seen <= LEASE * 1e9 and not claim.is_gone()]
 
 
@@ -228,12 +259,3 @@ def _read(path: Path) -> Claim:
 
 def _clock() -> float:
     return time.clock_gettime(_CLOCK)
-
-
-@lru_cache(maxsize=1)
-def _space() -> str:
-    """This boot of this machine and these process ids: containers have their own."""
-    try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""

@@ -12,7 +12,7 @@
 import csv
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,36 +41,45 @@ class Progress:
 
 
 class RunFolder:
-    """The folder of one run. Opening it writes run.toml, or refuses a folder that holds another run (DistillError names the keys)."""
+    """The folder of one run. Making this value writes nothing; `held` takes the folder for this process before anything in it is touched."""
 
-    def __init__(self, path: str | Path, run: Run) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.student = self.path / "student.keras"
         self.best = self.checkpoints / "best.keras"
         self.history = self.path / "history.csv"
+        self._check_hold: Callable[[], None] = lambda: None
+
+    def check(self, run: Run) -> bool:
+        """Returns whether this run has begun here. DistillError where another one has; a run that left no student and no checkpoint gives way."""
         written = self.path / "run.toml"
-        begun = (self.checkpoints / "last.npz").exists() or (self.path / "summary.json").exists()
-        if written.exists() and begun:
-            changed = differences(load_run(written), run)
-            if changed:
-                raise DistillError(
-                    f"{self.path} holds another run. Different (there, here): {'; '.join(changed)}. "
-                    "Use another folder, or the same settings to go on."
-                )
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        for folder in (self.path, self.checkpoints):
-            sweep(folder)
-        if not (written.exists() and begun):  # a run that never came to its first checkpoint gives way
-            with committed(written) as temporary:
-                temporary.write_text(dump_run(run), "utf-8")
+        left = [path for path in (self.checkpoints / "last.npz", self.best, self.student, self.path / "summary.json") if path.exists()]
+        if left and not written.exists():
+            raise DistillError(f"{self.path} holds {left[0].relative_to(self.path)} but no run.toml, so nobody knows of which run. Use another folder.")
+        changed = differences(load_run(written), run) if left else []
+        if changed:
+            raise DistillError(
+                f"{self.path} holds another run. Different (there, here): {'; '.join(changed)}. "
+                "Use another folder, or the same settings to go on."
+            )
+        return bool(left)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """The folder for this process alone, or DistillError where another one trains there. Half a student of a dead one is removed."""
-        with only_process(self.path, "trainer"):
-            for draft in self.checkpoints.glob(".*.keras"):
-                draft.unlink()
+    def held(self, run: Run) -> Iterator[None]:
+        """The folder for this process alone, and for this run: run.toml is written where the run begins.
+
+        DistillError where another process trains there, or another run has begun; then nothing was changed.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with only_process(self.path, "trainer") as self._check_hold:
+            begun = self.check(run)
+            self.checkpoints.mkdir(exist_ok=True)
+            for folder in (self.path, self.checkpoints):
+                sweep(folder)
+            if not begun:
+                with committed(self.path / "run.toml") as temporary:
+                    temporary.write_text(dump_run(run), "utf-8")
             yield
 
     def summary(self) -> dict[str, Any] | None:
@@ -83,6 +92,7 @@ class RunFolder:
 
     def save(self, progress: Progress, arrays: dict[str, np.ndarray]) -> None:
         """Replace the last checkpoint in one rename, then history.csv. A kill before the rename leaves the old one."""
+        self._check_hold()
         state = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
         with committed(self.checkpoints / "last.npz") as temporary, temporary.open("wb") as file:
             np.savez(file, **{"progress.json": state}, **arrays)  # type: ignore[arg-type]

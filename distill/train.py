@@ -41,13 +41,16 @@ def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None,
         run = run.model_copy(update={"data": run.data.model_copy(update={"augment": find_recipe(run.data.augment)})})
     if not (Path(out) / "run.toml").exists():
         weights_file(run.student)  # before the folder is taken for this run
-    folder = RunFolder(out, run)
+    folder = RunFolder(out)
+    folder.check(run)
     done = folder.summary()
-    if done is not None:
-        screen.line(f"{folder.path} is finished: {done['epochs']} epochs, {done['parameters']:,} parameters. Nothing to do.")
-        return done
-    with folder.held():
-        return _train(run, folder, open_teacher, screen)
+    if done is None:  # of a finished run nothing is written, also where nothing can be
+        with folder.held(run):
+            done = folder.summary()
+            if done is None:
+                return _train(run, folder, open_teacher, screen)
+    screen.line(f"{folder.path} is finished: {done['epochs']} epochs, {done['parameters']:,} parameters. Nothing to do.")
+    return done
 
 
 def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen: Screen) -> dict[str, Any]:
@@ -63,6 +66,7 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
     if saved:
         progress = saved[0]
         restore(parts.variables(), saved[1], folder.checkpoints)
+        folder.write_history(progress.history)  # a kill may have come between the checkpoint and this
         screen.line(f"going on after stage {progress.stage + 1}, epoch {progress.epoch}")
     for number in range(progress.stage, len(lessons)):
         if number > progress.stage:

@@ -18,7 +18,6 @@ import numpy as np
 
 from distill import DistillError
 from distill.chunks import Chunk, chunk_name, read_chunk
-from distill.files import sweep
 from distill.holders import unchanged
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, read_bytes
 from distill.remote import is_remote
@@ -52,7 +51,6 @@ def embed_chunk(task: Task) -> Record:
         return record
     if job.teacher.fingerprint() != meta.teacher:
         raise DistillError(f"{job.teacher.path} is another model than when this run began. Put the old one back, or use another OUT.")
-    sweep(job.shards)
     chunk = read_chunk(job.chunks / chunk_name(number, meta.of))
     if chunk.sha256 != meta.chunk_sha256:
         raise DistillError(

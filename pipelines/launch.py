@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from distill import DistillError, Unfinished
-from distill.files import remove_tree
+from distill.files import remove_tree, sweep
 from distill.locks import only_process
 from distill.process import quiet_import, speak
 from distill.remote import is_remote
@@ -93,6 +93,8 @@ def embed(
     options = beam_options(place, workers, flags)
     job.folder.mkdir(parents=True, exist_ok=True)
     with only_process(job.folder, "launcher") as check_hold, _quiet(debug):
+        for folder in (job.folder, job.chunks, job.shards):
+            sweep(folder)
         remove_tree(job.state)
         job.state.mkdir()
         started = time.monotonic()

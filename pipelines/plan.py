@@ -16,7 +16,7 @@ import numpy as np
 
 from distill import DistillError
 from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, write_chunks
-from distill.files import committed, read_json, remove_tree, sha256_file, sweep, write_json
+from distill.files import committed, read_json, remove_tree, sha256_file, write_json
 from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
 from distill.remote import is_remote, place
 from distill.shards import FORMATS, Record, ShardMeta, find_record, open_shards, read_ledger, shard_name
@@ -240,7 +240,6 @@ def agree(job: Job, meta: ShardMeta) -> Plan:
     path = job.folder / "plan.json"
     for folder in (job.folder, job.shards):
         folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
     if path.exists():
         plan = _labelled_views(job, Plan.load(path))
         if job.add_views:
@@ -368,7 +367,6 @@ def _chunks_of(job: Job) -> tuple[list[tuple[str, int]], dict[str, int]]:
         skipped = write_chunks(job.source, job.chunks, job.rows).skipped
     elif place(job.source).resolve() != job.chunks.resolve():
         job.chunks.mkdir(exist_ok=True)
-        sweep(job.chunks)
         for path in (*list_chunks(job.source), place(job.source) / "classes.txt"):
             with committed(job.chunks / path.name) as temporary, path.open("rb") as file, temporary.open("wb") as copy:
                 shutil.copyfileobj(file, copy)

@@ -5,10 +5,11 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
-from distill.files import committed, sha256_file, sweep, temporary_for, write_json
+from distill.files import ABANDONED, committed, host_name, sha256_file, sweep, temporary_for, write_json
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -55,20 +56,53 @@ def test_two_threads_do_not_share_a_temporary(tmp_path):
     assert json.loads((tmp_path / "a").read_text())["n"] in range(8) and os.listdir(tmp_path) == ["a"]
 
 
-def test_sweep_removes_only_what_dead_writers_left(tmp_path):
+def aged(path, seconds):
+    """`path`, last written so long ago."""
+    path.touch()
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+    return path
+
+
+def test_sweep_removes_what_writers_of_this_machine_left_that_are_gone(tmp_path):
     code = "import os, sys\nfrom distill.files import committed\nwith committed(sys.argv[1]) as t: t.write_text('x'); os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "out 1.parquet")])
     (dead,) = tmp_path.iterdir()
     mine = temporary_for(tmp_path / "mine")
-    parts = mine.name.split(".")
-    host, pid, started = parts[-4], int(parts[-3]), parts[-2].partition("-")[0]
-    other_start = tmp_path / f".again.{host}.{pid}.{int(started) + 1}-0.tmp"  # this process's id, of a process that started at another time
-    other_host = tmp_path / f".far.elsewhere.{pid}.1-0.tmp"
-    for path in (mine, other_start, other_host, tmp_path / ".hidden", tmp_path / "x.tmp", tmp_path / f".a.{host}.x.1-0.tmp"):
+    space, pid, last = mine.name.split(".")[-4:-1]
+    again = tmp_path / f".again.{space}.{pid}.{int(last.partition('-')[0]) + 1}-{'0' * 16}.tmp"  # this process's id, of one that started at another time
+    for path in (mine, again, tmp_path / ".hidden", tmp_path / "x.tmp", tmp_path / f".a.{space}.x.1-{'0' * 16}.tmp"):
         path.touch()
-    assert sweep(tmp_path) == sorted([dead, other_start])
-    assert {".hidden", "x.tmp", mine.name, other_host.name} <= set(os.listdir(tmp_path))
+    assert sweep(tmp_path) == sorted([dead, again])
+    assert {".hidden", "x.tmp", mine.name} <= set(os.listdir(tmp_path))
     assert sweep(tmp_path) == [] == sweep(tmp_path / "missing")
+
+
+def test_sweep_believes_no_process_number_from_elsewhere(tmp_path):
+    """In another container, or on another machine of the same name, this number is another process: such a temporary has to be a day old."""
+    gone = 2**22 + 1  # no process has it here
+    names = [f".a.{'0' * 12}.{gone}.5-{'1' * 16}.tmp", f".a.{host_name()}.{gone}.5-0.tmp", f".best.{host_name()}.{gone}.5-0.keras"]
+    for name in names:
+        aged(tmp_path / name, ABANDONED - 60)
+    assert sweep(tmp_path) == [] and sorted(os.listdir(tmp_path)) == sorted(names)
+    kept = [aged(tmp_path / name, 10 * ABANDONED) for name in (".mine.tmp", ".a.b.c.tmp", ".mine.keras", "a.host.1.1-0.tmp")]
+    old = [aged(tmp_path / name, ABANDONED + 60) for name in names]
+    assert sweep(tmp_path) == sorted(old) and sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+def test_a_writer_in_another_set_of_process_ids_keeps_its_file(tmp_path):
+    """A real one: process 1 of a container of its own, while here process 1 is another."""
+    code = "import sys\nfrom distill.files import committed\nwith committed(sys.argv[1]) as t: t.write_text('x'); print('writes', flush=True); input()"
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code, str(tmp_path / "out")]
+    try:
+        writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if writer.stdout.readline() != "writes\n":
+        pytest.skip("no process may have process ids of its own here")
+    (name,) = os.listdir(tmp_path)
+    assert ".1." in name and sweep(tmp_path) == []
+    assert writer.communicate("\n") == ("", None) and os.listdir(tmp_path) == ["out"]
 
 
 def test_sweep_removes_folders_and_no_more_than_the_link_to_one(tmp_path):

@@ -113,7 +113,7 @@ def test_nothing_half_named_is_left(stopped, undisturbed):
     assert named and "index.json" not in named
     for name in named:
         assert (stopped.out / "shards" / name).read_bytes() == whole[name]
-    assert all(re.fullmatch(r"\..+\.\d+\.\d+-\d+\.tmp", name) for name in shards - named)
+    assert all(re.fullmatch(r"\..+\.[0-9a-f]{12}\.\d+\.\d+-[0-9a-f]{16}\.tmp", name) for name in shards - named)
 
 
 def test_a_run_that_was_stopped_tells_how_far_it_was(stopped):

@@ -1,5 +1,6 @@
 """One at a time: on a disk by the system's lock, in object stores by claims that live as long as they are written again."""
 
+import errno
 import json
 import os
 import signal
@@ -41,6 +42,51 @@ def test_who_only_asks_keeps_nobody_from_a_folder(tmp_path):
         threading.Thread(target=lambda: (time.sleep(0.03), fcntl.flock(asking, fcntl.LOCK_UN))).start()
         with only_process(tmp_path, "launcher"):
             assert holder(tmp_path, "launcher")
+
+
+@pytest.fixture(params=[errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL], ids=errno.errorcode.get)
+def no_locks(request, monkeypatch):
+    """A file system without locks: Lustre without -o flock, NFS without lockd, some of FUSE."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def fails(file, how):
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+
+
+def test_where_there_are_no_locks_claims_tell_who_works(tmp_path, no_locks, caplog):
+    assert holder(tmp_path, "launcher") == "" and not list(tmp_path.iterdir())
+    with only_process(tmp_path, "launcher") as check:
+        check()
+        assert holder(tmp_path, "launcher").startswith(f"process {os.getpid()} on {socket.gethostname()} since ")
+        assert holder(tmp_path, "trainer") == ""
+        (said,) = caplog.messages
+        assert said.startswith(f"{tmp_path}: this file system has no locks. ")
+        with pytest.raises(DistillError, match=f"another launcher \\(process {os.getpid()} on .*forgotten 120 seconds"), only_process(tmp_path, "launcher"):
+            pass
+    assert holder(tmp_path, "launcher") == "" and not list((tmp_path / ".launcher.claims").iterdir())
+
+
+def test_a_claim_counts_where_there_are_locks_too(tmp_path, no_locks):
+    """Of two machines one may have been mounted with locks."""
+    with only_process(tmp_path, "launcher"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fcntl.flock", lambda file, how: None)
+        assert holder(tmp_path, "launcher").startswith(f"process {os.getpid()} on ")
+        with pytest.raises(DistillError, match="another launcher"), only_process(tmp_path, "launcher"):
+            pass
+
+
+def test_a_lock_that_fails_otherwise_comes_out_under_its_own_name(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def fails(file, how):
+        raise OSError(errno.EIO, "whatever")
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with pytest.raises(OSError, match="Input/output error: .*launcher"), only_process(tmp_path, "launcher"):
+        pass
+    assert holder(tmp_path, "launcher") is None
 
 
 # ------------------------------------------------------------------------------------------------------------------------ in object stores

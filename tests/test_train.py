@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from distill import DistillError, Unfinished, stages
-from distill.config import Run, Schedule
+from distill.config import Run, Schedule, load_run
 from distill.optimizers import Rate, build_optimizer
 from distill.runs import Progress, RunFolder
 from distill.screen import Screen
@@ -232,17 +232,16 @@ import numpy as np
 from distill.config import Run
 from distill.runs import Progress, RunFolder
 run = Run.model_validate({"data": {"shards": "x"}, "stage": [{"terms": [{"name": "cosine"}]}]})
-folder = RunFolder(sys.argv[1], run)
-print("ready", flush=True)
-number = 0
-while True:
-    number += 1
-    folder.save(Progress(epoch=number), {str(part): np.full(200_000, number, np.float32) for part in range(5)})
+folder, number = RunFolder(sys.argv[1]), 0
+with folder.held(run):
+    print("ready", flush=True)
+    while True:
+        number += 1
+        folder.save(Progress(epoch=number), {str(part): np.full(200_000, number, np.float32) for part in range(5)})
 """
 
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(tmp_path):
-    run = run_of()
     seen = []
     for pause in (0.31, 0.05, 0.123, 0.2):
         process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
@@ -250,21 +249,20 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(tmp_path):
         time.sleep(pause)
         process.kill()
         process.wait()
-        stored = RunFolder.__new__(RunFolder)
-        stored.checkpoints = tmp_path / "checkpoints"
-        loaded = stored.load()
+        loaded = RunFolder(tmp_path).load()
         if loaded:
             seen.append(loaded[0].epoch)
             assert all((array == loaded[0].epoch).all() for array in loaded[1].values())
     assert seen
-    (tmp_path / "run.toml").unlink()
-    RunFolder(tmp_path, run)
+    with RunFolder(tmp_path).held(load_run(tmp_path / "run.toml")):
+        pass
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.npz"]  # what the dead left behind is swept
 
 
 def test_a_damaged_checkpoint_is_said_to_be_damaged(tmp_path):
-    folder = RunFolder(tmp_path, run_of())
-    folder.save(Progress(epoch=1), {"weights": np.ones(1000)})
+    folder = RunFolder(tmp_path)
+    with folder.held(run_of()):
+        folder.save(Progress(epoch=1), {"weights": np.ones(1000)})
     path = folder.checkpoints / "last.npz"
     content = bytearray(path.read_bytes())
     content[5000] ^= 1
@@ -278,7 +276,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path)
     run = run_of({"epochs": 1, "optimizer": ADAM, "terms": [COSINE]}, bad)
     with pytest.raises(Unfinished, match=r"stage 2, epoch 1, step \d of 5: .* the checkpoint of stage 1, epoch 1 stays"):
         train(run, tmp_path, quiet=True)
-    progress, arrays = RunFolder(tmp_path, run).load()
+    progress, arrays = RunFolder(tmp_path).load()
     assert (progress.stage, progress.epoch) == (0, 1)
     assert all(np.isfinite(array).all() for array in arrays.values())
 
@@ -433,8 +431,9 @@ def test_a_plateau_lowers_the_rate_and_the_best_student_is_kept(tmp_path, figure
     lesson = open_lessons(run)[0]
     parts, rate, progress = build_parts(run, [lesson]), Rate(lesson.stage.schedule, 0.1, 10), Progress()
     build_optimizer(lesson.stage.optimizer, rate, parts.student.trainable_variables, "float32")
-    recorder = Recorder(lesson, RunFolder(tmp_path, run), progress, parts, {}, rate, 0, Screen(quiet=True))
+    recorder = Recorder(lesson, RunFolder(tmp_path), progress, parts, {}, rate, 0, Screen(quiet=True))
     seen = []
+    (tmp_path / "checkpoints").mkdir()
     for loss in (3.0, 3.0, 3.1, 2.0, 2.5, 2.0, 1.9):
         (tmp_path / "checkpoints" / "best.keras").unlink(missing_ok=True)
         recorder.judge({"loss": 9.0, figure: loss})
@@ -446,14 +445,37 @@ def test_a_plateau_lowers_the_rate_and_the_best_student_is_kept(tmp_path, figure
 
 
 def test_a_run_has_one_trainer_at_a_time(tmp_path):
-    folder = RunFolder(tmp_path, run_of())
-    left = folder.checkpoints / ".student.host.1.1-0.keras"
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    left, mine = folder.checkpoints / ".student.host.1.1-0.keras", folder.checkpoints / ".mine.keras"
     left.write_text("half a student of a dead trainer")
-    with folder.held():
-        assert not left.exists()
-        with pytest.raises(DistillError, match=rf"is being worked on by another trainer \(process {os.getpid()} on "):
-            train(run_of(), tmp_path, quiet=True)
+    os.utime(left, (0, 0))
+    mine.write_text("not distill's")
+    with folder.held(run_of()):
+        assert not left.exists() and mine.exists()
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        for other in (run_of(), run_of(batch=32)):
+            with pytest.raises(DistillError, match=rf"is being worked on by another trainer \(process {os.getpid()} on "):
+                train(other, tmp_path, quiet=True)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert not folder.history.exists()
+
+
+@pytest.mark.parametrize("left", ["checkpoints/last.npz", "checkpoints/best.keras", "student.keras", "summary.json"])
+def test_a_run_that_left_something_does_not_give_way(tmp_path, left):
+    """A kill between the best student and the checkpoint of a first epoch leaves a student that no other run's run.toml may stand beside."""
+    with RunFolder(tmp_path).held(run_of()):
+        pass
+    with RunFolder(tmp_path).held(run_of(batch=32)):  # nothing was learned: it gives way
+        assert load_run(tmp_path / "run.toml").data.batch == 32
+    (tmp_path / left).write_text("{}")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(DistillError, match="holds another run. Different .*batch"), RunFolder(tmp_path).held(run_of(batch=16)):
+        pass
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    (tmp_path / "run.toml").unlink()
+    with pytest.raises(DistillError, match=f"holds {left} but no run.toml"), RunFolder(tmp_path).held(run_of()):
+        pass
 
 
 def test_missing_weights_are_said_before_anything_is_written(tmp_path):
