@@ -52,6 +52,7 @@ class Source(Protocol):
     image_shape: tuple[int, int, int]
     dimension: int | None
     classes: int
+    batch: int
     rows: int
     steps: int
 

@@ -1,6 +1,6 @@
 """What each stage of a run learns from: its sources opened, checked against the terms and against one another, before the first step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from distill.losses import TERMS
 
 Teacher = Callable[[np.ndarray], np.ndarray]
 OpenTeacher = Callable[..., Teacher]  # of a path, and of what a stage's reading sets, by keyword
+Batch = tuple[np.ndarray, dict[str, np.ndarray]]
+SMALL = 8  # rows under which batch norm knows too little of the others: a last batch of fewer is no step of its own
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,44 @@ class Lesson:
     unjudged: str = ""
 
     @property
+    def name(self) -> str:
+        return self.train.name
+
+    @property
     def head(self) -> str | None:
         return f"{self.train.name}_{self.train.classes}" if "label" in self.fields else None
+
+    @property
+    def joined(self) -> int:
+        """Rows of a last batch that comes with the one before; 0 where it is large enough, or alone."""
+        last = self.train.rows - (self.train.steps - 1) * self.train.batch
+        return last if self.train.steps > 1 and last < min(SMALL, self.train.batch) else 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch as it is trained."""
+        return self.train.steps - bool(self.joined)
+
+    def epoch(self, number: int) -> Generator[Batch, None, None]:
+        """The batches of an epoch as it is trained: those of its source, but none of under SMALL rows where there is one before it.
+
+        The short last one is joined to the one before. One that broken files left so short comes with the rows of the one before again.
+        """
+        before = held = None
+        for at, batch in enumerate(self.train.epoch(number)):
+            if before is not None and at < self.steps and len(batch[0]) < min(SMALL, self.train.batch):
+                batch = _together(before, batch)
+            before = batch
+            if at < self.steps - 1:
+                yield batch
+            else:
+                held = batch if held is None else _together(held, batch)
+        if held is not None:
+            yield held
+
+
+def _together(first: Batch, second: Batch) -> Batch:
+    return np.concatenate([first[0], second[0]]), {name: np.concatenate([first[1][name], second[1][name]]) for name in first[1]}
 
 
 Parts = tuple[Any, Any | None]  # the rows to learn from, and those held out where [data] has a holdout
@@ -101,6 +139,12 @@ SOURCES: dict[str, Callable[[Run, Stage, OpenTeacher | None], Parts]] = {
 }
 
 
+WAYS_OUT = {
+    "label": "It needs two classes or more to learn from, and in one of them two rows.",
+    "embedding": "Ask the teacher as it wants to be asked (scale, offset, colour order), or another one.",
+}
+
+
 def open_lessons(run: Run, open_teacher: OpenTeacher | None = None) -> list[Lesson]:
     """Open the sources of all stages, each once, and check that they fit the terms and one another."""
     opened: dict[Any, Parts] = {}
@@ -115,6 +159,9 @@ def open_lessons(run: Run, open_teacher: OpenTeacher | None = None) -> list[Less
             if needs not in taught.fields:
                 gives = ", ".join(taught.fields)
                 raise DistillError(f'stage {number}: term "{term.name}" needs "{needs}", but source "{stage.source}" gives: {gives}.')
+            if reason := taught.teaches_nothing(needs):
+                where = {"shards": run.data.shards, "images": run.data.images, "noise": stage.teacher}[stage.source]
+                raise DistillError(f'stage {number}: term "{term.name}" cannot learn from {where}: {reason}. {WAYS_OUT[needs]}')
         lessons.append(_lesson(run, number, stage, taught, held_out))
     shapes = {lesson.train.image_shape: lesson.number for lesson in lessons}
     if len(shapes) > 1:
@@ -183,7 +230,8 @@ def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
         for term in stage.terms
     ]
     lines = [
-        f"stage {lesson.number}: {source.rows:,} rows of {source.name}{_views_of(source)}, {source.steps:,} steps an epoch, {stage.epochs} epochs",
+        f"stage {lesson.number}: {source.rows:,} rows of {source.name}{_views_of(source)}, {lesson.steps:,} steps an epoch, {stage.epochs} epochs"
+        + (f"; the last batch has {lesson.joined} more rows" if lesson.joined else ""),
         f"  effective weights (largest pull on one cosine): {', '.join(pulls)}",
     ]
     if source.name == "shards" and getattr(source, "augment", None) and "embedding" in lesson.fields:

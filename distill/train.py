@@ -1,12 +1,15 @@
 """Runs the stages of a run: one student, one source a stage, the terms summed, a checkpoint after every epoch.
 
 The same command again goes on after the last whole epoch, with weights, optimizer, learning rate and dropout as they were. What cannot
-work (a term that its source has no field for, images of two sizes) is refused before the first step. Nothing here is of one backend.
+work (a term that its source has no field for, images of two sizes, one class only) is refused before the first step. After each epoch batch norm's
+averages are taken anew, so that what is judged on held-out rows is what is saved. Nothing here is of one backend.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +26,12 @@ from distill.optimizers import Rate, build_optimizer
 from distill.process import grow_gpu_memory, keep_memory
 from distill.runs import Progress, RunFolder
 from distill.screen import Screen
-from distill.stages import Lesson, OpenTeacher, open_lessons, prove_teacher, told_at_start
-from distill.students import ClassHead, build_student, projection, weights_file
+from distill.stages import SMALL, Lesson, OpenTeacher, open_lessons, prove_teacher, told_at_start
+from distill.students import ClassHead, build_student, layers_of, projection, settle_averages, weights_file
 from distill.views import find_recipe
+
+# What batch norm's averages are taken from after each epoch: 2,048 rows tell a mean to 1/45 of its deviation, and 16 passes forward cost five steps
+AVERAGED_ROWS, AVERAGED_BATCHES = 2048, 16
 
 
 def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None, quiet: bool = False) -> dict[str, Any]:
@@ -60,6 +66,8 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
         screen.line(line)
     keras.utils.set_random_seed(run.seed)
     parts = build_parts(run, lessons)
+    for line in check_batches(lessons, parts.student):
+        screen.line(line)
     screen.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}")
     saved = folder.load()
     progress = Progress()
@@ -78,7 +86,7 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
         "parameters": parts.student.count_params(),
         "seconds": round(progress.seconds, 3),
         "epochs": len(progress.history),
-        "steps": sum(lesson.stage.epochs * lesson.train.steps for lesson in lessons),
+        "steps": sum(lesson.stage.epochs * lesson.steps for lesson in lessons),
         "student": str(folder.student),
         "best": str(folder.best),
         "history": str(folder.history),
@@ -167,9 +175,9 @@ def train_stage(
 ) -> None:
     """Train one stage from progress.epoch on; `arrays` is the checkpoint to take the optimizer's state from."""
     keras.utils.set_random_seed(run.seed + lesson.number)
-    stage, source = lesson.stage, lesson.train
+    stage = lesson.stage
     model = Training(parts, lesson)
-    rate = Rate(stage.schedule, stage.optimizer.learning_rate, stage.epochs * source.steps)
+    rate = Rate(stage.schedule, stage.optimizer.learning_rate, stage.epochs * lesson.steps)
     optimizer = build_optimizer(stage.optimizer, rate, model.trainable_variables, run.student.precision)
     state = {f"optimizer/{number}": variable for number, variable in enumerate(optimizer.variables)}
     if arrays is not None:
@@ -179,13 +187,13 @@ def train_stage(
     for line in told_at_start(run, lesson, model.projection is not None):
         screen.line(line)
     before = sum(each.epochs for each in run.stage[: lesson.number - 1])
-    feed = Feed(source, lesson.fields, before + progress.epoch)
+    feed = Feed(lesson, lesson.fields, before + progress.epoch)
     held_out = Feed(lesson.held_out, lesson.held_out_fields, 0, again=True) if lesson.held_out else None
     recorder = Recorder(lesson, folder, progress, parts, {**parts.variables(), **state}, rate, before, screen)
     try:
         model.fit(
             feed.batches(),
-            steps_per_epoch=source.steps,
+            steps_per_epoch=lesson.steps,
             epochs=stage.epochs,
             initial_epoch=progress.epoch,
             validation_data=held_out.batches() if held_out else None,
@@ -201,6 +209,19 @@ def train_stage(
     finally:
         screen.stop()
         recorder.close()
+
+
+def check_batches(lessons: list[Lesson], student: keras.Model) -> list[str]:
+    """What is to be said of batches too small for the student's batch norm. DistillError where they are of one row."""
+    told = []
+    for lesson in lessons if layers_of(student, keras.layers.BatchNormalization) else ():
+        rows = min(lesson.train.batch, lesson.train.rows)
+        given = f"stage {lesson.number}: batches of {rows} row{'s' * (rows > 1)} (batch = {lesson.train.batch} in [data], {lesson.train.rows:,} rows to learn from)"
+        if rows == 1:
+            raise DistillError(f"{given}: batch norm makes a single row 0 whatever it shows, so nothing would be learned. Use {SMALL} rows or more.")
+        if rows < SMALL:
+            told.append(f"warning: {given}: batch norm knows a row by the others of its batch. Use {SMALL} rows or more.")
+    return told
 
 
 class Feed:
@@ -256,8 +277,9 @@ class Recorder(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started = time.monotonic()
+        self.number = self.before + epoch
         label = f"stage {self.lesson.number} epoch {epoch + 1}/{self.lesson.stage.epochs}"
-        self.screen.start(label, self.lesson.train.steps)
+        self.screen.start(label, self.lesson.steps)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if not math.isfinite(logs["loss"]):
@@ -265,16 +287,17 @@ class Recorder(keras.callbacks.Callback):
         self.screen.tick(batch + 1, logs)
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self.trained = time.monotonic() - self.started
+        self._settle()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not self.lesson.held_out:
+            self._settle()
         seconds = time.monotonic() - self.started
-        trained = self.trained if self.lesson.held_out else seconds
         arrays = {name: ops.convert_to_numpy(variable) for name, variable in self._current().items()}
         figures = {name.replace("val_", "held_out_"): float(value) for name, value in logs.items()}
         if not all(map(math.isfinite, figures.values())) or not all(np.isfinite(each).all() for each in arrays.values()):
-            raise Unfinished(self._bad("a weight or a figure is not finite", self.lesson.train.steps))
-        row = {"stage": self.lesson.number, "epoch": epoch + 1, "seconds": seconds, "images_per_second": self.lesson.train.rows / trained}
+            raise Unfinished(self._bad("a weight or a figure is not finite", self.lesson.steps))
+        row = {"stage": self.lesson.number, "epoch": epoch + 1, "seconds": seconds, "images_per_second": self.lesson.train.rows / self.trained}
         row |= {"learning_rate": self._rate(), **figures}
         self.judge(figures)
         arrays |= {name: ops.convert_to_numpy(variable) for name, variable in self._current().items() if name.startswith("optimizer/")}
@@ -284,6 +307,14 @@ class Recorder(keras.callbacks.Callback):
         self.folder.save(self.progress, arrays)
         self._events(row)
         self.screen.epoch(f"stage {self.lesson.number} epoch {epoch + 1}/{self.lesson.stage.epochs}", row)
+
+    def _settle(self) -> None:
+        """Make the student what it would be if it was saved now, before it is judged: by the first batches of the epoch that was just trained."""
+        self.trained = time.monotonic() - self.started
+        lesson, _ = self.lesson, self._current()
+        batches = min(lesson.steps, max(AVERAGED_BATCHES, math.ceil(AVERAGED_ROWS / lesson.train.batch)))
+        with closing(lesson.epoch(self.number)) as epoch:
+            settle_averages(self.parts.student, (images for images, _ in itertools.islice(epoch, batches)))
 
     def close(self) -> None:
         if self.writer:
@@ -327,7 +358,7 @@ class Recorder(keras.callbacks.Callback):
         last = self.progress.history[-1] if self.progress.history else None
         kept = f"the checkpoint of stage {last['stage']}, epoch {last['epoch']} stays" if last else "there is no checkpoint yet"
         return (
-            f"stage {self.lesson.number}, epoch {self.progress.epoch + 1}, step {step} of {self.lesson.train.steps}: {what}; {kept} in "
+            f"stage {self.lesson.number}, epoch {self.progress.epoch + 1}, step {step} of {self.lesson.steps}: {what}; {kept} in "
             f"{self.folder.checkpoints}. Use a lower learning_rate, a longer warmup or another precision, in another folder."
         )
 

@@ -18,11 +18,13 @@ import pytest
 
 from distill import DistillError, Unfinished, stages
 from distill.config import Run, Schedule, load_run
+from distill.evaluate import cosine_scores
 from distill.optimizers import Rate, build_optimizer
 from distill.runs import Progress, RunFolder
 from distill.screen import Screen
-from distill.stages import open_lessons, told_at_start
-from distill.train import Recorder, Training, build_parts, train
+from distill.stages import Lesson, open_lessons, told_at_start
+from distill.students import settle_averages
+from distill.train import Recorder, Training, build_parts, check_batches, train
 
 SIDE, DIMENSION, CLASSES = 16, 12, 6
 NOISE = stages.SOURCES["noise"]
@@ -61,6 +63,9 @@ class Arrays:
             time.sleep(self.pause)
             values = {"embedding": self.embeddings[rows], "label": self.labels[rows]}
             yield self.images[rows], {name: values[name] for name in self.fields}
+
+    def teaches_nothing(self, field):
+        return ""
 
 
 class Unlabelled(Arrays):
@@ -304,6 +309,25 @@ def test_terms_that_the_source_cannot_feed_are_refused_before_work(tmp_path, sta
     assert not (tmp_path / "history.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("term", "field", "message"),
+    [
+        (ARCFACE, "label", 'stage 1: term "arcface" cannot learn from arrays: all 300 rows have one class. It needs two classes or more'),
+        (COSINE, "embedding", 'stage 1: term "cosine" cannot learn from arrays: all embeddings are zeros. Ask the teacher as it wants to be asked'),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused_before_work(tmp_path, term, field, message):
+    class Alike(Arrays):
+        def teaches_nothing(self, asked):
+            return {"label": "all 300 rows have one class", "embedding": "all embeddings are zeros"}[field] if asked == field else ""
+
+    use({"shards": Alike})
+    with pytest.raises(DistillError, match=re.escape(message)):
+        train(run_of({"terms": [term]}), tmp_path, quiet=True)
+    assert not (tmp_path / "history.csv").exists()
+    assert open_lessons(run_of({"terms": [ARCFACE if term is COSINE else COSINE]}))  # the other field is there to learn from
+
+
 def test_images_of_two_sizes_are_refused():
     class Larger(Labels):
         image_shape = (SIDE, 2 * SIDE, 3)
@@ -351,6 +375,105 @@ def test_regularisers_of_a_backbone_are_part_of_the_loss(monkeypatch, precision)
     term = float(np.mean(np.square(answers["embedding"])))
     assert float(model.compute_loss(y=wanted, y_pred=answers, training=True)) == pytest.approx(term + 6 + 1.2, rel=1e-3)
     assert float(model.compute_loss(y=wanted, y_pred=answers, training=False)) == pytest.approx(term, rel=1e-3)
+
+
+# --------------------------------------------------------------------------------------------------------- batches and batch norm
+
+
+def numbered(rows, batch, broken=()):
+    """A lesson on rows that are pictures of their own number; `broken` ones are left out of their batch as ImageSource leaves them out."""
+
+    class Numbered(Arrays):
+        def epoch(self, number, start=0):
+            for step in range(start, self.steps):
+                each = [row for row in range(step * batch, min((step + 1) * batch, rows)) if row not in broken]
+                yield np.array(each)[:, None, None, None], {"label": np.array(each)}
+
+    source = Numbered(batch=batch)
+    source.rows, source.steps = rows, -(-rows // batch)
+    return Lesson(1, run_of().stage[0], source, None, ("label",), ())
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "sizes"),
+    [
+        (300, 64, [64, 64, 64, 64, 44]),
+        (264, 64, [64, 64, 64, 64, 8]),  # eight are enough
+        (263, 64, [64, 64, 64, 71]),
+        (257, 64, [64, 64, 64, 65]),
+        (256, 64, [64, 64, 64, 64]),
+        (5, 64, [5]),
+        (9, 4, [4, 5]),
+        (8, 4, [4, 4]),
+    ],
+)
+def test_a_last_batch_of_under_eight_rows_comes_with_the_one_before(rows, batch, sizes):
+    lesson = numbered(rows, batch)
+    batches = list(lesson.epoch(0))
+    assert [len(images) for images, _ in batches] == sizes and lesson.steps == len(sizes)
+    assert np.concatenate([fields["label"] for _, fields in batches]).tolist() == list(range(rows)) == [int(row) for images, _ in batches for row in images.ravel()]
+
+
+def test_a_batch_that_broken_files_left_short_comes_with_the_rows_of_the_one_before_again():
+    batches = [fields["label"].tolist() for _, fields in numbered(40, 16, broken=range(18, 32)).epoch(0)]
+    assert batches == [[*range(16)], [*range(16), 16, 17], [*range(32, 40)]]
+    joined = [fields["label"].tolist() for _, fields in numbered(35, 16, broken=(33,)).epoch(0)]
+    assert joined == [[*range(16)], [*range(16, 33), 34]]
+
+
+def test_steps_of_joined_batches_are_those_of_schedule_summary_and_screen(tmp_path, capsys):
+    class Odd(Arrays):
+        rows = 131
+
+    use({"shards": Odd})
+    summary = train(run_of({"epochs": 2, "optimizer": ADAM, "terms": [COSINE], "schedule": {"name": "cosine"}}), tmp_path)
+    told = capsys.readouterr().out
+    assert summary["steps"] == 4 and "131 rows of shards, 2 steps an epoch, 2 epochs; the last batch has 3 more rows" in told
+    # half a cosine over 4 steps: the last step of epoch 1 is step 1, that of epoch 2 step 3
+    rates = [float(row["learning_rate"]) for row in history_of(tmp_path)]
+    assert rates == pytest.approx([1e-2 * (1 + math.cos(math.pi * step / 4)) / 2 for step in (1, 3)], rel=1e-4)
+
+
+def test_batches_of_one_row_are_refused_where_a_student_has_batch_norm(tmp_path):
+    with pytest.raises(DistillError, match=r"stage 1: batches of 1 row \(batch = 1 in \[data\], 300 rows to learn from\): batch norm .* Use 8 rows or more"):
+        train(run_of(batch=1), tmp_path / "run", quiet=True)
+    lesson = numbered(300, 4)
+    dense, norm = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]), keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
+    assert check_batches([lesson], dense) == [] == check_batches([numbered(300, 8)], norm)
+    assert check_batches([lesson], keras.Sequential([keras.Input((4,)), norm]))[0].startswith("warning: stage 1: batches of 4 rows (batch = 4 in [data], 300 rows")
+    with pytest.raises(DistillError, match="1 rows to learn from"):
+        check_batches([numbered(1, 64)], norm)
+
+
+def test_averages_are_the_mean_of_each_batch_once():
+    """Batches of (0, 2) and (4, 10): means 1 and 7, variances 1 and 9; dropout, which would change them, rests and its stream stays where it was."""
+    dropout, norm = keras.layers.Dropout(0.5, seed=3), keras.layers.BatchNormalization(momentum=0.9)
+    student = keras.Sequential([keras.Input((1,)), keras.Sequential([keras.Input((1,)), dropout, norm])])
+    stream = np.array(dropout.seed_generator.state)
+    settle_averages(student, iter([np.array([[0.0], [2.0]]), np.array([[4.0], [10.0]])]))
+    assert (float(norm.moving_mean[0]), float(norm.moving_variance[0])) == pytest.approx((4, 5))
+    assert (norm.momentum, dropout.rate) == (0.9, 0.5) and np.array_equal(stream, np.array(dropout.seed_generator.state))
+    settle_averages(student, iter([np.array([[0.0], [2.0]])]))
+    assert (float(norm.moving_mean[0]), float(norm.moving_variance[0])) == pytest.approx((1, 1))
+
+
+@pytest.mark.parametrize("holdout", [None, {"by": "key", "fraction": 0.2}], ids=["all rows", "held out"])
+def test_the_figures_are_those_of_the_student_that_is_saved(tmp_path, holdout):
+    """Six steps in all: by itself batch norm would hold .94 of what it began with."""
+    run = run_of({"epochs": 3, "optimizer": ADAM, "terms": [COSINE]}, batch=150, **({"holdout": holdout} if holdout else {}))
+    train(run, tmp_path, quiet=True)
+    last = history_of(tmp_path)[-1]
+    part = Arrays(part="held_out" if holdout else "all", batch=300)
+    images, fields = next(part.epoch(0))
+    for saved in ("student.keras", "checkpoints/best.keras"):
+        student = keras.models.load_model(tmp_path / saved, compile=False)
+        given = cosine_scores(fields["embedding"], np.asarray(student(images.astype(np.float32)))).mean()
+        if holdout:
+            best = min(history_of(tmp_path), key=lambda row: float(row["held_out_loss"]))
+            row = last if saved == "student.keras" else best
+            assert given == pytest.approx(float(row["held_out_agreement"]), abs=1e-4)
+        else:  # the line tells the mean over the epoch, while the student learned
+            assert given > float(last["agreement"])
 
 
 def test_why_held_out_rows_are_not_judged_is_said_truly():
