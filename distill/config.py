@@ -77,7 +77,7 @@ class Data(Frozen):
     threads: how many decode, 0 for one a core. views: which views of a set that has some: "one" a row and epoch, another one each epoch, "all" in
     each epoch, or "plain" for the pictures as they are. augment: a recipe (its name, a TOML file, or its fields) by which pictures are changed
     anew each epoch; their embeddings stay those of the plain pictures, so a set with views is the better way. teacher: where it is at hand, the golden
-    rows are labelled again before the first step.
+    rows are labelled again before the first step. max_rejects: the fraction of "images" that may be left out because they cannot be read.
     """
 
     shards: str | None = None
@@ -91,6 +91,7 @@ class Data(Frozen):
     views: Literal["one", "all", "plain"] = "one"
     augment: Annotated[str | Recipe, BeforeValidator(lambda value: recipe_of(value) if isinstance(value, dict) else value)] | None = None
     teacher: str | None = None
+    max_rejects: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.01
 
 
 class Optimizer(Frozen):

@@ -30,7 +30,8 @@ from distill.locks import only_process
 class Progress:
     """How far a run is. stage: index from 0; epoch: how many of its epochs are done.
 
-    best: the lowest judged loss of the stage; waited: epochs since then; history: one dict an epoch, all stages."""
+    best: the lowest judged loss of the stage; waited: epochs since then; history: one dict an epoch, all stages; left_out: images that could
+    not be read, by the kind of their reason."""
 
     stage: int = 0
     epoch: int = 0
@@ -38,6 +39,7 @@ class Progress:
     best: float | None = None
     waited: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 class RunFolder:

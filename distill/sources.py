@@ -14,7 +14,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from distill import DistillError
+from distill import DistillError, Unfinished
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
 from distill.config import Holdout
 from distill.imagelist import open_list
-from distill.images import BadImage, ImageSpec, ahead, decode_batch, is_holder, read_bytes
+from distill.images import BadImage, ImageSpec, ahead, decode_batch, is_holder, kind_of, plain, read_bytes
 from distill.remote import place
 from distill.shards import Rows, ShardSet, open_shards, view_column
 from distill.shards.golden import check_golden
@@ -37,6 +37,12 @@ Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 POOL_GROUPS = 8  # about 8,000 rows, 30 MB of 112x112 JPEGs: enough identities for a mixed batch
 HAND = 1024  # rows whose views come among one another: 38 MB of pixels of 112x112
 QUEUE = 4
+LOOKED_AT = 200  # images of a list that are read before the first step
+NAMED = 3  # images left out that are named on the screen; the others are counted
+WAYS_OUT = {
+    "size": 'Set resize = "stretch" or "crop" in [data], or another size',
+    "missing": "Set root in [data] to the folder that the keys start from",
+}
 LISTED = 100_000  # rows that are listed at a time
 SHORTEST = 1e-6  # length under which an embedding has no direction, as in distill/losses.py
 APART = 1e-3  # of one number of two unit vectors: twice what float16 moves it by
@@ -55,6 +61,7 @@ class Source(Protocol):
     batch: int
     rows: int
     steps: int
+    left_out: Mapping[str, int]  # rows that could not be read so far, by the kind of their reason
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from step `start` on; skipping decodes nothing."""
@@ -84,6 +91,7 @@ class ShardSource:
     """
 
     name = "shards"
+    left_out: Mapping[str, int] = {}  # one that cannot be read ends the epoch
 
     def __init__(
         self,
@@ -262,8 +270,8 @@ class ShardSource:
 class ImageSource:
     """Images and labels straight from files, for training without a teacher. `path`: folder of class folders, list, or chunks.
 
-    A file that is no image is left out of its batch, counted in `skipped` and named once in a warning. augment: a recipe by which each picture
-    is changed, anew each epoch.
+    A file that is no image of the size is left out of its batch and counted; the first few are named in a warning, and more than the fraction
+    `max_rejects` of all rows, held-out ones too, is Unfinished. augment: a recipe by which each picture is changed, anew each epoch.
     """
 
     name = "images"
@@ -283,6 +291,7 @@ class ImageSource:
         threads: int = 0,
         resize: str = "none",
         augment: Recipe | None = None,
+        max_rejects: float = 1.0,
     ) -> None:
         self.path, self.batch, self.seed, self.threads = place(path), batch, seed, threads
         self.augment = None if part == "held_out" else augment
@@ -293,6 +302,8 @@ class ImageSource:
         self.image_shape = (*size, 3)
         self._keys, self._labels, names = _listed(self.path)
         self.classes, self.holdout = len(names), holdout
+        self.skipped: dict[str, str] = {}
+        self.max_rejects = max_rejects
         self._out = _outside(self._keys, self._labels, names, holdout if part != "all" else None)
         self._take(part)
 
@@ -321,7 +332,6 @@ class ImageSource:
         self._rows = _kept(self._out, part)  # places among all rows, which both parts share
         self.rows = len(self._rows)
         self.steps = -(-self.rows // self.batch)
-        self.skipped: dict[str, str] = {}
         if not self.rows:
             raise DistillError(_no_rows(self.path, part, len(self._out), self.holdout))
 
@@ -333,28 +343,51 @@ class ImageSource:
         keys = self._keys.take(pa.array(rows)).to_pylist()
         images, bad = decode_batch(list(decoders.map(self._read, keys)), self.spec, decoders)
         good = [row for row in range(len(keys)) if row not in bad]
-        self._warn({keys[row]: reason for row, reason in bad.items()})
+        self._leave_out({keys[row]: reason for row, reason in bad.items()})
         if not good and len(keys) == min(self.batch, self.rows):
-            raise DistillError(
-                f"{self.root}: none of the {len(keys)} images of a batch can be read, {keys[0]!r} for one: {self.skipped[keys[0]]}. Check root and size."
-            )
+            raise DistillError(f"{self.root}: none of the {len(keys)} images of a batch can be used: {self._left_out_in_words()}")
         if not good:
             return None
         if self.augment:
             images = replay(images, self.augment, self.seed, keys, number + 1)
         return images[good] if bad else images, {"label": self._labels[rows[good]]}
 
+    def look_first(self) -> None:
+        """Reads some rows from all over the list. Unfinished where none of them can be used, or they alone are too many to be left out."""
+        some = self._rows[np.unique(np.linspace(0, self.rows - 1, LOOKED_AT).round().astype(np.int64))]
+        keys = self._keys.take(pa.array(some)).to_pylist()
+        with _threads(self.threads) as decoders:
+            _, bad = decode_batch(list(decoders.map(self._read, keys)), self.spec, decoders)
+        if len(bad) == len(keys):
+            self.skipped |= {keys[row]: reason for row, reason in bad.items() if keys[row] not in self.skipped}
+            raise Unfinished(f"{self.root}: none of {len(keys)} images from all over the list can be used: {self._left_out_in_words()}")
+        self._leave_out({keys[row]: reason for row, reason in bad.items()})
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        return Counter(map(kind_of, list(self.skipped.values())))
+
     def _read(self, key: str) -> bytes:
         try:
             return read_bytes(self.root, key)
         except BadImage as reason:
-            self._warn({key: str(reason)})
+            self._leave_out({key: str(reason)})
             return b""
 
-    def _warn(self, bad: dict[str, str]) -> None:
+    def _leave_out(self, bad: dict[str, str]) -> None:
         for key, reason in bad.items():
-            if self.skipped.setdefault(key, reason) is reason:
-                log.warning("%s: %r is left out: %s", self.root, key, reason)
+            if self.skipped.setdefault(key, reason) is reason and len(self.skipped) <= NAMED:
+                log.warning("%s: %r is left out: %s", self.root, key, plain(reason))
+        if len(self.skipped) > self.max_rejects * len(self._out):
+            share = f"more than max_rejects = {self.max_rejects:g} of {len(self._out):,}"
+            raise Unfinished(f"{self.root}: {len(self.skipped):,} images cannot be used so far, {share}: {self._left_out_in_words()}")
+
+    def _left_out_in_words(self) -> str:
+        """How many of each kind, one of them, and what to do about the commonest kind."""
+        (kind, _), *_ = counts = Counter(self.left_out).most_common()
+        key, reason = next((key, reason) for key, reason in list(self.skipped.items()) if kind_of(reason) == kind)
+        told = ", ".join(f"{count:,} {each}" for each, count in counts)
+        return f"{told}; {key!r} for one: {plain(reason)}. {WAYS_OUT.get(kind, 'Mend or remove them')}, or leave more out: max_rejects in [data]."
 
 
 class NoiseSource:
@@ -366,6 +399,7 @@ class NoiseSource:
     name = "noise"
     fields: tuple[str, ...] = ("embedding",)
     classes = 0
+    left_out: Mapping[str, int] = {}
 
     def __init__(self, teacher: Callable[[np.ndarray], np.ndarray], *, size: tuple[int, int], batch: int, steps: int, seed: int) -> None:
         self.teacher, self.batch, self.steps, self.seed = teacher, batch, steps, seed

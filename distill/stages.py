@@ -116,9 +116,11 @@ def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Pa
     from distill.sources import ImageSource
 
     data = run.data
-    return _parted(
-        ImageSource(str(data.images), size=_size(run), resize=data.resize, part=_part(run), holdout=data.holdout, **_common(run)), run
+    images = ImageSource(
+        str(data.images), size=_size(run), resize=data.resize, part=_part(run), holdout=data.holdout, max_rejects=data.max_rejects, **_common(run)
     )
+    images.look_first()
+    return _parted(images, run)
 
 
 def _open_noise(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Parts:

@@ -39,7 +39,7 @@ def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None,
 
     open_teacher turns the path of a noise stage's teacher into a callable, uint8 [B, H, W, 3] -> float32 [B, D]; what the stage's reading
     sets (signature, output, scale, offset, color) comes by keyword. Keys of the result: parameters, seconds, epochs, steps, student, best,
-    history (paths), last (the last row of the history).
+    history (paths), last (the last row of the history), and where images were left out, left_out.
     DistillError: the run cannot work, or another process works on it. Unfinished: the loss was not finite, or somebody stopped it; the last good checkpoint stays.
     """
     screen = Screen(quiet)
@@ -78,7 +78,7 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
         screen.line(f"going on after stage {progress.stage + 1}, epoch {progress.epoch}")
     for number in range(progress.stage, len(lessons)):
         if number > progress.stage:
-            progress = Progress(number, 0, progress.seconds, history=progress.history)
+            progress = Progress(number, 0, progress.seconds, history=progress.history, left_out=progress.left_out)
         if progress.epoch < lessons[number].stage.epochs:
             train_stage(run, lessons[number], parts, folder, progress, saved[1] if saved and progress.epoch else None, screen)
     save_student(parts.student, folder.student, folder.checkpoints)
@@ -92,6 +92,9 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
         "history": str(folder.history),
         "last": progress.history[-1],
     }
+    if progress.left_out:
+        summary["left_out"] = progress.left_out
+        screen.line(f"left out: {', '.join(f'{count:,} images ({kind})' for kind, count in progress.left_out.items())}")
     folder.finish(summary)
     return summary
 
@@ -297,7 +300,9 @@ class Recorder(keras.callbacks.Callback):
         figures = {name.replace("val_", "held_out_"): float(value) for name, value in logs.items()}
         if not all(map(math.isfinite, figures.values())) or not all(np.isfinite(each).all() for each in arrays.values()):
             raise Unfinished(self._bad("a weight or a figure is not finite", self.lesson.steps))
-        row = {"stage": self.lesson.number, "epoch": epoch + 1, "seconds": seconds, "images_per_second": self.lesson.train.rows / self.trained}
+        self.progress.left_out |= self.lesson.train.left_out
+        shown = self.lesson.train.rows - sum(self.lesson.train.left_out.values())
+        row = {"stage": self.lesson.number, "epoch": epoch + 1, "seconds": seconds, "images_per_second": shown / self.trained}
         row |= {"learning_rate": self._rate(), **figures}
         self.judge(figures)
         arrays |= {name: ops.convert_to_numpy(variable) for name, variable in self._current().items() if name.startswith("optimizer/")}

@@ -19,6 +19,7 @@ import pytest
 from distill import DistillError, Unfinished, stages
 from distill.config import Run, Schedule, load_run
 from distill.evaluate import cosine_scores
+from distill.images import encode_jpeg
 from distill.optimizers import Rate, build_optimizer
 from distill.runs import Progress, RunFolder
 from distill.screen import Screen
@@ -27,7 +28,7 @@ from distill.students import settle_averages
 from distill.train import Recorder, Training, build_parts, check_batches, train
 
 SIDE, DIMENSION, CLASSES = 16, 12, 6
-NOISE = stages.SOURCES["noise"]
+NOISE, IMAGES = stages.SOURCES["noise"], stages.SOURCES["images"]
 
 
 class Arrays:
@@ -66,6 +67,8 @@ class Arrays:
 
     def teaches_nothing(self, field):
         return ""
+
+    left_out = {}
 
 
 class Unlabelled(Arrays):
@@ -307,6 +310,23 @@ def test_terms_that_the_source_cannot_feed_are_refused_before_work(tmp_path, sta
     with pytest.raises(DistillError, match=re.escape(message)):
         train(run_of({"terms": [COSINE]}, stage), tmp_path, quiet=True)
     assert not (tmp_path / "history.csv").exists()
+
+
+def test_images_left_out_are_counted_in_the_summary(tmp_path, monkeypatch, capsys):
+    """Every fourth of 40 pictures has another size."""
+    monkeypatch.setitem(stages.SOURCES, "images", IMAGES)
+    for number in range(40):
+        path = tmp_path / "faces" / f"id{number % 3}" / f"{number:02d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        side = SIDE if number % 4 else 2 * SIDE
+        path.write_bytes(encode_jpeg(np.full((side, side, 3), 80 * (number % 3), np.uint8)))
+    stage = {"source": "images", "epochs": 2, "terms": [{"name": "softmax", "scale": 16.0}]}
+    data = {"images": str(tmp_path / "faces"), "shards": None}
+    with pytest.raises(Unfinished, match="10 images cannot be used so far, more than max_rejects = 0.2 of 40: 10 size"):
+        train(run_of(stage, **data, max_rejects=0.2), tmp_path / "run", quiet=True)
+    summary = train(run_of(stage, **data, max_rejects=0.25), tmp_path / "run")
+    assert summary["left_out"] == {"size": 10} == json.loads((tmp_path / "run" / "summary.json").read_text())["left_out"]
+    assert "left out: 10 images (size)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
