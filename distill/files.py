@@ -40,6 +40,11 @@ def temporary_for(path: Path) -> Path:
     return path.parent / f".{path.name}.{space}.{pid}.{started(pid)}-{secrets.token_hex(8)}.tmp"
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a name is one of `temporary_for`."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 @contextmanager
 def committed(path: str | Path) -> Iterator[Path]:
     """Write the yielded temporary file; it becomes `path` (replacing a file there) when the block ends, and vanishes when it raises.

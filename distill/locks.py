@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import secrets
 import socket
 import threading
@@ -35,6 +36,7 @@ from distill.stores import StoreError
 LEASE, SAFE, BEAT = 120.0, 60.0, 15.0  # seconds; between SAFE and LEASE the slowest write ends
 TRIES = 4  # to claim, where another one claims at the same time
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}  # how file systems say that they have none
+CLAIM = re.compile(r"[A-Za-z0-9_-]+\.\d+\.-?\d+-[0-9a-f]+\.json")  # the name of a claim: host, process, when that started, and any letters
 
 log = logging.getLogger("distill")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 0))  # goes on while the machine sleeps
@@ -94,6 +96,8 @@ def _locked_by(folder: Path, name: str) -> Iterator[Callable[[], None]]:
         if got is False:
             file.seek(0)
             raise _refusal(folder, name, file.read().strip() or "unknown")
+        if not _is_named(file, folder / f".{name}"):  # its holder was refused, and has taken its folder away
+            raise _refusal(folder, name, "one that is just ending")
         if who := _claimant(claims):  # of a machine on which this file system has no locks
             raise _refusal(folder, name, who, FORGOTTEN)
         file.truncate(0)
@@ -104,6 +108,14 @@ def _locked_by(folder: Path, name: str) -> Iterator[Callable[[], None]]:
 
 def _claims_beside(folder: Path, name: str) -> Path:
     return folder / f".{name}.claims"
+
+
+def _is_named(file: IO[str], path: Path) -> bool:
+    """Whether an open file is still the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _locked(file: IO[str], exclusive: bool = True) -> bool | None:
@@ -201,7 +213,7 @@ class _Hold:
         others = [(path, seen, claim) for path, seen, claim in _claims(self.claims) if path != self.path]
         alive = dict(_living(others, now))
         for path, _, _ in others:
-            if path not in alive:
+            if path not in alive and CLAIM.fullmatch(path.name):
                 path.unlink(missing_ok=True)
         self._written = written
         said = [f"{claim}, heard of {max(0, now - seen) / 1e9:.0f} s ago" for path, seen, claim in others if path in alive]

@@ -22,7 +22,7 @@ from distill.chunks import read_classes
 from distill.images import read_bytes
 from distill.shards import Record, ShardMeta, write_index
 from pipelines.label import Task, embed_chunk
-from pipelines.plan import Job, Plan, agree, check_pixels, estimate, keep, leave_note, meta_of
+from pipelines.plan import Job, Plan, agree, check_pixels, clear_notes, estimate, keep, leave_note, meta_of
 from teachers import limit_threads
 
 log = logging.getLogger("distill")
@@ -69,6 +69,7 @@ class CutChunks(beam.DoFn):
             odd = [number for number in wanted if not 0 <= number < len(plan.chunks)]
             if odd:
                 raise DistillError(f"--only {odd[0]}: {job.out} has chunks 0 to {len(plan.chunks) - 1}.")
+            clear_notes(job)
             todo = estimate(job, plan, wanted)
             if not job.dry_run:
                 keep(job, plan)

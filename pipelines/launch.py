@@ -10,14 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from distill import DistillError, Unfinished
-from distill.files import remove_tree, sweep
+from distill.files import committed, sweep
+from distill.folders import CHUNKS, Made, make_folder, remove_own
 from distill.locks import only_process
 from distill.process import quiet_import, speak
 from distill.remote import is_remote
@@ -25,6 +26,7 @@ from pipelines.engines import Engine, beam_options, check_reach, find_engine, ru
 from pipelines.plan import Job, Plan
 
 FULL = 1 << 20  # bytes: where less is free, not even a note has room
+TOLD = ("error.json", "estimate.json", "finished.json")  # notes in OUT/state that say how a run goes on
 LOST_AFTER = 5.0  # seconds between a worker process going and the run being given up
 
 
@@ -90,13 +92,12 @@ def embed(
     workers = workers or os.cpu_count() or 1
     check_reach(place, job)
     job.check_paths()
+    job.check_out()
     options = beam_options(place, workers, flags)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    with only_process(job.folder, "launcher") as check_hold, _quiet(debug):
+    made = make_folder(job.folder, ".launcher", ".launcher.claims", "plan.json", "shards", "chunks", "state")
+    with only_process(job.folder, "launcher") as check_hold, _quiet(debug), _as_it_was(job, made):
         for folder in (job.folder, job.chunks, job.shards):
             sweep(folder)
-        remove_tree(job.state)
-        job.state.mkdir()
         started = time.monotonic()
         with service(place, options, workers):
             run = _Run(job, place, options, debug, check_hold)
@@ -107,6 +108,35 @@ def embed(
                 speak()  # the pipeline may be in the middle of an import
                 raise
         return _outcome(job, run, time.monotonic() - started)
+
+
+@contextmanager
+def _as_it_was(job: Job, made: Made) -> Iterator[None]:
+    """A run that is refused leaves OUT as it found it, with the notes of the run before; one that is accepted clears them (CutChunks)."""
+    earlier = {name: path.read_bytes() for name in TOLD if (path := job.state / name).is_file()}
+    for name in earlier:
+        (job.state / name).unlink()
+    job.state.mkdir(exist_ok=True)
+    try:
+        yield
+    except DistillError as error:
+        if not isinstance(error, Unfinished):
+            _undo(job, made, earlier)
+        raise
+
+
+def _undo(job: Job, made: Made, earlier: dict[str, bytes]) -> None:
+    with suppress(OSError):  # what is told is why the run was refused
+        for name in TOLD:
+            (job.state / name).unlink(missing_ok=True)
+        for name, told in earlier.items():
+            with committed(job.state / name) as temporary:
+                temporary.write_bytes(told)
+        if "plan.json" in made.new and not any(job.shards.glob("*-of-*")):
+            remove_own(job.chunks, CHUNKS, first="classes.txt") if "chunks" in made.new else None
+        else:
+            made = replace(made, new=tuple(name for name in made.new if name != "plan.json"))
+        made.give_back()
 
 
 class _Run:
@@ -141,7 +171,7 @@ def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[...,
         looked = time.monotonic()
         if estimate is None and (estimate := _json(run.job.state / "estimate.json")):
             on_estimate(estimate)
-        on_progress(_progress(run.job, estimate, time.monotonic() - started))
+        on_progress(_progress(run.job, estimate, time.monotonic() - started) if estimate else Progress(0, 0, 0, time.monotonic() - started))
         pause = max(0.2, 10 * (time.monotonic() - looked))  # looking costs a tenth of the time, also at thousands of chunks or far away
         if engine.children and not (run.job.state / "finished.json").exists():  # at the end workers go one after another
             alive = _workers()

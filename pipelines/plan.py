@@ -16,7 +16,8 @@ import numpy as np
 
 from distill import DistillError
 from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, write_chunks
-from distill.files import committed, read_json, remove_tree, sha256_file, write_json
+from distill.files import committed, read_json, sha256_file, write_json
+from distill.folders import CHUNKS, NOTES, check_apart, check_folder, remove_own
 from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
 from distill.remote import is_remote, place
 from distill.shards import FORMATS, Record, ShardMeta, find_record, open_shards, read_ledger, shard_name
@@ -86,6 +87,11 @@ class Job:
         if not place(self.root).is_dir() and not is_holder(self.root):
             raise DistillError(f"{self.root}: no such folder, .rec or .tar, so no key can be read. Name the images' root with --root.")
 
+    def check_out(self) -> None:
+        """DistillError where OUT is no place to write in: around or inside SOURCE, or with files of somebody else's."""
+        check_apart(self.source, self.out, own="chunks")
+        check_folder(self.out, "set")
+
     @property
     def folder(self) -> Path:
         return place(self.out)
@@ -107,6 +113,11 @@ def leave_note(job: Job, name: str, value: dict[str, Any]) -> None:
     """A file in OUT/state for the launcher. On a full disk there is no room for it: the launcher then says what is missing, and that."""
     with suppress(OSError):
         write_json(job.state / name, value)
+
+
+def clear_notes(job: Job) -> None:
+    """Remove what earlier runs left in OUT/state, and nothing that has another name."""
+    remove_own(job.state, NOTES)
 
 
 @dataclass(frozen=True)
@@ -252,7 +263,7 @@ def agree(job: Job, meta: ShardMeta) -> Plan:
             raise DistillError(f"{path} says otherwise: {said}. One folder holds one data set: use another OUT, or ask for the same.")
         path.unlink()
         if plan.chunk_rows:  # cut here, and of no value without the plan
-            remove_tree(job.chunks)
+            remove_own(job.chunks, CHUNKS, first="classes.txt")
     if job.add_views:
         raise DistillError(f"{job.out}: --add-views extends a set, and there is none. Make one: distill embed SOURCE {job.out} --views N.")
     chunks, skipped = _chunks_of(job)

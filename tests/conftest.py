@@ -89,6 +89,18 @@ def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Pa
     return shared / name
 
 
+def snapshot(folder, *but: str, times: bool = True) -> dict[str, tuple]:
+    """Every name below a folder, on disk or in an object store, with what is in it, and when it was written."""
+    if not isinstance(folder, Path):
+        found = [(path, path.stat()) for path, is_file in folder.entries(recursive=True) if is_file]
+        return {path.path: (path.read_bytes(), state.st_mtime_ns) for path, state in found}
+    found = [(path.relative_to(folder).as_posix(), path) for path in (folder, *folder.rglob("*")) if path.name not in but]
+    return {
+        name: (os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else "folder", path.lstat().st_mtime_ns if times else 0)
+        for name, path in found
+    }
+
+
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory) -> Path:
     """12 identities of 10 drawn pictures, 32x32, in class folders."""

@@ -16,7 +16,7 @@ import pytest
 from distill import DistillError
 from distill.shards import open_shards
 from distill.shards.verify import verify
-from tests.conftest import TEACHER, distill, inside, once
+from tests.conftest import TEACHER, distill, inside, once, snapshot
 from tests.warm import begin, warm
 
 ROWS = 25  # 120 pictures: five chunks, the last of 20
@@ -215,6 +215,7 @@ def test_a_teacher_exchanged_in_place_is_refused(undisturbed, faces, teacher, tm
 
 def test_a_failed_chunk_is_told_with_its_reason(undisturbed, faces, teacher, tmp_path):
     out = tmp_path / "out"
+    assert embed(faces, out, teacher, "--dry-run").returncode == 0
     ledger = out / "shards" / "00002-of-00005.rejects.jsonl"
     ledger.mkdir(parents=True)  # a folder has the name that the ledger should get
     done = embed(faces, out, teacher)
@@ -229,9 +230,23 @@ def test_a_failed_chunk_is_told_with_its_reason(undisturbed, faces, teacher, tmp
 
 
 def test_a_run_that_ended_with_an_error_tells_it(faces, teacher, tmp_path):
-    assert embed(faces, tmp_path / "out", teacher, "--output", "nope").returncode == 2
+    (tmp_path / "list.txt").write_text("id0000/000.jpg\nid0000/nope.jpg\n")
+    assert embed(tmp_path / "list.txt", tmp_path / "out", teacher, "--root", faces).returncode == 1
     found = inspected(tmp_path / "out")
-    assert "nope" in found["error"] and "none yet" in found["plan"] and found["launcher"] == "none at work"
+    assert "1 of 2 images were rejected" in found["error"] and found["launcher"] == "none at work"
+
+
+def test_a_run_that_is_refused_leaves_nothing(undisturbed, faces, teacher, tmp_path):
+    """Neither a folder that was not there before, nor another byte in one that was: not even in its notes."""
+    for wrong in (("--output", "nope"), ("--only", 9), ("--root", tmp_path), ("--add-views", 2), ("--size", "64x64")):
+        done = embed(faces, tmp_path / "deep" / "out", teacher, *wrong)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert not (tmp_path / "deep").exists()
+    shutil.copytree(undisturbed, tmp_path / "out")
+    before = snapshot(tmp_path / "out", ".launcher", times=False)
+    for wrong in (("--output", "nope"), ("--only", 9), ("--dtype", "float32"), ("--size", "64x64"), ("--format", "hdf5")):
+        assert embed(faces, tmp_path / "out", teacher, *wrong).returncode == 2
+        assert snapshot(tmp_path / "out", ".launcher", times=False) == before
 
 
 def test_dry_run_plans_and_stops(faces, teacher, tmp_path):

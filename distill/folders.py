@@ -1,0 +1,343 @@
+"""Whose folder it is. distill writes into folders that are empty, not there yet, or its own; nothing in a folder of somebody else's changes.
+
+A folder is one of ours when a file in it proves it by what it says (the plan of a set, the card of an export ...), see KINDS. Beside such a
+proof other files may lie; they stay as they are. Without it a folder may hold nothing but what systems put into every folder, and what a
+run leaves that ended before it wrote the proof.
+
+Only files of our own names are ever removed, here, one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import re
+import stat
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distill import DistillError
+from distill.files import is_temporary
+from distill.locks import CLAIM
+from distill.remote import RemotePath, is_remote, place
+
+HEAD = 1 << 14  # bytes that tell what a file is
+SMALL = 1 << 20  # bytes; a larger file is no note of ours
+
+# What systems and people put into folders that are empty to them: the names, in the letters that they have there.
+SYSTEM = re.compile(
+    r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|lost\+found|\$RECYCLE\.BIN|System Volume Information|@eaDir|\.nfs[0-9a-f]+|\.Trash.*"
+    r"|\.Spotlight-V100|\.fseventsd|\.TemporaryItems|\.snapshot|\.git(keep|ignore|attributes)|\.keep|\.nomedia|\.dockerignore"
+)
+NUMBERED = r"\d{5,}-of-\d{5,}"
+NOTES = re.compile(r"(estimate|error|finished)\.json|(progress|failed)-\d{5,}\.json")  # in OUT/state
+CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt")
+SHARDS = re.compile(rf"{NUMBERED}\.(parquet|h5)")
+EXPORT = re.compile(
+    r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|assets|variables(/variables\.(index|data-\d{5}-of-\d{5}))?|assets\.extra(/distill\.json)?"
+)
+
+_PLAN = re.compile(rb'\{\s*"source": "(?:[^"\\]|\\.)*",\s*"source_sha256": "[^"]*",\s*"chunk_rows": \d+,\s*"chunks": \[')
+_INDEX = re.compile(rb'\{\s*"version": \d+,\s*"format": "[a-z0-9]+",\s*"rows": \d+,\s*"rejects": \d+,\s*"classes": "[0-9a-f]{64}"')
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A folder that distill writes. what: in words; is_ours: whether a file in it proves that it is one; before: what may lie there before
+    that file does, as {name, below a folder with "/": what proves the file}; signs: names without one of which it is none."""
+
+    what: str
+    option: str
+    is_ours: Callable[[Path], bool]
+    before: Mapping[str, Callable[[Path], bool]] = field(default_factory=dict)
+    signs: frozenset[str] = frozenset()
+
+
+# ------------------------------------------------------------------------------------------------------------------------- what proves it
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, b"" where none is."""
+    try:
+        if isinstance(path, RemotePath):
+            return path.read_bytes(HEAD)[:HEAD]
+        with open(path, "rb") as file:
+            return file.read(HEAD)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return b""
+
+
+def _says(path: Path, *keys: str) -> bool:
+    """Whether a file is a JSON object with these keys."""
+    try:
+        if path.stat().st_size > SMALL:
+            return False
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and value.keys() >= set(keys)
+
+
+def _holds_arrays(path: Path, *names: str) -> bool:
+    """Whether a file is an .npz with one of these arrays."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return any(f"{name}.npy" in file.namelist() or name in file.namelist() for name in names)
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+
+
+def _is_set(folder: Path) -> bool:
+    """A plan, an index, or one shard of ours."""
+    heads = (_PLAN, folder / "plan.json"), (_INDEX, folder / "index.json"), (_INDEX, folder / "shards" / "index.json")
+    return any(said.match(_head(path)) for said, path in heads) or _has_shard(folder / "shards")
+
+
+def _has_shard(folder: Path) -> bool:
+    from distill.shards import FORMATS
+
+    for name, _ in _entries(folder):
+        if SHARDS.fullmatch(name):
+            with suppress(DistillError):
+                for shards in FORMATS.values():
+                    if name.endswith(f".{shards.suffix}") and shards.read_meta(folder / name):
+                        return True
+    return False
+
+
+def _is_chunks(folder: Path) -> bool:
+    from distill.chunks import is_chunk_folder
+
+    return is_chunk_folder(folder)
+
+
+def _is_run(folder: Path) -> bool:
+    """A run.toml that distill can read, and beside it a summary or a folder of checkpoints in which nothing else lies."""
+    from distill.config import load_run
+
+    try:
+        load_run(folder / "run.toml")
+    except (DistillError, OSError):
+        return False
+    if _says(folder / "summary.json", "parameters", "epochs", "student"):
+        return True
+    checkpoints = folder / "checkpoints"
+    return checkpoints.is_dir() and not _strange(checkpoints, {r"last\.npz|best\.keras|\..*\.keras": _any})
+
+
+def _is_export(folder: Path) -> bool:
+    from distill.export import read_card
+
+    return read_card(folder) is not None
+
+
+def _is_evaluation(folder: Path) -> bool:
+    try:
+        judged = json.loads((folder / "evaluation.json").read_bytes())["model"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return isinstance(judged, dict) and "path" in judged
+
+
+def _is_lock(path: Path) -> bool:
+    """What holds a folder for one process: a file that says so, or a folder of claims."""
+    if is_remote(path) or path.is_dir():
+        return all(CLAIM.fullmatch(name) or is_temporary(name) for name, _ in _entries(path))
+    return path.is_file() and re.fullmatch(rb"(process \d+ on [^\n]*\n)?", _head(path)) is not None
+
+
+def _any(path: Path) -> bool:
+    return True
+
+
+KINDS = {
+    "set": Kind(
+        "a set of shards", "OUT", _is_set,
+        {
+            r"\.launcher(\.claims)?": _is_lock,
+            "state/": _any, r"state/error\.json": lambda path: _says(path, "message", "exit_code"),
+            r"state/finished\.json": lambda path: _head(path).strip() == b"{}",
+            "chunks": lambda path: _is_chunks(path) or not _strange(path, {}), "shards/": _any,
+        },
+        frozenset({"plan.json", "index.json", "shards"}),
+    ),
+    "chunks": Kind("chunks", "OUT", _is_chunks, {}, frozenset({"classes.txt"})),
+    "run": Kind("a run", "--out", _is_run, {r"\.trainer(\.claims)?": _is_lock, "checkpoints/": _any}, frozenset({"run.toml"})),
+    "export": Kind("an export", "OUT", _is_export, {}, frozenset({"assets.extra"})),
+    "evaluation": Kind(
+        "an evaluation", "--out", _is_evaluation, {r"scores-(model|teacher)\.npz": lambda path: _holds_arrays(path, "scores", "cosines")}
+    ),
+    "drawing": Kind("drawn identities", "OUT", lambda folder: _says(folder / ".drawing.json", "identities", "images", "size", "seed")),
+    "demo": Kind("a demo", "OUT", lambda folder: _head(folder / "teacher.toml").startswith(b"# distill train ")),
+}  # fmt: skip
+LISTED = ("set", "chunks", "run", "export")  # what is never taken for images
+SIGNS = frozenset().union(*(KINDS[kind].signs for kind in LISTED))
+
+
+def kind_of(folder: Path, names: Collection[str] | None = None) -> str | None:
+    """What of ours that holds no list of images a folder is: "set", "chunks", "run", "export", or None.
+
+    names: what lies in it, where the caller knows; without one of SIGNS among them nothing is read.
+    """
+    there = SIGNS.intersection(names if names is not None else (name for name, _ in _entries(folder)))
+    return next((kind for kind in LISTED if KINDS[kind].signs & there and KINDS[kind].is_ours(folder)), None) if there else None
+
+
+# ------------------------------------------------------------------------------------------------------------------- before it is written
+
+
+def check_folder(path: str | os.PathLike[str], kind: str, *others: str) -> None:
+    """DistillError unless `path` may become a folder of `kind` or go on as one: it is not there, is empty, or holds one (or one of `others`).
+
+    Nothing is written, and of a folder of somebody else's nothing is read but names and the first bytes of files that are called as ours are.
+    """
+    folder, wanted = place(path), KINDS[kind]
+    if not isinstance(folder, RemotePath):
+        _check_place(folder, wanted)
+    elif folder.is_file():
+        raise DistillError(f"{folder} is an object; {wanted.option} is to be a folder. Use another name.")
+    if any(KINDS[one].is_ours(folder) for one in (kind, *others)):
+        return
+    strange = _strange(folder, wanted.before)
+    if not strange:
+        return
+    names = ", ".join(strange[:3]) + (" ..." if len(strange) > 3 else "")
+    other = kind_of(folder)
+    holds = f"{KINDS[other].what} ({names})" if other else f"files that are no part of {wanted.what} ({names})"
+    raise DistillError(f"{folder} holds {holds}. Nothing was written: use an empty or a new folder as {wanted.option}.")
+
+
+def _check_place(folder: Path, wanted: Kind) -> None:
+    """DistillError where no folder can be: a file has the name, or one of the names above it."""
+    for above in (folder, *folder.parents):
+        if os.path.lexists(above):
+            if not above.is_dir():
+                what = "a link that leads nowhere" if above.is_symlink() and not above.exists() else "a file"
+                raise DistillError(f"{above} is {what}; {wanted.option} {folder} is to be a folder. Use another name.")
+            return
+
+
+def _strange(folder: Path, known: Mapping[str, Callable[[Path], bool]], most: int = 4) -> list[str]:
+    """Up to `most` names below a folder that are not `known` (see Kind.before), nor a system's, nor an unfinished file of ours; sorted."""
+    found: list[str] = []
+    for name, is_file in _entries(folder):
+        inside = {rest.removeprefix(f"{name}/"): proof for rest, proof in known.items() if rest.startswith(f"{name}/")}
+        if SYSTEM.fullmatch(name) or is_temporary(name):
+            continue
+        if not is_file and inside:
+            found += [f"{name}/{one}" for one in _strange(folder / name, {rest: proof for rest, proof in inside.items() if rest}, most)]
+        elif not any(re.fullmatch(pattern, name) and proof(folder / name) for pattern, proof in known.items()):
+            found.append(name)
+        if len(found) >= most:
+            break
+    return sorted(found)
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
+    """(name, is no folder) of what lies in a folder; of nothing where there is no folder."""
+    if isinstance(folder, RemotePath):
+        yield from ((path.name, is_file) for path, is_file in folder.entries())
+        return
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            yield entry.name, not entry.is_dir()
+
+
+def check_apart(source: str | os.PathLike[str], out: str | os.PathLike[str], own: str = "") -> None:
+    """DistillError where SOURCE lies in OUT or OUT in SOURCE, in whatever way the two are spelt or linked, or SOURCE in what a set is made of.
+
+    own: the folder in OUT that may be SOURCE ("chunks"). What went on so before this was looked at goes on: an OUT that is ours already.
+    """
+    begin, end = place(source), place(out)
+    within = _set_around(begin)
+    if within is not None:
+        raise DistillError(f"{source} lies in {within}, a set of shards. Name the images, their list, or {within}{'/'}chunks as SOURCE.")
+    if own and _same(begin, end / own):
+        return
+    if _lies_in(end, begin):
+        relation = "is SOURCE itself" if _same(end, begin) else f"lies in SOURCE {source}: it would be read as images"
+    elif _lies_in(begin, end):
+        relation = f"is a folder around SOURCE {source}, which is not distill's own"
+    else:
+        return
+    if not any(KINDS[kind].is_ours(end) for kind in ("set", "chunks")):
+        raise DistillError(f"OUT {out} {relation}. Nothing was written: use a folder beside it as OUT.")
+
+
+def _set_around(source: Path) -> Path | None:
+    """The set in whose shards/, chunks/ or state/ a list lies, other than its chunks themselves."""
+    real: Path = source.resolve()
+    for inner in (real, *_parents(real)):
+        if inner.name in ("chunks", "shards", "state") and not (inner == real and inner.name == "chunks") and _is_set(inner.parent):
+            return inner.parent
+    return None
+
+
+def _parents(path: Path) -> list[Path]:
+    if not isinstance(path, RemotePath):
+        return list(path.parents)
+    found = [path.parent]
+    while found[-1].parent != found[-1]:
+        found.append(found[-1].parent)
+    return found
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether `path`, there or not, is `folder` or lies below it, where `folder` is one."""
+    if is_remote(path) or is_remote(folder):
+        if not (isinstance(path, RemotePath) and isinstance(folder, RemotePath) and path.scheme == folder.scheme):
+            return False
+        inner, outer = (posixpath.normpath(one.path) for one in (path, folder))
+        return inner == outer or inner.startswith(f"{outer}/")
+    real = Path(os.path.realpath(path))
+    return any(_same(above, folder) for above in (real, *real.parents))
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are one place; by the system's own number for it where it is there, so that case and mounts do not matter."""
+    if isinstance(one, RemotePath) or isinstance(other, RemotePath):
+        return str(one) == str(other)
+    try:
+        return os.path.samestat(os.stat(one), os.stat(other))
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ what is removed
+
+
+def remove_own(folder: Path, names: re.Pattern[str], first: str = "") -> None:
+    """Remove the files directly in `folder` that are called as ours are, `first` before the others; whatever else lies there stays."""
+    own = [name for name, is_file in _entries(folder) if is_file and (names.fullmatch(name) or is_temporary(name))]
+    for name in sorted(own, key=lambda name: name != first):
+        (folder / name).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a folder lacked when a verb began: new, names of ours in it; missing, the folder and those above it that were not there."""
+
+    folder: Path
+    new: tuple[str, ...]
+    missing: tuple[Path, ...]
+
+    def give_back(self) -> None:
+        """Remove of it what is a file, or a folder with nothing in it; whoever calls this holds the folder."""
+        for path in (*(self.folder / name for name in self.new), *self.missing):
+            with suppress(OSError):
+                if is_remote(path) or stat.S_ISREG(os.lstat(path).st_mode):
+                    path.unlink(missing_ok=True)
+                else:
+                    path.rmdir()
+
+
+def make_folder(folder: Path, *own: str) -> Made:
+    """Make a folder and those above it; what `Made.give_back` removes again. own: names that the verb makes in it."""
+    missing = () if is_remote(folder) else tuple(path for path in (folder, *folder.parents) if not os.path.lexists(path))
+    new = tuple(name for name in own if not (folder / name).exists())
+    folder.mkdir(parents=True, exist_ok=True)
+    return Made(folder, new, missing)
