@@ -83,8 +83,11 @@ def chunk(
     Example: distill chunk faces chunks --rows 1000
     """
     from distill.chunks import write_chunks
+    from distill.folders import check_apart, check_folder
     from distill.screen import bar
 
+    check_apart(source, out)
+    check_folder(out, "chunks")
     with bar("rows") as tell:
         made = write_chunks(source, out, rows, progress=tell)
     skipped = "".join(f", {count} {reason} skipped" for reason, count in made.skipped.items() if count)

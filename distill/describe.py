@@ -11,8 +11,8 @@ from typing import Any
 
 from distill import DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
-from distill.export import read_card
 from distill.files import read_json
+from distill.folders import read_card
 from distill.locks import holder
 from distill.shards import FORMATS, Record, ShardMeta, open_shards
 from distill.views import RECIPES

@@ -29,10 +29,9 @@ import numpy as np
 
 from distill import DistillError, __version__
 from distill.files import sha256_file, sweep, temporary_for, write_json
-from distill.remote import place
+from distill.folders import CARD, read_card
 
 TOLERANCE = 1e-5  # largest difference of one number of an embedding, as a share of the embedding's norm
-CARD = Path("assets.extra") / "distill.json"
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8"
 
@@ -100,15 +99,6 @@ def export_saved_model(
 
 
 FORMATS: dict[str, Callable[..., dict[str, Any]]] = {"saved_model": export_saved_model}
-
-
-def read_card(path: str | Path) -> dict[str, Any] | None:
-    """What an export says of itself; None where the folder is no export of ours."""
-    try:
-        card = json.loads((place(path) / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return card if isinstance(card, dict) and str(card.get("made_by", "")).startswith("distill ") else None
 
 
 def _refuse_existing(out: Path, force: bool) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from distill import DistillError
 from distill.files import is_temporary
@@ -36,6 +37,7 @@ SYSTEM = re.compile(
 NUMBERED = r"\d{5,}-of-\d{5,}"
 NOTES = re.compile(r"(estimate|error|finished)\.json|(progress|failed)-\d{5,}\.json")  # in OUT/state
 CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt")
+CARD = "assets.extra/distill.json"
 SHARDS = re.compile(rf"{NUMBERED}\.(parquet|h5)")
 EXPORT = re.compile(
     r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|assets|variables(/variables\.(index|data-\d{5}-of-\d{5}))?|assets\.extra(/distill\.json)?"
@@ -129,10 +131,13 @@ def _is_run(folder: Path) -> bool:
     return checkpoints.is_dir() and not _strange(checkpoints, {r"last\.npz|best\.keras|\..*\.keras": _any})
 
 
-def _is_export(folder: Path) -> bool:
-    from distill.export import read_card
-
-    return read_card(folder) is not None
+def read_card(path: str | Path) -> dict[str, Any] | None:
+    """What an export says of itself; None where the folder is no export of ours."""
+    try:
+        card = json.loads((place(path) / CARD).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return card if isinstance(card, dict) and str(card.get("made_by", "")).startswith("distill ") else None
 
 
 def _is_evaluation(folder: Path) -> bool:
@@ -167,7 +172,7 @@ KINDS = {
     ),
     "chunks": Kind("chunks", "OUT", _is_chunks, {}, frozenset({"classes.txt"})),
     "run": Kind("a run", "--out", _is_run, {r"\.trainer(\.claims)?": _is_lock, "checkpoints/": _any}, frozenset({"run.toml"})),
-    "export": Kind("an export", "OUT", _is_export, {}, frozenset({"assets.extra"})),
+    "export": Kind("an export", "OUT", lambda folder: read_card(folder) is not None, {}, frozenset({"assets.extra"})),
     "evaluation": Kind(
         "an evaluation", "--out", _is_evaluation, {r"scores-(model|teacher)\.npz": lambda path: _holds_arrays(path, "scores", "cosines")}
     ),

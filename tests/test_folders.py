@@ -1,0 +1,154 @@
+"""Whose folder it is: nothing in a folder of somebody else's changes, whatever it is given as, on disk and in an object store."""
+
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from distill import DistillError
+from distill.faces import draw_folder
+from distill.folders import _lies_in, check_apart, check_folder, kind_of
+from distill.remote import place
+from tests.conftest import inside, once, put, snapshot
+
+
+def archive(*names: str) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        for name in names:
+            file.writestr(name, b"mine")
+    return data.getvalue()
+
+
+# Names that resemble ours, or are ours, with something else in them.
+FOREIGN = {
+    "plan.json": b'{"plan": "to buy milk"}', "index.json": b'{"version": 1}', "run.toml": b"[run]\nfast = true\n", "summary.json": b'{"epochs": 3}',
+    "report.html": b"<p>mine</p>", "student.keras": archive("config.json"), "saved_model.pb": b"mine", "evaluation.json": b'{"model": "mine"}',
+    "scores-model.npz": archive("mine.npy"), "history.csv": b"loss\n1\n", ".launcher": b"rocket\n", ".trainer": b"dog\n", "classes.txt": b"id0000\n",
+    "teacher.toml": b"mine = 1\n", ".drawing.json": b'{"house": 1}', "views.png": b"mine", "00000-of-00001.parquet": b"PAR1mine", "thesis.tmp": b"mine",
+    "state/error.json": b'{"error": "mine"}', "state/finished.json": b'{"at": 1}', "state/progress-00001.json": b'{"done": 1}', "state/thesis.txt": b"mine",
+    "chunks/00000-of-00001.parquet": b"PAR1mine", "chunks/classes.txt": b"mine", "shards/00000-of-00001.parquet": b"PAR1mine",
+    "shards/00000-of-00001.json": b"{}", "shards/index.json": b"{}", "shards/00000-of-00001.rejects.jsonl": b"", "variables/variables.index": b"mine",
+    "assets.extra/distill.json": b'{"made_by": "me"}', "checkpoints/last.npz": archive("weights.npy"), "events/tomorrow.txt": b"party",
+    "faces/mine.txt": b"mine", "runs/mine.txt": b"mine", "set/mine.txt": b"mine",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, quick):
+    """What the verbs are given beside the folder: pictures, a list of them, and a teacher that needs no TensorFlow."""
+
+    def make(root):
+        draw_folder(root / "photos", identities=2, images=2, size=32)
+        (root / "list.txt").write_text("".join(f"id000{number}/000.jpg\n" for number in (0, 1)))
+
+    root = once(tmp_path_factory, "whose", make)
+    return SimpleNamespace(photos=root / "photos", list=root / "list.txt", teacher=quick)
+
+
+def fill(folder, made):
+    """A folder of somebody else's: two class folders with pictures, and FOREIGN."""
+    there = {**FOREIGN, **{path.relative_to(made.photos).as_posix(): path.read_bytes() for path in made.photos.glob("id*/*.jpg")}}
+    for name, data in there.items():
+        if isinstance(folder, Path):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        put(folder / name, data)
+    return folder
+
+
+def refused(words, folder, *said):
+    before = snapshot(folder)
+    done = inside(*words)
+    assert snapshot(folder) == before, words
+    assert done.returncode == 2 and done.stderr.startswith("distill: ") and done.stderr.count("\n") == 1, (words, done)
+    assert all(word in done.stderr for word in said), (words, done.stderr)
+
+
+def stays(theirs, made):
+    """As OUT, as SOURCE with OUT in it, and as what lies in OUT."""
+    embed = ("embed", "--teacher", made.teacher, "--rows", 2)
+    refused((*embed, made.photos, theirs), theirs, "files that are no part of a set of shards", "Nothing was written")
+    refused((*embed, theirs, theirs), theirs, "is SOURCE itself")
+    refused((*embed, theirs, theirs / "new" / "out"), theirs, "lies in SOURCE")
+    refused((*embed, theirs / "id0000", theirs), theirs, "is a folder around SOURCE")
+    refused((*embed, made.photos, theirs / "shards"), theirs, "no part of a set")
+    refused(("chunk", made.photos, theirs), theirs, "files that are no part of chunks")
+    refused(("chunk", theirs, theirs / "new"), theirs, "lies in SOURCE")
+
+
+def test_somebody_elses_folder_stays_as_it_is(tmp_path, made):
+    stays(fill(tmp_path / "theirs", made), made)
+
+
+def test_somebody_elses_objects_stay_as_they_are(folder, made):
+    stays(fill(folder, made), made)
+
+
+def test_a_folder_that_only_looks_full_is_taken(tmp_path, made):
+    """What systems put into every folder, what a run leaves that ended early, and notes beside a set of ours."""
+    out = tmp_path / "out"
+    for name, data in {".DS_Store": b"x", "lost+found/x": b"", ".launcher": b"process 17 on far-away\n", "state/error.json": b'{"message": "", "exit_code": 2}'}.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(data)
+    (out / "shards").mkdir()
+    words = ("embed", made.photos, out, "--teacher", made.teacher, "--rows", 2)
+    done = inside(*words)
+    assert done.returncode == 0 and "4 rows in 2 shards" in done.stdout, done.stderr
+    notes = {name: put(out / name, b"mine") for name in ("README.md", "state/thesis.txt", "shards/README.md", "chunks/README.md")}
+    assert inside(*words, "--only", 1).returncode == 0
+    assert {path.read_bytes() for path in notes.values()} == {b"mine"} and (out / "lost+found" / "x").exists()
+    assert [kind_of(one) for one in (out, out / "shards", out / "chunks", made.photos)] == ["set", "set", "chunks", None]
+
+
+def test_a_set_made_in_or_around_its_images_goes_on(tmp_path, made):
+    """Earlier versions allowed it; its plan proves whose it is."""
+    photos = shutil.copytree(made.photos, tmp_path / "photos")
+    words = ("--teacher", made.teacher, "--rows", 2)
+    assert inside("embed", made.photos, tmp_path / "out", *words).returncode == 0
+    shutil.move(tmp_path / "out", photos / "out")
+    plan = json.loads((photos / "out" / "plan.json").read_text())
+    (photos / "out" / "plan.json").write_text(json.dumps({**plan, "source": str(photos)}, indent=2) + "\n")
+    done = inside("embed", photos, photos / "out", *words)
+    assert done.returncode == 0 and "all there already" in done.stdout, done.stderr
+
+
+def test_out_and_source_are_told_apart_however_they_are_spelt(tmp_path, made, monkeypatch):
+    photos = shutil.copytree(made.photos, tmp_path / "photos")
+    (tmp_path / "link").symlink_to(photos)
+    (photos / "id0000" / "away").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.chdir(photos)
+    for out in ("out", ".", "./new/deep", "../photos/", "../link", "../link/id0000/x", photos / "id0000" / ".." / "y", "../photos/./z/"):
+        with pytest.raises(DistillError, match="lies in SOURCE|is SOURCE itself"):
+            check_apart(".", out)
+    for out in ("../photos2", "id0000/away", "../link2", "../photos.out"):  # beside it, or a link out of it
+        check_apart(".", out)
+    with pytest.raises(DistillError, match="around SOURCE"):
+        check_apart("../link", "..")
+    check_apart(made.list, made.list.parent / "out")  # images beside their list are no part of OUT
+    assert _lies_in(place("gs://bucket/photos/./new/../out"), place("gs://bucket/photos/"))
+    check_apart("gs://bucket/photos", "gs://bucket/photos2")
+    check_apart("gs://bucket/photos", "s3://bucket/photos/out")
+
+
+def test_lists_in_what_a_set_is_made_of_are_no_images(tmp_path, made):
+    out = tmp_path / "out"
+    words = ("--teacher", made.teacher, "--rows", 2)
+    assert inside("embed", made.photos, out, *words).returncode == 0
+    put(out / "shards" / "list.txt", b"a.jpg\n")
+    for source in (out / "shards", out / "shards" / "list.txt", out / "chunks" / "00000-of-00002.parquet", out / "state"):
+        refused(("embed", source, tmp_path / "new", "--root", made.photos, *words), tmp_path, "a set of shards")
+    for new in (tmp_path / "again", out):  # chunks as documented, also into their own set
+        assert inside("embed", out / "chunks", new, "--root", made.photos, *words).returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["set", "chunks", "run", "evaluation", "drawing", "demo"])
+def test_a_file_or_a_lost_link_is_no_folder(tmp_path, kind):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for path, said in ((tmp_path / "file", "is a file"), (tmp_path / "file" / "out", "is a file"), (tmp_path / "link", "leads nowhere")):
+        with pytest.raises(DistillError, match=said):
+            check_folder(path, kind)
