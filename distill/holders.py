@@ -30,7 +30,6 @@ RANGE = 4 << 20
 GAP = 1 << 17  # bytes between two headers that are read with them; where one waits for the other, STEP_OVER
 STEP_OVER = 1 << 20  # 30 ms at 50 MB/s, about what another request waits
 LEAST = 1 << 14  # bytes of a request
-BESIDE = {".rec": (".idx",)}  # suffix: those of the files that belong to it
 
 Made = TypeVar("Made")
 Stamp = tuple[tuple[int | str, ...], ...]
@@ -175,15 +174,20 @@ def unchanged(root: str, made: Iterable[Made]) -> Iterator[Made]:
         raise DistillError(f"{root} changed while it was read. Run the same command again.")
 
 
+def index_of(path: str) -> str:
+    """The index of a record file: `.idx` beside it, or `.IDX` where the file's own suffix is in capitals and that is there."""
+    stem, own = os.path.splitext(path)
+    capitals = own != own.lower() and place(stem + ".IDX").is_file()
+    return stem + (".IDX" if capitals else ".idx")
+
+
 def _stamp(path: str) -> Stamp:
     """What tells each of the files from another one under its name. DistillError where one is missing or no regular file."""
     stamps = []
-    stem, own = os.path.splitext(path)
-    for suffix in ("", *BESIDE.get(own, ())):
-        name = stem + suffix if suffix else path
+    for name in (path, *([index_of(path)] if path.lower().endswith(".rec") else [])):
         found = _mark(name)
         if found is None:
-            why = f"its {os.path.basename(name)} is not beside it" if suffix else "no such file"
+            why = f"its {os.path.basename(name)} is not beside it" if name != path else "no such file"
             raise DistillError(f"{path}: {why}, so no image can be read. Put it back, or name the file that holds the images with --root.")
         stamps.append(found)
     return tuple(stamps)

@@ -152,11 +152,11 @@ def read_bytes(root: str, key: str) -> bytes:
     Raises BadImage where the key or a link on its way leaves the root, and where the file is missing, empty, unreadable, no regular file
     or over 256 MiB. A root that is not there is a DistillError, and failing storage an OSError: neither is the image's fault.
     """
-    if root.endswith(".rec") and key.startswith("rec:"):
+    if root.lower().endswith(".rec") and key.startswith("rec:"):
         from distill.records import read_record
 
         return read_record(root, key)
-    if root.endswith(".tar") and key.startswith("tar:"):
+    if root.lower().endswith(".tar") and key.startswith("tar:"):
         from distill.tars import read_member
 
         return read_member(root, key)
@@ -213,7 +213,7 @@ def _read_object(root: str, key: str) -> bytes:
 
 def is_holder(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a file that holds many images, and so a root."""
-    return str(path).endswith(HOLDERS) and place(path).is_file()
+    return str(path).lower().endswith(HOLDERS) and place(path).is_file()
 
 
 def _open(root: str, path: str) -> int:

@@ -33,7 +33,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from distill import DistillError
-from distill.holders import HeldFile, Readable, held
+from distill.holders import HeldFile, Readable, held, index_of
 from distill.images import MAX_BYTES, BadImage
 from distill.remote import is_remote, place, readable
 
@@ -119,7 +119,7 @@ class RecordFile(HeldFile):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        self.ids, self.offsets = _read_index(path, os.path.splitext(path)[0] + ".idx")
+        self.ids, self.offsets = _read_index(path, index_of(path))
         self._starts = self.offsets if _ascends(self.offsets) else np.sort(self.offsets)
 
     def record(self, start: int) -> Readable:
@@ -215,7 +215,7 @@ def _check_records(file: RecordFile) -> np.ndarray:
 def _check_block(file: RecordFile, ids: np.ndarray, offsets: np.ndarray, end: int) -> tuple[np.ndarray, int]:
     """Labels of records in the order of their offsets, and where the last of them ends. end: where the record before them does."""
     refuse = partial(_refuse, file, ids, offsets)
-    size, index = file.size, os.path.basename(os.path.splitext(file.path)[0]) + ".idx"
+    size, index = file.size, os.path.basename(index_of(file.path))
     refuse((offsets < 0) | (offsets > size - _FRAME - _HEADER), lambda row: (
         f"the file has {size:,} bytes, so it ends before the record or inside it. Fetch the file again, or the {index} that belongs to it."
     ))  # fmt: skip

@@ -129,27 +129,46 @@ class RemotePath:
         from pyarrow.fs import FileSelector
 
         if self.scheme == "gs" and not recursive:
-            return [(path, is_file) for path, is_file in self._list_google() if path != self]
+            return [(path, is_file) for path, is_file, _, _ in self._list_google() if path != self]
         with told(self):
             found = self.fs.get_file_info(FileSelector(self.path, recursive=recursive, allow_not_found=True))
         if not found:
             self._check_bucket()
         return [(RemotePath(self.scheme, info.path), bool(info.is_file)) for info in found]
 
-    def _list_google(self, most: int | None = None) -> Iterator[tuple[RemotePath, bool]]:
-        """The entries of a folder, and itself where a tool has made an object of its name and a slash."""
+    def listed(self) -> list[tuple[str, bool, int, int]]:
+        """Returns (name, is a file, bytes, nanoseconds) of what lies directly in this folder; nothing is left out.
+
+        The name "" stands for names with an empty part (a//b): no path of this house leads there. An object that is called as the folder
+        itself, with a slash behind, is the folder's sign and is not told.
+        """
+        if self.scheme == "gs":
+            return [(path.name if path != self else "", *rest) for path, *rest in self._list_google(sized=True) if path != self or not rest[0]]
+        from pyarrow.fs import FileSelector
+
+        with told(self):
+            found = self.fs.get_file_info(FileSelector(self.path, allow_not_found=True))
+        if not found:
+            self._check_bucket()
+        return [
+            (info.path.removeprefix(self.path).strip("/"), bool(info.is_file), info.size or 0, info.mtime_ns or 0 if info.is_file else 0)
+            for info in found
+        ]
+
+    def _list_google(self, most: int | None = None, sized: bool = False) -> Iterator[tuple[RemotePath, bool, int, int]]:
+        """The entries of a folder, and itself where a tool has made an object of its name and a slash, or where names have an empty part."""
         bucket, _, folder = self.path.partition("/")
         prefix = f"{folder}/" if folder else ""
         try:
             with told(self):
-                fields = "items(name),prefixes,nextPageToken"
+                fields = f"items(name{',size,updated' * sized}),prefixes,nextPageToken"
                 found = google().list_blobs(bucket, prefix=prefix, delimiter="/", fields=fields, max_results=most, retry=google_retry())
-                files = [blob.name for blob in found]
+                files = [(blob.name, True, blob.size or 0, _nanoseconds(blob.updated)) for blob in found]
         except FileNotFoundError:
             self._check_bucket()
             raise
-        for name, is_file in [*((name, True) for name in files), *((name, False) for name in found.prefixes)]:
-            yield RemotePath("gs", f"{bucket}/{name}".rstrip("/")), is_file
+        for name, *rest in [*files, *((name, False, 0, 0) for name in found.prefixes)]:
+            yield (RemotePath("gs", f"{bucket}/{name}".rstrip("/")), *rest)
 
     def iterdir(self) -> Iterator[RemotePath]:
         return (path for path, _ in self.entries())
@@ -257,6 +276,11 @@ class RemoteStat:
 
     st_size: int
     st_mtime_ns: int
+
+
+def _nanoseconds(moment: Any) -> int:
+    """A datetime, or 0 where none was asked for."""
+    return round(moment.timestamp() * 1_000_000) * 1000 if moment else 0
 
 
 @lru_cache(maxsize=64)

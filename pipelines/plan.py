@@ -18,6 +18,7 @@ from distill import DistillError
 from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, write_chunks
 from distill.files import committed, read_json, sha256_file, write_json
 from distill.folders import CHUNKS, NOTES, check_apart, check_folder, remove_own
+from distill.holders import index_of
 from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
 from distill.remote import is_remote, place
 from distill.shards import FORMATS, Record, ShardMeta, find_record, open_shards, read_ledger, shard_name
@@ -367,7 +368,7 @@ def _source_sha256(source: Path) -> str:
         return ""
     if not is_holder(source):
         return sha256_file(source)
-    index = source.with_suffix(".idx")
+    index = place(index_of(str(source))) if source.suffix.lower() == ".rec" else source.with_suffix(".idx")
     return f"{source.stat().st_size} bytes" + (f", index {sha256_file(index)}" if index.is_file() else "")
 
 

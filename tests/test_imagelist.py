@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import unicodedata
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import DistillError, textlist
-from distill.imagelist import open_list
+from distill.imagelist import Rule, open_list
 
 
 def rows_of(images, batch=1000):
@@ -87,8 +88,8 @@ def test_what_is_skipped_is_counted(tmp_path):
     (root / "twin").symlink_to("a")
     os.mkfifo(root / "a/pipe")
     images = open_list(root)
-    assert rows_of(images) == [("a/1.jpg", 0), ("b/c/2.jpg", 1), ("b/file link.jpg", 1), ("twin/1.jpg", 3)]
-    assert images.classes == ["a", "b", "empty", "twin"]
+    assert rows_of(images) == [("a/1.jpg", 0), ("b/c/2.jpg", 1), ("b/file link.jpg", 1), ("twin/1.jpg", 2)]
+    assert images.classes == ["a", "b", "twin"]
     assert images.skipped == {
         "names with a leading dot": 6,  # .git, .hidden and .more in a, the same two by way of twin, .keep
         "files beside the class folders": 1,
@@ -96,12 +97,55 @@ def test_what_is_skipped_is_counted(tmp_path):
         "broken links": 3,  # broken.jpg twice, self
         "links back up": 2,
         "not regular files": 2,
+        "class folders without an image": 1,
     }
+    images = open_list(root, Rule(all_files=True))
+    assert images.classes == ["a", "b", "empty", "twin"] and "class folders without an image" not in images.skipped
 
 
-def test_a_file_of_any_suffix_is_a_row(tmp_path):
-    make(tmp_path, "a/photo", "a/photo.txt", "a/photo.JPG")
-    assert [key for key, _ in rows_of(open_list(tmp_path))] == ["a/photo", "a/photo.JPG", "a/photo.txt"]
+IMAGES = "jpg jpeg jpe jfif png bmp gif tif tiff webp ppm pgm jp2 avif heic".split()
+
+
+def test_which_files_are_images(tmp_path):
+    names = [f"a/1.{suffix}" for suffix in IMAGES] + ["a/2.JPG", "a/3.x.Png", "a/photo", "a/4."]
+    make(tmp_path, *names, "a/Thumbs.db", "a/notes.txt", "a/desktop.ini", "a/1.jpg.part", "b/1.json", "readme.txt")
+    images = open_list(tmp_path)
+    assert sorted(key for key, _ in rows_of(images)) == sorted(names) and images.classes == ["a"]
+    assert images.skipped == {"files that are no images": 5, "files beside the class folders": 1, "class folders without an image": 1}
+    every = open_list(tmp_path, Rule(all_files=True))
+    assert every.rows == len(names) + 5 and every.classes == ["a", "b"] and every.skipped == {"files beside the class folders": 1}
+
+
+SYSTEM = ["__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir"]
+
+
+def test_system_folders_are_no_classes_and_hold_no_rows(tmp_path):
+    make(tmp_path, *(f"{name}/{inside}1.jpg" for name in (*SYSTEM, "$Recycle.Bin", "z") for inside in ("", "@eaDir/")), "a/1.jpg", "a/@eadir/2.jpg", "a/lost+found")
+    os.mkdir(tmp_path / "empty")
+    images = open_list(tmp_path)
+    assert rows_of(images) == [("a/1.jpg", 0), ("a/lost+found", 0), ("z/1.jpg", 1)] and images.classes == ["a", "z"]
+    assert images.skipped == {"system folders": 8, "class folders without an image": 1}
+    assert len(open_list(tmp_path, Rule(all_files=True)).classes) == 9
+
+
+def test_a_folder_and_a_list_of_its_files_give_equal_tables(tmp_path):
+    root = make(tmp_path / "root", "b/1.jpg", "10/1.jpg", "é/x.png", "__MACOSX/1.jpg", "none/readme.txt")
+    os.mkdir(root / "empty")
+    rows = rows_of(open_list(root))
+    (tmp_path / "list").write_text("".join(f"{key}\t{key.partition('/')[0]}\n" for key, _ in rows).replace("\t10", "\t010"))
+    assert [name.removeprefix("0") for name in open_list(tmp_path / "list").classes] == open_list(root).classes == ["10", "b", "é"]
+
+
+def test_a_flat_folder_has_no_labels(tmp_path):
+    make(tmp_path, "b.jpg", "a.PNG", "é", "Thumbs.db", ".hidden", "@eaDir/1.jpg", "texts/1.txt")
+    images = open_list(tmp_path)
+    assert rows_of(images) == rows_of(images, 2) == [("a.PNG", None), ("b.jpg", None), ("é", None)] and images.classes == []
+    assert images.skipped == {
+        "names with a leading dot": 1, "system folders": 1, "files that are no images": 2, "class folders without an image": 1,
+    }  # fmt: skip
+    make(tmp_path, "texts/1.jpg")  # now there is a class, and what lies beside it is told
+    images = open_list(tmp_path)
+    assert rows_of(images) == [("texts/1.jpg", 0)] and images.skipped["files beside the class folders"] == 4
 
 
 def test_names_that_no_list_can_hold(tmp_path):
@@ -113,9 +157,33 @@ def test_names_that_no_list_can_hold(tmp_path):
 
 def test_folders_without_rows(tmp_path):
     assert "no images in 0 class folders" in error(tmp_path)
-    make(tmp_path, "1.jpg", "2.jpg", "a/.x")
-    assert "1 names with a leading dot" in error(tmp_path) and "2 files beside the class folders" in error(tmp_path)
-    assert "not found" in error(tmp_path / "missing")
+    make(tmp_path, "1.txt", "2.db", "a/.x")
+    assert "1 names with a leading dot" in error(tmp_path) and "2 files that are no images" in error(tmp_path)
+    assert "--all-files takes every file" in error(tmp_path)
+
+
+def test_what_is_no_list_is_answered_with_the_way_out(tmp_path):
+    make(tmp_path, "tars/1.tar", "tars/2.tar", "one/x.TAR", "rec/train.rec", "rec/train.idx", "packed/a.zip", "photos/a/1.jpg", "photos/b/2.jpg")
+    (tmp_path / "farm").mkdir()
+    (tmp_path / "farm/a").symlink_to(tmp_path / "photos/a")
+    assert "holds 2 tars, and one is read at a time: name each as SOURCE" in error(tmp_path / "tars")
+    assert f"name that file as SOURCE, {tmp_path / 'one/x.TAR'}" in error(tmp_path / "one")
+    assert f"name that file as SOURCE, {tmp_path / 'rec/train.rec'}" in error(tmp_path / "rec")
+    assert "holds a.zip, which is packed: unpack it" in error(tmp_path / "packed")
+    assert "1 links out of the root" in error(tmp_path / "farm") and "with --root" in error(tmp_path / "farm")
+    assert f"no such image list. Did you mean {tmp_path / 'photos'}?" in error(tmp_path / "photoss") and "Photos" in error(tmp_path / "Photos")
+    os.mkfifo(tmp_path / "pipe")
+    assert "is a pipe; an image list is read more than once" in error(tmp_path / "pipe") and "is a device" in error("/dev/null")
+    for head, expected in ((b"PK\3\4", "a zip archive"), (b"\x1f\x8b\x08", "packed by gzip, and no image list. A .tar.gz becomes"), (b"\xff\xd8\xff\xe0", "one picture")):
+        (tmp_path / "odd").write_bytes(head + bytes(100))
+        assert f"is {expected}" in error(tmp_path / "odd")
+
+
+def test_suffixes_in_capitals(tmp_path):
+    make(tmp_path, "a/1.jpg")
+    with tarfile.open(tmp_path / "A.TAR", "w") as tar:
+        tar.add(tmp_path / "a/1.jpg", "a/1.jpg")
+    assert rows_of(open_list(tmp_path / "A.TAR")) == [("tar:a/1.jpg", None)]
 
 
 def test_a_folder_that_changes_is_noticed(tmp_path):
@@ -130,12 +198,14 @@ NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs
 )
 
 
-PATHS = st.tuples(NAMES, st.lists(NAMES, min_size=1, max_size=3)).map(lambda path: (path[0], *path[1]))
+ENDINGS = st.sampled_from(["", ".jpg", ".PNG", ".txt", "."])
+PATHS = st.tuples(st.lists(NAMES, max_size=3), NAMES, ENDINGS).map(lambda path: (*path[0], path[1] + path[2]))
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(files=st.sets(PATHS, min_size=1, max_size=12))
-def test_any_folder(files, tmp_path_factory):
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(files=st.sets(PATHS, min_size=1, max_size=12), all_files=st.booleans())
+def test_any_folder(files, all_files, tmp_path_factory):
+    """The rows are those of another way to find them, and rows + skipped names = files."""
     root = tmp_path_factory.mktemp("any")
     made = set()
     for parts in files:
@@ -144,11 +214,19 @@ def test_any_folder(files, tmp_path_factory):
             made.add(parts)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             continue  # a name is a file here and a folder there
-    classes = sorted({parts[0] for parts in made if (root / parts[0]).is_dir()}, key=str.encode)
-    expected = sorted((classes.index(parts[0]), "/".join(parts).encode()) for parts in made)
-    images = open_list(root)
-    assert [(label, key.encode()) for key, label in rows_of(images, 5)] == expected
-    assert images.classes == classes
+    rows = {parts for parts in made if all_files or parts[-1].rpartition(".")[2].lower() in (*IMAGES, "") or "." not in parts[-1]}
+    flat = not any(len(parts) > 1 for parts in rows)
+    rows = {parts for parts in rows if flat or len(parts) > 1}
+    classes = sorted({parts[0] for parts in (made if all_files else rows) if len(parts) > 1}, key=str.encode)
+    if not rows:
+        assert "no images" in error(root)
+        return
+    images = open_list(root, Rule(all_files=all_files))
+    expected = sorted((-1 if flat else classes.index(parts[0]), "/".join(parts).encode()) for parts in rows)
+    assert [(-1 if label is None else label, key.encode()) for key, label in rows_of(images, 5)] == expected
+    assert images.classes == ([] if flat else classes)
+    empty = images.skipped.pop("class folders without an image", 0)
+    assert images.rows + sum(images.skipped.values()) == len(made) and empty == len({parts[0] for parts in made if len(parts) > 1} - {parts[0] for parts in rows})
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ text lists

@@ -115,7 +115,7 @@ def broken(whole: bytes):
         (whole[:4000], "no tar header at byte 3,584"),
         (whole[:3584] + b"x" + whole[3585:], "no tar header at byte 3,584 (bad checksum)"),
         (whole + whole, "goes on behind its end"),
-        (b"\x1f\x8b" + bytes(600), "no tar header at byte 0"),
+        (b"\x1f\x8c" + bytes(600), "no tar header at byte 0"),
     ]
 
 
@@ -125,6 +125,8 @@ def test_cut_damaged_and_compressed(tmp_path):
     for content, expected in broken(path.read_bytes()):
         path.write_bytes(content)
         assert expected in error(path)
+    path.write_bytes(b"\x1f\x8b" + bytes(600))
+    assert "is packed by gzip, and no image list. A .tar.gz becomes a .tar, which is read as it is, by gunzip." in error(path)
 
 
 def test_reading_what_is_not_there(tmp_path):
