@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from distill import DistillError
 from distill.files import committed, sweep
-from distill.imagelist import open_list
+from distill.imagelist import Rule, open_list
 from distill.remote import place, readable
 
 FORMAT = "distill.chunk.1"
@@ -67,7 +67,7 @@ def chunk_name(number: int, of: int) -> str:
 
 
 def write_chunks(
-    source: str | Path, out: str | Path, rows: int = 100_000, progress: Callable[[int, int], None] | None = None
+    source: str | Path, out: str | Path, rows: int = 100_000, progress: Callable[[int, int], None] | None = None, rule: Rule = Rule()  # noqa: B008 - frozen
 ) -> ChunkSet:
     """Cut the image list `source` into chunks of `rows` rows in the folder `out`; progress is called with (rows done, all rows).
 
@@ -79,7 +79,7 @@ def write_chunks(
         raise DistillError(f"rows is {rows}, expected at least 1 row in a chunk.")
     if is_chunk_folder(source):
         raise DistillError(f"{source} holds chunks already. Use it as it is, or cut the list that it was made from.")
-    images = open_list(source)
+    images = open_list(source, rule)
     out.mkdir(parents=True, exist_ok=True)
     sweep(out)
     of = -(-images.rows // rows)

@@ -29,6 +29,7 @@ Out = Annotated[Path, typer.Argument(help="folder to write", parser=place, metav
 Workers = Annotated[str, typer.Option(help="how many chunks at a time; 0: one a core; auto: measure, and choose the engine too")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Root = Annotated[str | None, typer.Option(help="folder (or .rec or .tar) that keys are relative to; default: SOURCE itself, or the folder of the list")]
+AllFiles = Annotated[bool, typer.Option("--all-files", help="in class folders take files of any suffix, and every folder as a class")]
 Resize = Annotated[str, typer.Option(help="an image of another size: none (it is an error), stretch or crop")]
 Views = Annotated[int, typer.Option(help="views of each picture that the teacher labels, the picture as it is among them")]
 RecipeName = Annotated[str | None, typer.Option("--recipe", help="what views are: face (the default), photo, or a TOML file; distill views shows them")]
@@ -73,9 +74,10 @@ def faces(
 
 @app.command()
 def chunk(
-    source: Annotated[str, typer.Argument(help="folder of class folders, text list (path or path<TAB>label), train.rec or .tar")],
+    source: Annotated[str, typer.Argument(help="folder of class folders or photos, text list (path or path<TAB>label), train.rec or .tar")],
     out: Out,
     rows: Annotated[int, typer.Option(help="rows of one chunk")] = 100_000,
+    all_files: AllFiles = False,
 ) -> None:
     """Cut an image list into chunk files. `distill embed` does this by itself; it is here for looking and for sharing a list.
 
@@ -84,12 +86,13 @@ def chunk(
     """
     from distill.chunks import write_chunks
     from distill.folders import check_apart, check_folder
+    from distill.imagelist import Rule
     from distill.screen import bar
 
     check_apart(source, out)
     check_folder(out, "chunks")
     with bar("rows") as tell:
-        made = write_chunks(source, out, rows, progress=tell)
+        made = write_chunks(source, out, rows, progress=tell, rule=Rule(all_files))
     skipped = "".join(f", {count} {reason} skipped" for reason, count in made.skipped.items() if count)
     print(f"{out}: {made.rows:,} rows of {len(made.classes):,} classes in {len(made.chunks)} chunks{skipped}")
 
@@ -97,10 +100,11 @@ def chunk(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
 def embed(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(help="folder of class folders, text list, train.rec, .tar, or chunks")],
+    source: Annotated[str, typer.Argument(help="folder of class folders or photos, text list, train.rec, .tar, or chunks")],
     out: Out,
     teacher: Annotated[str, typer.Option(help="SavedModel folder, .keras, .h5 or .onnx file, or run folder")],
     root: Root = None,
+    all_files: AllFiles = False,
     format: Annotated[str, typer.Option(help="parquet or hdf5")] = "parquet",
     rows: Annotated[int, typer.Option(help="rows of one chunk, the unit of work and of retry")] = 100_000,
     dtype: Annotated[str, typer.Option(help="float16, float32 or int8, of the stored embeddings")] = "float16",
@@ -141,7 +145,7 @@ def embed(
     job = Job(
         source=source, out=str(out), root=root or _root_of(source), teacher=described, format=format, rows=rows, dtype=dtype, images=images,
         resize=resize, views=views, add_views=add_views, recipe=_recipe(recipe), view_seed=view_seed, size=_size(size), batch=batch,
-        only=tuple(only or ()), retry_rejects=retry_rejects, max_rejects=max_rejects, dry_run=dry_run,
+        only=tuple(only or ()), retry_rejects=retry_rejects, max_rejects=max_rejects, dry_run=dry_run, all_files=all_files,
     )  # fmt: skip
     engine, number = _workers(job, engine, workers)
     with bar("embedding") as tell:
@@ -158,9 +162,10 @@ def embed(
 
 @app.command()
 def plan(
-    source: Annotated[str, typer.Argument(help="folder of class folders, text list, .rec, .tar, or chunks")],
+    source: Annotated[str, typer.Argument(help="folder of class folders or photos, text list, .rec, .tar, or chunks")],
     teacher: Annotated[str, typer.Option(help="SavedModel folder, .keras, .h5 or .onnx file, or run folder")],
     root: Root = None,
+    all_files: AllFiles = False,
     rows: Annotated[int, typer.Option(help="rows of one chunk")] = 100_000,
     dtype: Annotated[str, typer.Option(help="float16, float32 or int8")] = "float16",
     images: Annotated[str, typer.Option(help="inline or path")] = "inline",
@@ -189,7 +194,7 @@ def plan(
 
     job = Job(
         source=source, out=".", root=root or _root_of(source), teacher=_teacher(teacher, signature, output, scale, offset, color, preset), rows=rows,
-        dtype=dtype, images=images, resize=resize, views=views, recipe=_recipe(recipe), size=_size(size), batch=batch,
+        dtype=dtype, images=images, resize=resize, views=views, recipe=_recipe(recipe), size=_size(size), batch=batch, all_files=all_files,
     )  # fmt: skip
     for number in workers or ():
         if number < 1:

@@ -73,7 +73,8 @@ class Holdout(Frozen):
 class Data(Frozen):
     """Where rows lie. shards: for source "shards". images: a folder of class folders, a list or chunks, for source "images".
 
-    size: height and width of "images", and of "noise" where there are no shards. root: the folder that keys start from.
+    all_files, strip_prefix, label_from: how "images" is read, as the options of distill embed say. size: height and width of "images", and of
+    "noise" where there are no shards. root: the folder that keys start from.
     threads: how many decode, 0 for one a core. views: which views of a set that has some: "one" a row and epoch, another one each epoch, "all" in
     each epoch, or "plain" for the pictures as they are. augment: a recipe (its name, a TOML file, or its fields) by which pictures are changed
     anew each epoch; their embeddings stay those of the plain pictures, so a set with views is the better way. teacher: where it is at hand, the golden
@@ -82,6 +83,9 @@ class Data(Frozen):
 
     shards: str | None = None
     images: str | None = None
+    all_files: bool = False
+    strip_prefix: str | None = None
+    label_from: Literal["folder"] | None = None
     size: Size | None = None
     root: str | None = None
     resize: Literal["none", "stretch", "crop"] = "none"

@@ -31,8 +31,8 @@ from typing import Protocol
 import numpy as np
 
 from distill import DistillError
-from distill.photos import open_folder
 from distill.images import is_holder
+from distill.photos import open_folder
 from distill.records import open_records
 from distill.remote import is_remote, place
 from distill.tars import open_tar
@@ -62,9 +62,19 @@ class ImageList(Protocol):
 
 @dataclass(frozen=True)
 class Rule:
-    """How names become rows. all_files: in class folders those of any suffix too, and every folder is a class, as in earlier versions."""
+    """How names become rows. all_files: in class folders those of any suffix too, and every folder is a class, as in earlier versions.
+
+    strip_prefix: the beginning of all paths of a text list, which is taken off. label_from: "folder" gives each bare path of a text list the
+    folder that the file lies in as its label; "" none.
+    """
 
     all_files: bool = False
+    strip_prefix: str = ""
+    label_from: str = ""
+
+    def __post_init__(self) -> None:
+        if self.label_from not in ("", "folder"):
+            raise DistillError(f"--label-from {self.label_from} is unknown. Expected folder: the one that each file lies in.")
 
 
 def open_list(source: str | Path, rule: Rule = Rule()) -> ImageList:  # noqa: B008 - frozen
@@ -100,13 +110,21 @@ def check_source(source: Path) -> None:
 
 _KINDS = {"a pipe": stat.S_ISFIFO, "a socket": stat.S_ISSOCK, "a device": stat.S_ISCHR, "a block device": stat.S_ISBLK}
 _UNPACK = "Unpack it, and name the folder that comes out of it."
+_UNTAR = "A tar that was packed so becomes a .tar, which is read as it is, by {}."
 _MARKS = {
-    b"PK\3\4": ("a zip archive", _UNPACK), b"PK\5\6": ("an empty zip archive", _UNPACK), b"\x1f\x8b": ("packed by gzip", "A .tar.gz becomes a .tar, which is read as it is, by gunzip."),
-    b"BZh": ("packed by bzip2", "A .tar.bz2 becomes a .tar, which is read as it is, by bunzip2."), b"\xfd7zXZ\0": ("packed by xz", "A .tar.xz becomes a .tar, which is read as it is, by unxz."),
-    b"\x28\xb5\x2f\xfd": ("packed by zstd", "A .tar.zst becomes a .tar, which is read as it is, by unzstd."), b"7z\xbc\xaf\x27\x1c": ("a 7z archive", _UNPACK),
-    b"Rar!": ("a rar archive", _UNPACK), b"PAR1": ("a Parquet file", "Name the folder of chunks."), b"\x89HDF": ("an HDF5 file", "Name a folder, or a list of images."),
-    b"\xff\xd8\xff": ("one picture (JPEG)", "Name the folder that it lies in."), b"\x89PNG": ("one picture (PNG)", "Name the folder that it lies in."),
-}  # fmt: skip
+    b"PK\3\4": ("a zip archive", _UNPACK),
+    b"PK\5\6": ("an empty zip archive", _UNPACK),
+    b"\x1f\x8b": ("packed by gzip", _UNTAR.format("gunzip")),
+    b"BZh": ("packed by bzip2", _UNTAR.format("bunzip2")),
+    b"\xfd7zXZ\0": ("packed by xz", _UNTAR.format("unxz")),
+    b"\x28\xb5\x2f\xfd": ("packed by zstd", _UNTAR.format("unzstd")),
+    b"7z\xbc\xaf\x27\x1c": ("a 7z archive", _UNPACK),
+    b"Rar!": ("a rar archive", _UNPACK),
+    b"PAR1": ("a Parquet file", "Name the folder of chunks."),
+    b"\x89HDF": ("an HDF5 file", "Name a folder, or a list of images."),
+    b"\xff\xd8\xff": ("one picture (JPEG)", "Name the folder that it lies in."),
+    b"\x89PNG": ("one picture (PNG)", "Name the folder that it lies in."),
+}
 
 
 def _close_to(source: Path) -> str:

@@ -66,7 +66,10 @@ def _list_images(folder: str | Path) -> tuple[list[str], np.ndarray]:
         raise DistillError(f"{folder}: no folder. Expected one that holds a folder for each identity.")
     keys: list[str] = []
     labels: list[np.ndarray] = []
-    for names, numbers in open_list(folder).batches(100_000):
+    images = open_list(folder)
+    if not images.classes:
+        raise DistillError(f"{folder}: the photos lie in no folders, so nobody knows who is on them. Expected a folder for each identity.")
+    for names, numbers in images.batches(100_000):
         keys.extend(names)
         labels.append(np.asarray(numbers))
     return keys, np.concatenate(labels)

@@ -4,9 +4,9 @@ Every regular file below a class folder, at any depth, is a row if its name ends
 its key is the path below the root, parts separated by "/". Order: UTF-8 bytes of the class, then UTF-8 bytes of the key. Links are followed
 as long as they stay in the root. A folder without class folders that have rows is flat: the files in it are the rows, without labels.
 
-What is no row is counted by its reason: rows + skipped names = names, where a folder that is passed over (SYSTEM, or a leading dot) counts
-once with all that is in it, as does one that distill wrote (a set, chunks, a run, an export). A class folder without rows is no class. With `all_files`, which sets of earlier versions were listed by, a
-file of any suffix is a row, every folder without a leading dot a class, and only leading dots, links that lead nowhere and the like are skipped.
+What is no row is counted by its reason: rows + skipped names = names, where a folder that is passed over (SYSTEM, a leading dot, or one
+that distill wrote: a set, chunks, a run, an export) counts once with all that is in it. A class folder without rows is no class. With
+`all_files`, by which earlier versions listed, a file of any suffix is a row, and every other folder without a leading dot a class.
 """
 
 import os

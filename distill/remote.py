@@ -143,7 +143,8 @@ class RemotePath:
         itself, with a slash behind, is the folder's sign and is not told.
         """
         if self.scheme == "gs":
-            return [(path.name if path != self else "", *rest) for path, *rest in self._list_google(sized=True) if path != self or not rest[0]]
+            google_says = self._list_google(sized=True)
+            return [("" if path == self else path.name, is_file, size, time) for path, is_file, size, time in google_says if path != self or not is_file]
         from pyarrow.fs import FileSelector
 
         with told(self):
@@ -167,8 +168,8 @@ class RemotePath:
         except FileNotFoundError:
             self._check_bucket()
             raise
-        for name, *rest in [*files, *((name, False, 0, 0) for name in found.prefixes)]:
-            yield (RemotePath("gs", f"{bucket}/{name}".rstrip("/")), *rest)
+        for name, is_file, size, time_ns in [*files, *((name, False, 0, 0) for name in found.prefixes)]:
+            yield RemotePath("gs", f"{bucket}/{name}".rstrip("/")), is_file, size, time_ns
 
     def iterdir(self) -> Iterator[RemotePath]:
         return (path for path, _ in self.entries())

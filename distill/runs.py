@@ -22,7 +22,7 @@ import numpy as np
 
 from distill import DistillError
 from distill.config import Run, differences, dump_run, load_run
-from distill.files import committed, sweep, write_json
+from distill.files import committed, read_toml, sweep, write_json
 from distill.locks import only_process
 
 
@@ -66,6 +66,13 @@ class RunFolder:
                 "Use another folder, or the same settings to go on."
             )
         return bool(left)
+
+    def by_its_rule(self, run: Run) -> Run:
+        """Returns the run as it began here: one of an earlier version, whose run.toml does not say all_files, listed all files of its images."""
+        written = self.path / "run.toml"
+        if not written.exists() or "all_files" in read_toml(written).get("data", {}) or not run.data.images:
+            return run
+        return run.model_copy(update={"data": run.data.model_copy(update={"all_files": True})})
 
     @contextmanager
     def held(self, run: Run) -> Iterator[None]:

@@ -26,7 +26,7 @@ import pyarrow as pa
 from distill import DistillError, Unfinished
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
 from distill.config import Holdout
-from distill.imagelist import open_list
+from distill.imagelist import Rule, open_list
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, is_holder, kind_of, plain, read_bytes
 from distill.remote import place
 from distill.shards import Rows, ShardSet, open_shards, view_column
@@ -271,7 +271,8 @@ class ImageSource:
     """Images and labels straight from files, for training without a teacher. `path`: folder of class folders, list, or chunks.
 
     A file that is no image of the size is left out of its batch and counted; the first few are named in a warning, and more than the fraction
-    `max_rejects` of all rows, held-out ones too, is Unfinished. augment: a recipe by which each picture is changed, anew each epoch.
+    `max_rejects` of all rows, held-out ones too, is Unfinished. augment: a recipe by which each picture is changed, anew each epoch. rule: how names
+    become rows.
     """
 
     name = "images"
@@ -292,6 +293,7 @@ class ImageSource:
         resize: str = "none",
         augment: Recipe | None = None,
         max_rejects: float = 1.0,
+        rule: Rule = Rule(),  # noqa: B008 - frozen
     ) -> None:
         self.path, self.batch, self.seed, self.threads = place(path), batch, seed, threads
         self.augment = None if part == "held_out" else augment
@@ -300,7 +302,7 @@ class ImageSource:
         self.root = root or _root_of(self.path)
         self.spec = ImageSpec(*size, resize=resize)
         self.image_shape = (*size, 3)
-        self._keys, self._labels, names = _listed(self.path)
+        self._keys, self._labels, names = _listed(self.path, rule)
         self.classes, self.holdout = len(names), holdout
         self.skipped: dict[str, str] = {}
         self.max_rejects = max_rejects
@@ -547,14 +549,14 @@ def _one_direction(embeddings: Iterator[np.ndarray]) -> str:
     return "all embeddings are zeros" if first is None else "all embeddings point one way"
 
 
-def _listed(path: Path) -> tuple[pa.Array, np.ndarray, Sequence[str]]:
+def _listed(path: Path, rule: Rule) -> tuple[pa.Array, np.ndarray, Sequence[str]]:
     """All keys, labels int32 and class names of a folder, list or chunk folder; an error where a row has no label."""
     parts: Iterator[tuple[list[str], np.ndarray | None]]
     if is_chunk_folder(path):
         chunks = (read_chunk(chunk) for chunk in list_chunks(path))
         parts, names = ((chunk.keys, chunk.labels) for chunk in chunks), read_classes(path)
     else:
-        images = open_list(path)
+        images = open_list(path, rule)
         parts, names = iter(images.batches(LISTED)), images.classes
     keys, labels = [pa.array([], pa.large_string())], [np.empty(0, np.int32)]
     for some, numbers in parts:

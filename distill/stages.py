@@ -113,12 +113,15 @@ def _common(run: Run) -> dict[str, Any]:
 
 
 def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Parts:
+    from distill.imagelist import Rule
     from distill.sources import ImageSource
 
     data = run.data
+    rule = Rule(data.all_files, data.strip_prefix or "", data.label_from or "")
     images = ImageSource(
-        str(data.images), size=_size(run), resize=data.resize, part=_part(run), holdout=data.holdout, max_rejects=data.max_rejects, **_common(run)
-    )
+        str(data.images), size=_size(run), resize=data.resize, part=_part(run), holdout=data.holdout, max_rejects=data.max_rejects, rule=rule,
+        **_common(run),
+    )  # fmt: skip
     images.look_first()
     return _parted(images, run)
 

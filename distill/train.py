@@ -54,7 +54,7 @@ def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None,
         with folder.held(run):
             done = folder.summary()
             if done is None:
-                return _train(run, folder, open_teacher, screen)
+                return _train(folder.by_its_rule(run), folder, open_teacher, screen)
     screen.line(f"{folder.path} is finished: {done['epochs']} epochs, {done['parameters']:,} parameters. Nothing to do.")
     return done
 

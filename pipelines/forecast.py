@@ -164,7 +164,7 @@ def sample(job: Job, number: int) -> tuple[list[str], int, int]:
     """(keys spread evenly over the list, rows of the list, chunks of it), without cutting anything."""
     keys = list[str]()
     if not is_chunk_folder(job.source):
-        images = open_list(job.source)
+        images = open_list(job.source, job.rule)
         wanted, first = _spread(images.rows, number), 0
         for batch, _ in images.batches(100_000):
             keys += [batch[row - first] for row in wanted[(wanted >= first) & (wanted < first + len(batch))].tolist()]

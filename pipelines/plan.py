@@ -19,6 +19,7 @@ from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk,
 from distill.files import committed, read_json, sha256_file, write_json
 from distill.folders import CHUNKS, NOTES, check_apart, check_folder, remove_own
 from distill.holders import index_of
+from distill.imagelist import Rule, check_source
 from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
 from distill.remote import is_remote, place
 from distill.shards import FORMATS, Record, ShardMeta, find_record, open_shards, read_ledger, shard_name
@@ -60,6 +61,7 @@ class Job:
     retry_rejects: bool = False
     max_rejects: float = 0.01
     dry_run: bool = False
+    all_files: bool = False
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
@@ -83,8 +85,7 @@ class Job:
 
     def check_paths(self) -> None:
         """DistillError where SOURCE or the root is not there. Apart from the other checks, because it may ask an object store."""
-        if not place(self.source).exists():
-            raise DistillError(f"{self.source}: no such image list. Expected a folder of class folders, a text list, .rec, .tar, or chunks.")
+        check_source(place(self.source))
         if not place(self.root).is_dir() and not is_holder(self.root):
             raise DistillError(f"{self.root}: no such folder, .rec or .tar, so no key can be read. Name the images' root with --root.")
 
@@ -92,6 +93,11 @@ class Job:
         """DistillError where OUT is no place to write in: around or inside SOURCE, or with files of somebody else's."""
         check_apart(self.source, self.out, own="chunks")
         check_folder(self.out, "set")
+
+    @property
+    def rule(self) -> Rule:
+        """How names of the list become rows."""
+        return Rule(self.all_files)
 
     @property
     def folder(self) -> Path:
@@ -126,7 +132,7 @@ class Plan:
     """Everything that decides the bytes of a set. chunk_rows: rows of one chunk, 0 where the source was chunks already.
 
     skipped: how many names of the source are no rows, by reason; told, not compared. first_views: how many views the set was made with before
-    any were added.
+    any were added. rule: how names became rows; None in plans of earlier versions, which took every file.
     """
 
     source: str
@@ -140,12 +146,14 @@ class Plan:
     batch: int
     skipped: dict[str, int]
     first_views: int = 1
+    rule: Rule | None = None
 
     __pydantic_config__ = EXACT
 
     def save(self, path: Path) -> None:
         self.meta.check()
-        write_json(path, {**asdict(self), "meta": self.meta.as_dict()})
+        told = {**asdict(self), "meta": self.meta.as_dict()}
+        write_json(path, {name: value for name, value in told.items() if name != "rule" or value})
 
     @classmethod
     def load(cls, path: Path) -> Plan:
@@ -272,7 +280,7 @@ def agree(job: Job, meta: ShardMeta) -> Plan:
     plan = Plan(
         source=str(source), source_sha256=_source_sha256(source), chunk_rows=0 if is_chunk_folder(source) else job.rows,
         chunks=tuple(sha256 for sha256, _ in chunks), rows=sum(rows for _, rows in chunks), classes=len(read_classes(job.chunks)),
-        meta=meta, format=job.format, batch=job.batch, skipped=skipped, first_views=meta.views,
+        meta=meta, format=job.format, batch=job.batch, skipped=skipped, first_views=meta.views, rule=job.rule,
     )  # fmt: skip
     plan.save(path)
     return plan
@@ -350,6 +358,9 @@ def _differences(job: Job, meta: ShardMeta, plan: Plan) -> list[str]:
         found.append(f"source: the list {source} has changed since the plan was made")
     elif job.rows != plan.chunk_rows:
         found.append(f"rows: {plan.chunk_rows} there, {job.rows} asked for")
+    if plan.rule and job.rule != plan.rule and not is_chunk_folder(source):
+        asked |= asdict(job.rule)
+        there |= asdict(plan.rule)
     names = [name for name in {**there, **asked} if there.get(name) != asked.get(name)]
     return found + [f"{name}: {there.get(name)!r} there, {asked.get(name)!r} asked for" for name in names]
 
@@ -376,7 +387,7 @@ def _chunks_of(job: Job) -> tuple[list[tuple[str, int]], dict[str, int]]:
     """(sha256, rows) of each chunk of OUT, cut from the list, or copied where SOURCE is chunks; and what the list passed over."""
     skipped: dict[str, int] = {}
     if not is_chunk_folder(job.source):
-        skipped = write_chunks(job.source, job.chunks, job.rows).skipped
+        skipped = write_chunks(job.source, job.chunks, job.rows, rule=job.rule).skipped
     elif place(job.source).resolve() != job.chunks.resolve():
         job.chunks.mkdir(exist_ok=True)
         for path in (*list_chunks(job.source), place(job.source) / "classes.txt"):

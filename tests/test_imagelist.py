@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import DistillError, textlist
+from distill.chunks import write_chunks
 from distill.imagelist import Rule, open_list
 
 
@@ -103,7 +104,7 @@ def test_what_is_skipped_is_counted(tmp_path):
     assert images.classes == ["a", "b", "empty", "twin"] and "class folders without an image" not in images.skipped
 
 
-IMAGES = "jpg jpeg jpe jfif png bmp gif tif tiff webp ppm pgm jp2 avif heic".split()
+IMAGES = ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm", "jp2", "avif", "heic"]
 
 
 def test_which_files_are_images(tmp_path):
@@ -120,7 +121,8 @@ SYSTEM = ["__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information",
 
 
 def test_system_folders_are_no_classes_and_hold_no_rows(tmp_path):
-    make(tmp_path, *(f"{name}/{inside}1.jpg" for name in (*SYSTEM, "$Recycle.Bin", "z") for inside in ("", "@eaDir/")), "a/1.jpg", "a/@eadir/2.jpg", "a/lost+found")
+    make(tmp_path, *(f"{name}/{inside}1.jpg" for name in (*SYSTEM, "$Recycle.Bin", "z") for inside in ("", "@eaDir/")))
+    make(tmp_path, "a/1.jpg", "a/@eadir/2.jpg", "a/lost+found")
     os.mkdir(tmp_path / "empty")
     images = open_list(tmp_path)
     assert rows_of(images) == [("a/1.jpg", 0), ("a/lost+found", 0), ("z/1.jpg", 1)] and images.classes == ["a", "z"]
@@ -134,6 +136,16 @@ def test_a_folder_and_a_list_of_its_files_give_equal_tables(tmp_path):
     rows = rows_of(open_list(root))
     (tmp_path / "list").write_text("".join(f"{key}\t{key.partition('/')[0]}\n" for key, _ in rows).replace("\t10", "\t010"))
     assert [name.removeprefix("0") for name in open_list(tmp_path / "list").classes] == open_list(root).classes == ["10", "b", "é"]
+
+
+def test_what_distill_wrote_is_never_listed(tmp_path):
+    root = make(tmp_path / "root", "a/1.jpg", "out/plan.json/1.jpg", "b/classes.txt", "b/2.jpg")
+    for out in ("a/deep", "chunks"):
+        write_chunks(root / "a", root / out)
+    images = open_list(root)
+    assert rows_of(images) == [("a/1.jpg", 0), ("b/2.jpg", 1), ("out/plan.json/1.jpg", 2)] and images.classes == ["a", "b", "out"]
+    assert images.skipped == {"folders that distill wrote": 2, "files that are no images": 1}
+    assert "holds chunks, and no images that are listed" in error(root / "chunks")
 
 
 def test_a_flat_folder_has_no_labels(tmp_path):
@@ -163,7 +175,7 @@ def test_folders_without_rows(tmp_path):
 
 
 def test_what_is_no_list_is_answered_with_the_way_out(tmp_path):
-    make(tmp_path, "tars/1.tar", "tars/2.tar", "one/x.TAR", "rec/train.rec", "rec/train.idx", "packed/a.zip", "photos/a/1.jpg", "photos/b/2.jpg")
+    make(tmp_path, "tars/1.tar", "tars/2.tar", "one/x.TAR", "rec/train.rec", "rec/train.idx", "packed/a.zip", "photos/a/1.jpg")
     (tmp_path / "farm").mkdir()
     (tmp_path / "farm/a").symlink_to(tmp_path / "photos/a")
     assert "holds 2 tars, and one is read at a time: name each as SOURCE" in error(tmp_path / "tars")
@@ -174,7 +186,7 @@ def test_what_is_no_list_is_answered_with_the_way_out(tmp_path):
     assert f"no such image list. Did you mean {tmp_path / 'photos'}?" in error(tmp_path / "photoss") and "Photos" in error(tmp_path / "Photos")
     os.mkfifo(tmp_path / "pipe")
     assert "is a pipe; an image list is read more than once" in error(tmp_path / "pipe") and "is a device" in error("/dev/null")
-    for head, expected in ((b"PK\3\4", "a zip archive"), (b"\x1f\x8b\x08", "packed by gzip, and no image list. A .tar.gz becomes"), (b"\xff\xd8\xff\xe0", "one picture")):
+    for head, expected in ((b"PK\3\4", "a zip archive"), (b"\x1f\x8b\x08", "packed by gzip, and no image list. A tar"), (b"\xff\xd8\xff\xe0", "one picture")):
         (tmp_path / "odd").write_bytes(head + bytes(100))
         assert f"is {expected}" in error(tmp_path / "odd")
 
@@ -226,7 +238,8 @@ def test_any_folder(files, all_files, tmp_path_factory):
     assert [(-1 if label is None else label, key.encode()) for key, label in rows_of(images, 5)] == expected
     assert images.classes == ([] if flat else classes)
     empty = images.skipped.pop("class folders without an image", 0)
-    assert images.rows + sum(images.skipped.values()) == len(made) and empty == len({parts[0] for parts in made if len(parts) > 1} - {parts[0] for parts in rows})
+    assert images.rows + sum(images.skipped.values()) == len(made)
+    assert empty == (0 if all_files else len({parts[0] for parts in made if len(parts) > 1} - {parts[0] for parts in rows}))
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ text lists

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -22,6 +24,7 @@ import distill.remote
 import distill.stores
 from distill import DistillError
 from distill.files import committed, remove_tree, sha256_file, sweep, write_json
+from distill.imagelist import open_list
 from distill.remote import RemotePath, is_remote, local_copy, place, readable
 from distill.shards import FORMATS
 from distill.shards.rows import regrouped
@@ -345,6 +348,33 @@ def test_no_server_at_all_ends_within_a_minute(store, monkeypatch, folder, tmp_p
         took = list(pool.map(seconds, asked))
     print(took)
     assert max(took) < 60
+
+
+def put_by_hand(folder, name: str, data: bytes) -> None:
+    """An object of any name below a folder, as other tools write it."""
+    bucket, _, prefix = folder.path.partition("/")
+    if folder.scheme == "gs":
+        distill.stores.google().bucket(bucket).blob(f"{prefix}/{name}").upload_from_string(data)
+        return
+    url = f"{os.environ['AWS_ENDPOINT_URL']}/{bucket}/{quote(f'{prefix}/{name}')}"
+    urlopen(Request(url, data, {"Content-Type": "application/octet-stream"}, method="PUT")).close()
+
+
+def test_no_name_is_lost(folder):
+    """rows + skipped names = objects, also of names that no file can have."""
+    rows = ["a/1.jpg", "a/deep/2.JPG", "a/3", "b/4.webp"]
+    skipped = ["a//5.jpg", "a/deep//6.jpg", "/7.jpg", "./8.jpg", "a/./9.jpg", "a/sign/", "a/x.txt", "beside.jpg", "lost+found/1.jpg", "a/.x"]
+    for name in (*rows, *skipped, "empty/", "a/deep/"):  # the last is the sign of a folder that holds something
+        put_by_hand(folder, name, b"x" * 9)
+    images = open_list(folder)
+    assert [key for keys, _ in images.batches(3) for key in keys] == sorted(rows) and images.classes == ["a", "b"]
+    assert images.skipped == {
+        "names with an empty part": 3, "names with a leading dot": 3, "names that end in a slash": 1, "files that are no images": 1,
+        "files beside the class folders": 1, "system folders": 1, "class folders without an image": 1,
+    }  # fmt: skip
+    assert sum(images.skipped.values()) == len(skipped) + 1
+    sized = [row for keys, _, sizes, times in images.sized_batches(2) for row in zip(keys, sizes, times, strict=True)]
+    assert [key for key, *_ in sized] == sorted(rows) and {size for _, size, _ in sized} == {9} and all(time > 10**18 for *_, time in sized)
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ labelling

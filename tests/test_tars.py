@@ -126,7 +126,7 @@ def test_cut_damaged_and_compressed(tmp_path):
         path.write_bytes(content)
         assert expected in error(path)
     path.write_bytes(b"\x1f\x8b" + bytes(600))
-    assert "is packed by gzip, and no image list. A .tar.gz becomes a .tar, which is read as it is, by gunzip." in error(path)
+    assert "is packed by gzip, and no image list. A tar that was packed so becomes a .tar, which is read as it is, by gunzip." in error(path)
 
 
 def test_reading_what_is_not_there(tmp_path):
