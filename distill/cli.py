@@ -89,7 +89,7 @@ def chunk(
     from distill.imagelist import Rule
     from distill.screen import bar
 
-    check_apart(source, out)
+    check_apart(source, out, "chunks")
     check_folder(out, "chunks")
     with bar("rows") as tell:
         made = write_chunks(source, out, rows, progress=tell, rule=Rule(all_files))
@@ -175,7 +175,7 @@ def plan(
     size: Size = None,
     batch: Annotated[int, typer.Option(help="images in one call of the teacher")] = 128,
     workers: Annotated[list[int] | None, typer.Option(help="also say how long so many workers would take; may be given several times")] = None,
-    machine: Annotated[list[Path] | None, typer.Option(help="what distill plan --json wrote on another machine: how long it takes there")] = None,
+    machine: Annotated[list[Path] | None, typer.Option(parser=place, metavar="FILE", help="what plan --json wrote on another machine: how long it takes there")] = None,
     signature: Signature = None,
     output: Output = None,
     scale: Scale = None,
@@ -272,9 +272,9 @@ def inspect(path: Annotated[Path, typer.Argument(help="anything that distill rea
 
 @app.command()
 def views(
-    images: Annotated[list[Path], typer.Argument(help="pictures")],
+    images: Annotated[list[Path], typer.Argument(help="pictures", parser=place, metavar="IMAGES...")],
     recipe: RecipeName = "face",
-    out: Annotated[Path, typer.Option(help="PNG to write")] = Path("views.png"),
+    out: Annotated[Path, typer.Option(help="PNG to write", parser=place, metavar="PNG")] = Path("views.png"),
     number: Annotated[int, typer.Option(help="views of each, the picture as it is first")] = 8,
     seed: Annotated[int, typer.Option(help="--view-seed of distill embed")] = 0,
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of each view; pictures are cropped to it")] = "112x112",
@@ -284,18 +284,20 @@ def views(
     \b
     Example: distill views anna.jpg bea.jpg --recipe photo --out sheet.png
     """
+    from distill.folders import check_picture
     from distill.images import write_png
     from distill.views import contact_sheet, find_recipe
 
+    check_picture(out)
     tiles = contact_sheet(images, _size(size) or (112, 112), find_recipe(recipe or "face"), seed, number)
-    write_png(out, tiles)
+    write_png(out, tiles, "distill views")
     print(f"{out}: {len(images)} pictures, {number} views each, recipe {recipe}")
 
 
 @app.command()
 def train(
-    run: Annotated[Path, typer.Argument(help="run file (TOML), or run.toml of an earlier run")],
-    out: Annotated[Path, typer.Option(help="run folder")],
+    run: Annotated[Path, typer.Argument(help="run file (TOML), or run.toml of an earlier run", parser=place, metavar="RUN")],
+    out: Annotated[Path, typer.Option(help="run folder", parser=place, metavar="FOLDER")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="change a value of the file: student.embedding=256")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -322,7 +324,7 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="run folder, SavedModel, .keras or .onnx")],
-    pairs: Annotated[Path | None, typer.Option(help="folder of identities never trained on: pairs are drawn from it")] = None,
+    pairs: Annotated[Path | None, typer.Option(parser=place, metavar="FOLDER", help="folder of identities never trained on: pairs are drawn from it")] = None,
     number: Annotated[int, typer.Option(help="how many pairs, half of them genuine")] = 6000,
     seed: Annotated[int, typer.Option(help="of the drawing")] = 0,
     shards: Annotated[Path | None, typer.Option(parser=place, metavar="SHARDS", help="shards: how far the model agrees with the teacher that made them")] = None,
@@ -336,7 +338,7 @@ def evaluate(
     offset: Offset = None,
     color: Color = None,
     preset: Preset = None,
-    out: Annotated[Path | None, typer.Option(help="folder for evaluation.json and scores-*.npz")] = None,
+    out: Annotated[Path | None, typer.Option(parser=place, metavar="FOLDER", help="folder for evaluation.json and scores-*.npz")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a model: verification on pairs of unseen identities, agreement with its teacher on shards.
@@ -353,8 +355,13 @@ def evaluate(
     if teacher is not None:
         described["teacher"] = _teacher(teacher, *reading)
     from distill.evaluate import draw_pairs
+    from distill.folders import check_apart, check_folder
     from distill.judge import Question, in_words, judge
 
+    if out is not None:
+        check_folder(out, "evaluation", "run")
+    if out is not None and pairs is not None:
+        check_apart(pairs, out, "evaluation")
     drawn = None if pairs is None else draw_pairs(pairs, number, seed)
     question = Question(pairs, drawn, shards, _holdout_of(model), root, resize, _size(size), out)
     result = judge({who: (one.path, one.load) for who, one in described.items()}, question)
@@ -367,7 +374,7 @@ def evaluate(
 @app.command()
 def compare(
     model: Annotated[str, typer.Argument(help="run folder, SavedModel, .keras or .onnx")],
-    images: Annotated[list[Path], typer.Argument(help="two photos or more")],
+    images: Annotated[list[Path], typer.Argument(help="two photos or more", parser=place, metavar="IMAGES...")],
     resize: Resize = "none",
     size: Size = None,
     signature: Signature = None,
@@ -398,7 +405,7 @@ def compare(
 
 @app.command()
 def export(
-    student: Annotated[Path, typer.Argument(help="run folder or .keras file")],
+    student: Annotated[Path, typer.Argument(help="run folder or .keras file", parser=place, metavar="STUDENT")],
     out: Out,
     format: Annotated[str, typer.Option(help="saved_model")] = "saved_model",
     force: Annotated[bool, typer.Option(help="replace an earlier export at OUT")] = False,
@@ -420,7 +427,7 @@ def export(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Argument(help="folder to write")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(help="folder to write", parser=place, metavar="OUT")] = Path("demo"),
     small: Annotated[bool, typer.Option(help="a minute instead of seven, with figures that say little; for tests")] = False,
 ) -> None:
     """All of it on drawn faces: teacher, shards, student, comparison, export, report.
@@ -496,7 +503,7 @@ def _teacher(
 def _holdout_of(model: str) -> Any:
     from distill.config import load_run
 
-    path = Path(model) / "run.toml"
+    path = place(model) / "run.toml"
     return load_run(path).data.holdout if path.is_file() else None
 
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill import Unfinished
-from distill.files import write_json
+from distill import DistillError, Unfinished
+from distill.files import committed, write_json
+from distill.folders import check_folder, kind_of
 
 Run = Callable[[Sequence[str]], int]
 WHO = {
@@ -81,7 +82,7 @@ RUN_FILES = {
         'name = "arcface", scale = 20.0, angle_add = 0.0, cos_sub = 0.25',
     ),
     "student": (
-        "the student: the teacher's embeddings, no labels", STUDENT, 'shards = "{out}/shards"', 'source = "shards"\nepochs = {student_epochs}', TEACH,
+        "the student: the teacher's embeddings, no labels", STUDENT, 'shards = "{set}/shards"', 'source = "shards"\nepochs = {student_epochs}', TEACH,
     ),
     "labels_only": (
         "the same student without a teacher", STUDENT, PICTURES, 'source = "images"\nepochs = {student_epochs}',
@@ -96,11 +97,33 @@ RUN_FILES = {
 
 def write_run_files(out: Path, recipe: Recipe) -> None:
     """OUT/<name>.toml of the four runs."""
-    values = {**recipe.__dict__, "epoch_steps": recipe.epoch_steps, "out": out.as_posix()}
+    for name, text in run_files(out, recipe).items():
+        with committed(out / f"{name}.toml") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def run_files(out: Path, recipe: Recipe) -> dict[str, str]:
+    """The text of each run file, by its name."""
+    values = {**recipe.__dict__, "epoch_steps": recipe.epoch_steps, "out": out.as_posix(), "set": set_folder(out).as_posix()}
+    texts = {}
     for name, (words, widths, *parts) in RUN_FILES.items():
         data, source, term = (part.format(**values) for part in parts)
-        text = RUN_FILE.format(**values, name=name, words=words, widths=widths, data=data, source=source, term=term)
-        (out / f"{name}.toml").write_text(text, encoding="utf-8")
+        texts[name] = RUN_FILE.format(**values, name=name, words=words, widths=widths, data=data, source=source, term=term)
+    return texts
+
+
+def set_folder(out: Path) -> Path:
+    """Where the teacher's embeddings lie: OUT/set, and in a demo of an earlier version OUT itself."""
+    return out if kind_of(out) == "set" else out / "set"
+
+
+def check_demo(out: Path, recipe: Recipe) -> None:
+    """DistillError where OUT is no folder for this demo: somebody else's, or one of another demo."""
+    check_folder(out, "demo")
+    for name, text in run_files(out, recipe).items():
+        path = out / f"{name}.toml"
+        if path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text:
+            raise DistillError(f"{path} is not what this demo would write: another size, another version, or a change of yours. Use another folder.")
 
 
 def demo(out: Path, small: bool, run: Run) -> dict[str, Any]:
@@ -112,6 +135,7 @@ def demo(out: Path, small: bool, run: Run) -> dict[str, Any]:
     from distill.report import write_demo_report
 
     recipe, started = SMALL if small else FULL, time.monotonic()
+    check_demo(out, recipe)
     out.mkdir(parents=True, exist_ok=True)
     write_run_files(out, recipe)
     for title, words in steps(out, recipe):
@@ -129,7 +153,7 @@ def demo(out: Path, small: bool, run: Run) -> dict[str, Any]:
 
 def steps(out: Path, recipe: Recipe) -> list[tuple[str, list[str]]]:
     """(what happens, words of the command line) of every step."""
-    at = out.as_posix()
+    at, made = out.as_posix(), set_folder(out).as_posix()
     size, images = str(recipe.size), str(recipe.images)
     train = [(f"train: {WHO[name]}", ["train", f"{at}/{name}.toml", "--out", f"{at}/runs/{name}"]) for name in RUN_FILES]
     unseen = [f"{at}/faces/unseen/id{recipe.identities:04d}/00{number}.jpg" for number in (0, 1)]
@@ -140,11 +164,11 @@ def steps(out: Path, recipe: Recipe) -> list[tuple[str, list[str]]]:
          ["faces", f"{at}/faces/unseen", "--identities", str(recipe.unseen), "--images", str(recipe.unseen_images), "--size", size, "--first", str(recipe.identities)]),
         train[0],
         ("write the teacher as a SavedModel, as a teacher usually comes", ["export", f"{at}/runs/teacher", f"{at}/teacher", "--force"]),
-        ("let the teacher label the pictures", ["embed", f"{at}/faces/train", at, "--teacher", f"{at}/teacher", "--rows", str(recipe.chunk_rows)]),
-        ("prove that nothing is missing or mixed up", ["verify", at, "--deep", "--teacher", f"{at}/teacher"]),
+        ("let the teacher label the pictures", ["embed", f"{at}/faces/train", made, "--teacher", f"{at}/teacher", "--rows", str(recipe.chunk_rows)]),
+        ("prove that nothing is missing or mixed up", ["verify", made, "--deep", "--teacher", f"{at}/teacher"]),
         *train[1:],
         *((f"judge: {WHO[name]}", ["evaluate", f"{at}/runs/{name}", "--pairs", f"{at}/faces/unseen", "--number", str(recipe.pairs),
-                                      *(["--shards", at] if name == "student" else []), "--out", f"{at}/evaluation/{name}"]) for name in RUN_FILES),
+                                      *(["--shards", made] if name == "student" else []), "--out", f"{at}/evaluation/{name}"]) for name in RUN_FILES),
         ("write the student for others to load", ["export", f"{at}/runs/student", f"{at}/student", "--force"]),
         ("compare photos with it: two of one identity, one of another", ["compare", f"{at}/student", *unseen, other]),
     ]  # fmt: skip

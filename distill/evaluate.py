@@ -19,6 +19,7 @@ import numpy as np
 
 from distill import DistillError
 from distill.pairs import Pairs, draw_pairs
+from distill.remote import is_remote, local_copy, place
 
 if TYPE_CHECKING:
     from distill.images import ImageSpec
@@ -384,11 +385,18 @@ def evaluate_shards(model: Model, source: Any, progress: Progress | None = None)
     return _summarise(np.concatenate(cosines) if cosines else np.zeros(0), model.dimension)
 
 
+def _on_disk(path: str | Path) -> Path:
+    there = place(path)
+    if is_remote(there) and not there.is_file():
+        raise DistillError(f"{there}: no such object.")
+    return local_copy(str(there)).resolve()
+
+
 def compare(model: Model, paths: Sequence[str | Path], resize: str = "none", size: tuple[int, int] | None = None) -> np.ndarray:
     """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
     if not paths:
         raise DistillError("compare: no images given. Expected two or more.")
-    files = [Path(path).resolve() for path in paths]
+    files = [_on_disk(path) for path in paths]
     root = os.path.commonpath([file.parent for file in files])
     embeddings = embed_images(model, root, [file.relative_to(root).as_posix() for file in files], spec_for(model, resize, size))
     lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)

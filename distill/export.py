@@ -29,7 +29,8 @@ import numpy as np
 
 from distill import DistillError, __version__
 from distill.files import sha256_file, sweep, temporary_for, write_json
-from distill.folders import CARD, read_card
+from distill.folders import CARD, EXPORT, SYSTEM, check_place, make_folder, read_card, strangers
+from distill.remote import local_copy, place
 
 TOLERANCE = 1e-5  # largest difference of one number of an embedding, as a share of the embedding's norm
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -46,17 +47,17 @@ def export(student: str | Path, out: str | Path, format: str = "saved_model", *,
     if format not in FORMATS:
         raise DistillError(f"export format {format!r} is unknown. Expected one of: {', '.join(FORMATS)}.")
     file = student_file(student)
-    return FORMATS[format](file, Path(out), force=force, teacher=_teacher_of(Path(student)))
+    return FORMATS[format](file, check_place(out, "export"), force=force, teacher=_teacher_of(place(student)))
 
 
 def student_file(student: str | Path) -> Path:
     """The `.keras` file of a run folder, or the file itself."""
-    path = Path(student)
+    path = place(student)
     if path.is_dir():
         path = path / "student.keras"
     if not path.is_file():
         raise DistillError(f"{path}: no such file. Expected a .keras file, or the folder of a finished run, which holds student.keras.")
-    return path
+    return local_copy(str(path))
 
 
 def _teacher_of(run: Path) -> str | None:
@@ -83,7 +84,7 @@ def export_saved_model(
         raise DistillError(f"{keras_file} is no .keras file (which is a zip archive). Expected the student.keras of a run.")
     _tidy(out)
     _refuse_existing(out, force)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    made = make_folder(out.parent)
     temporary = temporary_for(out)
     try:
         facts = _in_own_process(keras_file, temporary)
@@ -94,6 +95,7 @@ def export_saved_model(
         _put(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        made.give_back()
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return {**card, "path": str(out), "bytes": size}
 
@@ -108,6 +110,9 @@ def _refuse_existing(out: Path, force: bool) -> None:
         raise DistillError(f"{out} exists and is no export of distill; it is left alone. Choose another name.")
     if not force:
         raise DistillError(f"{out} holds an earlier export. Choose another name, or say --force to replace it.")
+    if strange := strangers(out, EXPORT):
+        names = ", ".join(strange[:3]) + (" ..." if len(strange) > 3 else "")
+        raise DistillError(f"{out} holds an earlier export and what is no part of one ({names}); it is left alone. Move that away, or choose another name.")
 
 
 def _aside(out: Path) -> Path:
@@ -146,6 +151,9 @@ def _put(temporary: Path, out: Path) -> None:
     except OSError:
         earlier.rename(out)
         raise
+    for left in earlier.iterdir():
+        if SYSTEM.fullmatch(left.name):
+            left.rename(out / left.name)
     _drop(earlier, temporary)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from distill import DistillError
 from distill.files import sweep, temporary_for, write_json
+from distill.folders import check_folder
 from distill.images import encode_jpeg
 
 RECIPE = ".drawing.json"  # in a drawn folder: the arguments that it was drawn with
@@ -328,6 +329,7 @@ def draw_folder(out: str | Path, identities: int = 400, images: int = 20, size: 
     if min(identities, images) < 1:
         raise DistillError(f"drawing needs at least one identity and one image; received {identities} identities, {images} images.")
     draw_face(first, 0, size, seed)  # arguments that cannot be drawn leave nothing behind
+    check_folder(out, "drawing")
     _claim(Path(out), {"identities": identities, "images": images, "size": size, "seed": seed, "first": first})
     tasks = [(Path(out), first + row, images, size, seed) for row in range(identities)]
     cores = min(os.cpu_count() or 1, identities * images // 1000)  # a process takes half a second to start

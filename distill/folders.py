@@ -38,6 +38,7 @@ NUMBERED = r"\d{5,}-of-\d{5,}"
 NOTES = re.compile(r"(estimate|error|finished)\.json|(progress|failed)-\d{5,}\.json")  # in OUT/state
 CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt")
 CARD = "assets.extra/distill.json"
+DRAWN = b"Software\0distill views"  # in the head of a PNG
 SHARDS = re.compile(rf"{NUMBERED}\.(parquet|h5)")
 EXPORT = re.compile(
     r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|assets|variables(/variables\.(index|data-\d{5}-of-\d{5}))?|assets\.extra(/distill\.json)?"
@@ -50,13 +51,15 @@ _INDEX = re.compile(rb'\{\s*"version": \d+,\s*"format": "[a-z0-9]+",\s*"rows": \
 @dataclass(frozen=True)
 class Kind:
     """A folder that distill writes. what: in words; is_ours: whether a file in it proves that it is one; before: what may lie there before
-    that file does, as {name, below a folder with "/": what proves the file}; signs: names without one of which it is none."""
+    that file does, as {name, below a folder with "/": what proves the file}; signs: names without one of which it is none; far: whether it may lie
+    in an object store."""
 
     what: str
     option: str
     is_ours: Callable[[Path], bool]
     before: Mapping[str, Callable[[Path], bool]] = field(default_factory=dict)
     signs: frozenset[str] = frozenset()
+    far: bool = False
 
 
 # ------------------------------------------------------------------------------------------------------------------------- what proves it
@@ -169,12 +172,14 @@ KINDS = {
             "chunks": lambda path: _is_chunks(path) or not _strange(path, {}), "shards/": _any,
         },
         frozenset({"plan.json", "index.json", "shards"}),
+        far=True,
     ),
-    "chunks": Kind("chunks", "OUT", _is_chunks, {}, frozenset({"classes.txt"})),
+    "chunks": Kind("chunks", "OUT", _is_chunks, {}, frozenset({"classes.txt"}), far=True),
     "run": Kind("a run", "--out", _is_run, {r"\.trainer(\.claims)?": _is_lock, "checkpoints/": _any}, frozenset({"run.toml"})),
     "export": Kind("an export", "OUT", lambda folder: read_card(folder) is not None, {}, frozenset({"assets.extra"})),
     "evaluation": Kind(
-        "an evaluation", "--out", _is_evaluation, {r"scores-(model|teacher)\.npz": lambda path: _holds_arrays(path, "scores", "cosines")}
+        "an evaluation", "--out", _is_evaluation, {r"scores-(model|teacher)\.npz": lambda path: _holds_arrays(path, "scores", "cosines")},
+        far=True,
     ),
     "drawing": Kind("drawn identities", "OUT", lambda folder: _says(folder / ".drawing.json", "identities", "images", "size", "seed")),
     "demo": Kind("a demo", "OUT", lambda folder: _head(folder / "teacher.toml").startswith(b"# distill train ")),
@@ -200,11 +205,7 @@ def check_folder(path: str | os.PathLike[str], kind: str, *others: str) -> None:
 
     Nothing is written, and of a folder of somebody else's nothing is read but names and the first bytes of files that are called as ours are.
     """
-    folder, wanted = place(path), KINDS[kind]
-    if not isinstance(folder, RemotePath):
-        _check_place(folder, wanted)
-    elif folder.is_file():
-        raise DistillError(f"{folder} is an object; {wanted.option} is to be a folder. Use another name.")
+    folder, wanted = check_place(path, kind), KINDS[kind]
     if any(KINDS[one].is_ours(folder) for one in (kind, *others)):
         return
     strange = _strange(folder, wanted.before)
@@ -216,14 +217,47 @@ def check_folder(path: str | os.PathLike[str], kind: str, *others: str) -> None:
     raise DistillError(f"{folder} holds {holds}. Nothing was written: use an empty or a new folder as {wanted.option}.")
 
 
-def _check_place(folder: Path, wanted: Kind) -> None:
-    """DistillError where no folder can be: a file has the name, or one of the names above it."""
-    for above in (folder, *folder.parents):
-        if os.path.lexists(above):
-            if not above.is_dir():
-                what = "a link that leads nowhere" if above.is_symlink() and not above.exists() else "a file"
-                raise DistillError(f"{above} is {what}; {wanted.option} {folder} is to be a folder. Use another name.")
-            return
+def check_place(path: str | os.PathLike[str], kind: str) -> Path:
+    """The place where a folder of `kind` is to be. DistillError where none can be: far away one that is written on a disk only; where a file has
+    the name, or one of the names above it."""
+    folder, wanted = place(path), KINDS[kind]
+    if isinstance(folder, RemotePath):
+        if not wanted.far:
+            copy = {"gs": "gcloud storage cp -r", "s3": "aws s3 cp --recursive"}[folder.scheme]
+            raise DistillError(f"{folder}: {wanted.what} is written on a local disk only. Give a local {wanted.option} and copy it there afterwards ({copy}).")
+        if folder.is_file():
+            raise DistillError(f"{folder} is an object; {wanted.option} is to be a folder. Use another name.")
+        return folder
+    _check_above(folder, f"{wanted.option} {folder} is to be a folder")
+    return folder
+
+
+def _check_above(folder: Path, wanted: str) -> None:
+    """DistillError where the first of a folder and those above it that is there is no folder."""
+    there = next((above for above in (folder, *folder.parents) if os.path.lexists(above)), None)
+    if there is not None and not there.is_dir():
+        what = "a link that leads nowhere" if there.is_symlink() and not there.exists() else "a file"
+        raise DistillError(f"{there} is {what}; {wanted}. Use another name.")
+
+
+def check_picture(path: str | os.PathLike[str]) -> Path:
+    """Where a PNG is to be written. DistillError where a folder or a file of somebody else's has the name, or no folder is there to write it in."""
+    picture = place(path)
+    if picture.is_dir():
+        raise DistillError(f"{picture} is a folder; --out is to be a PNG file. Use another name, such as {picture / 'views.png'}.")
+    if not isinstance(picture, RemotePath):
+        _check_above(picture.parent, f"--out {picture} is to be a file in a folder")
+        if not picture.parent.is_dir():
+            raise DistillError(f"{picture.parent}: no such folder, so {picture.name} cannot be written in it. Make it first.")
+    if (os.path.lexists(picture) if isinstance(picture, Path) else picture.exists()) and DRAWN not in _head(picture):
+        raise DistillError(f"{picture} was not drawn by distill views; it is left alone. Use another name as --out.")
+    return picture
+
+
+def strangers(folder: Path, known: re.Pattern[str]) -> list[str]:
+    """Names below a folder on disk that are none of ours; those of systems do not count where they lie in the folder itself."""
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")))
+    return [name for name in names if not known.fullmatch(name) and not SYSTEM.fullmatch(name.partition("/")[0])]
 
 
 def _strange(folder: Path, known: Mapping[str, Callable[[Path], bool]], most: int = 4) -> list[str]:
@@ -252,25 +286,26 @@ def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
             yield entry.name, not entry.is_dir()
 
 
-def check_apart(source: str | os.PathLike[str], out: str | os.PathLike[str], own: str = "") -> None:
-    """DistillError where SOURCE lies in OUT or OUT in SOURCE, in whatever way the two are spelt or linked, or SOURCE in what a set is made of.
+def check_apart(source: str | os.PathLike[str], out: str | os.PathLike[str], kind: str = "set", own: str = "") -> None:
+    """DistillError where a list of images lies in the folder to be written or that one in the list, in whatever way the two are spelt or linked,
+    or the list in what a set is made of.
 
     own: the folder in OUT that may be SOURCE ("chunks"). What went on so before this was looked at goes on: an OUT that is ours already.
     """
-    begin, end = place(source), place(out)
+    begin, end, wanted = place(source), place(out), KINDS[kind]
     within = _set_around(begin)
     if within is not None:
-        raise DistillError(f"{source} lies in {within}, a set of shards. Name the images, their list, or {within}{'/'}chunks as SOURCE.")
+        raise DistillError(f"{source} lies in {within}, a set of shards. Name the images, their list, or {within}/chunks instead.")
     if own and _same(begin, end / own):
         return
     if _lies_in(end, begin):
-        relation = "is SOURCE itself" if _same(end, begin) else f"lies in SOURCE {source}: it would be read as images"
+        relation = "is the folder of the images itself" if _same(end, begin) else f"lies among the images in {source} and would be taken for some"
     elif _lies_in(begin, end):
-        relation = f"is a folder around SOURCE {source}, which is not distill's own"
+        relation = f"is a folder around {source}, which distill did not make"
     else:
         return
-    if not any(KINDS[kind].is_ours(end) for kind in ("set", "chunks")):
-        raise DistillError(f"OUT {out} {relation}. Nothing was written: use a folder beside it as OUT.")
+    if not wanted.is_ours(end):
+        raise DistillError(f"{wanted.option} {out} {relation}. Nothing was written: use a folder beside it as {wanted.option}.")
 
 
 def _set_around(source: Path) -> Path | None:

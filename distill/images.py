@@ -325,14 +325,16 @@ def encode_jpeg(pixels: np.ndarray, quality: int = 95, sampling: str = "444") ->
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling=sampling, fastdct=False)
 
 
-def write_png(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
-    """uint8 [H, W, 3] RGB to a PNG file, whole or not at all."""
-    from PIL import Image
+def write_png(path: str | os.PathLike[str], pixels: np.ndarray, software: str) -> None:
+    """uint8 [H, W, 3] RGB to a PNG file that names the software, whole or not at all."""
+    from PIL import Image, PngImagePlugin
 
     from distill.files import committed
 
     with committed(place(path)) as temporary:
-        Image.fromarray(pixels).save(temporary, "PNG")
+        said = PngImagePlugin.PngInfo()
+        said.add_text("Software", software)
+        Image.fromarray(pixels).save(temporary, "PNG", pnginfo=said)
 
 
 def _decode_jpeg(data: Encoded, spec: ImageSpec | None, turn: int) -> np.ndarray | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from distill import DistillError
+from distill.remote import place
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _list_images(folder: str | Path) -> tuple[list[str], np.ndarray]:
     """All keys of a folder of class folders and their class numbers int32, in the order of the image list."""
     from distill.imagelist import open_list
 
-    if not Path(folder).is_dir():
+    if not place(folder).is_dir():
         raise DistillError(f"{folder}: no folder. Expected one that holds a folder for each identity.")
     keys: list[str] = []
     labels: list[np.ndarray] = []
@@ -81,9 +82,9 @@ def _shuffled(pairs: list, rng: np.random.Generator) -> list:
 
 def _draw_genuine(images: list[list[int]], sizes: np.ndarray, number: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
     able = np.flatnonzero(sizes > 1)
-    for place, inside in _spread(len(able), lambda group: int(sizes[able[group]] * (sizes[able[group]] - 1) // 2), number, rng):
+    for at, inside in _spread(len(able), lambda group: int(sizes[able[group]] * (sizes[able[group]] - 1) // 2), number, rng):
         one, two = _triangle(inside)
-        group = images[able[place]]
+        group = images[able[at]]
         yield group[one], group[two]
 
 
@@ -94,8 +95,8 @@ def _draw_impostors(images: list[list[int]], sizes: np.ndarray, number: int, rng
         one, two = _triangle(group)
         return int(sizes[able[one]] * sizes[able[two]])
 
-    for place, inside in _spread(len(able) * (len(able) - 1) // 2, room, number, rng):
-        one, two = (images[able[side]] for side in _triangle(place))
+    for at, inside in _spread(len(able) * (len(able) - 1) // 2, room, number, rng):
+        one, two = (images[able[side]] for side in _triangle(at))
         yield one[inside // len(two)], two[inside % len(two)]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import errno
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -29,18 +30,26 @@ from distill.stores import SCHEMES, Ranges, RemoteFile, StoreError, filesystem, 
 
 UPLOADS = 3  # of one object, where the store has lost what it had of it
 BLOCK = 8 << 20
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # anything else with a colon in it is a local path
 
 
 def place(path: str | os.PathLike[str]) -> Path:
     """A local path as pathlib.Path; one of gs:// or s3:// as a RemotePath, which has those of its methods that the rooms use."""
     if isinstance(path, RemotePath):
         return cast(Path, path)
-    scheme, _, rest = os.fspath(path).partition("://")
-    if not rest:
+    text = os.fspath(path)
+    match = _ADDRESS.match(text)
+    if match is None:
+        if text.startswith(("gs:/", "s3:/")) and not os.path.lexists(text[:3]):  # nobody means a new folder called "gs:"
+            raise DistillError(f"{path}: expected two slashes, as in {text[:3]}//BUCKET/NAME.")
         return Path(path)
+    scheme, rest = match[1], "/".join(part for part in text[match.end() :].split("/") if part)
     if scheme not in SCHEMES:
-        raise DistillError(f"{path}: {scheme}:// is no place that distill reads. Expected a local path, gs://BUCKET/NAME or s3://BUCKET/NAME.")
-    return cast(Path, RemotePath(scheme, "/".join(part for part in rest.split("/") if part)))
+        way_out = " Leave file:// out." if scheme == "file" else ""
+        raise DistillError(f"{path}: {scheme}:// is no place that distill reads or writes. Expected a local path, gs://BUCKET/NAME or s3://BUCKET/NAME.{way_out}")
+    if not rest:
+        raise DistillError(f"{path} names no bucket. Expected {scheme}://BUCKET/NAME.")
+    return cast(Path, RemotePath(scheme, rest))
 
 
 def readable(path: Path) -> Any:
@@ -50,7 +59,7 @@ def readable(path: Path) -> Any:
 
 def is_remote(path: object) -> bool:
     """Whether a path, or the text of one, lies in an object store."""
-    return isinstance(path, RemotePath) or isinstance(path, str) and "://" in path
+    return isinstance(path, RemotePath) or isinstance(path, str) and _ADDRESS.match(path) is not None
 
 
 @dataclass(frozen=True, order=True)

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from distill import DistillError
+from distill import DistillError, Unfinished
 from distill.config import Run, differences, dump_run, load_run
 from distill.files import committed, read_toml, sweep, write_json
+from distill.folders import make_folder
 from distill.locks import only_process
 
 
@@ -56,7 +57,7 @@ class RunFolder:
     def check(self, run: Run) -> bool:
         """Returns whether this run has begun here. DistillError where another one has; a run that left no student and no checkpoint gives way."""
         written = self.path / "run.toml"
-        left = [path for path in (self.checkpoints / "last.npz", self.best, self.student, self.path / "summary.json") if path.exists()]
+        left = self._left()
         if left and not written.exists():
             raise DistillError(f"{self.path} holds {left[0].relative_to(self.path)} but no run.toml, so nobody knows of which run. Use another folder.")
         changed = differences(load_run(written), run) if left else []
@@ -74,13 +75,18 @@ class RunFolder:
             return run
         return run.model_copy(update={"data": run.data.model_copy(update={"all_files": True})})
 
+    def _left(self) -> list[Path]:
+        """Returns what is there of a run that has begun."""
+        return [path for path in (self.checkpoints / "last.npz", self.best, self.student, self.path / "summary.json") if path.exists()]
+
     @contextmanager
     def held(self, run: Run) -> Iterator[None]:
         """The folder for this process alone, and for this run: run.toml is written where the run begins.
 
-        DistillError where another process trains there, or another run has begun; then nothing was changed.
+        DistillError where another process trains there, or another run has begun; then nothing was changed. A block that refuses the run (DistillError of
+        exit code 2) before anything of it is there leaves no folder that was not there before.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        made = make_folder(self.path, "run.toml", "checkpoints", ".trainer", ".trainer.claims")
         with only_process(self.path, "trainer") as self._check_hold:
             begun = self.check(run)
             self.checkpoints.mkdir(exist_ok=True)
@@ -89,7 +95,12 @@ class RunFolder:
             if not begun:
                 with committed(self.path / "run.toml") as temporary:
                     temporary.write_text(dump_run(run), "utf-8")
-            yield
+            try:
+                yield
+            except DistillError as error:
+                if not isinstance(error, Unfinished) and not self._left():
+                    made.give_back()
+                raise
 
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a finished run, else None."""

@@ -16,6 +16,7 @@ from keras import layers
 from distill import DistillError
 from distill.config import Student
 from distill.losses import unit
+from distill.remote import local_copy, place
 
 Tensor = Any
 
@@ -69,11 +70,12 @@ def weights_file(student: Student) -> Path | None:
     """The file that student.weights stands for, None where it is not set. DistillError where it is not there."""
     if student.weights is None:
         return None
-    path = Path(student.weights) / "student.keras" if Path(student.weights).is_dir() else Path(student.weights)
+    given = place(student.weights)
+    path = given / "student.keras" if given.is_dir() else given
     if not path.is_file():
         expected = "a finished run's folder, a student's .keras file, or an .h5 file with the weights of a keras.applications backbone"
         raise DistillError(f"student.weights: {path} is not there. Expected {expected}.")
-    return path
+    return local_copy(str(path))
 
 
 class ClassHead(layers.Layer):

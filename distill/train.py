@@ -21,6 +21,7 @@ from keras import ops
 from distill import DistillError, Unfinished
 from distill.config import Run, Term
 from distill.files import committed, temporary_for
+from distill.folders import check_apart, check_folder
 from distill.losses import TERMS, cosine, hits
 from distill.optimizers import Rate, build_optimizer
 from distill.process import grow_gpu_memory, keep_memory
@@ -43,6 +44,9 @@ def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None,
     DistillError: the run cannot work, or another process works on it. Unfinished: the loss was not finite, or somebody stopped it; the last good checkpoint stays.
     """
     screen = Screen(quiet)
+    check_folder(out, "run", "evaluation")
+    if run.data.images is not None:
+        check_apart(run.data.images, out, "run")
     if isinstance(run.data.augment, str) and run.data.augment.endswith(".toml"):  # the run keeps what the file says now
         run = run.model_copy(update={"data": run.data.model_copy(update={"augment": find_recipe(run.data.augment)})})
     if not (Path(out) / "run.toml").exists():

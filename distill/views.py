@@ -27,6 +27,7 @@ import numpy as np
 from distill import DistillError
 from distill.files import first_problem, read_toml
 from distill.images import BadImage, ImageSpec, decode, encode_jpeg
+from distill.remote import is_remote, place
 
 VERSION = "1"  # of what this file makes of a picture: another one for other bytes, in a set's metadata
 DRAWS = 32  # numbers of one view; each change has places of its own among them, so that a new one moves no other
@@ -135,7 +136,7 @@ def find_recipe(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]
     expected = f"Expected one of {', '.join(RECIPES)}, or a TOML file with some of: {', '.join(field.name for field in fields(Recipe))}."
-    if not name.endswith(".toml") or not Path(name).is_file():
+    if not name.endswith(".toml") or not place(name).is_file():
         raise DistillError(f"recipe {name!r} is unknown. {expected}")
     try:
         return recipe_of(read_toml(name))
@@ -196,7 +197,7 @@ def contact_sheet(paths: Sequence[Path], size: tuple[int, int], recipe: Recipe, 
             image = decode(path.read_bytes(), ImageSpec(*size, resize="crop"))
         except (BadImage, OSError) as error:
             raise DistillError(f"{path}: {error}") from error
-        tiles = [view(image, recipe, seed, path.as_posix(), number) for number in range(views)]
+        tiles = [view(image, recipe, seed, str(path) if is_remote(path) else path.as_posix(), number) for number in range(views)]
         rows.append(np.concatenate([np.pad(tile, ((1, 1), (1, 1), (0, 0)), constant_values=255) for tile in tiles], axis=1))
     return np.concatenate(rows)
 

@@ -49,7 +49,7 @@ def exported(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("export") / "deep" / "student"
     (out / CARD).parent.mkdir(parents=True)
     (out / CARD).write_text('{"made_by": "distill 0.0.1"}')
-    (out / "stale").write_text("of the earlier export")
+    (out / "keras_metadata.pb").write_text("of the earlier export")
     with pytest.raises(DistillError, match="--force"):
         export(run, out)
     return out, export(run, out, force=True)
@@ -149,7 +149,7 @@ def test_the_card_says_what_it_is(run, exported):
 
 def test_an_earlier_export_is_replaced_whole(exported):
     out, facts = exported
-    assert not (out / "stale").exists()
+    assert not (out / "keras_metadata.pb").exists()
     assert sorted(path.name for path in out.parent.iterdir()) == ["student"]  # no temporary name is left
 
 

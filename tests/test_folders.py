@@ -12,7 +12,7 @@ import pytest
 from distill import DistillError
 from distill.faces import draw_folder
 from distill.folders import _lies_in, check_apart, check_folder, kind_of
-from distill.remote import place
+from distill.remote import is_remote, place
 from tests.conftest import inside, once, put, snapshot
 
 
@@ -38,6 +38,21 @@ FOREIGN = {
 }  # fmt: skip
 
 
+MADE = {"photos": "photos", "list": "list.txt", "run": "run.toml", "keras": "student.keras"}
+RUN = """
+[student]
+widths = [8, 8, 8]
+embedding = 8
+[data]
+images = "{photos}"
+size = [32, 32]
+batch = 2
+[[stage]]
+source = "images"
+terms = [{{ name = "arcface" }}]
+"""
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, quick):
     """What the verbs are given beside the folder: pictures, a list of them, and a teacher that needs no TensorFlow."""
@@ -45,9 +60,11 @@ def made(tmp_path_factory, quick):
     def make(root):
         draw_folder(root / "photos", identities=2, images=2, size=32)
         (root / "list.txt").write_text("".join(f"id000{number}/000.jpg\n" for number in (0, 1)))
+        (root / "run.toml").write_text(RUN.format(photos=root / "photos"))
+        (root / "student.keras").write_bytes(archive("config.json"))
 
     root = once(tmp_path_factory, "whose", make)
-    return SimpleNamespace(photos=root / "photos", list=root / "list.txt", teacher=quick)
+    return SimpleNamespace(**{name: root / file for name, file in MADE.items()}, teacher=quick)
 
 
 def fill(folder, made):
@@ -69,15 +86,28 @@ def refused(words, folder, *said):
 
 
 def stays(theirs, made):
-    """As OUT, as SOURCE with OUT in it, and as what lies in OUT."""
+    """As OUT, as SOURCE with OUT in it, as what lies in OUT, and as every other folder that a verb writes."""
     embed = ("embed", "--teacher", made.teacher, "--rows", 2)
     refused((*embed, made.photos, theirs), theirs, "files that are no part of a set of shards", "Nothing was written")
-    refused((*embed, theirs, theirs), theirs, "is SOURCE itself")
-    refused((*embed, theirs, theirs / "new" / "out"), theirs, "lies in SOURCE")
-    refused((*embed, theirs / "id0000", theirs), theirs, "is a folder around SOURCE")
+    refused((*embed, theirs, theirs), theirs, "is the folder of the images itself")
+    refused((*embed, theirs, theirs / "new" / "out"), theirs, "lies among the images")
+    refused((*embed, theirs / "id0000", theirs), theirs, "is a folder around")
     refused((*embed, made.photos, theirs / "shards"), theirs, "no part of a set")
     refused(("chunk", made.photos, theirs), theirs, "files that are no part of chunks")
-    refused(("chunk", theirs, theirs / "new"), theirs, "lies in SOURCE")
+    refused(("chunk", theirs, theirs / "new"), theirs, "lies among the images")
+    far = "is written on a local disk only" if is_remote(theirs) else ""
+    refused(("faces", theirs, "--identities", 1, "--images", 1, "--size", 32), theirs, far or "no part of drawn identities")
+    refused(("demo", theirs, "--small"), theirs, far or "no part of a demo")
+    refused(("train", made.run, "--out", theirs), theirs, far or "no part of a run")
+    refused(("train", made.run, "--out", theirs / "new", "--set", f"data.images={theirs}"), theirs, far or "lies among the images")
+    for force in ((), ("--force",)):
+        refused(("export", made.keras, theirs, *force), theirs, far or "is left alone")
+    judge = ("evaluate", made.teacher, "--pairs")
+    refused((*judge, made.photos, "--out", theirs), theirs, "no part of an evaluation")
+    refused((*judge, theirs, "--out", theirs / "new"), theirs, "lies among the images")
+    picture = next(made.photos.glob("id*/*.jpg"))
+    refused(("views", picture, "--out", theirs / "views.png"), theirs, "was not drawn by distill views")
+    refused(("views", picture, "--out", theirs / "id0000"), theirs, "is a folder")
 
 
 def test_somebody_elses_folder_stays_as_it_is(tmp_path, made):
@@ -122,11 +152,11 @@ def test_out_and_source_are_told_apart_however_they_are_spelt(tmp_path, made, mo
     (photos / "id0000" / "away").symlink_to(tmp_path / "elsewhere")
     monkeypatch.chdir(photos)
     for out in ("out", ".", "./new/deep", "../photos/", "../link", "../link/id0000/x", photos / "id0000" / ".." / "y", "../photos/./z/"):
-        with pytest.raises(DistillError, match="lies in SOURCE|is SOURCE itself"):
+        with pytest.raises(DistillError, match="lies among the images|is the folder of the images itself"):
             check_apart(".", out)
     for out in ("../photos2", "id0000/away", "../link2", "../photos.out"):  # beside it, or a link out of it
         check_apart(".", out)
-    with pytest.raises(DistillError, match="around SOURCE"):
+    with pytest.raises(DistillError, match="a folder around"):
         check_apart("../link", "..")
     check_apart(made.list, made.list.parent / "out")  # images beside their list are no part of OUT
     assert _lies_in(place("gs://bucket/photos/./new/../out"), place("gs://bucket/photos/"))
