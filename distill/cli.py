@@ -127,6 +127,9 @@ def embed(
     offset: Offset = None,
     color: Color = None,
     preset: Preset = None,
+    relist: Annotated[
+        bool | None, typer.Option("--relist/--no-relist", help="look whether files were added, removed or changed since the set began; by default on this machine only")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="cut the list, print rows, chunks and GB, and stop")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -145,7 +148,7 @@ def embed(
     job = Job(
         source=source, out=str(out), root=root or _root_of(source), teacher=described, format=format, rows=rows, dtype=dtype, images=images,
         resize=resize, views=views, add_views=add_views, recipe=_recipe(recipe), view_seed=view_seed, size=_size(size), batch=batch,
-        only=tuple(only or ()), retry_rejects=retry_rejects, max_rejects=max_rejects, dry_run=dry_run, all_files=all_files,
+        only=tuple(only or ()), retry_rejects=retry_rejects, max_rejects=max_rejects, dry_run=dry_run, all_files=all_files, relist=relist,
     )  # fmt: skip
     engine, number = _workers(job, engine, workers)
     with bar("embedding") as tell:
@@ -550,6 +553,7 @@ def _estimate_line(estimate: dict[str, Any], workers: int) -> str:
     line = f"{estimate['rows']:,} rows in {estimate['chunks']} chunks" + (f", {done} of them done" if done else "")
     line += f"; about {estimate['bytes'] / 1e9:.2f} GB to write" + ("" if estimate["free"] is None else f", {estimate['free'] / 1e9:.1f} GB free")
     line += "".join(f"; skipped: {count} {reason}" for reason, count in estimate["skipped"].items())
+    line += f"\n{estimate['note']}" * bool(estimate.get("note"))
     if estimate["todo_chunks"] == estimate["chunks"] == 1 < workers:
         line += f"\nOne chunk keeps one core busy: --rows {-(-estimate['rows'] // workers)} would use {workers}."
     return line

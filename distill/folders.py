@@ -36,7 +36,7 @@ SYSTEM = re.compile(
 )
 NUMBERED = r"\d{5,}-of-\d{5,}"
 NOTES = re.compile(r"(estimate|error|finished)\.json|(progress|failed)-\d{5,}\.json")  # in OUT/state
-CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt")
+CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt|listing\.tsv\.zst")
 CARD = "assets.extra/distill.json"
 DRAWN = b"Software\0distill views"  # in the head of a PNG
 SHARDS = re.compile(rf"{NUMBERED}\.(parquet|h5)")

@@ -63,14 +63,14 @@ class CutChunks(beam.DoFn):
         job, meta = asked
         tasks: list[Task] = []
         with _told(job):
-            plan = agree(job, meta)
+            plan, note = agree(job, meta)
             check_pixels(job)
             wanted = job.only or range(len(plan.chunks))
             odd = [number for number in wanted if not 0 <= number < len(plan.chunks)]
             if odd:
                 raise DistillError(f"--only {odd[0]}: {job.out} has chunks 0 to {len(plan.chunks) - 1}.")
             clear_notes(job)
-            todo = estimate(job, plan, wanted)
+            todo = estimate(job, plan, wanted, note)
             if not job.dry_run:
                 keep(job, plan)
                 if todo:

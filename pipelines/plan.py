@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from distill import DistillError
+from distill import DistillError, listing
 from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, write_chunks
 from distill.files import committed, read_json, sha256_file, write_json
 from distill.folders import CHUNKS, NOTES, check_apart, check_folder, remove_own
 from distill.holders import index_of
 from distill.imagelist import Rule, check_source
 from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
+from distill.listing import ADDED, REMOVED, RESIZED, TOUCHED, Changes
 from distill.remote import is_remote, place
 from distill.shards import FORMATS, Record, ShardMeta, find_record, open_shards, read_ledger, shard_name
 from distill.shards.golden import check_golden
@@ -39,7 +40,8 @@ class Job:
 
     root: folder that keys are relative to, or the file that holds the images; size: (height, width) for a teacher that takes any; only: chunk
     numbers, empty for all. views: of each picture, the plain one among them; add_views: how many more than the set was first made with, and then
-    views, recipe and view_seed may be those of the plan; recipe None: that of the plan, else "face" where there are views.
+    views, recipe and view_seed may be those of the plan; recipe None: that of the plan, else "face" where there are views. relist: whether a list
+    is held against what lies there now before a set goes on; None: where it lies on this machine.
     """
 
     source: str
@@ -62,6 +64,7 @@ class Job:
     max_rejects: float = 0.01
     dry_run: bool = False
     all_files: bool = False
+    relist: bool | None = None
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
@@ -251,8 +254,8 @@ def _image_size(job: Job, height: int | None, width: int | None) -> tuple[int, i
     return job.size
 
 
-def agree(job: Job, meta: ShardMeta) -> Plan:
-    """The plan of OUT: made now, or the one that is there if it agrees with this job; else an error that names both sides.
+def agree(job: Job, meta: ShardMeta) -> tuple[Plan, str]:
+    """The plan of OUT: made now, or the one that is there if it agrees with this job; else an error that names both sides. And a note, or "".
 
     A plan under which nothing was labelled yet, such as a dry run leaves, gives way to another wish, and so do added views that no shard has
     yet. One that changes by added views is not written here: see `keep`.
@@ -265,8 +268,14 @@ def agree(job: Job, meta: ShardMeta) -> Plan:
         if job.add_views:
             plan, meta = _widened(job, meta, plan)
         differing = _differences(job, meta, plan)
-        if not differing:
-            return plan
+        changes = Changes() if differing else _relisted(job, plan)
+        unlike = changes.in_words(ADDED, REMOVED, RESIZED)
+        if not differing and not unlike:
+            if changes.accepted and not job.dry_run:
+                listing.update(job.chunks / listing.LISTING, changes.accepted)
+            return plan, _note(changes)
+        if unlike and any(job.shards.glob("*-of-*")):
+            raise DistillError(_unlike(job, plan, unlike))
         if any(job.shards.glob("*-of-*")):
             said = "; ".join(differing)
             raise DistillError(f"{path} says otherwise: {said}. One folder holds one data set: use another OUT, or ask for the same.")
@@ -283,7 +292,54 @@ def agree(job: Job, meta: ShardMeta) -> Plan:
         meta=meta, format=job.format, batch=job.batch, skipped=skipped, first_views=meta.views, rule=job.rule,
     )  # fmt: skip
     plan.save(path)
-    return plan
+    return plan, ""
+
+
+def _relisted(job: Job, plan: Plan) -> Changes:
+    """How what lies there now differs from the listing of the set; no changes where there is none or nobody is to look."""
+    source, path = place(job.source).resolve(), job.chunks / listing.LISTING
+    local = not is_remote(source) and not is_remote(job.root)
+    if not (local if job.relist is None else job.relist):
+        return Changes()
+    if is_chunk_folder(source) or not path.is_file():
+        if job.relist:
+            raise DistillError(f"{job.out} keeps no listing of {job.source}, so nothing can be held against what lies there. Leave --relist out.")
+        return Changes()
+    rule = plan.rule or Rule(all_files=True)
+    done: dict[int, Record | None] = {}
+    rejects: dict[int, set[str]] = {}
+
+    def may_change(row: int, key: str) -> bool:
+        """A file whose chunk is made now, or that was a reject and is to be tried again."""
+        number = row // max(plan.chunk_rows, 1)
+        if number not in done:
+            done[number] = None if number in job.only else plan.find_record(job.shards, number)
+        record = done[number]
+        if record is None or not job.retry_rejects:
+            return record is None
+        if number not in rejects:
+            rejects[number] = {reject.key for reject in read_ledger(job.shards / record.ledger)}
+        return key in rejects[number]
+
+    return listing.compare(listing.read(path), listing.found(source, job.root, rule, listing.read(path)), may_change)
+
+
+def _note(changes: Changes) -> str:
+    """What is said of files that differ, but not in a way that matters."""
+    touched = changes.in_words(TOUCHED)
+    said = f"files {touched}: taken for the same" if touched else ""
+    if changes.accepted:
+        said += "; " * bool(said) + f"{len(changes.accepted):,} changed files are labelled as they are now"
+    return said
+
+
+def _unlike(job: Job, plan: Plan, unlike: str) -> str:
+    rejects = sum(record.rejects for number in range(len(plan.chunks)) if (record := plan.find_record(job.shards, number)))
+    mended = " Files that were rejected and are mended: --retry-rejects." if rejects and not job.retry_rejects else ""
+    return (
+        f"{job.source}: the files are not those that {job.out} was made of: {unlike}. A set keeps the list that it began with: use another OUT for what "
+        f"lies there now, or --no-relist to go on with the list as it was.{mended}"
+    )
 
 
 def keep(job: Job, plan: Plan) -> None:
@@ -387,7 +443,7 @@ def _chunks_of(job: Job) -> tuple[list[tuple[str, int]], dict[str, int]]:
     """(sha256, rows) of each chunk of OUT, cut from the list, or copied where SOURCE is chunks; and what the list passed over."""
     skipped: dict[str, int] = {}
     if not is_chunk_folder(job.source):
-        skipped = write_chunks(job.source, job.chunks, job.rows, rule=job.rule).skipped
+        skipped = write_chunks(job.source, job.chunks, job.rows, rule=job.rule, root=job.root).skipped
     elif place(job.source).resolve() != job.chunks.resolve():
         job.chunks.mkdir(exist_ok=True)
         for path in (*list_chunks(job.source), place(job.source) / "classes.txt"):
@@ -396,8 +452,8 @@ def _chunks_of(job: Job) -> tuple[list[tuple[str, int]], dict[str, int]]:
     return [(chunk.sha256, len(chunk.keys)) for chunk in map(read_chunk, list_chunks(job.chunks))], skipped
 
 
-def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
-    """The chunks that have to be made, and OUT/state/estimate.json for the launcher to show.
+def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "") -> list[int]:
+    """The chunks that have to be made, and OUT/state/estimate.json for the launcher to show, with a note on the list.
 
     DistillError when what is to come cannot fit on the disk, or none of the files looked at is there.
     """
@@ -419,6 +475,7 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int]) -> list[int]:
     free = None if is_remote(job.shards) else shutil.disk_usage(job.shards).free
     leave_note(job, "estimate.json", {
         "rows": plan.rows, "chunks": number, "todo_chunks": len(todo), "todo_rows": rows, "bytes": needed, "free": free, "skipped": plan.skipped,
+        "note": note,
     })  # fmt: skip
     if free is not None and needed > free:
         raise DistillError(

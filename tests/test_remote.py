@@ -25,6 +25,7 @@ import distill.stores
 from distill import DistillError
 from distill.files import committed, remove_tree, sha256_file, sweep, write_json
 from distill.imagelist import open_list
+from distill.listing import LISTING
 from distill.remote import RemotePath, is_remote, local_copy, place, readable
 from distill.shards import FORMATS
 from distill.shards.rows import regrouped
@@ -387,7 +388,8 @@ def embed(source, out, teacher, *words, through=inside):
 def contents(out) -> dict[str, bytes]:
     """Of the shards and chunks; `out` is a folder of this machine or a store."""
     folders = [place(out) / name for name in ("chunks", "shards")]
-    return {f"{folder.name}/{path.name}": path.read_bytes() for folder in folders for path in folder.iterdir() if not path.name.startswith(".")}
+    files = [path for folder in folders for path in folder.iterdir() if not path.name.startswith(".") and path.name != LISTING]
+    return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
