@@ -1,6 +1,6 @@
 """What a run leaves on disk. Every file appears whole under its name; a run killed at any moment goes on from its last epoch.
 
-    run.toml                the resolved run; another run in the same folder is refused
+    run.toml                the resolved run; another run in the same folder is refused, where what it learns from lies may change
     history.csv             one row an epoch, all stages
     events/                 the same figures for TensorBoard
     checkpoints/last.npz    all weights, the optimizer's state and the progress after the last epoch
@@ -11,6 +11,8 @@
 
 import csv
 import json
+import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +34,7 @@ class Progress:
     """How far a run is. stage: index from 0; epoch: how many of its epochs are done.
 
     best: the lowest judged loss of the stage; waited: epochs since then; history: one dict an epoch, all stages; left_out: images that could
-    not be read, by the kind of their reason."""
+    not be read, by the kind of their reason; learned_from: the identity of each source, by its name."""
 
     stage: int = 0
     epoch: int = 0
@@ -41,6 +43,57 @@ class Progress:
     waited: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    learned_from: dict[str, str] = field(default_factory=dict)
+
+
+# Of [data]: where rows lie, who is asked beside, how fast. Nothing of it changes what a row teaches; that rows are the same is proven when they are open.
+WHERE = ("shards", "images", "root", "threads", "teacher", "max_rejects")
+
+
+def taught_alike(there: Run, here: Run, *, whole: bool) -> Run:
+    """Returns the run `here` with what teaches nothing as it is `there`, so that what differs still makes another run.
+
+    whole: whether a checkpoint has all weights, so that the donor (student.weights) may be gone or left out; one that is there is another donor.
+    """
+    data = {name: getattr(there.data, name) for name in WHERE}
+    for name in ("shards", "images"):
+        if getattr(here.data, name) is None or data[name] is None:  # that there is one at all is no matter of place
+            data[name] = getattr(here.data, name)
+    stages = [
+        now.model_copy(update={"teacher": then.teacher}) if _same_place(then.teacher, now.teacher) else now
+        for then, now in zip(there.stage, here.stage, strict=False)
+    ]
+    donor, given = there.student.weights, here.student.weights
+    if _same_place(donor, given) or (whole and donor and not (given and Path(given).exists())):
+        given = donor
+    return here.model_copy(update={
+        "data": here.data.model_copy(update=data),
+        "stage": (*stages, *here.stage[len(stages) :]),
+        "student": here.student.model_copy(update={"weights": given}),
+    })  # fmt: skip
+
+
+def _moved(written: dict[str, Any], run: Run) -> str:
+    """Returns a run.toml with the places of `run`; what it does not say it still does not, because that may mean the rule of an earlier version."""
+    import tomli_w
+
+    places = run.data.model_dump(mode="json", include=set(WHERE), exclude_none=True)
+    kept = {name: value for name, value in written.get("data", {}).items() if name not in WHERE}
+    return tomli_w.dumps({**written, "data": {**kept, **places}})
+
+
+def _same_place(one: str | None, other: str | None) -> bool:
+    return one == other or (one is not None and other is not None and os.path.realpath(one) == os.path.realpath(other))
+
+
+def _identity_at(name: str, path: str | None) -> str:
+    """The identity of a set that lies where a run of an earlier version, which kept none, began with it; "" where nothing can be known."""
+    from distill.shards import open_shards
+
+    try:
+        return open_shards(path).identity if name == "shards" and path else ""
+    except (DistillError, OSError):
+        return ""
 
 
 class RunFolder:
@@ -60,11 +113,13 @@ class RunFolder:
         left = self._left()
         if left and not written.exists():
             raise DistillError(f"{self.path} holds {left[0].relative_to(self.path)} but no run.toml, so nobody knows of which run. Use another folder.")
-        changed = differences(load_run(written), run) if left else []
+        whole = any(path.name in ("last.npz", "summary.json") for path in left)
+        begun = load_run(written) if left else run
+        changed = differences(begun, taught_alike(begun, run, whole=whole))
         if changed:
             raise DistillError(
                 f"{self.path} holds another run. Different (there, here): {'; '.join(changed)}. "
-                "Use another folder, or the same settings to go on."
+                f"Use another folder, or the same settings to go on.{self._prolonged(changed)}"
             )
         return bool(left)
 
@@ -78,6 +133,39 @@ class RunFolder:
     def _left(self) -> list[Path]:
         """Returns what is there of a run that has begun."""
         return [path for path in (self.checkpoints / "last.npz", self.best, self.student, self.path / "summary.json") if path.exists()]
+
+    def _prolonged(self, changed: list[str]) -> str:
+        """How to train further, where nothing but the length of a run that has its student was changed."""
+        if not self.student.exists() or not all(re.match(r"stage\.\d+\.epochs: |stage\.\d+\.[\w.]+: not set, ", each) for each in changed):
+            return ""
+        return (
+            f" To train its student further, give it to another run: --out OTHER --set student.weights={self.path}. "
+            "Class heads, a projection and the optimizer begin anew there."
+        )
+
+    def prove(self, run: Run, progress: Progress, learned_from: dict[str, str]) -> None:
+        """Check that a run goes on with what it began with, wherever that lies now, and let run.toml say where.
+
+        Args:
+            learned_from: the identity of each source that was opened, by its name; kept in `progress`.
+        Raises:
+            DistillError: it is something else, or cannot be known.
+        """
+        begun = load_run(self.path / "run.toml")
+        for name, identity in learned_from.items():
+            there, here = getattr(begun.data, name), getattr(run.data, name)
+            known = progress.learned_from.get(name) or (identity if _same_place(there, here) else _identity_at(name, there))
+            if not known:
+                raise DistillError(f"data.{name}: {self.path} began with {there}, which is not there to compare {here} with. Name it as it was named.")
+            if known != identity:
+                raise DistillError(
+                    f"data.{name}: {here} is not what {self.path} learned from: other rows, labels or embeddings than {there} had. "
+                    "Name that one, wherever it lies now, or use another folder."
+                )
+        progress.learned_from = learned_from
+        if any(getattr(begun.data, name) != getattr(run.data, name) for name in WHERE):
+            with committed(self.path / "run.toml") as temporary:
+                temporary.write_text(_moved(read_toml(self.path / "run.toml"), run), "utf-8")
 
     @contextmanager
     def held(self, run: Run) -> Iterator[None]:

@@ -66,6 +66,9 @@ class Source(Protocol):
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from step `start` on; skipping decodes nothing."""
 
+    def identity(self) -> str:
+        """Returns a hash of what it gives, the same wherever its files lie; "" where they are no files."""
+
     def teaches_nothing(self, field: str) -> str:
         """Why nothing can be learned from this field of its rows, as the end of a sentence; "" where something can."""
 
@@ -144,6 +147,9 @@ class ShardSource:
         self.steps = -(-self.rows // self.batch)
         if not self.rows:
             raise DistillError(_no_rows(self.set.folder, part, self.set.rows, self.holdout))
+
+    def identity(self) -> str:
+        return self.set.identity
 
     def teaches_nothing(self, field: str) -> str:
         if field == "embedding":
@@ -337,6 +343,13 @@ class ImageSource:
         if not self.rows:
             raise DistillError(_no_rows(self.path, part, len(self._out), self.holdout))
 
+    def identity(self) -> str:
+        _, ends, letters = self._keys.buffers()
+        ends = np.frombuffer(ends, np.int64)[: len(self._keys) + 1]
+        digest = hashlib.sha256(self._labels.astype("<i4").tobytes() + ends.tobytes())
+        digest.update(memoryview(letters)[: int(ends[-1])])
+        return digest.hexdigest()
+
     def teaches_nothing(self, field: str) -> str:
         return _one_class(iter([self._labels[self._rows]]), self.rows, self.classes, self.augment is not None)
 
@@ -417,6 +430,9 @@ class NoiseSource:
         rng = np.random.default_rng([self.seed, number, step])
         images = rng.integers(0, 256, (self.batch, *self.image_shape), np.uint8)
         return images, {"embedding": np.asarray(self.teacher(images), np.float32)}
+
+    def identity(self) -> str:
+        return ""
 
     def teaches_nothing(self, field: str) -> str:
         return _one_direction(self._batch(0, step)[1]["embedding"] for step in range(min(4, self.steps)))

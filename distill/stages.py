@@ -200,6 +200,12 @@ def _judged(run: Run, taught: Any, held_out: Any | None, fields: tuple[str, ...]
     return judged, "" if judged else unjudged
 
 
+def identities(lessons: list[Lesson]) -> dict[str, str]:
+    """The identity of all files that a run learns from or is judged by, by the name of their source."""
+    sources = [source for lesson in lessons for source in (lesson.train, lesson.held_out) if source]
+    return {source.name: identity for source in sources if (identity := source.identity())}
+
+
 def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
     """Label the golden rows of the shards again where [data] names their teacher; what was found, in words. DistillError where it differs."""
     if run.data.teacher is None:

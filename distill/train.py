@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from distill.optimizers import Rate, build_optimizer
 from distill.process import grow_gpu_memory, keep_memory
 from distill.runs import Progress, RunFolder
 from distill.screen import Screen
-from distill.stages import SMALL, Lesson, OpenTeacher, open_lessons, prove_teacher, told_at_start
+from distill.stages import SMALL, Lesson, OpenTeacher, identities, open_lessons, prove_teacher, told_at_start
 from distill.students import ClassHead, build_student, layers_of, projection, settle_averages, weights_file
 from distill.views import find_recipe
 
@@ -68,21 +68,22 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
     lessons = open_lessons(run, open_teacher)
     for line in prove_teacher(run, open_teacher):
         screen.line(line)
+    saved = folder.load()
+    progress = saved[0] if saved else Progress()
+    folder.prove(run, progress, identities(lessons))
     keras.utils.set_random_seed(run.seed)
-    parts = build_parts(run, lessons)
+    student = run.student.model_copy(update={"weights": None}) if saved else run.student  # a checkpoint has every weight, so the donor may be gone
+    parts = build_parts(run.model_copy(update={"student": student}), lessons)
     for line in check_batches(lessons, parts.student):
         screen.line(line)
     screen.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}")
-    saved = folder.load()
-    progress = Progress()
     if saved:
-        progress = saved[0]
         restore(parts.variables(), saved[1], folder.checkpoints)
         folder.write_history(progress.history)  # a kill may have come between the checkpoint and this
         screen.line(f"going on after stage {progress.stage + 1}, epoch {progress.epoch}")
     for number in range(progress.stage, len(lessons)):
         if number > progress.stage:
-            progress = Progress(number, 0, progress.seconds, history=progress.history, left_out=progress.left_out)
+            progress = replace(progress, stage=number, epoch=0, best=None, waited=0)
         if progress.epoch < lessons[number].stage.epochs:
             train_stage(run, lessons[number], parts, folder, progress, saved[1] if saved and progress.epoch else None, screen)
     save_student(parts.student, folder.student, folder.checkpoints)

@@ -347,6 +347,17 @@ def test_sources_that_teach_something_say_so(source):
     assert [source.teaches_nothing(field) for field in source.fields] == [""] * len(source.fields)
 
 
+def test_the_identity_of_rows_is_theirs_wherever_they_lie(shards, folder, tmp_path):
+    shutil.copytree(shards, tmp_path / "moved")
+    shutil.copytree(folder, tmp_path / "folder")
+    one, other, less = (ShardSource(path, batch=8, seed=0).identity() for path in (shards, tmp_path / "moved", make_set(tmp_path / "s", (100, 49))))
+    assert one == other != less and len(one) == 64
+    one, other = (ImageSource(path, size=(SIZE, SIZE), batch=8, seed=0) for path in (folder, tmp_path / "folder"))
+    assert one.identity() == other.identity()
+    next((tmp_path / "folder").rglob("*.jpg")).rename(tmp_path / "folder" / "p00" / "another.jpg")
+    assert one.identity() != ImageSource(tmp_path / "folder", size=(SIZE, SIZE), batch=8, seed=0).identity()
+
+
 def test_a_part_is_asked_for_its_own_rows(shards):
     """One identity is left to learn from where the holdout takes all others."""
     fraction = sorted(int.from_bytes(hashlib.blake2b(f"p{number}".encode(), digest_size=8).digest(), "big") for number in range(IDENTITIES))[-2] / 2**64 + 1e-9

@@ -1,13 +1,14 @@
 """Training on real shards with views: joint and margin losses as ever, the teacher asked where it is named, augmentation said to be what it is."""
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.config import Run
+from distill.config import Run, load_run
 from distill.images import ImageSpec, decode_batch
 from distill.shards import open_shards
 from distill.stages import open_lessons, prove_teacher, told_at_start
@@ -108,8 +109,6 @@ def test_a_set_without_golden_rows_cannot_prove_its_teacher(viewed, tmp_path):
 
 def test_a_run_keeps_the_recipe_that_its_file_held(plain, tmp_path):
     """So that a run that goes on after the file was changed is refused, as any other change of its settings is."""
-    from distill.config import load_run
-
     recipe = tmp_path / "mine.toml"
     recipe.write_text("flip = 0.5")
     run = run_of(plain, epochs=1, augment=str(recipe))
@@ -129,3 +128,93 @@ def test_a_recipe_within_a_run_file(plain):
 def test_a_teacher_without_shards_is_refused():
     with pytest.raises(ValueError, match="names no shards"):
         Run.model_validate({"data": {"images": "faces", "size": [8, 8], "teacher": "t"}, "stage": [{"source": "images", "terms": TERMS[1:]}]})
+
+
+# ------------------------------------------------------------------------------------------------------------- a run that goes on elsewhere
+
+
+@pytest.fixture(scope="module")
+def begun(plain, tmp_path_factory):
+    """A run whose last checkpoint is there and whose student is not, begun with another run's student and the set by its absolute path."""
+    root = tmp_path_factory.mktemp("begun")
+    train(run_of(plain, epochs=1), root / "donor", quiet=True)
+    train(started(plain, root), root / "run", quiet=True)
+    for name in ("summary.json", "student.keras"):
+        (root / "run" / name).unlink()
+    return root
+
+
+def started(shards, beside, weights="donor", **data):
+    run = run_of(shards, epochs=1, **data)
+    return run.model_copy(update={"student": run.student.model_copy(update={"weights": weights and str(beside / weights)})})
+
+
+def gone_on(begun, tmp_path, run):
+    shutil.copytree(begun / "run", tmp_path / "run")
+    before = np.load(tmp_path / "run" / "checkpoints" / "last.npz")["student/0"]
+    train(run, tmp_path / "run", quiet=True)
+    assert np.array_equal(np.load(tmp_path / "run" / "checkpoints" / "last.npz")["student/0"], before)
+    return load_run(tmp_path / "run" / "run.toml")
+
+
+def test_a_run_goes_on_where_its_set_was_moved_and_says_so_in_its_run_file(begun, plain, tmp_path):
+    shutil.copytree(plain, tmp_path / "moved")
+    elsewhere = started(tmp_path / "moved", begun, threads=1, root=str(tmp_path), max_rejects=0.5)
+    assert gone_on(begun, tmp_path, elsewhere) == elsewhere
+    respelt = started(os.path.relpath(plain), begun)
+    assert gone_on(begun, tmp_path / "again", respelt).data.shards == str(respelt.data.shards)
+
+
+@pytest.mark.parametrize("weights", [None, "gone"])
+def test_a_run_with_a_checkpoint_needs_no_donor(begun, plain, tmp_path, weights):
+    """The path of a donor that was there once is kept; here it is gone, or left out."""
+    run = started(plain, begun, weights)
+    assert gone_on(begun, tmp_path, run).student.weights == str(begun / "donor")
+    (begun / "other.keras").write_text("another donor, which is there")
+    with pytest.raises(DistillError, match="holds another run. Different .*student.weights"):
+        train(started(plain, begun, "other.keras"), begun / "run", quiet=True)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["known", "of an earlier version"])
+def test_another_set_under_another_name_is_refused(begun, plain, tmp_path, kept):
+    """Also where a run of an earlier version kept no identity: then the set that it began with is asked, and one that is gone cannot be."""
+    shutil.copytree(begun / "run", tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last.npz"
+    if not kept:
+        arrays = dict(np.load(last))
+        progress = {name: value for name, value in json.loads(arrays["progress.json"].tobytes()).items() if name != "learned_from"}
+        np.savez(last, **arrays | {"progress.json": np.frombuffer(json.dumps(progress).encode(), np.uint8)})
+    make_set(tmp_path / "other", (300, 99))
+    shutil.copytree(plain, tmp_path / "moved")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(DistillError, match=r"data.shards: .*other is not what .*run learned from: other rows, labels or embeddings than .*shards had"):
+        train(started(tmp_path / "other", begun), tmp_path / "run", quiet=True)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    if not kept:
+        toml = tmp_path / "run" / "run.toml"
+        toml.write_text(toml.read_text().replace(str(plain), "/nowhere"))
+        with pytest.raises(DistillError, match="began with /nowhere, which is not there to compare .*moved with"):
+            train(started(tmp_path / "moved", begun), tmp_path / "run", quiet=True)
+    else:
+        train(started(tmp_path / "moved", begun), tmp_path / "run", quiet=True)
+
+
+def test_a_set_that_changed_in_its_place_is_refused(begun, plain, tmp_path):
+    make_set(tmp_path / "s", (300, 100))
+    train(run_of(tmp_path / "s", epochs=1), tmp_path / "run", quiet=True)
+    (tmp_path / "run" / "summary.json").unlink()
+    shutil.rmtree(tmp_path / "s")
+    make_set(tmp_path / "s", (300, 99))
+    with pytest.raises(DistillError, match=r"data.shards: .*/s is not what"):
+        train(run_of(tmp_path / "s", epochs=1), tmp_path / "run", quiet=True)
+
+
+def test_a_finished_run_says_how_to_train_its_student_further(begun, plain, tmp_path):
+    train(run_of(plain, epochs=1), begun / "donor", quiet=True)  # finished
+    longer = run_of(plain, epochs=2)
+    more = longer.model_copy(update={"stage": (*run_of(plain, epochs=1).stage, *longer.stage)})
+    for run, told in ((longer, "stage.1.epochs: 1, 2"), (more, "stage.2.epochs: not set, 2")):
+        with pytest.raises(DistillError, match=rf"{told}.*To train its student further, give it to another run: --out OTHER --set student.weights={begun}/donor"):
+            train(run, begun / "donor", quiet=True)
+    with pytest.raises(DistillError, match="the same settings to go on.$"):
+        train(run_of(plain, epochs=2, batch=16), begun / "donor", quiet=True)

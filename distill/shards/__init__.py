@@ -167,6 +167,12 @@ class ShardSet:
         """True when every row has a label."""
         return self.rows > 0 and sum(record.labelled for record in self.records) == self.rows
 
+    @property
+    def identity(self) -> str:
+        """Returns a sha256 of what the set holds, wherever it lies: its class table and the hash of each shard."""
+        held = [self.classes, [record.shard_sha256 for record in self.records]]
+        return hashlib.sha256(json.dumps(held).encode()).hexdigest()
+
     @cached_property
     def shards(self) -> tuple[Path, ...]:
         return tuple(self.folder / record.shard for record in self.records)
