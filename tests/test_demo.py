@@ -2,11 +2,11 @@
 
 import json
 
-from tests.conftest import distill
+from tests.warm import warm
 
 
 def test_the_small_demo_runs_to_its_end_and_runs_again(tmp_path):
-    done = distill("demo", tmp_path / "demo", "--small", timeout=400)
+    done = warm("demo", tmp_path / "demo", "--small", timeout=400)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     for name in ("teacher", "student", "labels_only", "noise_only"):

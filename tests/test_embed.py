@@ -274,8 +274,7 @@ def test_killed_at_random_moments_and_resumed(engine, undisturbed, faces, teache
         wanted = rng.randrange(1, 5)
         while len(list(out.glob("shards/*.parquet"))) < wanted and process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill_all()
         found = inspected(out)
         assert found["kind"] == "set of shards" or found["launcher"] == "none at work" and "same distill embed again" in found["next"]
         assert found.get("done_chunks", 5) == len(list(out.glob("shards/[!.]*.parquet"))) and "rows_in_progress" not in found

@@ -1,10 +1,8 @@
 """Views labelled: the teacher's answer to each, the same bytes at once, added, in processes, killed and resumed."""
 
 import json
-import os
 import random
 import shutil
-import signal
 import time
 
 import numpy as np
@@ -220,8 +218,7 @@ def test_killed_while_labelling_and_while_adding_views(name, kills, at_once, pla
         wanted, until = rng.randrange(1, 5), time.monotonic() + 60
         while done_with_views(out) < wanted and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill_all()
         found = inspected(out)
         assert found["kind"] == "set of shards" or found["done_chunks"] == done_with_views(out)
     again = with_views(faces, out, teacher) if name == "views" else added(faces, out, teacher, VIEWS - 1)

@@ -20,6 +20,7 @@ from teachers import Teacher
 from tests.conftest import distill
 from tests.stores import BUCKET, serving
 from tests.test_embed import contents, embed, undisturbed  # noqa: F401 - a fixture
+from tests.warm import warm
 
 IMAGE = "europe-docker.pkg.dev/a-project/distill:1"
 DATAFLOW = ("--project=a-project", "--region=europe-west4", f"--temp_location=gs://{BUCKET}/tmp", f"--sdk_container_image={IMAGE}", "--no_auth")
@@ -37,7 +38,7 @@ DASK = pytest.param("dask", marks=pytest.mark.engines)  # half a minute each: a 
 
 @pytest.mark.parametrize("engine", ["portable", DASK])
 def test_the_same_bytes_from_every_engine(engine, undisturbed, faces, teacher, tmp_path):  # noqa: F811
-    done = embed(faces, tmp_path / "out", teacher, "--engine", engine, "--workers", 2, through=distill)
+    done = embed(faces, tmp_path / "out", teacher, "--engine", engine, "--workers", 2, through=warm)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "out") == contents(undisturbed)
     assert "Done." in done.stdout and not any(word in done.stderr for word in ("WARNING", "ERROR", "INFO", "Traceback")), done.stderr
@@ -46,7 +47,7 @@ def test_the_same_bytes_from_every_engine(engine, undisturbed, faces, teacher, t
 @pytest.mark.engines
 def test_the_same_views_from_another_engine(faces, teacher, tmp_path):
     for engine in ("local", "dask"):
-        done = embed(faces, tmp_path / engine, teacher, "--views", 3, "--engine", engine, "--workers", 2, through=distill)
+        done = embed(faces, tmp_path / engine, teacher, "--views", 3, "--engine", engine, "--workers", 2, through=warm)
         assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "local") == contents(tmp_path / "dask")
 
@@ -55,7 +56,7 @@ def test_the_same_views_from_another_engine(faces, teacher, tmp_path):
 @pytest.mark.parametrize("engine, variable, flag", [("prism", "PRISM", "prism_location"), ("flink", "FLINK_JOB_SERVER", "flink_job_server_jar")])
 def test_the_same_bytes_from_runners_outside_python(engine, variable, flag, undisturbed, faces, teacher, tmp_path):  # noqa: F811
     words = ("--engine", engine, "--workers", 2, "--", f"--{flag}={program(variable)}")
-    done = embed(faces, tmp_path / "out", teacher, *words, through=distill)
+    done = embed(faces, tmp_path / "out", teacher, *words, through=warm)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "out") == contents(undisturbed)
 
@@ -66,7 +67,7 @@ def test_a_chunk_that_fails_takes_no_other_with_it(engine, faces, teacher, tmp_p
     out = tmp_path / "out"
     assert embed(faces, out, teacher, "--dry-run").returncode == 0
     (out / "chunks" / "00002-of-00005.parquet").write_bytes(b"PAR1 damaged")
-    done = embed(out / "chunks", out, teacher, "--root", faces, "--engine", engine, "--workers", 2, through=distill)
+    done = embed(out / "chunks", out, teacher, "--root", faces, "--engine", engine, "--workers", 2, through=warm)
     assert done.returncode != 0 and "00002-of-00005" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -125,7 +126,7 @@ def test_fifty_kills_lose_nothing(engine, kills, undisturbed, faces, teacher, tm
         kill_once(engine, out, faces, teacher, chance)
         for path in list(out.glob("shards/*.parquet"))[3:]:  # when a round got far, part of it is taken away: kills go on hitting work
             path.unlink()
-    done = embed(faces, out, teacher, "--engine", engine, "--workers", 2, through=distill)
+    done = embed(faces, out, teacher, "--engine", engine, "--workers", 2, through=warm)
     assert done.returncode == 0, done.stderr
     assert contents(out) == contents(undisturbed) and not verify(out, deep=True).problems
     assert not [path for path in (out / "shards").iterdir() if path.name.startswith(".")]

@@ -19,6 +19,7 @@ from distill.faces import draw_folder
 from distill.shards import open_shards
 from distill.shards.verify import verify
 from tests.conftest import distill, inside
+from tests.warm import warm
 
 MIB = 2**20
 CHUNKS, ROWS = 8, 40
@@ -63,7 +64,7 @@ def undisturbed(tmp_path_factory, people, teacher) -> Callable[[str], dict[str, 
     return run
 
 
-def embed(people: Path, out: Path, teacher: Path, format: str, through: Callable = distill) -> subprocess.CompletedProcess:
+def embed(people: Path, out: Path, teacher: Path, format: str, through: Callable = inside) -> subprocess.CompletedProcess:
     return through("embed", people, out, "--teacher", teacher, "--rows", ROWS, "--batch", 16, "--workers", 1, "--format", format)
 
 
@@ -159,7 +160,7 @@ def test_embed_on_a_disk_that_fills_up(format, keeps_filling, disk, people, teac
     room = 0 if keeps_filling else NEEDED[format] // 3
     when = out / "shards" / f"00000-of-{CHUNKS:05d}.json" if keeps_filling else out / "state" / "estimate.json"
     with filled(disk, when, room, again=keeps_filling):
-        done = embed(people, out, teacher, format, through=distill if (format, keeps_filling) == ("parquet", False) else inside)
+        done = embed(people, out, teacher, format, through=warm if (format, keeps_filling) == ("parquet", False) else inside)
     is_one_message(done)
     there = contents(out)
     assert 1 <= len(there) < len(expected) and "index.json" not in there

@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
@@ -17,6 +15,7 @@ from distill.describe import describe, in_words
 from distill.remote import place
 from tests.conftest import inside
 from tests.test_embed import contents
+from tests.warm import begin
 
 COPIES, ROWS, PATIENCE = 30, 300, 120.0  # 3,600 rows in 12 chunks, called one by one: seconds on any machine
 LAST_WORD = "Interrupted. What was finished stays; run the same command again to go on."
@@ -63,11 +62,7 @@ def alive_in(group):
 def stopped(request, tmp_path_factory, many, teacher):
     """What `distill inspect` says while a run works and after Ctrl-C, and what the run itself said last."""
     out = tmp_path_factory.mktemp(request.param) / "out"
-    command = [sys.executable, "-m", "distill.cli", *words(many, out, teacher), "--engine", request.param, "--workers", 2]
-    process = subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell that starts the tests in the background has it ignored
-    )  # fmt: skip
+    process = begin(*words(many, out, teacher), "--engine", request.param, "--workers", 2)
     starting = running = {}
     until = time.monotonic() + PATIENCE
     while not (running.get("rows_per_second") and running["done_chunks"]) and process.poll() is None and time.monotonic() < until:

@@ -26,6 +26,7 @@ from distill.screen import Screen
 from distill.stages import Lesson, open_lessons, told_at_start
 from distill.students import settle_averages
 from distill.train import Recorder, Training, build_parts, check_batches, train
+from tests.warm import Begun
 
 SIDE, DIMENSION, CLASSES = 16, 12, 6
 NOISE, IMAGES = stages.SOURCES["noise"], stages.SOURCES["images"]
@@ -144,7 +145,7 @@ def killed(tmp_path_factory):
     """A process that trains two_stages(), killed when its third checkpoint is there; it starts early, to run beside other tests."""
     folder = tmp_path_factory.mktemp("killed")
     code = f"from tests.test_train import *; use(pause=0.2); train(two_stages(), {str(folder)!r}, quiet=True)"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, stderr=subprocess.DEVNULL)
+    process = Begun(("-c", code), cwd=Path(__file__).parent.parent)
 
     def kill():
         while process.poll() is None and not ((folder / "history.csv").exists() and len(history_of(folder)) >= 3):

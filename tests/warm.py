@@ -16,11 +16,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 LOADED = ("tensorflow", "keras", "apache_beam.runners.portability.fn_api_runner", "distill.cli", "pipelines.embed", "teachers.saved_model", "tests.warm")
 
@@ -85,6 +88,24 @@ class Begun:
 
     def kill(self) -> None:
         self._process.kill()
+
+    def kill_all(self) -> None:
+        """Kills it with all that it has started, and returns when these are gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
+        until = time.monotonic() + 10
+        while _alive_in(self.pid) and time.monotonic() < until:
+            time.sleep(0.02)
+
+
+def _alive_in(group: int) -> bool:
+    """Whether a process of a group still runs; one that nobody has buried yet does not."""
+    for one in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(one.pid) == group and one.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def begin(*words: object, **where: Any) -> Begun:
