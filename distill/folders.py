@@ -224,7 +224,7 @@ def check_place(path: str | os.PathLike[str], kind: str) -> Path:
     if isinstance(folder, RemotePath):
         if not wanted.far:
             copy = {"gs": "gcloud storage cp -r", "s3": "aws s3 cp --recursive"}[folder.scheme]
-            raise DistillError(f"{folder}: {wanted.what} is written on a local disk only. Give a local {wanted.option} and copy it there afterwards ({copy}).")
+            raise DistillError(f"{folder}: {wanted.what} can only be written on a local disk. Give a local {wanted.option}, and copy it there afterwards ({copy}).")
         if folder.is_file():
             raise DistillError(f"{folder} is an object; {wanted.option} is to be a folder. Use another name.")
         return folder

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from distill import DistillError, Unfinished
+from distill import DistillError
 from distill.config import Run, differences, dump_run, load_run
 from distill.files import committed, read_toml, sweep, write_json
 from distill.folders import make_folder
@@ -171,8 +171,8 @@ class RunFolder:
     def held(self, run: Run) -> Iterator[None]:
         """The folder for this process alone, and for this run: run.toml is written where the run begins.
 
-        DistillError where another process trains there, or another run has begun; then nothing was changed. A block that refuses the run (DistillError of
-        exit code 2) before anything of it is there leaves no folder that was not there before.
+        DistillError where another process trains there, or another run has begun; then nothing was changed. A block that ends
+        with a DistillError before anything of the run is there leaves no folder that was not there before.
         """
         made = make_folder(self.path, "run.toml", "checkpoints", ".trainer", ".trainer.claims")
         with only_process(self.path, "trainer") as self._check_hold:
@@ -185,8 +185,8 @@ class RunFolder:
                     temporary.write_text(dump_run(run), "utf-8")
             try:
                 yield
-            except DistillError as error:
-                if not isinstance(error, Unfinished) and not self._left():
+            except DistillError:
+                if not self._left():
                     made.give_back()
                 raise
 

@@ -12,6 +12,7 @@ def test_the_small_demo_runs_to_its_end_and_runs_again(tmp_path):
     for name in ("teacher", "student", "labels_only", "noise_only"):
         assert 0.4 < summary[name]["accuracy"] <= 1 and 0 <= summary[name]["tar_at_far_1e-2"] <= 1 and summary[name]["seconds"] > 0
     assert summary["teacher"]["parameters"] >= 10 * summary["student"]["parameters"] == 10 * summary["labels_only"]["parameters"]
+    assert (tmp_path / "demo" / "set" / "shards" / "index.json").is_file()
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count("data:image/png;base64,") > 10 and "http" not in page.replace("http://www.w3.org", "")
     assert done.stdout.count("$ distill ") == 15 and "320 rows and 0 rejects" in done.stdout

@@ -10,10 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from distill import DistillError
+from distill.demo import FULL, SMALL, check_demo, run_files, set_folder, write_run_files
+from distill.export import _put, student_file
 from distill.faces import draw_folder
-from distill.folders import _lies_in, check_apart, check_folder, kind_of
+from distill.folders import CARD, _lies_in, check_apart, check_folder, kind_of
 from distill.remote import is_remote, place
-from tests.conftest import inside, once, put, snapshot
+from tests.conftest import inside, once, put, snapshot, upload_all
 
 
 def archive(*names: str) -> bytes:
@@ -95,7 +97,7 @@ def stays(theirs, made):
     refused((*embed, made.photos, theirs / "shards"), theirs, "no part of a set")
     refused(("chunk", made.photos, theirs), theirs, "files that are no part of chunks")
     refused(("chunk", theirs, theirs / "new"), theirs, "lies among the images")
-    far = "is written on a local disk only" if is_remote(theirs) else ""
+    far = "can only be written on a local disk" if is_remote(theirs) else ""
     refused(("faces", theirs, "--identities", 1, "--images", 1, "--size", 32), theirs, far or "no part of drawn identities")
     refused(("demo", theirs, "--small"), theirs, far or "no part of a demo")
     refused(("train", made.run, "--out", theirs), theirs, far or "no part of a run")
@@ -182,3 +184,92 @@ def test_a_file_or_a_lost_link_is_no_folder(tmp_path, kind):
     for path, said in ((tmp_path / "file", "is a file"), (tmp_path / "file" / "out", "is a file"), (tmp_path / "link", "leads nowhere")):
         with pytest.raises(DistillError, match=said):
             check_folder(path, kind)
+
+
+@pytest.mark.parametrize("verb", ["faces", "demo", "export", "train", "chunk", "embed", "evaluate", "views", "inspect"])
+@pytest.mark.parametrize("address, said", [
+    ("hf://team/set", "hf:// is no place"), ("http://host/x", "http:// is no place"), ("file:///tmp/x", "Leave file:// out"),
+    ("gs://", "names no bucket"), ("s3:/bucket/x", "expected two slashes"),
+])  # fmt: skip
+def test_no_folder_is_ever_called_like_an_address(tmp_path, made, monkeypatch, verb, address, said):
+    monkeypatch.chdir(tmp_path)
+    picture = next(made.photos.glob("id*/*.jpg"))
+    words = {
+        "faces": (address,), "demo": (address,), "export": (made.keras, address), "train": (made.run, "--out", address), "chunk": (made.photos, address),
+        "embed": (made.photos, address, "--teacher", made.teacher), "evaluate": (made.teacher, "--pairs", made.photos, "--out", address),
+        "views": (picture, "--out", address), "inspect": (address,),
+    }  # fmt: skip
+    refused((verb, *words[verb]), tmp_path, said)
+
+
+@pytest.mark.parametrize("store", [pytest.param("gs", marks=pytest.mark.slow), "s3"], indirect=True)
+def test_what_lies_in_a_store_is_read_by_every_verb(folder, faces, quick, tmp_path, monkeypatch):
+    """The run file, what it names, models, pictures and pairs; evaluations and pictures are written there too."""
+    monkeypatch.chdir(tmp_path)
+    upload_all(faces, folder / "faces")
+    assert inside("embed", folder / "faces", folder / "out", "--teacher", quick, "--rows", 60).returncode == 0
+    put(folder / "run.toml", RUN.format(photos=folder / "faces").replace("batch = 2", "batch = 60").encode())
+    shards = ("--set", f"data.shards={folder}/out", "--set", "stage.1.source=shards", "--set", "stage.1.terms.1.name=cosine")
+    done = inside("train", folder / "run.toml", "--out", "run", *shards)
+    assert done.returncode == 0, done.stderr
+    upload_all(tmp_path / "run", folder / "run")
+    done = inside("train", folder / "run.toml", "--out", "second", "--set", f"student.weights={folder}/run")
+    assert done.returncode == 0, done.stderr
+    judge = ("evaluate", folder / "run", "--pairs", folder / "faces", "--number", 60)
+    for _ in range(2):  # the second time over what the first has left
+        done = inside(*judge, "--out", folder / "judged")
+        assert done.returncode == 0 and "pairs right" in done.stdout, done.stderr
+    assert json.loads((folder / "judged" / "evaluation.json").read_bytes())["model"]["pairs"]["folder"] == f"{folder}/faces"
+    photos = [folder / "faces" / name for name in ("id0000/000.jpg", "id0001/000.jpg")]
+    assert "1.000" in inside("compare", folder / "run", *photos).stdout
+    assert inside("compare", folder / "run", folder / "nope.jpg", photos[0]).stderr == f"distill: {folder}/nope.jpg: no such object.\n"
+    for _ in range(2):
+        assert inside("views", *photos, "--out", folder / "sheet.png").returncode == 0
+    assert student_file(folder / "run").read_bytes() == (tmp_path / "run" / "student.keras").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "second"]
+
+
+def test_a_run_that_is_refused_leaves_no_folder_and_one_that_goes_on_leaves_notes_alone(tmp_path, faces):
+    (tmp_path / "run.toml").write_text(RUN.format(photos=faces).replace("batch = 2", "batch = 60"))
+    words = ("train", tmp_path / "run.toml", "--out", tmp_path / "deep" / "run")
+    for wrong in ("data.size=[64, 64]", "stage.1.terms.1.name=cosine", "data.images=nowhere"):
+        assert inside(*words, "--set", wrong).returncode in (1, 2)
+        assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+    refused((*words[:-1], tmp_path), tmp_path, "no part of a run (run.toml)")  # the run file as a person wrote it
+    assert inside(*words).returncode == 0
+    (tmp_path / "deep" / "run" / "notes.txt").write_text("mine")
+    before = snapshot(tmp_path / "deep", ".trainer", "run", "report.html")
+    assert "finished" in inside(*words).stdout and inside(*words, "--set", "seed=3").returncode == 2
+    assert snapshot(tmp_path / "deep", ".trainer", "run", "report.html") == before
+
+
+def test_an_export_with_anything_else_in_it_is_not_replaced(tmp_path, made):
+    out = tmp_path / "student"
+    for name in ("saved_model.pb", CARD, "variables/variables.index", ".DS_Store"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text('{"made_by": "distill 0.0.1"}')
+    shutil.copytree(out, tmp_path / "new")
+    for name in ("thesis.txt", "variables/thesis.txt", "assets.extra/.DS_Store", "assets/mine/x"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("mine")
+        refused(("export", made.keras, out, "--force"), tmp_path, "holds an earlier export and what is no part of one")
+        shutil.rmtree(out / "assets", ignore_errors=True)
+        (out / name).unlink(missing_ok=True)
+    (out / ".DS_Store").write_text("mine")
+    (tmp_path / "new" / ".DS_Store").unlink()
+    _put(tmp_path / "new", out)
+    assert (out / ".DS_Store").read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_a_demo_goes_on_in_its_own_folder_alone(tmp_path):
+    write_run_files(tmp_path, SMALL)
+    check_demo(tmp_path, SMALL)
+    (tmp_path / "notes.txt").write_text("mine")
+    check_demo(tmp_path, SMALL)
+    with pytest.raises(DistillError, match="teacher.toml is not what this demo would write"):
+        check_demo(tmp_path, FULL)
+    (tmp_path / "student.toml").write_text("# mine")
+    refused(("demo", tmp_path, "--small"), tmp_path, "student.toml is not what this demo would write")
+    assert set_folder(tmp_path) == tmp_path / "set"
+    put(tmp_path / "plan.json", b'{\n  "source": "demo/faces/train",\n  "source_sha256": "",\n  "chunk_rows": 100,\n  "chunks": [')  # of an earlier version
+    assert set_folder(tmp_path) == tmp_path and f'shards = "{tmp_path}/shards"' in run_files(tmp_path, SMALL)["student"]
