@@ -328,7 +328,7 @@ def train(
 def evaluate(
     model: Annotated[str, typer.Argument(help="run folder, SavedModel, .keras or .onnx")],
     pairs: Annotated[Path | None, typer.Option(parser=place, metavar="FOLDER", help="folder of identities never trained on: pairs are drawn from it")] = None,
-    number: Annotated[int, typer.Option(help="how many pairs, half of them genuine")] = 6000,
+    number: Annotated[int | None, typer.Option(help="how many pairs, half of them genuine; default: 6000, or as many as there are")] = None,
     seed: Annotated[int, typer.Option(help="of the drawing")] = 0,
     shards: Annotated[Path | None, typer.Option(parser=place, metavar="SHARDS", help="shards: how far the model agrees with the teacher that made them")] = None,
     teacher: Annotated[str | None, typer.Option(help="evaluate this teacher on the same pairs, beside the model")] = None,
@@ -360,18 +360,21 @@ def evaluate(
     from distill.evaluate import draw_pairs
     from distill.folders import check_apart, check_folder
     from distill.judge import Question, in_words, judge
+    from distill.origin import origin_of
 
     if out is not None:
         check_folder(out, "evaluation", "run")
     if out is not None and pairs is not None:
         check_apart(pairs, out, "evaluation")
     drawn = None if pairs is None else draw_pairs(pairs, number, seed)
-    question = Question(pairs, drawn, shards, _holdout_of(model), root, resize, _size(size), out)
+    question = Question(pairs, drawn, shards, origin_of(model).holdout, root, resize, _size(size), out)
     result = judge({who: (one.path, one.load) for who, one in described.items()}, question)
     if as_json:
         _print_json(result)
     else:
         print(in_words(result))
+    if left := [who for who, judged in result.items() if "agreement_left_out" in judged]:
+        raise Unfinished(f"{shards}: no agreement of the {' and the '.join(left)} with it could be told.")
 
 
 @app.command()
@@ -501,13 +504,6 @@ def _teacher(
     from teachers import open_teacher
 
     return open_teacher(path, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset)
-
-
-def _holdout_of(model: str) -> Any:
-    from distill.config import load_run
-
-    path = place(model) / "run.toml"
-    return load_run(path).data.holdout if path.is_file() else None
 
 
 def _root_of(source: str) -> str:

@@ -53,7 +53,7 @@ class Recipe:
 
 
 FULL = Recipe(identities=2000, images=6, unseen=100, unseen_images=20, teacher_epochs=8, student_epochs=6, pairs=6000, chunk_rows=1500)
-SMALL = Recipe(identities=40, images=8, unseen=20, unseen_images=10, teacher_epochs=2, student_epochs=2, pairs=600, chunk_rows=100)
+SMALL = Recipe(identities=40, images=8, unseen=20, unseen_images=12, teacher_epochs=2, student_epochs=2, pairs=2000, chunk_rows=100)
 
 RUN_FILE = """\
 # distill train {out}/{name}.toml --out {out}/runs/{name}        {words}
@@ -197,7 +197,8 @@ def table(summary: dict[str, Any]) -> str:
     whole = summary["teacher"]["parameters"]
     for name, words in WHO.items():
         row = summary[name]
+        tar = "-" if row["tar_at_far_1e-2"] is None else f"{row['tar_at_far_1e-2']:.1%}"
         lines.append(
-            f"{words:<32} {row['accuracy']:>8.1%} {row['tar_at_far_1e-2']:>15.1%} {row['parameters']:>11,} {row['parameters'] / whole:>11.1%} {row['seconds']:>7.0f} s"
+            f"{words:<32} {row['accuracy']:>8.1%} {tar:>15} {row['parameters']:>11,} {row['parameters'] / whole:>11.1%} {row['seconds']:>7.0f} s"
         )
     return "\n".join(lines)

@@ -8,6 +8,7 @@ An image that cannot be decoded, or an embedding that is not finite, ends the ev
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from distill.images import ImageSpec
 
 FARS = (1e-2, 1e-3)
+FOLDS = 10
+ACCEPTED = 10  # impostor pairs that a rate must rest on to be told: 1 of 20 is no FAR of 5 %
 QUANTILES = (1, 5, 25, 50, 75, 95, 99)  # per cent
 DISTANCES = np.arange(0, 4, 0.01)  # the 400 thresholds on 2 - 2 cos that published LFW figures are read from
 
@@ -138,7 +141,7 @@ class Folds:
     thresholds: np.ndarray
 
 
-def kfold_accuracy(scores: np.ndarray, same: np.ndarray, folds: int = 10, thresholds: str = "scores") -> Folds:
+def kfold_accuracy(scores: np.ndarray, same: np.ndarray, folds: int = FOLDS, thresholds: str = "scores") -> Folds:
     """Verification accuracy as in LFW: on each contiguous fold, with the threshold that was best on the other folds.
 
     Folds are cut in the order given, without shuffling; the first N % folds of them are one pair longer. Of thresholds that are
@@ -236,6 +239,20 @@ class TarAtFar:
         return {**self.__dict__, "threshold": self.threshold if np.isfinite(self.threshold) else None}
 
 
+@dataclass(frozen=True)
+class NoTar:
+    """In place of a TarAtFar where too few impostor pairs are there for the rate."""
+
+    far: float
+    impostors: int
+    tar: None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the same keys, without figures, and why."""
+        why = f"{math.ceil(ACCEPTED / self.far):,} impostor pairs are needed, there are {self.impostors:,}"
+        return {"far": self.far, "tar": None, "reached": None, "threshold": None, "accepted": None, "impostors": self.impostors, "left_out": why}
+
+
 def tar_at_far(scores: np.ndarray, same: np.ndarray, far: float, mode: str = "conservative") -> TarAtFar:
     """TAR at a false accept rate: of the ROC's points the one with the largest FAR <= far ("conservative"), or with the FAR nearest
     to it ("nearest", as insightface's IJB script reads it; it may exceed the target). Of equal ones the largest TAR.
@@ -276,7 +293,7 @@ class Verification:
     accuracy: float
     std: float
     threshold: float
-    tar: tuple[TarAtFar, ...]
+    tar: tuple[TarAtFar | NoTar, ...]
     genuine: int
     impostors: int
     folds: int
@@ -286,11 +303,18 @@ class Verification:
         return {**self.__dict__, "tar": {f"{point.far:g}": point.as_dict() for point in self.tar}}
 
 
-def verify_pairs(scores: np.ndarray, same: np.ndarray, folds: int = 10, fars: Sequence[float] = FARS) -> Verification:
-    """All figures of scored pairs (see kfold_accuracy and tar_at_far), in an order whose contiguous folds are balanced."""
-    found = kfold_accuracy(scores, same, folds)
+def verify_pairs(scores: np.ndarray, same: np.ndarray, folds: int = FOLDS, fars: Sequence[float] = FARS) -> Verification:
+    """All figures of scored pairs (see kfold_accuracy and tar_at_far), in an order whose contiguous folds are balanced.
+
+    Few pairs make as many folds as there are two pairs for. A rate that fewer than ACCEPTED impostor pairs can tell has no TAR.
+    """
     same = np.asarray(same, bool)
-    points = tuple(tar_at_far(scores, same, far) for far in fars)
+    if len(same) < 4:
+        raise DistillError(f"{len(same)} pairs: expected 4 or more, because a threshold is found on other pairs than it is tried on.")
+    folds = min(folds, len(same) // 2)
+    found = kfold_accuracy(scores, same, folds)
+    impostors = int((~same).sum())
+    points = tuple(tar_at_far(scores, same, far) if impostors * far >= ACCEPTED else NoTar(far, impostors) for far in fars)
     return Verification(found.accuracy, found.std, float(found.thresholds.mean()), points, int(same.sum()), int((~same).sum()), folds)
 
 
@@ -310,7 +334,7 @@ def evaluate_pairs(
     folder: str | Path,
     pairs: Pairs | None = None,
     *,
-    folds: int = 10,
+    folds: int = FOLDS,
     resize: str = "none",
     size: tuple[int, int] | None = None,
     progress: Progress | None = None,
@@ -394,8 +418,8 @@ def _on_disk(path: str | Path) -> Path:
 
 def compare(model: Model, paths: Sequence[str | Path], resize: str = "none", size: tuple[int, int] | None = None) -> np.ndarray:
     """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
-    if not paths:
-        raise DistillError("compare: no images given. Expected two or more.")
+    if len(paths) < 2:
+        raise DistillError(f"compare: {len(paths)} image{'s' * (len(paths) != 1)} given. Expected two or more.")
     files = [_on_disk(path) for path in paths]
     root = os.path.commonpath([file.parent for file in files])
     embeddings = embed_images(model, root, [file.relative_to(root).as_posix() for file in files], spec_for(model, resize, size))

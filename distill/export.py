@@ -47,7 +47,11 @@ def export(student: str | Path, out: str | Path, format: str = "saved_model", *,
     if format not in FORMATS:
         raise DistillError(f"export format {format!r} is unknown. Expected one of: {', '.join(FORMATS)}.")
     file = student_file(student)
-    return FORMATS[format](file, check_place(out, "export"), force=force, teacher=_teacher_of(place(student)))
+    from distill.origin import origin_of
+
+    origin = origin_of(student)
+    learned_from = origin.as_card() if origin.known else None
+    return FORMATS[format](file, check_place(out, "export"), force=force, teacher=_teacher_of(place(student)), learned_from=learned_from)
 
 
 def student_file(student: str | Path) -> Path:
@@ -73,11 +77,12 @@ def _teacher_of(run: Path) -> str | None:
 
 
 def export_saved_model(
-    keras_file: str | Path, out: str | Path, *, force: bool = False, teacher: str | None = None
+    keras_file: str | Path, out: str | Path, *, force: bool = False, teacher: str | None = None, learned_from: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """One `.keras` file into a SavedModel folder; see `export`. Takes about 15 s, most of it the start of TensorFlow.
 
-    teacher: fingerprint for the card. Exporting the same file again gives equal bytes but for `fingerprint.pb`, TensorFlow's random id.
+    teacher: fingerprint for the card; learned_from: what the card says of the rows (`Origin.as_card`).
+    Exporting the same file again gives equal bytes but for `fingerprint.pb`, TensorFlow's random id.
     """
     keras_file, out = Path(keras_file), Path(os.path.abspath(out))
     if not zipfile.is_zipfile(keras_file):
@@ -88,7 +93,8 @@ def export_saved_model(
     temporary = temporary_for(out)
     try:
         facts = _in_own_process(keras_file, temporary)
-        card = {"made_by": f"distill {__version__}", "format": "saved_model", "student": sha256_file(keras_file), "teacher": teacher}
+        card: dict[str, Any] = {"made_by": f"distill {__version__}", "format": "saved_model", "student": sha256_file(keras_file), "teacher": teacher}
+        card |= {"learned_from": learned_from} if learned_from else {}
         card |= facts
         (temporary / CARD).parent.mkdir(exist_ok=True)
         write_json(temporary / CARD, card)

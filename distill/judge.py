@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from distill import DistillError
 from distill.config import Holdout
-from distill.evaluate import Model, Pairs, evaluate_pairs, evaluate_shards
+from distill.evaluate import FOLDS, Model, Pairs, evaluate_pairs, evaluate_shards
 from distill.files import committed, write_json
-from distill.shards import open_shards
+from distill.origin import Origin, origin_of, projection_of, trained_names
+from distill.shards import ShardSet, open_shards
 from distill.sources import ShardSource
 
 
@@ -45,22 +47,25 @@ def judge(models: Mapping[str, tuple[str, Callable[[], Model]]], question: Quest
 def _judge_one(who: str, path: str, model: Model, asked: Question) -> dict[str, Any]:
     found: dict[str, Any] = {"path": path}
     arrays: dict[str, Any] = {}
+    origin = origin_of(path)
+    shards = None if asked.shards is None else open_shards(asked.shards)
+    comparable = None if shards is None else _comparable(path, model, shards.dimension)
+    reason = ""
+    if shards is not None and comparable is None:
+        reason = (
+            f"its embeddings have {model.dimension} numbers, those of {asked.shards} have {shards.dimension}, and the projection between them is "
+            "no part of it; the run folder that it was trained in has one, if it learned from them"
+        )
+    if reason and asked.pairs is None:
+        raise DistillError(f"{path}: {reason}.")
     if asked.pairs is not None and asked.folder is not None:
         judged = evaluate_pairs(model, asked.folder, asked.pairs, resize=asked.resize, size=asked.size)
-        found["pairs"] = {"folder": str(asked.folder), **judged.verification.as_dict()}
+        found["pairs"] = {"folder": str(asked.folder), **judged.verification.as_dict(), **_people(asked, origin)}
         arrays |= {"scores": judged.scores, "same": asked.pairs.same, "first": asked.pairs.first, "second": asked.pairs.second}
-    if asked.shards is not None:
-        dimension = open_shards(asked.shards).dimension
-        if dimension != model.dimension:
-            reason = f"it gives {model.dimension} numbers, the shards hold {dimension}; the projection between them is not part of a student"
-            found["agreement_left_out"] = reason
-        else:
-            part = "held_out" if asked.holdout else "all"
-            source = ShardSource(asked.shards, batch=256, seed=0, part=part, holdout=asked.holdout, root=asked.root, views="plain")
-            agreement = evaluate_shards(model, source)
-            part = "held-out rows" if asked.holdout else "all rows"
-            found["agreement"] = {"shards": str(asked.shards), "part": part, **agreement.as_dict()}
-            arrays |= {"cosines": agreement.cosines}
+    if reason:
+        found["agreement_left_out"] = reason
+    if shards is not None and comparable is not None:
+        found["agreement"], arrays["cosines"] = _agreement(comparable, shards, asked, origin)
     if asked.out is not None:
         asked.out.mkdir(parents=True, exist_ok=True)
         with committed(asked.out / f"scores-{who}.npz") as temporary, open(temporary, "wb") as file:
@@ -68,17 +73,89 @@ def _judge_one(who: str, path: str, model: Model, asked: Question) -> dict[str, 
     return found
 
 
+@dataclass(frozen=True)
+class _Projected:
+    """A run's student with the map that stood between it and the teacher's embeddings in training."""
+
+    student: Model
+    kernel: np.ndarray
+
+    @property
+    def height(self) -> int | None:
+        return self.student.height
+
+    @property
+    def width(self) -> int | None:
+        return self.student.width
+
+    @property
+    def dimension(self) -> int:
+        return self.kernel.shape[1]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return np.asarray(self.student(images)) @ self.kernel
+
+
+def _comparable(path: str, model: Model, dimension: int) -> Model | None:
+    """The model as it answers with so many numbers: itself, or behind the projection of its run; None where it does not."""
+    if model.dimension == dimension:
+        return model
+    kernel = projection_of(path, dimension)
+    return None if kernel is None or kernel.shape != (model.dimension, dimension) else _Projected(model, kernel)
+
+
+def _agreement(model: Model, shards: ShardSet, asked: Question, origin: Origin) -> tuple[dict[str, Any], np.ndarray]:
+    part = "held_out" if asked.holdout else "all"
+    source = ShardSource(str(asked.shards), batch=256, seed=0, part=part, holdout=asked.holdout, root=asked.root, views="plain")
+    learned = True if origin.sets.get("shards") == shards.identity else False if origin.known and not origin.sets else None
+    told: dict[str, Any] = {"shards": str(asked.shards), "part": "held-out rows" if asked.holdout else "all rows"}
+    told["trained_on"] = False if asked.holdout else learned
+    if isinstance(model, _Projected):
+        told["projected"] = True
+    found = evaluate_shards(model, source)
+    return {**told, **found.as_dict()}, found.cosines
+
+
+def _people(asked: Question, origin: Origin) -> dict[str, Any]:
+    """How many identities the pairs show, and of how many the model was trained on one of that name; None where that is not known."""
+    shown = {key.split("/")[0] for side in (asked.pairs.first, asked.pairs.second) for key in side} if asked.pairs else set()
+    trained = origin.identities
+    if trained is None and asked.shards is not None:
+        shards = open_shards(asked.shards)
+        if shards.labelled and dict(origin.sets) == {"shards": shards.identity}:
+            trained = trained_names(shards.classes, origin.holdout)
+    return {"identities": len(shown), "trained_identities": None if trained is None else len(shown & trained)}
+
+
 def in_words(result: Mapping[str, Any]) -> str:
-    """A line or two for each model."""
+    """Some lines for each model: what it is worth, and beside it on whom and on what that was found."""
     lines = []
     for who, judged in result.items():
         if found := judged.get("pairs"):
-            tars = ", ".join(f"TAR {point['tar']:.1%} at FAR {far}" for far, point in found["tar"].items())
+            tars = ", ".join(_tar_in_words(far, point) for far, point in found["tar"].items())
             number = found["genuine"] + found["impostors"]
-            lines.append(f"{who:>8}: {found['accuracy']:.2%} +- {found['std']:.2%} of {number:,} pairs right, {tars}")
+            folds = f" in {found['folds']} folds" if found["folds"] != FOLDS else ""
+            lines.append(f"{who:>8}: {found['accuracy']:.2%} +- {found['std']:.2%} of {number:,} pairs right{folds}, {tars}")
+            lines.append(f"{'':>8}  {_people_in_words(found['identities'], found['trained_identities'])}")
         if found := judged.get("agreement"):
             low = found["quantiles"]["5"]
-            lines.append(f"{who:>8}: mean cosine to the stored embeddings {found['mean']:.4f} over {found['rows']:,} rows ({found['part']}), 5 % below {low:.4f}")
+            seen = {True: ", which it was trained on", False: "", None: "; whether it was trained on them is not known"}[found["trained_on"]]
+            behind = ", behind the projection of its run" if found.get("projected") else ""
+            lines.append(
+                f"{who:>8}: mean cosine to the stored embeddings {found['mean']:.4f} over {found['rows']:,} rows ({found['part']}{seen}), 5 % below {low:.4f}{behind}"
+            )
         if reason := judged.get("agreement_left_out"):
             lines.append(f"{who:>8}: no agreement: {reason}")
     return "\n".join(lines)
+
+
+def _tar_in_words(far: str, point: Mapping[str, Any]) -> str:
+    if point["tar"] is None:
+        return f"TAR - at FAR {far} ({point['left_out']})"
+    return f"TAR {point['tar']:.1%} at FAR {far}"
+
+
+def _people_in_words(shown: int, trained: int | None) -> str:
+    if trained is None:
+        return f"whether it was trained on their {shown:,} identities is not known"
+    return f"of their {shown:,} identities it was trained on {trained:,} of the same name" if trained else f"trained on none of their {shown:,} identities, by name"

@@ -29,24 +29,31 @@ class Pairs:
         return list(dict.fromkeys(key for pair in zip(self.first, self.second, strict=True) for key in pair))
 
 
-def draw_pairs(folder: str | Path, number: int = 6000, seed: int = 0) -> Pairs:
+NUMBER = 6000  # pairs that are drawn where nobody says how many, as in LFW
+
+
+def draw_pairs(folder: str | Path, number: int | None = None, seed: int = 0) -> Pairs:
     """Pairs from a folder of class folders: half genuine, half impostors, alternating (genuine first).
 
     No pair comes twice and none pairs an image with itself. Identities count alike, however many images they have: genuine pairs
     are spread over identities, impostor pairs over pairs of identities, as evenly as their images allow. Alternating makes each of
     the contiguous folds of the LFW protocol balanced, as LFW's own list is (300 + 300 in each of ten).
-    `number` is even. DistillError when the folder has too few images for it.
+    `number` is even; None takes NUMBER, or as many as there are. DistillError when the folder has too few images for it.
     """
-    if number < 2 or number % 2:
+    if number is not None and (number < 2 or number % 2):
         raise DistillError(f"pairs: {number} asked for; half of them are genuine, so it must be an even number of at least 2.")
     keys, labels = _list_images(folder)
     order = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels)
     images = [group.tolist() for group in np.split(order, np.cumsum(sizes)[:-1])]
     sizes = sizes.astype(np.int64)
-    rng = np.random.default_rng([seed, number])
     genuine_room, impostor_room = int((sizes * (sizes - 1) // 2).sum()), int((sizes.sum() ** 2 - (sizes**2).sum()) // 2)
     most = min(genuine_room, impostor_room)
+    if not most:
+        lacking = "none has two images, so there is no genuine pair" if not genuine_room else "there is no second one, so there is no impostor pair"
+        raise DistillError(f"{folder}: {len(keys)} images of {int((sizes > 0).sum())} identities: {lacking}. Give a larger folder.")
+    number = min(NUMBER, 2 * most) if number is None else number
+    rng = np.random.default_rng([seed, number])
     if number // 2 > most:
         raise DistillError(
             f"{folder}: {len(keys)} images of {int((sizes > 0).sum())} identities make {genuine_room} genuine and {impostor_room} impostor "

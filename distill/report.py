@@ -348,7 +348,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         accuracy, tar = row["accuracy"], row["tar_at_far_1e-2"]
         told = f"{accuracy:.1%}" + (f" ± {row['accuracy_std']:.1%}" if "accuracy_std" in row else "")
         sizes = [f"{row['parameters']:,}", f"{row['parameters'] / whole:.1%}", _duration(row["seconds"])]
-        rows.append([words, (told, 2 * accuracy - 1), (f"{tar:.1%}", tar), *sizes])
+        rows.append([words, (told, 2 * accuracy - 1), ("-", 0.0) if tar is None else (f"{tar:.1%}", tar), *sizes])
     caption = (
         "Accuracy: pairs called right, 10-fold, ± standard deviation over the folds; its bar starts at 50 %, which is guessing. "
         "TAR at FAR 1 %: genuine pairs accepted at a threshold that lets at most 1 % of impostor pairs pass. Higher is better in both."

@@ -6,6 +6,7 @@
     checkpoints/last.npz    all weights, the optimizer's state and the progress after the last epoch
     checkpoints/best.keras  the student with the lowest held-out loss of its stage (training loss where nothing is held out)
     student.keras           the student after the last stage, without heads; written at the end
+    identities.txt          the names of the people that it was trained on, where all are known
     summary.json            the final figures; where it lies the run is finished
 """
 
@@ -14,7 +15,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ class Progress:
     left_out: dict[str, int] = field(default_factory=dict)
     learned_from: dict[str, str] = field(default_factory=dict)
 
+
+IDENTITIES = "identities.txt"
 
 # Of [data]: where rows lie, who is asked beside, how fast. Nothing of it changes what a row teaches; that rows are the same is proven when they are open.
 WHERE = ("shards", "images", "root", "threads", "teacher", "max_rejects")
@@ -189,6 +192,10 @@ class RunFolder:
                 if not self._left():
                     made.give_back()
                 raise
+
+    def write_identities(self, names: Iterable[str]) -> None:
+        with committed(self.path / IDENTITIES) as temporary:
+            temporary.write_text("".join(f"{name}\n" for name in sorted(names)), "utf-8")
 
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a finished run, else None."""

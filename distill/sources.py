@@ -62,6 +62,7 @@ class Source(Protocol):
     rows: int
     steps: int
     left_out: Mapping[str, int]  # rows that could not be read so far, by the kind of their reason
+    class_names: Sequence[str] | None  # None where rows may show anybody
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from step `start` on; skipping decodes nothing."""
@@ -129,6 +130,7 @@ class ShardSource:
         self.image_shape = (self.set.image.height, self.set.image.width, 3)
         self.dimension: int | None = self.set.dimension
         self.classes = len(self.set.classes) if self.set.labelled else 0
+        self.class_names = self.set.classes if self.set.labelled else None
         self._out = _held_out_rows(self.set, holdout if part != "all" else None)
         self._take(part)
 
@@ -309,7 +311,7 @@ class ImageSource:
         self.spec = ImageSpec(*size, resize=resize)
         self.image_shape = (*size, 3)
         self._keys, self._labels, names = _listed(self.path, rule)
-        self.classes, self.holdout = len(names), holdout
+        self.class_names, self.classes, self.holdout = names, len(names), holdout
         self.skipped: dict[str, str] = {}
         self.max_rejects = max_rejects
         self._out = _outside(self._keys, self._labels, names, holdout if part != "all" else None)
@@ -415,6 +417,7 @@ class NoiseSource:
     fields: tuple[str, ...] = ("embedding",)
     classes = 0
     left_out: Mapping[str, int] = {}
+    class_names = ()
 
     def __init__(self, teacher: Callable[[np.ndarray], np.ndarray], *, size: tuple[int, int], batch: int, steps: int, seed: int) -> None:
         self.teacher, self.batch, self.steps, self.seed = teacher, batch, steps, seed

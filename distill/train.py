@@ -24,6 +24,7 @@ from distill.files import committed, temporary_for
 from distill.folders import check_apart, check_folder
 from distill.losses import TERMS, cosine, hits
 from distill.optimizers import Rate, build_optimizer
+from distill.origin import origin_of, trained_names
 from distill.process import grow_gpu_memory, keep_memory
 from distill.runs import Progress, RunFolder
 from distill.screen import Screen
@@ -71,6 +72,8 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
     saved = folder.load()
     progress = saved[0] if saved else Progress()
     folder.prove(run, progress, identities(lessons))
+    if not saved and (names := people(run, lessons)) is not None:
+        folder.write_identities(names)
     keras.utils.set_random_seed(run.seed)
     student = run.student.model_copy(update={"weights": None}) if saved else run.student  # a checkpoint has every weight, so the donor may be gone
     parts = build_parts(run.model_copy(update={"student": student}), lessons)
@@ -102,6 +105,15 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
         screen.line(f"left out: {', '.join(f'{count:,} images ({kind})' for kind, count in progress.left_out.items())}")
     folder.finish(summary)
     return summary
+
+
+def people(run: Run, lessons: list[Lesson]) -> set[str] | None:
+    """The names of all that a run's student is trained on, its donor's too; None where nobody knows them all."""
+    donor = origin_of(run.student.weights).identities if run.student.weights else frozenset()
+    tables = [lesson.train.class_names for lesson in lessons]
+    if donor is None or None in tables:
+        return None
+    return {*donor, *(name for table in tables for name in trained_names(table, run.data.holdout))}
 
 
 @dataclass

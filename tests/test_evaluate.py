@@ -113,6 +113,20 @@ def test_draws_that_cannot_be_are_refused(folder, tmp_path):
         draw_pairs(tmp_path / "nowhere")
 
 
+def test_as_many_pairs_as_there_are_where_nobody_says_how_many(tmp_path):
+    make_folder(tmp_path, [3, 2])  # 4 genuine, 6 impostor pairs
+    assert len(draw_pairs(tmp_path)) == 8
+    one, again = draw_pairs(tmp_path), draw_pairs(tmp_path, 8)
+    assert (one.first, one.second) == (again.first, again.second)
+
+
+@pytest.mark.parametrize("number", [None, 2])
+@pytest.mark.parametrize(("sizes", "words"), [([1, 1, 1], "3 images of 3 identities: none has two images"), ([4], "4 images of 1 identities: there is no second one")])
+def test_folders_without_a_pair_of_one_kind_are_refused(tmp_path, sizes, words, number):
+    with pytest.raises(DistillError, match=words):
+        draw_pairs(make_folder(tmp_path, sizes), number)
+
+
 def test_triangle_numbers_every_pair_once():
     assert sorted(_triangle(index) for index in range(66)) == sorted(combinations(range(12), 2))
     assert _triangle(10**24) == (10**24 - 1414213562373 * 1414213562372 // 2, 1414213562373)
@@ -326,6 +340,32 @@ def test_two_bells_give_their_known_accuracy():
     assert sorted(told["tar"]) == ["0.001", "0.01"] and told["genuine"] == told["impostors"] == 30_000 and told["folds"] == 10
 
 
+def test_a_rate_that_few_impostors_cannot_tell_has_no_tar():
+    """At FAR .01 a TAR rests on 10 accepted impostors of 1,000; one fewer and it is none."""
+    rng = np.random.default_rng(0)
+    for impostors, told in ((1000, True), (999, False), (20, False)):
+        same = np.arange(impostors + 50) < 50
+        found = verify_pairs(np.where(same, 0.5, 0.0) + rng.normal(0, 0.1, len(same)), same)
+        assert (found.tar[0].tar is not None) == told and found.tar[1].tar is None
+    kept = json.loads(json.dumps(found.as_dict(), allow_nan=False))["tar"]["0.01"]
+    assert kept == {
+        "far": 0.01, "tar": None, "reached": None, "threshold": None, "accepted": None, "impostors": 20,
+        "left_out": "1,000 impostor pairs are needed, there are 20",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("pairs", "folds"), [(4, 2), (6, 3), (18, 9), (20, 10), (600, 10)])
+def test_few_pairs_make_fewer_folds(pairs, folds):
+    same = np.arange(pairs) % 2 == 0
+    found = verify_pairs(np.where(same, 0.9, 0.1), same)
+    assert (found.folds, found.accuracy) == (folds, 1.0)
+
+
+def test_two_pairs_are_too_few():
+    with pytest.raises(DistillError, match="2 pairs: expected 4 or more"):
+        verify_pairs(np.array([0.9, 0.1]), np.array([True, False]))
+
+
 # ---------------------------------------------------------------------------------------------------------- end to end
 
 
@@ -373,6 +413,8 @@ def test_compare_photos(folder):
     matrix = compare(MeanColour(), paths)
     assert matrix.shape == (4, 4) and np.allclose(matrix, matrix.T) and np.allclose(np.diag(matrix), 1)
     assert matrix[0, 3] == pytest.approx(1) and matrix[0, 1] > 0.99 and matrix[0, 2] < 0.1
-    assert compare(MeanColour(), paths[:1]).tolist() == [[pytest.approx(1)]]
+    for few, told in ((0, "0 images"), (1, "1 image")):
+        with pytest.raises(DistillError, match=f"compare: {told} given. Expected two or more"):
+            compare(MeanColour(), paths[:few])
     with pytest.raises(DistillError, match=r"gone\.jpg: no such file"):
-        compare(MeanColour(), [folder / "gone.jpg"])
+        compare(MeanColour(), [folder / "gone.jpg", paths[0]])

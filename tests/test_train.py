@@ -70,6 +70,7 @@ class Arrays:
         return ""
 
     left_out = {}
+    class_names = tuple(f"person {number}" for number in range(CLASSES))
 
     def identity(self):
         return "" if self.name == "noise" else "what lies in arrays"

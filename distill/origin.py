@@ -1,0 +1,109 @@
+"""What a model learned from, as far as the folder that it lies in says: that of a run, or the card of an export. Of another model nothing is known."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from distill import DistillError
+from distill.config import Holdout, Run, load_run
+from distill.folders import read_card
+from distill.remote import is_remote, place
+from distill.runs import IDENTITIES
+from distill.shards import open_shards
+from distill.sources import held_out
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of a model's training.
+
+    known: whether anything is; holdout: which rows it never saw; sets: the identity of each source that it learned from, by its name ("shards",
+    "images"); identities: the names of the people that it was trained on, None where nobody knows.
+    """
+
+    known: bool = False
+    holdout: Holdout | None = None
+    sets: Mapping[str, str] = field(default_factory=dict)
+    identities: frozenset[str] | None = None
+
+    def as_card(self) -> dict[str, Any]:
+        """Returns what the card of an export says of it: the holdout and the sets."""
+        return {"holdout": self.holdout.model_dump() if self.holdout else None, "sets": dict(self.sets)}
+
+
+def origin_of(model: str | Path) -> Origin:
+    """Returns what is known of a run folder, the student.keras or best.keras in one, an export, or anything else."""
+    if folder := _run_folder(model):
+        return _of_run(folder)
+    card = read_card(place(model)) or {}
+    try:
+        learned = card["learned_from"]
+        holdout = None if learned["holdout"] is None else Holdout.model_validate(learned["holdout"])
+        return Origin(True, holdout, {str(name): str(identity) for name, identity in learned["sets"].items()})
+    except (KeyError, TypeError, AttributeError, ValidationError):
+        return Origin()  # no card, or one of an earlier version
+
+
+def projection_of(model: str | Path, dimension: int) -> np.ndarray | None:
+    """Returns the map from a run's student to embeddings of `dimension` numbers, float32 [D, dimension], which stands in its last checkpoint."""
+    folder = _run_folder(model)
+    if folder is None or place(model).name == "best.keras":
+        return None
+    return _stored(folder, f"projection_{dimension}/0")
+
+
+def trained_names(names: Iterable[str], holdout: Holdout | None) -> frozenset[str]:
+    """Returns those of a class table that a holdout leaves to learn from."""
+    if holdout is None or holdout.by != "identity":
+        return frozenset(names)
+    return frozenset(name for name in names if not held_out(name, holdout.fraction))
+
+
+def _run_folder(model: str | Path) -> Path | None:
+    path = place(model)
+    folder = {"student.keras": path.parent, "best.keras": path.parent.parent}.get(path.name, path)
+    return folder if (folder / "run.toml").is_file() else None
+
+
+def _of_run(folder: Path) -> Origin:
+    try:
+        run = load_run(folder / "run.toml")
+    except DistillError:
+        return Origin()
+    progress = _stored(folder, "progress.json")
+    sets = json.loads(progress.tobytes()).get("learned_from") if progress is not None else None
+    shards = _shards(run)
+    if sets is None:  # of an earlier version
+        sets = {"shards": shards.identity} if shards else {}
+    written = folder / IDENTITIES
+    if written.is_file():
+        return Origin(True, run.data.holdout, sets, frozenset(written.read_text("utf-8").split("\n")[:-1]))
+    by_shards_alone = run.student.weights is None and run.data.images is None and shards is not None and shards.labelled
+    return Origin(True, run.data.holdout, sets, trained_names(shards.classes, run.data.holdout) if by_shards_alone and shards else None)
+
+
+def _shards(run: Run) -> Any:
+    try:
+        return open_shards(run.data.shards) if run.data.shards else None
+    except (DistillError, OSError):
+        return None
+
+
+def _stored(folder: Path, name: str) -> np.ndarray | None:
+    """One array of a run's last checkpoint, without reading the others; None where there is none, or far away."""
+    path = folder / "checkpoints" / "last.npz"
+    if is_remote(path) or not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return stored[name] if name in stored.files else None
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError):
+        return None

@@ -1,0 +1,171 @@
+"""What evaluate says beside a figure: on which rows, on whom, and what the model had learned from; and what it does not say."""
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+import pytest
+
+from distill import DistillError
+from distill.config import Holdout, Run
+from distill.images import encode_jpeg
+from distill.judge import Question, in_words, judge
+from distill.origin import Origin, origin_of, projection_of
+from distill.pairs import draw_pairs
+from distill.shards import open_shards
+from distill.train import train
+from tests.conftest import inside
+from tests.test_sources import IDENTITIES, SIZE, held_out, make_set, picture
+
+
+@dataclass
+class Model:
+    """Answers with the first so many colours of a corner; p0 to p19 of the set have other reds."""
+
+    dimension: int = 3
+    height: int | None = SIZE
+    width: int | None = SIZE
+
+    def __call__(self, images):
+        return images[:, 4, 4, : self.dimension].astype(np.float32) - 100
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    """A labelled set of 150 rows and 3 numbers, a run of 2 numbers that learned from all of it, and pictures of p18 to p21 to make pairs of."""
+    root = tmp_path_factory.mktemp("judge")
+    make_set(root / "set")
+    make_set(root / "other", (100, 40))
+    stage = {"source": "shards", "terms": [{"name": "cosine"}]}
+    student = {"widths": [4], "embedding": 2, "dropout": 0.0}
+    train(Run.model_validate({"student": student, "data": {"shards": str(root / "set"), "batch": 50}, "stage": [stage]}), root / "run", quiet=True)
+    for number in range(18 * 4, 22 * 4):
+        path = root / "faces" / f"p{number // 4}" / f"{number % 4}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_jpeg(picture(number)))
+    return root
+
+
+def asked(room, path, model=None, **question):
+    return judge({"model": (str(path), lambda: model or Model())}, Question(**question))["model"]
+
+
+def student_of(room):
+    student = keras.models.load_model(room / "run" / "student.keras", compile=False)
+    model = Model(2)
+    model.__class__ = type("Student", (Model,), {"__call__": lambda self, images: np.asarray(student(images.astype(np.float32)))})
+    return model
+
+
+def test_a_run_is_known_by_its_folder(room):
+    set_ = open_shards(room / "set")
+    everybody = frozenset(f"p{number}" for number in range(IDENTITIES))
+    expected = Origin(True, None, {"shards": set_.identity}, everybody)
+    for path in ("run", "run/student.keras", "run/checkpoints/best.keras"):
+        assert origin_of(room / path) == expected
+    shutil.copy(room / "run" / "student.keras", room / "bare.keras")
+    assert origin_of(room / "bare.keras") == origin_of(room) == origin_of(room / "nowhere") == Origin()
+
+
+def test_a_run_of_an_earlier_version_is_known_by_the_set_it_names(room, tmp_path):
+    shutil.copytree(room / "run", tmp_path / "run")
+    (tmp_path / "run" / "identities.txt").unlink()
+    last = tmp_path / "run" / "checkpoints" / "last.npz"
+    arrays = dict(np.load(last))
+    progress = json.loads(arrays["progress.json"].tobytes())
+    del progress["learned_from"]
+    np.savez(last, **arrays | {"progress.json": np.frombuffer(json.dumps(progress).encode(), np.uint8)})
+    assert origin_of(tmp_path / "run") == origin_of(room / "run")
+    toml = tmp_path / "run" / "run.toml"
+    toml.write_text(toml.read_text().replace(str(room / "set"), "/gone"))
+    assert origin_of(tmp_path / "run") == Origin(True)
+
+
+@pytest.mark.parametrize("holdout", [None, Holdout(by="identity", fraction=0.5)])
+def test_the_card_of_an_export_keeps_what_is_known(room, tmp_path, holdout):
+    origin = replace(origin_of(room / "run"), holdout=holdout)
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / "distill.json").write_text(json.dumps({"made_by": "distill 1", "learned_from": origin.as_card()}))
+    assert origin_of(tmp_path) == replace(origin, identities=None)
+    for broken in ({}, {"learned_from": 3}, {"learned_from": {"holdout": {"by": "name"}, "sets": {}}}):
+        (tmp_path / "assets.extra" / "distill.json").write_text(json.dumps({"made_by": "distill 1", **broken}))
+        assert origin_of(tmp_path) == Origin()
+
+
+@pytest.mark.parametrize(
+    ("path", "shards", "trained", "words"),
+    [
+        ("run", "set", True, "150 rows (all rows, which it was trained on)"),
+        ("run", "other", None, "140 rows (all rows; whether it was trained on them is not known)"),
+        ("bare.keras", "set", None, "150 rows (all rows; whether it was trained on them is not known)"),
+    ],
+)
+def test_agreement_says_on_which_rows_it_was_taken(room, path, shards, trained, words):
+    found = asked(room, room / path, shards=room / shards)
+    assert found["agreement"]["trained_on"] is trained
+    assert words in in_words({"model": found})
+
+
+def test_held_out_rows_are_said_to_be_held_out(room):
+    holdout = Holdout(by="identity", fraction=0.5)
+    found = asked(room, room / "run", shards=room / "set", holdout=holdout)
+    rows = sum(held_out(f"p{number % IDENTITIES}", 0.5) for number in range(150))
+    assert found["agreement"]["trained_on"] is False and f"over {rows} rows (held-out rows)," in in_words({"model": found})
+
+
+def test_a_run_of_another_width_is_judged_behind_its_projection(room):
+    kernel = projection_of(room / "run", 3)
+    assert kernel.shape == (2, 3) and projection_of(room / "run", 4) is None and projection_of(room / "run/checkpoints/best.keras", 3) is None
+    student = student_of(room)
+    found = asked(room, room / "run", student, shards=room / "set")
+    assert found["agreement"]["projected"] is True and found["agreement"]["dimension"] == 3
+    assert "behind the projection of its run" in in_words({"model": found})
+    by_hand = []
+    from distill.sources import ShardSource
+
+    for images, fields in ShardSource(room / "set", batch=150, seed=0).epoch(0):
+        answers = student(images) @ kernel
+        by_hand = np.einsum("nd,nd->n", answers, fields["embedding"]) / np.linalg.norm(answers, axis=1) / np.linalg.norm(fields["embedding"], axis=1)
+    assert found["agreement"]["mean"] == pytest.approx(by_hand.mean(), abs=1e-5)
+
+
+def test_another_width_without_a_projection_is_refused_or_said(room):
+    with pytest.raises(DistillError, match=r"bare.keras: its embeddings have 2 numbers, those of .*set have 3, and the projection between them is no part of it"):
+        asked(room, room / "bare.keras", Model(2), shards=room / "set")
+    pairs = draw_pairs(room / "faces", 8)
+    found = asked(room, room / "bare.keras", Model(2), shards=room / "set", folder=room / "faces", pairs=pairs)
+    assert "agreement" not in found and found["agreement_left_out"].startswith("its embeddings have 2 numbers") and found["pairs"]["folds"] == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "shards", "trained", "words"),
+    [
+        ("run", None, 2, "of their 4 identities it was trained on 2 of the same name"),
+        ("bare.keras", None, None, "whether it was trained on their 4 identities is not known"),
+        ("export", None, None, "whether it was trained on their 4 identities is not known"),
+        ("export", "set", 2, "of their 4 identities it was trained on 2 of the same name"),
+        ("export", "other", None, "whether it was trained on their 4 identities is not known"),
+    ],
+)
+def test_pairs_say_of_how_many_identities_the_model_knew_the_name(room, path, shards, trained, words):
+    (room / "export" / "assets.extra").mkdir(parents=True, exist_ok=True)
+    (room / "export" / "assets.extra" / "distill.json").write_text(json.dumps({"made_by": "distill 1", "learned_from": origin_of(room / "run").as_card()}))
+    found = asked(room, room / path, folder=room / "faces", pairs=draw_pairs(room / "faces"), shards=shards and room / shards)
+    assert (found["pairs"]["identities"], found["pairs"]["trained_identities"]) == (4, trained)
+    told = in_words({"model": found})
+    assert words in told and "TAR - at FAR 0.01 (1,000 impostor pairs are needed, there are 24), TAR - at FAR 0.001 (10,000" in told
+    assert json.loads(json.dumps(found, allow_nan=False))["pairs"]["tar"]["0.01"]["tar"] is None
+
+
+def test_the_command_line_ends_with_what_it_could_not_do(room):
+    done = inside("evaluate", room / "run", "--shards", room / "set")
+    assert done.returncode == 0 and "all rows, which it was trained on" in done.stdout and "behind the projection" in done.stdout
+    done = inside("evaluate", room / "bare.keras", "--shards", room / "set")
+    assert (done.returncode, done.stdout) == (2, "") and "its embeddings have 2 numbers" in done.stderr
+    done = inside("evaluate", room / "bare.keras", "--shards", room / "set", "--pairs", room / "faces", "--json")
+    assert done.returncode == 1 and "no agreement of the model with it could be told" in done.stderr
+    assert json.loads(done.stdout)["model"]["pairs"]["genuine"] == 24
+    done = inside("compare", room / "bare.keras", room / "faces" / "p18" / "0.jpg")
+    assert done.returncode == 2 and "1 image given. Expected two or more" in done.stderr
