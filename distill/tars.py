@@ -1,12 +1,17 @@
 """`.tar` files of images with labels, as WebDataset writes them: `n01/17.jpg` and, for its label, `n01/17.cls`.
 
-A row is a file with the suffix of an image, in the order of the tar; its key is `tar:<name>`. The name up to its first dot is the sample,
-and the text of `<sample>.cls` its label: a class number, or a class name, as in a text list. Either every image has a label or none has.
+The rows are those of the same files in a folder (`distill.photos`: suffixes, system folders, leading dots), in the order of the tar; a key is
+`tar:<name>`. The name up to its first dot is the sample, and the text of `<sample>.cls` its label: a class number, or a class name, as in a
+text list. Either every image has a label or none has; where labels are, a file without a suffix is no image. A hard link is one more name of
+an earlier file, and a symbolic link is followed inside the tar, to a file or to all files below a folder: these rows come last. What is no row is
+counted by its reason.
 A tar has no index, so each process goes through all headers once and keeps the names: it suits tars of some 100,000 images.
 """
 
+import posixpath
 import re
 import tarfile
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +21,17 @@ import numpy as np
 from distill import DistillError
 from distill.holders import HeldFile, held
 from distill.images import MAX_BYTES, BadImage
+from distill.photos import BROKEN, DOT, KINDS, ODD, OUT, SYSTEM, SYSTEMS, UP, is_image
 
 PREFIX = "tar:"
 LABEL = ".cls"
+MOST_LINKS = 40  # one after another, as systems allow
+MOST = 10_000_000  # names with those that links make
+UNUSED = "labels without an image"
 
-_IMAGE = re.compile(r"(.*/)?[^./][^/]*\.(jpe?g|png|webp|bmp|gif|tiff?|p[gp]m|jp2|avif)", re.IGNORECASE | re.DOTALL)
 _LABEL = re.compile(r"(?!-[0-9])[^\x00-\x1f\x7f]{1,1000}")
 _NUMBER = re.compile("0|[1-9][0-9]*")
-_PATH = re.compile(rb"(?:\A|\n)[0-9]+ path=([^\n]*)\n")
+_LONG = re.compile(rb"(?:\A|\n)[0-9]+ (path|linkpath)=([^\n]*)(?=\n)")
 
 
 @dataclass
@@ -43,13 +51,16 @@ class TarList:
 
 
 class TarFile(HeldFile):
-    """A tar and where its regular files lie: members {name: (start, size)}, in their order."""
+    """A tar and where its files lie: members {name: (start, size)}, in their order. skipped: names that are neither file nor folder, by reason."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.members: dict[str, tuple[int, int]] = {}
+        self.skipped: dict[str, int] = {}
+        self.originals: dict[str, str] = {}  # {name that a link has: the file's own}
+        links: dict[str, str] = {}
         self._texts: dict[str, bytes] = {}  # of files that hold a label
-        at, long_name, source = 0, "", self.forward()
+        at, long, source = 0, dict[str, str](), self.forward()
         while any(head := source.read(at, tarfile.BLOCKSIZE)):  # a block of zeros, or none, is the end
             try:
                 info = tarfile.TarInfo.frombuf(head, "utf-8", "strict")
@@ -57,20 +68,67 @@ class TarFile(HeldFile):
                 at = start + -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 if size < 0 or at > self.size:
                     raise DistillError(f"{path} is truncated: {info.name!r} has {size:,} bytes, {self.size - start:,} are there.")
-                name, long_name = long_name or info.name, ""
-                if info.type in b"Lx":  # the next name does not fit its header; GNU's way, and that of POSIX
-                    data = source.read(start, min(size, 2**16))
-                    long_name = (data.rstrip(b"\0") if info.type == b"L" else (_PATH.search(data) or [b"", b""])[1]).decode()
+                if info.type in b"LKxgX":
+                    if info.type != b"g":  # what does not fit the next header; GNU's way, and that of POSIX
+                        long |= _long(info.type, source.read(start, min(size, 2**16)))
+                    continue
             except (tarfile.HeaderError, UnicodeDecodeError) as error:
                 raise DistillError(f"{path}: no tar header at byte {at:,} ({error}). Expected a whole tar without compression.") from error
-            if not info.isreg() or info.issparse():
+            name, target, long = long.get("path") or info.name, long.get("linkpath") or info.linkname, {}
+            if info.islnk() or info.issym():
+                target = posixpath.normpath(target if info.islnk() else posixpath.join(posixpath.dirname(name), target))
+                if links.setdefault(name, target) != target or name in self.members:
+                    raise DistillError(f"{path} holds {name!r} twice. Each name may be in a tar once.")
                 continue
-            if self.members.setdefault(name, (start, size)) != (start, size):
+            if info.isdir():
+                continue
+            if not info.isreg() or info.issparse():
+                self.skipped[ODD] = self.skipped.get(ODD, 0) + 1
+                continue
+            if self.members.setdefault(name, (start, size)) != (start, size) or name in links:
                 raise DistillError(f"{path} holds {name!r} twice. Each file may be in a tar once.")
             if name.endswith(LABEL):  # far away each would be a request of its own, later
                 self._texts[name] = source.read(start, min(size, 4096))
         if any(source.read(at, 2**16)):
             raise DistillError(f"{path} goes on behind its end at byte {at:,}. Expected one tar, not several in one file.")
+        self._follow(links)
+
+    def _follow(self, links: dict[str, str]) -> None:
+        """Make a link one more name of the file that it leads to, or of each file below the folder. links: {name: where it leads}."""
+        files = {posixpath.normpath(name): name for name in self.members}
+        targets = {posixpath.normpath(name): target for name, target in links.items()}
+        waiting: dict[str, str] = {}  # to folders, or nowhere
+        for name in links:
+            target, reason = _resolved(posixpath.normpath(name), targets)
+            if target in files and not reason:
+                self._alias(name, files[target], files)
+            elif not reason:
+                waiting[name] = target
+            else:
+                self.skipped[reason] = self.skipped.get(reason, 0) + 1
+        while waiting:  # a folder that holds a link to another one waits for it
+            inside = sorted(map(posixpath.normpath, waiting))
+            ready = {name: target for name, target in waiting.items() if not _below(inside, target) and target != "."}
+            for name, target in ready.items():
+                below = _below(sorted(files), target)
+                for one in below:
+                    self._alias(name + one.removeprefix(target), files[one], files)
+                if not below:
+                    self.skipped[BROKEN] = self.skipped.get(BROKEN, 0) + 1
+                del waiting[name]
+            if not ready:
+                self.skipped[UP] = self.skipped.get(UP, 0) + len(waiting)
+                return
+
+    def _alias(self, name: str, of: str, files: dict[str, str]) -> None:
+        if len(self.members) >= MOST:
+            raise DistillError(f"{self.path}: its links make over {MOST:,} names of {len(files):,} files. Unpack it, and name the folder.")
+        if name in self.members:
+            return
+        self.members[name], self.originals[name] = self.members[of], self.originals.get(of, of)
+        files.setdefault(posixpath.normpath(name), name)
+        if of in self._texts:
+            self._texts.setdefault(name, self._texts[of])
 
     def text(self, name: str) -> str:
         """The label that a file holds."""
@@ -84,22 +142,66 @@ def open_tar(path: Path, max_classes: int) -> TarList:
     """The list of a tar. DistillError names the file in it that is wrong."""
     file = held(str(path), TarFile)
     file.confirm()
-    names = [name for name in file.members if _IMAGE.fullmatch(name)]
+    labels = {_sample(name): name for name in file.members if name.endswith(LABEL)}
+    names, skipped = _images(file, labelled=bool(labels))
     if not names:
         raise DistillError(f"{path}: no images among {len(file.members)} files. Expected names such as 17.jpg, and 17.cls for its label.")
-    labels = {_sample(name): name for name in file.members if name.endswith(LABEL)}
     for name in names:
         if re.search(r"[\x00-\x1f\x7f]", name):
             raise DistillError(f"{path}: the name {name!r} holds a control character. Rename it.")
-        if labels and _sample(name) not in labels:
+        if labels and _label_of(file, name, labels) is None:
             raise DistillError(f"{path}: {name!r} has no label, there is no {_sample(name) + LABEL!r}. Give every image a label, or none.")
-    texts = [file.text(labels[_sample(name)]) for name in names] if labels else []
+    texts = [file.text(_label_of(file, name, labels) or "") for name in names] if labels else []
     classes = _class_table(path, set(texts), max_classes)
     number = {name: number for number, name in enumerate(classes)}
-    others = len(file.members) - len(names) - len(labels)
-    skipped = {"files that are no images": others} if others else {}
+    if unused := len(labels.keys() - {_sample(name) for name in names}):
+        skipped[UNUSED] = unused
     numbers = np.array([number[text] for text in texts], np.int32) if labels else None
     return TarList(path, len(names), classes, skipped, [PREFIX + name for name in names], numbers)
+
+
+def _images(file: TarFile, labelled: bool) -> tuple[list[str], dict[str, int]]:
+    """The names that are rows, by the rule of folders (`distill.photos`), and how many others there are, by reason."""
+    names, skipped = [], dict(file.skipped)
+    for name in file.members:
+        *folders, last = (part for part in name.split("/") if part != ".")
+        if any(part.startswith(".") and part != ".." for part in (*folders, last)):
+            reason = DOT
+        elif any(part.lower().encode() in SYSTEM for part in folders):
+            reason = SYSTEMS
+        elif last.endswith(LABEL):
+            continue
+        elif not is_image(last.encode()) or labelled and "." not in last:
+            reason = KINDS
+        else:
+            names.append(name)
+            continue
+        skipped[reason] = skipped.get(reason, 0) + 1
+    return names, skipped
+
+
+def _below(names: list[str], folder: str) -> list[str]:
+    """Those of sorted names that lie below a folder."""
+    start = bisect_left(names, f"{folder}/")
+    return names[start : bisect_left(names, f"{folder}0", start)]  # "0" is behind "/"
+
+
+def _long(kind: bytes, data: bytes) -> dict[str, str]:
+    """{"path": ..., "linkpath": ...} of what the header before a file says of its name."""
+    if kind in b"LK":
+        return {"path" if kind == b"L" else "linkpath": data.rstrip(b"\0").decode()}
+    return {found[1].decode(): found[2].decode() for found in _LONG.finditer(data)}
+
+
+def _resolved(name: str, links: dict[str, str]) -> tuple[str, str]:
+    """(the name that a link leads to in the end, why it cannot be followed): each part of the name may be a link of its own."""
+    for _ in range(MOST_LINKS):
+        parts = name.split("/")
+        link = next((head for count in range(1, len(parts) + 1) if (head := "/".join(parts[:count])) in links), None)
+        if link is None:
+            return name, OUT if name.startswith(("/", "../")) or name == ".." else ""
+        name = posixpath.normpath(posixpath.join(links[link], *parts[link.count("/") + 1 :]))
+    return name, UP
 
 
 def read_member(path: str, key: str) -> bytes:
@@ -117,6 +219,11 @@ def read_member(path: str, key: str) -> bytes:
     if not data or len(data) < size:
         raise BadImage("truncated: the tar ends inside the file" if size else "the file is empty")
     return data
+
+
+def _label_of(file: TarFile, name: str, labels: dict[str, str]) -> str | None:
+    """The file that holds the label of an image: its own, or that of the file that a link leads to."""
+    return labels.get(_sample(name)) or labels.get(_sample(file.originals.get(name, name)))
 
 
 def _sample(name: str) -> str:

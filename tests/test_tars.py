@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import tarfile
 import tracemalloc
 
@@ -57,9 +58,78 @@ def test_rows_labels_and_bytes(tmp_path, format):
     others = [special("n", tarfile.DIRTYPE), special("2.jpg", tarfile.SYMTYPE, "n/2.jpg"), ("n/._2.jpg", b"of a Mac"), ("n/2.json", b"{}")]
     path = write(tmp_path / "a.tar", files + others, format)
     images = open_list(path)
-    assert rows_of(images) == [("tar:n/2.jpg", 7), ("tar:1.side.PNG", 0), ("tar:" + LONG, 3)]
-    assert images.classes == [str(number) for number in range(8)] and images.skipped == {"files that are no images": 2} and images.root == path
-    assert [read_bytes(str(path), key) for key, _ in rows_of(images)] == [b"two", b"one" * 999, b"long"]
+    assert rows_of(images) == [("tar:n/2.jpg", 7), ("tar:1.side.PNG", 0), ("tar:" + LONG, 3), ("tar:2.jpg", 7)]  # a link has the label of its file
+    assert images.classes == [str(number) for number in range(8)] and images.root == path
+    assert images.skipped == {"names with a leading dot": 1, "files that are no images": 1}
+    assert [read_bytes(str(path), key) for key, _ in rows_of(images)] == [b"two", b"one" * 999, b"long", b"two"]
+
+
+def names_of(images):
+    return [key.removeprefix("tar:") for key, _ in rows_of(images)]
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_links_are_rows_or_counted(tmp_path, format):
+    long = "a folder/" * 20
+    path = write(
+        tmp_path / "a.tar",
+        [
+            ("p/a/1.jpg", b"one"), special("p/b/hard.jpg", tarfile.LNKTYPE, "p/a/1.jpg"), special("p/a/soft.jpg", tarfile.SYMTYPE, "1.jpg"),
+            special("p/b/up.png", tarfile.SYMTYPE, "../a/soft.jpg"), special(long + "hard.jpg", tarfile.LNKTYPE, long + "long.jpg"), (long + "long.jpg", b"long"),
+            special("p/twin", tarfile.SYMTYPE, "a"), special("p/both", tarfile.SYMTYPE, "./"), special("p/b/gone.jpg", tarfile.SYMTYPE, "2.jpg"),
+            special("p/b/out.jpg", tarfile.SYMTYPE, "../../../etc/x.jpg"), special("abs.jpg", tarfile.SYMTYPE, "/etc/x.jpg"),
+            special("p/b/gone2.jpg", tarfile.LNKTYPE, "nowhere.jpg"), special("p/self.jpg", tarfile.SYMTYPE, "self.jpg"),
+            special("p/pipe.jpg", tarfile.FIFOTYPE), special("p/device", tarfile.CHRTYPE), special("p/dir", tarfile.DIRTYPE), special("p/c", tarfile.SYMTYPE, "twin"),
+        ],
+        format,
+    )  # fmt: skip
+    images = open_list(path)
+    expected = {"p/a/1.jpg": b"one", long + "long.jpg": b"long", "p/b/hard.jpg": b"one", "p/a/soft.jpg": b"one", "p/b/up.png": b"one", long + "hard.jpg": b"long"}
+    expected |= {f"p/{name}/{file}": b"one" for name in ("twin", "c") for file in ("1.jpg", "soft.jpg")}
+    assert {name: read_bytes(str(path), "tar:" + name) for name in names_of(images)} == expected and images.rows == len(expected)
+    assert images.skipped == {"not regular files": 2, "links back up": 2, "links out of the root": 2, "broken links": 2}
+
+
+def test_a_tar_and_its_folder_have_the_same_rows(tmp_path):
+    """Names, bytes and counts, of a folder with links, system folders and files of other kinds."""
+    root = tmp_path / "root"
+    for name in ("a/1.jpg", "a/2", "a/x.txt", "b/c/3.HEIC", "b/@eaDir/4.jpg", "__MACOSX/a/5.jpg", ".git/6.jpg", "b/.7.jpg", "n/8.json"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    os.link(root / "a/1.jpg", root / "b/hard.jpg")
+    (root / "b/soft.png").symlink_to("../a/1.jpg")
+    (root / "twin").symlink_to("b")
+    (root / "a/gone.jpg").symlink_to("nowhere")
+    subprocess.run(["tar", "cf", tmp_path / "all.tar", "-C", root, "."], check=True)
+    packed, folder = open_list(tmp_path / "all.tar"), open_list(root)
+    expected = {key: read_bytes(str(root), key) for key, _ in rows_of(folder)}
+    assert {name.removeprefix("./"): read_bytes(str(packed.root), f"tar:{name}") for name in names_of(packed)} == expected
+    assert set(folder.skipped) - {"class folders without an image"} == set(packed.skipped)
+
+
+NAMES = st.sampled_from(["1.jpg", "2.PNG", "3", "x.txt", ".h.jpg", "@eaDir/1.jpg", "1.cls"])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    files=st.sets(st.tuples(st.sampled_from(["a", "b/c", "lost+found", "."]), NAMES), min_size=1, max_size=8),
+    links=st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=4),
+)
+def test_rows_and_skipped_names_are_all_names(tmp_path_factory, files, links):
+    names = sorted(f"{folder}/{name}" for folder, name in files if name != "1.cls" or (folder, "1.jpg") in files)
+    if any(name.endswith(".cls") for name in names):  # then each image has one
+        names = [name for name in names if not name.endswith((".jpg", ".PNG")) or name.endswith("1.jpg") and "@" not in name and f"{name[:-4]}.cls" in names]
+    extra = [special(f"l{number}.jpg", tarfile.LNKTYPE if hard else tarfile.SYMTYPE, names[at % len(names)] if names else "x") for number, (hard, at) in enumerate(links)]
+    if any(name.endswith(".cls") for name in names):
+        extra = []
+    path = write(tmp_path_factory.mktemp("any") / "a.tar", [*((name, name.encode()) for name in names), *extra])
+    try:
+        images = open_list(path)
+    except DistillError as caught:
+        assert "no images among" in str(caught)
+        return
+    used = sum(name.endswith(".cls") and not name.startswith("lost") for name in names)
+    assert images.rows + sum(images.skipped.values()) + used == len(names) + len(extra)
 
 
 def test_names_as_labels_and_no_labels(tmp_path):
