@@ -128,14 +128,6 @@ def _is_abandoned(path: Path) -> bool:
         return False
 
 
-def remove_tree(folder: Path) -> None:
-    """A folder with all that is in it, or nothing where it is not there."""
-    if isinstance(folder, RemotePath):
-        folder.remove_tree()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def write_json(path: str | Path, value: Any) -> None:
     """`value` as UTF-8 JSON for people (indented, keys in the order given), whole or not at all. NaN is a ValueError."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from distill import DistillError
-from distill.files import is_temporary
+from distill.files import is_temporary, read_toml
 from distill.locks import CLAIM
 from distill.remote import RemotePath, is_remote, place
 
@@ -90,7 +90,7 @@ def _says(path: Path, *keys: str) -> bool:
 def _holds_arrays(path: Path, *names: str) -> bool:
     """Whether a file is an .npz with one of these arrays."""
     try:
-        with zipfile.ZipFile(path) as file:
+        with path.open("rb") as opened, zipfile.ZipFile(opened) as file:
             return any(f"{name}.npy" in file.namelist() or name in file.namelist() for name in names)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
         return False
@@ -98,8 +98,7 @@ def _holds_arrays(path: Path, *names: str) -> bool:
 
 def _is_set(folder: Path) -> bool:
     """A plan, an index, or one shard of ours."""
-    heads = (_PLAN, folder / "plan.json"), (_INDEX, folder / "index.json"), (_INDEX, folder / "shards" / "index.json")
-    return any(said.match(_head(path)) for said, path in heads) or _has_shard(folder / "shards")
+    return any(said.match(_head(path)) for said, path in ((_PLAN, folder / "plan.json"), (_INDEX, folder / "shards/index.json"))) or _has_shard(folder / "shards")
 
 
 def _has_shard(folder: Path) -> bool:
@@ -121,17 +120,19 @@ def _is_chunks(folder: Path) -> bool:
 
 
 def _is_run(folder: Path) -> bool:
-    """A run.toml that distill can read, and beside it a summary or a folder of checkpoints in which nothing else lies."""
+    """A run.toml that a run wrote, not a person: in the very letters of the writer; or one that can be read, beside a checkpoint or a summary."""
+    import tomli_w
+
     from distill.config import load_run
 
+    written = folder / "run.toml"
     try:
-        load_run(folder / "run.toml")
-    except (DistillError, OSError):
+        load_run(written)
+        if tomli_w.dumps(read_toml(written)).encode() == written.read_bytes():
+            return True
+    except (DistillError, OSError, ValueError):
         return False
-    if _says(folder / "summary.json", "parameters", "epochs", "student"):
-        return True
-    checkpoints = folder / "checkpoints"
-    return checkpoints.is_dir() and not _strange(checkpoints, {r"last\.npz|best\.keras|\..*\.keras": _any})
+    return _says(folder / "summary.json", "parameters", "epochs", "student") or _holds_arrays(folder / "checkpoints/last.npz", "progress.json")
 
 
 def read_card(path: str | Path) -> dict[str, Any] | None:
@@ -171,7 +172,7 @@ KINDS = {
             r"state/finished\.json": lambda path: _head(path).strip() == b"{}",
             "chunks": lambda path: _is_chunks(path) or not _strange(path, {}), "shards/": _any,
         },
-        frozenset({"plan.json", "index.json", "shards"}),
+        frozenset({"plan.json", "shards"}),
         far=True,
     ),
     "chunks": Kind("chunks", "OUT", _is_chunks, {}, frozenset({"classes.txt"}), far=True),
@@ -185,7 +186,7 @@ KINDS = {
     "demo": Kind("a demo", "OUT", lambda folder: _head(folder / "teacher.toml").startswith(b"# distill train ")),
 }  # fmt: skip
 LISTED = ("set", "chunks", "run", "export")  # what is never taken for images
-SIGNS = frozenset().union(*(KINDS[kind].signs for kind in LISTED))
+SIGNS = frozenset({"index.json"}).union(*(KINDS[kind].signs for kind in LISTED))
 
 
 def kind_of(folder: Path, names: Collection[str] | None = None) -> str | None:
@@ -194,7 +195,9 @@ def kind_of(folder: Path, names: Collection[str] | None = None) -> str | None:
     names: what lies in it, where the caller knows; without one of SIGNS among them nothing is read.
     """
     there = SIGNS.intersection(names if names is not None else (name for name, _ in _entries(folder)))
-    return next((kind for kind in LISTED if KINDS[kind].signs & there and KINDS[kind].is_ours(folder)), None) if there else None
+    if "index.json" in there and _INDEX.match(_head(folder / "index.json")):  # the shards of a set, which may have gone elsewhere without it
+        return "set"
+    return next((kind for kind in LISTED if KINDS[kind].signs & there and KINDS[kind].is_ours(folder)), None)
 
 
 # ------------------------------------------------------------------------------------------------------------------- before it is written
@@ -227,8 +230,10 @@ def check_place(path: str | os.PathLike[str], kind: str) -> Path:
             raise DistillError(f"{folder}: {wanted.what} can only be written on a local disk. Give a local {wanted.option}, and copy it there afterwards ({copy}).")
         if folder.is_file():
             raise DistillError(f"{folder} is an object; {wanted.option} is to be a folder. Use another name.")
-        return folder
-    _check_above(folder, f"{wanted.option} {folder} is to be a folder")
+    else:
+        _check_above(folder, f"{wanted.option} {folder} is to be a folder")
+    if (within := _set_around(folder)) is not None:
+        raise DistillError(f"{wanted.option} {folder} lies in what {within}, a set of shards, is made of. Use another folder.")
     return folder
 
 
@@ -250,7 +255,7 @@ def check_picture(path: str | os.PathLike[str]) -> Path:
         if not picture.parent.is_dir():
             raise DistillError(f"{picture.parent}: no such folder, so {picture.name} cannot be written in it. Make it first.")
     if (os.path.lexists(picture) if isinstance(picture, Path) else picture.exists()) and DRAWN not in _head(picture):
-        raise DistillError(f"{picture} was not drawn by distill views; it is left alone. Use another name as --out.")
+        raise DistillError(f"{picture} is there already and does not say that distill views drew it; it is left alone. Use another name as --out.")
     return picture
 
 
@@ -279,7 +284,7 @@ def _strange(folder: Path, known: Mapping[str, Callable[[Path], bool]], most: in
 def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
     """(name, is no folder) of what lies in a folder; of nothing where there is no folder."""
     if isinstance(folder, RemotePath):
-        yield from ((path.name, is_file) for path, is_file in folder.entries())
+        yield from ((path.name, is_file) for path, is_file in folder.entries() if path != folder)
         return
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:

@@ -268,11 +268,6 @@ class RemotePath:
         with suppress(FileNotFoundError), told(self):  # also where the answer to a deletion was lost and it was asked for again
             self.fs.delete_file(self.path)
 
-    def remove_tree(self) -> None:
-        for path, is_file in self.entries(recursive=True):
-            if is_file:
-                path.unlink(missing_ok=True)
-
     def mkdir(self, **_: bool) -> None:
         """Nothing: a folder is there when something lies in it."""
 

@@ -108,7 +108,7 @@ def stays(theirs, made):
     refused((*judge, made.photos, "--out", theirs), theirs, "no part of an evaluation")
     refused((*judge, theirs, "--out", theirs / "new"), theirs, "lies among the images")
     picture = next(made.photos.glob("id*/*.jpg"))
-    refused(("views", picture, "--out", theirs / "views.png"), theirs, "was not drawn by distill views")
+    refused(("views", picture, "--out", theirs / "views.png"), theirs, "does not say that distill views drew it")
     refused(("views", picture, "--out", theirs / "id0000"), theirs, "is a folder")
 
 
@@ -171,8 +171,11 @@ def test_lists_in_what_a_set_is_made_of_are_no_images(tmp_path, made):
     words = ("--teacher", made.teacher, "--rows", 2)
     assert inside("embed", made.photos, out, *words).returncode == 0
     put(out / "shards" / "list.txt", b"a.jpg\n")
-    for source in (out / "shards", out / "shards" / "list.txt", out / "chunks" / "00000-of-00002.parquet", out / "state"):
+    for source in (out / "shards", out / "shards" / "list.txt", out / "state"):
         refused(("embed", source, tmp_path / "new", "--root", made.photos, *words), tmp_path, "a set of shards")
+    for new in ("shards", "state", "shards/new", "chunks/new"):
+        refused(("embed", made.photos, out / new, *words), tmp_path, "lies in what")
+    refused(("evaluate", made.teacher, "--pairs", made.photos, "--out", out / "shards" / "x"), tmp_path, "is made of")
     for new in (tmp_path / "again", out):  # chunks as documented, also into their own set
         assert inside("embed", out / "chunks", new, "--root", made.photos, *words).returncode == 0
 

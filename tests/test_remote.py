@@ -23,7 +23,8 @@ import pytest
 import distill.remote
 import distill.stores
 from distill import DistillError
-from distill.files import committed, remove_tree, sha256_file, sweep, write_json
+from distill.files import committed, sha256_file, sweep, write_json
+from distill.folders import NOTES, remove_own
 from distill.imagelist import open_list
 from distill.listing import LISTING
 from distill.remote import RemotePath, is_remote, local_copy, place, readable
@@ -103,20 +104,19 @@ def test_what_is_not_there(folder):
             ask()
     path.unlink(missing_ok=True)
     path.mkdir(parents=True, exist_ok=True)
-    remove_tree(path)
+    remove_own(path, NOTES)
     assert not folder.exists() and sweep(folder) == []
     with pytest.raises(ValueError, match="written in one go"):
         path.open("wb")
 
 
-def test_removing_takes_what_is_below_and_nothing_beside(folder):
-    for name in ODD:
+def test_removing_takes_what_is_called_as_ours_and_nothing_below_or_beside(folder):
+    theirs = [*ODD, "state/thesis.txt", "state/error.json/deeper", "state/failed-1.json", "state/prod/error.json", "error.json"]
+    for name in (*theirs, "state/estimate.json", "state/progress-00017.json"):
         put(folder / name, b"x")
     (folder / "a b.txt").unlink()
-    remove_tree(folder / "a")
-    assert names(folder) == sorted(set(ODD) - {"a b.txt", "a/日本語.jpg", "a/x"})
-    remove_tree(folder)
-    assert names(folder) == []
+    remove_own(folder / "state", NOTES)
+    assert names(folder) == sorted(set(theirs) - {"a b.txt"})
 
 
 def test_a_bucket_that_is_not_there_is_one_message(store, folder, tmp_path):
