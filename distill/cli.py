@@ -30,6 +30,8 @@ Workers = Annotated[str, typer.Option(help="how many chunks at a time; 0: one a 
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Root = Annotated[str | None, typer.Option(help="folder (or .rec or .tar) that keys are relative to; default: SOURCE itself, or the folder of the list")]
 AllFiles = Annotated[bool, typer.Option("--all-files", help="in class folders take files of any suffix, and every folder as a class")]
+StripPrefix = Annotated[str, typer.Option(help="beginning that is taken off every path of a text list: /old/root/")]
+LabelFrom = Annotated[str, typer.Option(help="folder: of a text list of bare paths, each file's folder is its label")]
 Resize = Annotated[str, typer.Option(help="an image of another size: none (it is an error), stretch or crop")]
 Views = Annotated[int, typer.Option(help="views of each picture that the teacher labels, the picture as it is among them")]
 RecipeName = Annotated[str | None, typer.Option("--recipe", help="what views are: face (the default), photo, or a TOML file; distill views shows them")]
@@ -78,6 +80,8 @@ def chunk(
     out: Out,
     rows: Annotated[int, typer.Option(help="rows of one chunk")] = 100_000,
     all_files: AllFiles = False,
+    strip_prefix: StripPrefix = "",
+    label_from: LabelFrom = "",
 ) -> None:
     """Cut an image list into chunk files. `distill embed` does this by itself; it is here for looking and for sharing a list.
 
@@ -92,7 +96,7 @@ def chunk(
     check_apart(source, out, "chunks")
     check_folder(out, "chunks")
     with bar("rows") as tell:
-        made = write_chunks(source, out, rows, progress=tell, rule=Rule(all_files))
+        made = write_chunks(source, out, rows, progress=tell, rule=Rule(all_files, strip_prefix, label_from))
     skipped = "".join(f", {count} {reason} skipped" for reason, count in made.skipped.items() if count)
     print(f"{out}: {made.rows:,} rows of {len(made.classes):,} classes in {len(made.chunks)} chunks{skipped}")
 
@@ -105,6 +109,8 @@ def embed(
     teacher: Annotated[str, typer.Option(help="SavedModel folder, .keras, .h5 or .onnx file, or run folder")],
     root: Root = None,
     all_files: AllFiles = False,
+    strip_prefix: StripPrefix = "",
+    label_from: LabelFrom = "",
     format: Annotated[str, typer.Option(help="parquet or hdf5")] = "parquet",
     rows: Annotated[int, typer.Option(help="rows of one chunk, the unit of work and of retry")] = 100_000,
     dtype: Annotated[str, typer.Option(help="float16, float32 or int8, of the stored embeddings")] = "float16",
@@ -148,7 +154,8 @@ def embed(
     job = Job(
         source=source, out=str(out), root=root or _root_of(source), teacher=described, format=format, rows=rows, dtype=dtype, images=images,
         resize=resize, views=views, add_views=add_views, recipe=_recipe(recipe), view_seed=view_seed, size=_size(size), batch=batch,
-        only=tuple(only or ()), retry_rejects=retry_rejects, max_rejects=max_rejects, dry_run=dry_run, all_files=all_files, relist=relist,
+        only=tuple(only or ()), retry_rejects=retry_rejects, max_rejects=max_rejects, dry_run=dry_run, all_files=all_files,
+        strip_prefix=strip_prefix, label_from=label_from, relist=relist,
     )  # fmt: skip
     engine, number = _workers(job, engine, workers)
     with bar("embedding") as tell:
@@ -169,6 +176,8 @@ def plan(
     teacher: Annotated[str, typer.Option(help="SavedModel folder, .keras, .h5 or .onnx file, or run folder")],
     root: Root = None,
     all_files: AllFiles = False,
+    strip_prefix: StripPrefix = "",
+    label_from: LabelFrom = "",
     rows: Annotated[int, typer.Option(help="rows of one chunk")] = 100_000,
     dtype: Annotated[str, typer.Option(help="float16, float32 or int8")] = "float16",
     images: Annotated[str, typer.Option(help="inline or path")] = "inline",
@@ -198,6 +207,7 @@ def plan(
     job = Job(
         source=source, out=".", root=root or _root_of(source), teacher=_teacher(teacher, signature, output, scale, offset, color, preset), rows=rows,
         dtype=dtype, images=images, resize=resize, views=views, recipe=_recipe(recipe), size=_size(size), batch=batch, all_files=all_files,
+        strip_prefix=strip_prefix, label_from=label_from,
     )  # fmt: skip
     for number in workers or ():
         if number < 1:

@@ -4,11 +4,12 @@ Folder of class folders, or of photos (`distill.photos`)
     Each folder directly below SOURCE is a class; the images under it, at any depth, are its rows. Photos that lie directly in SOURCE are rows
     without labels where no class folder has any. The key is the path below SOURCE; what is no row is counted by its reason.
 
-Text list
-    UTF-8 (a byte order mark is dropped), one `path` or `path<TAB>label` a line, ended by LF or CRLF. Order: the file's own. A path is taken
-    as it stands, spaces included; it is relative and may not leave the root. Either every line has a label or none has. Labels are class
+Text list (`distill.textlist`)
+    `path` or `path<TAB>label` a line, in UTF-8; other ways to write one are read where its first lines leave no doubt. Order: the file's own. A
+    path is relative and may not leave the root; `Rule.strip_prefix` makes it so. Either every line has a label or none has. Labels are class
     numbers when all are written as numbers (0, 17): class n is then called "n", and the table goes from 0 to the largest. They are class
-    names when none is a number, or when digits with leading zeros (0017) show that digits are names here; a mix is an error.
+    names when none is a number, or when digits with leading zeros (0017) show that digits are names here; a mix is an error. With
+    `Rule.label_from` they are the names of the folders that the files lie in. Blank lines and a line that names the columns are counted.
 
 Record file (`train.rec`, `distill.records`) and tar (`distill.tars`)
     Files that hold many images: the root is the file itself, and a key says `rec:<id>` or `tar:<name>`.
@@ -22,6 +23,7 @@ import difflib
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,7 +38,7 @@ from distill.photos import open_folder
 from distill.records import open_records
 from distill.remote import is_remote, place
 from distill.tars import open_tar
-from distill.textlist import Lines, count_lines, mixed, read_lines
+from distill.textlist import Dialect, Lines, count_lines, dialect_of, mixed, read_lines
 
 MAX_CLASSES = 10_000_000
 _HOLDERS: dict[str, Callable[[Path, int], "ImageList"]] = {".rec": open_records, ".tar": open_tar}
@@ -84,11 +86,14 @@ def open_list(source: str | Path, rule: Rule = Rule()) -> ImageList:  # noqa: B0
     """
     source = place(source)
     check_source(source)
+    if (rule.strip_prefix or rule.label_from) and (source.is_dir() or is_holder(source)):
+        option = "--strip-prefix" if rule.strip_prefix else "--label-from"
+        raise DistillError(f"{source}: {option} is for text lists. Leave it out, or name a list of the files.")
     if source.is_dir():
         return open_folder(source, rule.all_files)
     if is_holder(source):
         return _HOLDERS[source.suffix.lower()](source, MAX_CLASSES)
-    return _open_text(source)
+    return _open_text(source, rule)
 
 
 def check_source(source: Path) -> None:
@@ -127,6 +132,30 @@ _MARKS = {
 }
 
 
+def way_to(root: str, key: str) -> str:
+    """What to do where no file of a list is under the root, by what is: a sentence. key: one of the list."""
+    if not is_remote(root) and Path(root).is_dir():
+        for other, way_out in _other_spellings(Path(root), key):
+            with suppress(OSError, ValueError):
+                if other and other.is_file():
+                    return f"But {str(other)!r} is there: {way_out}"
+    return "Name the images' root folder with --root."
+
+
+def _other_spellings(root: Path, key: str) -> Iterator[tuple[Path, str]]:
+    yield root / key.replace("\\", "/"), 'the list separates parts of a path by "\\". Write "/" instead.'
+    for form in ("NFC", "NFD"):
+        yield root / unicodedata.normalize(form, key), f"the list spells accents otherwise than the folder does ({form}). Write the list from the folder."
+    yield root / key.strip(), "the list has spaces around its paths. Take them away."
+    for separator, name in ((" ", "space"), (",", "comma"), (";", "semicolon")):
+        yield root / key.partition(separator)[0].strip('"'), f"what stands behind the first {name} belongs behind a tab. Write path<TAB>label."
+        yield root / key.rpartition(separator)[0].strip('"'), f"what stands behind the last {name} belongs behind a tab. Write path<TAB>label."
+    first, _, rest = key.removeprefix("./").partition("/")
+    if rest:
+        yield root.absolute().parent / key, f"the list's paths begin with {first!r}. Name the folder above it: --root {root.absolute().parent}"
+        yield root / rest, f"the list's paths begin with {first!r}. Take that off: --strip-prefix {first}/"
+
+
 def _close_to(source: Path) -> str:
     """A name beside a path that is not there and that may be meant, as a sentence."""
     if is_remote(source):
@@ -143,20 +172,21 @@ def _close_to(source: Path) -> str:
 
 @dataclass
 class TextList:
-    """A text list; see `ImageList`. stamp: size and time of the file when it was opened."""
+    """A text list; see `ImageList`. stamp: size and time of the file when it was opened; dialect: how it is written."""
 
     path: Path
     root: Path
     rows: int
     classes: list[str]
     stamp: tuple[int, int]
+    dialect: Dialect
     skipped: dict[str, int] = field(default_factory=dict)
 
     def batches(self, rows: int) -> Iterator[tuple[list[str], np.ndarray | None]]:
         number = {name: number for number, name in enumerate(self.classes)}
         keys: list[str] = []
         labels: list[int] = []
-        for lines in read_lines(self.path):
+        for lines in read_lines(self.path, self.dialect):
             keys += lines.keys
             labels += [number.get(label, -1) for label in lines.labels or ()]
             for start in range(0, len(keys) - rows + 1, rows):
@@ -172,8 +202,8 @@ class TextList:
 class _Labels:
     """What the labels of a list are, found block by block."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, are_names: bool) -> None:
+        self.path, self.are_names = path, are_names
         self.names: set[str] = set()
         self.huge: DistillError | None = None
         self.seen: dict[str, tuple[int, str]] = {}  # number | padded | name: a line that has such a label, and the label
@@ -183,6 +213,8 @@ class _Labels:
             return
         for name in sorted(set(lines.labels) - self.names):
             self.names.add(name)
+            if self.are_names:
+                continue
             kind = "number" if _NUMBER.fullmatch(name) else "padded" if name.isascii() and name.isdigit() else "name"
             if kind not in self.seen:
                 self.seen[kind] = _line_of(lines, name), name
@@ -210,46 +242,52 @@ class _Labels:
 
 
 def _line_of(lines: Lines, label: str) -> int:
-    return lines.first + (lines.labels or []).index(label)
+    return int(lines.numbers[(lines.labels or []).index(label)])
 
 
-def _open_text(path: Path) -> TextList:
-    stamp = _stamp(path)
-    rows = count_lines(path)
-    if not rows:
-        raise DistillError(f"{path}: the list is empty. Expected path or path<TAB>label on each line.")
-    hashes, labels = np.empty(rows, np.int64), _Labels(path)
-    at = 0
+def _open_text(path: Path, rule: Rule) -> TextList:
+    stamp, dialect = _stamp(path), dialect_of(path, rule.strip_prefix, rule.label_from)
+    most = count_lines(path, dialect)
+    hashes, labels = np.empty(most, np.int64), _Labels(path, bool(rule.label_from))
+    at = passed = 0
     labelled: bool | None = None
-    for lines in read_lines(path):
-        if labelled is not None and labelled != (lines.labels is not None):
-            raise mixed(path, lines.first, not labelled, 1)
-        labelled = lines.labels is not None
+    first = 1
+    skipped: dict[str, int] = {}
+    for lines in read_lines(path, dialect):
+        for reason, count in lines.passed.items():
+            skipped[reason] = skipped.get(reason, 0) + count
+            passed += count
+        if lines.keys:
+            if labelled is not None and labelled != (lines.labels is not None):
+                raise mixed(path, int(lines.numbers[0]), not labelled, first)
+            labelled, first = lines.labels is not None, first if labelled is not None else int(lines.numbers[0])
         labels.add(lines)
-        if at + len(lines.keys) > rows:
+        if at + passed + len(lines.keys) > most:
             raise DistillError(f"{path} changed while it was read. Run it again.")
         hashes[at : at + len(lines.keys)] = np.fromiter(map(hash, lines.keys), np.int64, len(lines.keys))
         at += len(lines.keys)
-    if at < rows:
+    if at + passed < most:
         raise DistillError(f"{path} changed while it was read. Run it again.")
-    _refuse_duplicates(path, hashes)
-    return TextList(path, path.parent, rows, labels.table(), stamp)
+    if not at:
+        raise DistillError(f"{path}: the list is empty. Expected path or path<TAB>label on each line.")
+    _refuse_duplicates(path, hashes[:at], dialect)
+    return TextList(path, path.parent, at, labels.table(), stamp, dialect, skipped)
 
 
-def _refuse_duplicates(path: Path, hashes: np.ndarray) -> None:
+def _refuse_duplicates(path: Path, hashes: np.ndarray, dialect: Dialect) -> None:
     """8 bytes a row instead of the keys. Lines of equal hashes are read again and compared: a collision costs time, it is no error."""
     hashes.sort()
     twice = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])[:1000]  # of more than that, nearly all are true duplicates, and one is named
     if not len(twice):
         return
     first: dict[str, int] = {}
-    for lines in read_lines(path):
+    for lines in read_lines(path, dialect):
         keys = lines.keys
         for row in np.flatnonzero(np.isin(np.fromiter(map(hash, keys), np.int64, len(keys)), twice)).tolist():
             if keys[row] in first:
-                both = f"{path}: lines {first[keys[row]]} and {lines.first + row}"
+                both = f"{path}: lines {first[keys[row]]} and {lines.numbers[row]}"
                 raise DistillError(f"{both} both name {keys[row]!r}. Each image may stand in a list once.")
-            first[keys[row]] = lines.first + row
+            first[keys[row]] = int(lines.numbers[row])
 
 
 def _stamp(path: Path) -> tuple[int, int]:

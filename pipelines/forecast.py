@@ -24,7 +24,7 @@ import psutil
 
 from distill import DistillError, Unfinished
 from distill.chunks import Chunk, is_chunk_folder, list_chunks, read_chunk
-from distill.imagelist import open_list
+from distill.imagelist import open_list, way_to
 from distill.images import BadImage, read_bytes
 from distill.process import quiet_import, uninterrupted
 from pipelines.label import Task, label_rows
@@ -105,7 +105,7 @@ def forecast(job: Job, workers: int) -> Forecast:
         with suppress(BadImage):
             sizes.append(len(read_bytes(job.root, key)))
     if not sizes:
-        raise DistillError(f"{job.root}: none of the {len(keys)} images looked at can be read, {keys[0]!r} for one. Name the images' root folder with --root.")
+        raise DistillError(f"{job.root}: none of the {len(keys)} images looked at can be read, {keys[0]!r} for one. {way_to(job.root, keys[0])}")
     found = _ask(job, keys, workers)
     one, local, processes = (round(found[way], 1) for way in ("one", "local", "processes"))
     rates = Rates(workers, one, local, processes, round(found["megabytes"]), round(found["free_megabytes"]))

@@ -19,7 +19,7 @@ from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk,
 from distill.files import committed, read_json, sha256_file, write_json
 from distill.folders import CHUNKS, NOTES, check_apart, check_folder, remove_own
 from distill.holders import index_of
-from distill.imagelist import Rule, check_source
+from distill.imagelist import Rule, check_source, way_to
 from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
 from distill.listing import ADDED, REMOVED, RESIZED, TOUCHED, Changes
 from distill.remote import is_remote, place
@@ -64,9 +64,12 @@ class Job:
     max_rejects: float = 0.01
     dry_run: bool = False
     all_files: bool = False
+    strip_prefix: str = ""
+    label_from: str = ""
     relist: bool | None = None
 
     def __post_init__(self) -> None:
+        Rule(self.all_files, self.strip_prefix, self.label_from)
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise DistillError(f"--{name} {getattr(self, name)} is unknown. Expected one of: {', '.join(known)}.")
@@ -100,7 +103,7 @@ class Job:
     @property
     def rule(self) -> Rule:
         """How names of the list become rows."""
-        return Rule(self.all_files)
+        return Rule(self.all_files, self.strip_prefix, self.label_from)
 
     @property
     def folder(self) -> Path:
@@ -327,7 +330,7 @@ def _relisted(job: Job, plan: Plan) -> Changes:
 def _note(changes: Changes) -> str:
     """What is said of files that differ, but not in a way that matters."""
     touched = changes.in_words(TOUCHED)
-    said = f"files {touched}: taken for the same" if touched else ""
+    said = f"{touched}, taken for the same" if touched else ""
     if changes.accepted:
         said += "; " * bool(said) + f"{len(changes.accepted):,} changed files are labelled as they are now"
     return said
@@ -469,7 +472,7 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "") -> lis
             sampled += [(keys[0], held)] if held else [(key, _size(job.root, key)) for key in keys[:: max(1, len(keys) // SAMPLE)]]
     sizes = [size for _, size in sampled if size is not None]
     if sampled and not sizes:
-        raise DistillError(f"{job.root}: none of the {len(sampled)} files looked at is there, {sampled[0][0]!r} for one. Name the images' root folder with --root.")
+        raise DistillError(f"{job.root}: none of the {len(sampled)} files looked at is there, {sampled[0][0]!r} for one. {way_to(job.root, sampled[0][0])}")
     image = float(np.mean(sizes)) if sizes and plan.meta.images == "inline" else 32
     needed = int(rows * (plan.meta.embedding_bytes + image + 32))
     free = None if is_remote(job.shards) else shutil.disk_usage(job.shards).free

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from distill import DistillError, textlist
 from distill.chunks import write_chunks
-from distill.imagelist import Rule, open_list
+from distill.imagelist import Rule, open_list, way_to
 
 
 def rows_of(images, batch=1000):
@@ -290,7 +290,7 @@ def test_odd_names_survive(text):
     assert [key for key, _ in rows_of(open_list(text("\n".join(keys))))] == keys
     labelled = "\n".join(f"{number}.jpg\t{key}" for number, key in enumerate(keys))
     images = open_list(text(labelled))
-    assert [images.classes[label] for _, label in rows_of(images)] == keys
+    assert [images.classes[label] for _, label in rows_of(images)] == [key.strip(" ") for key in keys]
 
 
 @pytest.mark.parametrize(
@@ -298,8 +298,6 @@ def test_odd_names_survive(text):
     [
         ("", "list.txt: the list is empty"),
         ("\ufeff", "list.txt: the list is empty"),
-        ("a\n\nb\n", "line 2: no path"),
-        ("a\nb\n\n", "line 3: no path"),
         ("a\t1\n\t2\n", "line 2: no path"),
         ("a\t1\nb\t\n", "line 2: no label behind the tab"),
         ("a\t1\r\nb\t\r\n", "line 2: no label behind the tab"),
@@ -321,20 +319,105 @@ def test_odd_names_survive(text):
         ("b\t1\na\t1\nx\t1\r\na\t2\n", "lines 2 and 4 both name 'a'"),
         (b"a\n\xff\xfe\n", "line 2: not UTF-8 (byte 0xff)"),
         (b"a\nb\n\xc3\n", "line 3: not UTF-8 (byte 0xc3)"),
-        ("a\tb\n".encode("utf-16"), "line 1: control character 0x00"),
+        ("\n \n\r\n", "list.txt: the list is empty"),
+        ("a\n\nb\t1\n", "line 3 has a label, line 1 has no label"),
+        ("a\n\n \nc/../..\n", "line 4: 'c/../..' leaves the root"),
+        ("a\n\na\n", "lines 1 and 3 both name 'a'"),
+        ("a\tb\n".encode("utf-16-le"), "line 1: control character 0x00. Expected a UTF-8 text list: path or path<TAB>label a line. Lists saved as UTF-16"),
+        ("/old/root/a/1.jpg\n/old/root/b/2.jpg\n", "line 1: '/old/root/a/1.jpg' leaves the root, as it is absolute. Take the beginning off, such as "),
+        ("path,label,sex\na.jpg,0,f\n", "line 1: 3 columns (path, label, sex). Expected two"),
+        ("label\tpath\n0\ta.jpg\n", "line 1: the columns are label, path. Expected the path first"),
+        ("a.jpg,0,f\nb.jpg,1,m\n", "the line 'a.jpg,0,f' has other columns than a path and a label"),
+        ("a.jpg,0\nb.jpg,1\nc.jpg\n", "the line 'a.jpg,0' has a label behind a comma, the line 'c.jpg' none"),
+        ('"a.jpg","0"\n"b.jpg"\n', "the line '\"b.jpg\"' is no path with or without a label"),
         ("a\nb\x00\n", "line 2: control character 0x00"),
         ("a\nb\rc\n", "line 2: control character 0x0d"),
         ("a\n\rb\n", "line 2: control character 0x0d"),
         ("a\nb\r\r\n", "line 2: control character 0x0d"),
         ("a\n\x7fb\n", "line 2: control character 0x7f"),
-        ("a\n\r\nb\n", "line 2: no path"),
     ],
 )
 def test_wrong_lists(text, content, expected, monkeypatch):
     assert expected in error(text(content))
     monkeypatch.setattr(textlist, "BLOCK", 5)  # the same in small blocks: lines are counted across them
     got = error(text(content))
-    assert expected in got or "line 3 has a label, line 1 has no label" in got
+    assert expected in got or "line 3 has a label, line 1 has no label" in got or "as it is absolute" in got
+
+
+ROWS = [("id 1/a.jpg", "3"), ("id 2/b.PNG", "10"), ("id 10/c.jpg", "2")]
+WRITTEN = {
+    "tab": "".join(f"{key}\t{label}\n" for key, label in ROWS),
+    "header": "path\tlabel\n" + "".join(f"{key}\t{label}\n" for key, label in ROWS),
+    "comma": "".join(f"{key},{label}\n" for key, label in ROWS),
+    "comma and spaces": "filename, class\r\n" + "".join(f"{key} , {label} \r\n" for key, label in ROWS),
+    "semicolon": "file;class_id\n" + "".join(f"{key};{label}\n" for key, label in ROWS),
+    "space": "".join(f"{key}  {label}\n" for key, label in ROWS),
+    "quoted": "".join(f'"{key}","{label}"\n' for key, label in ROWS),
+    "half quoted": "image,label\n" + "".join(f'"{key}", {label}\n' for key, label in ROWS),
+    "quoted, tab": "".join(f'"{key}"\t{label}\r\n' for key, label in ROWS),
+    "backslash": "".join(f"{key}\t{label}\n" for key, label in ROWS).replace("/", "\\"),
+    "backslash, comma, header": "path,label\r\n" + "".join(f"{key},{label}\r\n" for key, label in ROWS).replace("/", "\\"),
+    "blank": "\n" + "".join(f"{key}\t{label}\n\n" for key, label in ROWS) + "  \n",
+    "spaces": "".join(f"{key} \t {label} \n" for key, label in ROWS),
+    "CR": "".join(f"{key}\t{label}\r" for key, label in ROWS),
+    "UTF-16": "\ufeff" + "".join(f"{key}\t{label}\r\n" for key, label in ROWS),
+    "UTF-16, big": "\ufeff" + "".join(f"{key}\t{label}\n" for key, label in ROWS),
+}
+
+
+@pytest.mark.parametrize("block", [7, 4 << 20])
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_list_may_be_written_in_many_ways(text, name, block, monkeypatch):
+    monkeypatch.setattr(textlist, "BLOCK", block)
+    images = open_list(text(WRITTEN[name].encode({"UTF-16": "utf-16-le", "UTF-16, big": "utf-16-be"}.get(name, "utf-8"))))
+    assert rows_of(images) == [(key, int(label)) for key, label in ROWS] and images.classes == [str(number) for number in range(11)]
+    header, blank = "label" in WRITTEN[name] or "class" in WRITTEN[name], 5 if name == "blank" else 0
+    assert images.skipped == {reason: count for reason, count in (("blank lines", blank), ("header lines", int(header))) if count}
+
+
+def test_bare_paths_may_be_written_in_many_ways(text):
+    plain = "a b/1.jpg\nc,d/2.jpg\n"
+    for content in (plain, "filename\na b/1.jpg\nc,d/2.jpg\n", '"a b/1.jpg"\n"c,d/2.jpg"\n', "a b/1.jpg \n\nc,d/2.jpg  ", "a b\\1.jpg\r\nc,d\\2.jpg\r\n"):
+        assert rows_of(open_list(text(content))) == [("a b/1.jpg", None), ("c,d/2.jpg", None)]
+    assert rows_of(open_list(text("path\n"))) == [("path", None)]  # the only line is no header
+
+
+def test_what_is_there_instead_of_a_key(tmp_path):
+    root = make(tmp_path / "root", "a b/1.jpg", "c/é.jpg")
+    for key, expected in (
+        ("a b\\1.jpg", 'separates parts of a path by "\\"'), ("c/e\u0301.jpg", "spells accents otherwise"), ("a b/1.jpg 0", "behind the last space"),
+        ("a b/1.jpg,0", "behind the first comma"), ('"a b/1.jpg";x', "behind the first semicolon"), ("root/a b/1.jpg", f"--root {tmp_path}"),
+        ("photos/a b/1.jpg", "Take that off: --strip-prefix photos/"), ("a b/2.jpg", "Name the images' root folder with --root."),
+    ):  # fmt: skip
+        assert expected in way_to(str(root), key)
+
+
+def test_a_beginning_is_taken_off(text):
+    for content, begin in (("/old/root/a/1.jpg\t0\n/old/root//b/2.jpg\t1\n", "/old/root"), ("C:\\x\\a\\1.jpg\t0\nC:\\x\\b\\2.jpg\t1\n", "C:\\x\\")):
+        assert rows_of(open_list(text(content), Rule(strip_prefix=begin))) == [("a/1.jpg", 0), ("b/2.jpg", 1)]
+        assert f"--strip-prefix {content[:len(begin)].replace(chr(92), '/').rstrip('/')}/" in error(text(content))
+    with pytest.raises(DistillError, match="line 2: 'b/2.jpg' does not begin with '/old/'"):
+        open_list(text("/old/a/1.jpg\nb/2.jpg\n"), Rule(strip_prefix="/old/"))
+    with pytest.raises(DistillError, match="line 1: '../1.jpg' leaves the root"):
+        open_list(text("/old/../1.jpg\n"), Rule(strip_prefix="/old/"))
+
+
+def test_labels_from_folders_are_those_of_the_folder_itself(tmp_path):
+    root = make(tmp_path / "root", "b/1.jpg", "10/x/2.jpg", "9/3.jpg")
+    (tmp_path / "list").write_text("/x/b/1.jpg\n/x/10/x/2.jpg\n/x/9/3.jpg\n")
+    images = open_list(tmp_path / "list", Rule(strip_prefix="/x", label_from="folder"))
+    assert images.classes == ["9", "b", "x"] and [label for _, label in rows_of(images)] == [1, 2, 0]
+    (tmp_path / "list").write_text("b/1.jpg\n9/3.jpg\n")
+    for source, rule in ((root, Rule(label_from="folder")), (root, Rule(strip_prefix="/x"))):
+        with pytest.raises(DistillError, match="is for text lists"):
+            open_list(source, rule)
+    images = open_list(tmp_path / "list", Rule(label_from="folder"))
+    (root / "10/x/2.jpg").unlink()
+    assert images.classes == open_list(root).classes and sorted(rows_of(images)) == sorted(rows_of(open_list(root)))
+    for content, expected in (("1.jpg\n", "line 1: '1.jpg' lies in no folder"), ("a/1.jpg\tx\n", "line 1 has a label")):
+        (tmp_path / "list").write_text(content)
+        with pytest.raises(DistillError, match=expected):
+            open_list(tmp_path / "list", Rule(label_from="folder"))
 
 
 def test_a_binary_file(text):

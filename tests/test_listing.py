@@ -127,7 +127,7 @@ def test_embed_says_what_differs(photos, teacher, tmp_path):
     before = {path.name: path.read_bytes() for path in (out / "shards").iterdir() if path.is_file()}
     os.utime(first, ns=(5, 5))
     code, said = embed(photos, out, teacher)
-    assert code == 0 and "files 1 of another time but the same size ('id0000/000.jpg'): taken for the same" in said and "all there already" in said
+    assert code == 0 and "1 of another time but the same size ('id0000/000.jpg'), taken for the same" in said and "all there already" in said
     first.write_bytes(first.read_bytes() + b"x")
     (photos / "id0001/001.jpg").unlink()
     shutil.copytree(photos / "id0000", photos / "id0005")
