@@ -20,6 +20,7 @@ import numpy as np
 
 from distill import DistillError, __version__, figures
 from distill.files import committed
+from distill.folders import check_folder
 
 NAMES = {"teacher": "teacher", "student": "distilled student", "labels_only": "labels only", "noise_only": "noise only"}
 FACES = (6, 10)  # identities and pictures of each on the contact sheet
@@ -251,6 +252,8 @@ def read_history(path: str | Path) -> dict[str, np.ndarray]:
 def write_run_report(run: str | Path) -> Path:
     """RUN/report.html from RUN/history.csv, and from summary.json and run.toml where they are there."""
     run = Path(run)
+    if (run / "report.html").exists():
+        check_folder(run, "run")
     history = read_history(run / "history.csv")
     summary = _json(run / "summary.json")
     last = {name: values[np.isfinite(values)][-1] for name, values in history.items() if np.isfinite(values).any()}

@@ -15,6 +15,7 @@ from distill.export import _put, student_file
 from distill.faces import draw_folder
 from distill.folders import CARD, _lies_in, check_apart, check_folder, kind_of
 from distill.remote import is_remote, place
+from distill.report import write_run_report
 from tests.conftest import inside, once, put, snapshot, upload_all
 
 
@@ -87,7 +88,7 @@ def refused(words, folder, *said):
     assert all(word in done.stderr for word in said), (words, done.stderr)
 
 
-def stays(theirs, made):
+def stays(theirs, made, beside):
     """As OUT, as SOURCE with OUT in it, as what lies in OUT, and as every other folder that a verb writes."""
     embed = ("embed", "--teacher", made.teacher, "--rows", 2)
     refused((*embed, made.photos, theirs), theirs, "files that are no part of a set of shards", "Nothing was written")
@@ -110,14 +111,25 @@ def stays(theirs, made):
     picture = next(made.photos.glob("id*/*.jpg"))
     refused(("views", picture, "--out", theirs / "views.png"), theirs, "does not say that distill views drew it")
     refused(("views", picture, "--out", theirs / "id0000"), theirs, "is a folder")
+    if not is_remote(theirs):
+        before = snapshot(theirs)
+        with pytest.raises(DistillError, match="no part of a run"):
+            write_run_report(theirs)
+        assert snapshot(theirs) == before
+    before = snapshot(theirs)
+    done = inside(*embed, theirs, beside / "out")
+    assert done.returncode == 0 and "4 rows" in done.stdout and snapshot(theirs) == before, done.stderr
+    done = inside(*embed, theirs / "id0000", theirs / "new")  # a folder around both, as a project is
+    after = snapshot(theirs)
+    assert done.returncode == 0 and {name: after[name] for name in before if name != "."} == {name: before[name] for name in before if name != "."}
 
 
 def test_somebody_elses_folder_stays_as_it_is(tmp_path, made):
-    stays(fill(tmp_path / "theirs", made), made)
+    stays(fill(tmp_path / "theirs", made), made, tmp_path)
 
 
-def test_somebody_elses_objects_stay_as_they_are(folder, made):
-    stays(fill(folder, made), made)
+def test_somebody_elses_objects_stay_as_they_are(folder, made, tmp_path):
+    stays(fill(folder, made), made, tmp_path)
 
 
 def test_a_folder_that_only_looks_full_is_taken(tmp_path, made):
