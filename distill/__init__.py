@@ -18,6 +18,10 @@ class DistillError(Exception):
     exit_code = 2
 
 
+class Damaged(DistillError):
+    """A file is proven to be damaged: all of its bytes were read, or a hash says so. What a system fails to do is an OSError, never this."""
+
+
 class Unfinished(DistillError):
     """The input was right, but not everything asked for was done. Ends a verb with exit code 1."""
 

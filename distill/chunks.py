@@ -16,7 +16,7 @@ how a reader knows a damaged count of rows before it reserves memory for it.
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -25,8 +25,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill import DistillError, listing
-from distill.files import committed, sweep
+from distill import Damaged, DistillError, listing
+from distill.files import committed, failure, is_there, read_whole, sweep
 from distill.imagelist import ImageList, Rule, open_list
 from distill.images import is_holder
 from distill.remote import place, readable
@@ -91,7 +91,7 @@ def write_chunks(
     _refuse_another_set(out, paths, table)
     written = done = 0
     with ExitStack() as names:  # leaves in reverse order: classes.txt gets its name last
-        if not (out / CLASSES).exists():
+        if not is_there(out / CLASSES):
             names.enter_context(committed(out / CLASSES)).write_bytes(table)
         for number, (keys, labels) in enumerate(_listed(images, rows, place(source), root, out, names)):
             labels = np.full(len(keys), -1, np.int32) if labels is None else labels
@@ -122,7 +122,7 @@ def _listed(images: ImageList, rows: int, source: Path, root: str | None, out: P
 
 def _write_one(names: ExitStack, path: Path, chunk: Chunk) -> int:
     """Write one chunk under a temporary name that `names` will change; 0 if the same chunk is there already, else 1."""
-    if path.exists():
+    if is_there(path):
         there = read_chunk(path)
         if (there.sha256, there.classes) != (chunk.sha256, chunk.classes):
             raise DistillError(f"{path} has rows of sha256 {there.sha256[:12]}, the list's have {chunk.sha256[:12]}. Use another folder.")
@@ -155,7 +155,7 @@ def _refuse_another_set(out: Path, paths: tuple[Path, ...], table: bytes) -> Non
     for path in _chunk_files(out):
         if path.name not in expected:
             raise DistillError(f"{out} holds another set: {path.name} is no chunk of this one ({len(paths)} chunks). Use another folder.")
-    if (out / CLASSES).exists() and (out / CLASSES).read_bytes() != table:
+    if is_there(out / CLASSES) and read_whole(out / CLASSES) != table:
         raise DistillError(f"{out} holds another set: its {CLASSES} is not the class table of this one. Use another folder.")
 
 
@@ -179,9 +179,12 @@ def read_chunk(path: str | Path) -> Chunk:
     return Chunk(number, of, sha256, classes, keys, labels)
 
 
-def _damaged(path: Path, error: Exception) -> DistillError:
+def _damaged(path: Path, error: Exception) -> Exception:
+    """What to raise for what pyarrow said of a chunk: the system's failure, or damage."""
+    if failed := failure(path, error):
+        return failed
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    return DistillError(f"{path} is damaged or no chunk: {reason}. Expected a file written by distill chunk.")
+    return Damaged(f"{path} is damaged or no chunk: {reason}. Expected a file written by distill chunk.")
 
 
 def _check_meta(path: Path, file: pq.ParquetFile) -> tuple[int, int, str, str]:
@@ -206,8 +209,11 @@ def _check_meta(path: Path, file: pq.ParquetFile) -> tuple[int, int, str, str]:
 def is_chunk_folder(path: str | Path) -> bool:
     """Whether a folder holds chunks, a whole set or not. A folder of shards, whose files have like names, does not."""
     for file in _chunk_files(place(path)):
-        with suppress(pa.ArrowException, OSError, ValueError):
+        try:
             return (pq.read_schema(readable(file)).metadata or {}).get(b"format", b"").startswith(b"distill.chunk.")
+        except (pa.ArrowException, OSError, ValueError) as error:  # no chunk, or a damaged one: the next may tell
+            if failed := failure(file, error):
+                raise failed from error
     return False
 
 
@@ -222,7 +228,7 @@ def list_chunks(folder: str | Path) -> list[Path]:
         raise DistillError(f"{folder} holds several sets: of {', '.join(map(str, sorted(totals)))} chunks. Expected one set in a folder.")
     of = totals.pop()
     names = (chunk_name(number, of) for number in range(of))
-    missing = list(islice((name for name in names if name not in files), 6)) or [CLASSES] * (not (folder / CLASSES).is_file())
+    missing = list(islice((name for name in names if name not in files), 6)) or [CLASSES] * (not is_there(folder / CLASSES))
     if missing:
         shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
         raise DistillError(f"{folder}: the set is not whole, {shown} missing ({len(files)} of {of} are there). Run distill chunk again.")
@@ -235,7 +241,7 @@ def read_classes(folder: str | Path) -> list[str]:
     """The class table: item n is class n; empty where rows have no labels. DistillError where it is not the chunks' own."""
     folder = place(folder)
     first = list_chunks(folder)[0]
-    data = (folder / CLASSES).read_bytes()
+    data = read_whole(folder / CLASSES)
     try:
         expected = (pq.read_schema(readable(first)).metadata or {}).get(b"classes", b"").decode()
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -258,7 +258,7 @@ def load_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
         values = read_toml(path)
     except FileNotFoundError:
         raise DistillError(f"{path}: no such run file. docs/examples has some to start from.") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, IsADirectoryError) as error:
         raise DistillError(f"{path} cannot be read as TOML: {error}") from None
     for override in overrides:
         _override(values, override)

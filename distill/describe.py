@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill import DistillError
+from distill import Damaged, DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
 from distill.files import read_json
 from distill.folders import read_card
 from distill.locks import holder
 from distill.shards import FORMATS, Record, ShardMeta, open_shards
+from distill.shards.rows import NoShard
 from distill.views import RECIPES
 
 _RECORD = re.compile(r"\d{5,}-of-\d{5,}\.json")
@@ -97,8 +98,8 @@ def _meta(meta: ShardMeta) -> dict[str, Any]:
 def _read_json(path: Path, kind: Any = dict[str, Any]) -> Any:
     try:
         return read_json(path, kind)
-    except (OSError, ValueError) as error:
-        raise DistillError(f"{path} cannot be read: {error}.") from error
+    except ValueError as error:
+        raise Damaged(f"{path} is damaged: {error}.") from error
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _views_in(shard: Path, format: str) -> int:
     """0 where the shard is just being replaced."""
     try:
         return FORMATS[format].read_meta(shard).views
-    except DistillError:
+    except (FileNotFoundError, Damaged):
         return 0
 
 
@@ -203,8 +204,10 @@ def _shard_format(path: Path) -> str | None:
         if path.suffix == f".{shards.suffix}" and path.is_file():
             try:
                 shards.read_meta(path)
-            except DistillError as error:
-                return None if "so it is no shard" in str(error) or "no readable metadata" in str(error) else name
+            except NoShard:
+                return None
+            except DistillError:  # it is one, and what is wrong with it is told where it is described
+                pass
             return name
     return None
 

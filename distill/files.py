@@ -10,6 +10,7 @@ seconds, by the clock of whoever keeps the files. A machine's name proves nothin
 In an object store (`distill.remote`) the unfinished file lies on local disk and is uploaded in one go: an object appears whole or not at all.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -31,6 +32,9 @@ _TEMPORARY = re.compile(
 )  # the second kind: those of the first days, which named the host
 # A shard's writer writes a row group at a time, which takes the slowest teacher (a row a second) 17 minutes; a suspended laptop sleeps overnight.
 ABANDONED = 24 * 3600.0
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
+_LIBRARY = {errno.EISDIR, errno.EINVAL, errno.EFAULT, errno.EFBIG, errno.EOVERFLOW}
+BLOCK = 4 << 20
 
 
 def temporary_for(path: Path) -> Path:
@@ -80,11 +84,65 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:
-        if not path.is_dir():  # some network file systems refuse to sync a folder
-            raise
+    except OSError as error:
+        if not (error.errno in _NO_SYNC and path.is_dir()):  # some network file systems refuse to sync a folder
+            raise named(error, path) from error
     finally:
         os.close(descriptor)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder is there. OSError where the system cannot tell: only "no such file" means that it is missing.
+
+    pathlib's own question takes a loop of links for a missing file, and from Python 3.14 on any failure.
+    """
+    if isinstance(path, RemotePath):
+        return path.exists()
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def named(error: OSError, path: object) -> OSError:
+    """The same failure of the system with the path that it happened at, of the class that belongs to its number."""
+    return OSError(error.errno, os.strerror(error.errno or 0), str(path))
+
+
+def failure(path: Path, error: BaseException) -> OSError | None:
+    """What failed in the system when a library could not read `path`; None where it was the bytes, all of which can be read.
+
+    A library's own numbers do not count: HDF5 asks for bytes at places that a damaged file names, and is told EINVAL.
+    """
+    number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno if isinstance(error, OSError) else None
+    if number and number not in _LIBRARY:
+        return named(OSError(number, ""), path)
+    try:
+        for _ in blocks(path):
+            pass
+    except IsADirectoryError:
+        return None  # no file, which nothing will read
+    except OSError as failed:
+        return failed
+    return None
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, all of them or an OSError with its path: Python's own lacks that, and takes EAGAIN for the end of a file."""
+    try:
+        with path.open("rb") as file:
+            while (block := file.read(BLOCK)) != b"":
+                if block is None:
+                    raise BlockingIOError(errno.EAGAIN, "")
+                yield block
+    except OSError as error:
+        raise (named(error, path) if error.errno else error) from error
+
+
+def read_whole(path: Path) -> bytes:
+    """All bytes of a file, or an OSError with its path."""
+    return path.read_bytes() if isinstance(path, RemotePath) else b"".join(blocks(path))
 
 
 def sweep(folder: str | Path) -> list[Path]:
@@ -130,14 +188,19 @@ def _is_abandoned(path: Path) -> bool:
 
 def write_json(path: str | Path, value: Any) -> None:
     """`value` as UTF-8 JSON for people (indented, keys in the order given), whole or not at all. NaN is a ValueError."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    data = json_text(value)
     with committed(path) as temporary:
-        temporary.write_bytes(text.encode())
+        temporary.write_bytes(data)
+
+
+def json_text(value: Any) -> bytes:
+    """As `write_json` writes it."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: str | Path, kind: Any = dict[str, Any]) -> Any:
     """A JSON file as a value of the type `kind`; see `parse_json`."""
-    return parse_json(place(path).read_bytes(), kind)
+    return parse_json(read_whole(place(path)), kind)
 
 
 def parse_json(text: str | bytes, kind: Any = dict[str, Any]) -> Any:
@@ -180,8 +243,10 @@ def _adapter(kind: Any) -> Any:
 
 def sha256_file(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, 64 hex digits, in constant memory."""
-    with place(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for block in blocks(place(path)):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def host_name() -> str:

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from distill import DistillError
+from distill import Damaged, DistillError
 from distill.config import Run, differences, dump_run, load_run
-from distill.files import committed, read_toml, sweep, write_json
+from distill.files import committed, failure, is_there, read_json, read_toml, sweep, write_json
 from distill.folders import make_folder
 from distill.locks import only_process
 
@@ -114,7 +114,7 @@ class RunFolder:
         """Returns whether this run has begun here. DistillError where another one has; a run that left no student and no checkpoint gives way."""
         written = self.path / "run.toml"
         left = self._left()
-        if left and not written.exists():
+        if left and not is_there(written):
             raise DistillError(f"{self.path} holds {left[0].relative_to(self.path)} but no run.toml, so nobody knows of which run. Use another folder.")
         whole = any(path.name in ("last.npz", "summary.json") for path in left)
         begun = load_run(written) if left else run
@@ -200,7 +200,10 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a finished run, else None."""
         path = self.path / "summary.json"
-        return json.loads(path.read_text("utf-8")) if path.exists() else None
+        try:
+            return read_json(path) if is_there(path) else None
+        except ValueError as error:
+            raise Damaged(f"{path} is damaged: {error}. Remove it, and the same distill train writes it again.") from error
 
     def finish(self, summary: dict[str, Any]) -> None:
         write_json(self.path / "summary.json", summary)
@@ -216,14 +219,16 @@ class RunFolder:
     def load(self) -> tuple[Progress, dict[str, np.ndarray]] | None:
         """The last checkpoint; None in a run that has none. Its checksums are checked."""
         path = self.checkpoints / "last.npz"
-        if not path.exists():
+        if not is_there(path):
             return None
         try:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             return Progress(**json.loads(arrays.pop("progress.json").tobytes())), arrays
         except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError) as error:
-            raise DistillError(f"{path} is damaged: {error}. Remove it to start the run from its beginning.") from None
+            if failed := failure(path, error):
+                raise failed from error
+            raise Damaged(f"{path} is damaged: {error}. Remove it to start the run from its beginning.") from None
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """history.csv, written anew so that it never says more or less than the checkpoint."""

@@ -70,11 +70,9 @@ class CutChunks(beam.DoFn):
             if odd:
                 raise DistillError(f"--only {odd[0]}: {job.out} has chunks 0 to {len(plan.chunks) - 1}.")
             clear_notes(job)
-            todo = estimate(job, plan, wanted, note)
+            estimate(job, plan, wanted, note)
             if not job.dry_run:
                 keep(job, plan)
-                if todo:
-                    (job.shards / "index.json").unlink(missing_ok=True)  # a set with a shard in the making is not committed
                 tasks = [Task.of(job, plan, number) for number in wanted]
         yield from tasks
 
@@ -90,7 +88,7 @@ class EmbedChunk(beam.DoFn):
                 return
             except Exception as error:  # one chunk must never take the others down; the launcher reports it and ends with exit code 1
                 log.debug("chunk %d, attempt %d", task.meta.chunk, attempt, exc_info=True)
-                reason = str(error) if isinstance(error, DistillError) else f"{type(error).__name__}: {error}"
+                reason = str(error) if isinstance(error, DistillError) else _failed(error)
         leave_note(task.job, f"failed-{task.meta.chunk:05d}.json", {"chunk": task.meta.chunk, "reason": reason})
 
 
@@ -130,5 +128,13 @@ def _told(job: Job) -> Iterator[None]:
     except DistillError as error:
         leave_note(job, "error.json", {"message": str(error), "exit_code": error.exit_code})
     except OSError as error:  # a full disk, a file that may not be read
-        text = f"{error.filename or job.out}: {error.strerror or error}. What is done stays; mend the cause and run the same command again."
+        where = "" if error.filename else f"{job.out}: "
+        text = f"{where}{_failed(error)} What is done stays; mend the cause and run the same command again."
         leave_note(job, "error.json", {"message": text, "exit_code": 1})
+
+
+def _failed(error: Exception) -> str:
+    """What the system could not do, by its own name, or what else happened."""
+    if isinstance(error, OSError) and error.errno:
+        return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}."
+    return f"{type(error).__name__}: {error}"

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from distill import DistillError, Unfinished
-from distill.files import committed, sweep
+from distill.files import committed, is_there, sweep
 from distill.folders import CHUNKS, Made, make_folder, remove_own
 from distill.locks import only_process
 from distill.process import quiet_import, speak
@@ -203,18 +203,18 @@ def _outcome(job: Job, run: _Run, seconds: float) -> Outcome:
         raise Unfinished(
             f"{job.out}: {len(failed)} chunks failed, no index was written, what is done stays. {reasons} Mend the cause and run the same command again."
         )
-    if not (job.folder / "plan.json").is_file():
+    if not is_there(job.folder / "plan.json"):
         raise Unfinished(f"{job.out}: no plan was written, and nobody could say why.{_full(job)} Run the same command again.")
     plan = Plan.load(job.folder / "plan.json")
     records, missing = _records(job, plan)
     index = job.shards / "index.json"
-    if not (job.dry_run or job.only) and (missing or not index.is_file()):
+    if not (job.dry_run or job.only) and (missing or not is_there(index)):
         gone = f"{len(missing)} of {len(plan.chunks)} chunks are" if missing else "the index is"
         raise Unfinished(f"{job.out}: {gone} not written, and nobody could say why.{_full(job)} What is done stays; run the same command again.")
     progress = _progress(job, None, seconds)
     return Outcome(
         job.out, sum(record.rows for record in records), sum(record.rejects for record in records), len(plan.chunks), missing,
-        progress.made, round(seconds, 3), index.is_file() and not missing,
+        progress.made, round(seconds, 3), is_there(index) and not missing,
     )  # fmt: skip
 
 
@@ -233,8 +233,10 @@ def _records(job: Job, plan: Plan) -> tuple[list[Any], tuple[int, ...]]:
 def _missing_text(job: Job) -> str:
     try:
         missing = _records(job, plan := Plan.load(job.folder / "plan.json"))[1]
-    except (OSError, DistillError):
+    except FileNotFoundError:
         return "all chunks"
+    except (OSError, DistillError) as error:
+        return f"nobody can say which chunks ({error})"
     return f"{len(missing)} of {len(plan.chunks)} chunks ({', '.join(map(str, missing[:10]))}{' ...' if len(missing) > 10 else ''})"
 
 

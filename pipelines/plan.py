@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from distill import DistillError, listing
+from distill import Damaged, DistillError, listing
 from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, write_chunks
-from distill.files import committed, read_json, sha256_file, write_json
+from distill.files import committed, is_there, read_json, sha256_file, write_json
 from distill.folders import CHUNKS, NOTES, check_apart, check_folder, remove_own
 from distill.holders import index_of
 from distill.imagelist import Rule, check_source, way_to
 from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
 from distill.listing import ADDED, REMOVED, RESIZED, TOUCHED, Changes
 from distill.remote import is_remote, place
-from distill.shards import FORMATS, Record, ShardMeta, find_record, open_shards, read_ledger, shard_name
+from distill.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_ledger, shard_name
 from distill.shards.golden import check_golden
 from distill.shards.rows import DTYPES, EXACT, MAX_VIEWS
 from distill.views import RECIPES, Recipe, check_size, software
@@ -194,13 +194,14 @@ def taken_over(job: Job, format: str, meta: ShardMeta) -> ShardMeta | None:
     """What the shard of the chunk of `meta` says of itself, where its rows can be taken over: it lacks nothing but views, or, where it holds the
     pictures, nothing at all. None where all has to be made.
 
-    Its footer is enough: who died while the shard was being replaced may have left ledger and record of the new one, or no record.
+    Its footer is enough: who died while the shard was being replaced may have left no record, or the ledger of another one. OSError where the
+    system cannot tell.
     """
     if meta.chunk in job.only:
         return None
     try:
         there = FORMATS[format].read_meta(job.shards / f"{shard_name(meta.chunk, meta.of)}.{FORMATS[format].suffix}")
-    except DistillError:
+    except (FileNotFoundError, Damaged):
         return None
     whole = meta.images == "inline" and there.unwritten() == meta.unwritten()
     return there if whole or fewer_views(meta, there) else None
@@ -266,7 +267,7 @@ def agree(job: Job, meta: ShardMeta) -> tuple[Plan, str]:
     path = job.folder / "plan.json"
     for folder in (job.folder, job.shards):
         folder.mkdir(parents=True, exist_ok=True)
-    if path.exists():
+    if is_there(path):
         plan = _labelled_views(job, Plan.load(path))
         if job.add_views:
             plan, meta = _widened(job, meta, plan)
@@ -355,12 +356,13 @@ def keep(job: Job, plan: Plan) -> None:
 def check_pixels(job: Job) -> None:
     """DistillError where the set that stands in OUT was made of other pixels than would be made here: its new rows would not fit the old ones,
     and its new index would say that all is well."""
-    if not any(job.shards.glob("*-of-*")):
+    index = job.shards / "index.json"
+    if not is_there(index):
         return
     try:
-        shards = open_shards(job.shards)
-    except DistillError:
-        return  # no index yet, or one that has to be written anew
+        shards = read_index(index)
+    except Damaged:
+        return  # it has to be written anew
     check_golden(job.shards, shards.golden, shards.meta)
 
 
@@ -371,11 +373,11 @@ def _labelled_views(job: Job, plan: Plan) -> Plan:
     most = plan.first_views
     for number in range(len(plan.chunks)):
         shard = job.shards / f"{shard_name(number, len(plan.chunks))}.{FORMATS[plan.format].suffix}"
-        if not shard.is_file():
-            continue
         try:
             most = max(most, FORMATS[plan.format].read_meta(shard).views)
-        except DistillError:  # damaged: nobody knows
+        except FileNotFoundError:
+            continue
+        except Damaged:  # nobody knows
             return plan
         if most >= plan.meta.views:
             return plan
@@ -500,5 +502,5 @@ def _held_bytes(job: Job, plan: Plan, chunk: int) -> int:
 def _size(root: str, key: str) -> int | None:
     try:
         return os.stat(os.path.join(root, key)).st_size if not is_remote(root) and not is_holder(root) else len(read_bytes(root, key))
-    except (OSError, BadImage):
+    except (FileNotFoundError, NotADirectoryError, PermissionError, BadImage):
         return None

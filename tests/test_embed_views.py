@@ -1,6 +1,7 @@
 """Views labelled: the teacher's answer to each, the same bytes at once, added, in processes, killed and resumed."""
 
 import json
+import os
 import random
 import shutil
 import time
@@ -86,16 +87,16 @@ def test_pictures_that_only_a_shard_holds_outlive_a_failure_while_it_is_replaced
     out, left = tmp_path / "out", [2]
     shutil.copytree(plain, out)
     (tmp_path / "empty").mkdir()
-    name, ending = {"hash": ("sha256_file", ".tmp"), "ledger": ("sha256_file", ".jsonl"), "record": ("write_json", ".json")}[when]
-    real = getattr(shards, name)
+    of, name, ending = {"hash": (shards, "sha256_file", ".tmp"), "ledger": (os, "replace", ".jsonl"), "record": (os, "replace", ".json")}[when]
+    real = getattr(of, name)
 
-    def failing(path, *more):
-        if left[0] and "00001-of" in str(path) and str(path).endswith(ending):
+    def failing(*paths):
+        if left[0] and "00001-of" in str(paths[-1]) and str(paths[-1]).endswith(ending):
             left[0] -= 1
             raise OSError(28, "No space left on device")
-        return real(path, *more)
+        return real(*paths)
 
-    monkeypatch.setattr(shards, name, failing)
+    monkeypatch.setattr(of, name, failing)
     assert added(out / "chunks", out, teacher, 3, "--root", tmp_path / "empty").returncode == 1 and not left[0]
     if other_wish:  # given up again: every chunk as it was, without a file
         for number in range(5):  # as if none had been widened

@@ -1,7 +1,9 @@
 """Every format passes the same tests."""
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill import DistillError, Unfinished
-from distill.shards import FORMATS, GROUP_ROWS, Rows, ShardMeta, commit_shard, find_record, open_shards, view_column, write_index
+from distill import Damaged, DistillError, Unfinished
+from distill.shards import (
+    FORMATS,
+    GROUP_ROWS,
+    Rows,
+    ShardMeta,
+    commit_shard,
+    find_record,
+    open_shards,
+    rows_there,
+    view_column,
+    write_index,
+)
 from distill.shards.rows import quantise, regrouped
 from distill.shards.verify import verify
 from distill.views import RECIPES
@@ -112,7 +125,7 @@ def test_a_set_of_one_view_is_written_as_version_1_had_it():
     assert json.loads(meta(dtype="int8").to_json())["version"] == 2
     for new in ({"image": {"height": 2, "width": 2, "resize": "none", "exif": "apply"}}, {"reading": {**READING, "feed": {}}}, {"reading": {**READING, "tags": []}}):
         assert meta(**new).version == meta(views=2, recipe=RECIPES["photo"], **new).version == 3
-    with pytest.raises(DistillError, match="no readable metadata"):
+    with pytest.raises(DistillError, match="a is damaged: its metadata cannot be those of a shard"):
         ShardMeta.from_json(wide.to_json().replace('"version": 2', '"version": 1'), "a")
 
 
@@ -324,31 +337,61 @@ def test_views_are_columns_that_open_without_us(tmp_path, dtype):
         ] == pytest.approx(51**0.5)
 
 
+def one_view(keys) -> Rows:
+    return Rows(list(keys), np.zeros(len(keys), np.int32), np.ones((len(keys), 3), np.float16), [key.encode() for key in keys])
+
+
+def rejected(key) -> list[dict]:
+    return [{"key": key, "reason": "truncated", "sha256": None}]
+
+
+@pytest.mark.parametrize("named", [0, 1, 2])
 @pytest.mark.parametrize("same_size", [False, True])
-def test_a_shard_does_not_count_beside_what_belongs_to_another(tmp_path, monkeypatch, same_size):
-    """A commit that fails before its record: the ledger is as long as the old one, and the shard too, perhaps."""
-    import distill.shards as shards
+def test_a_shard_counts_beside_its_own_record_alone(tmp_path, monkeypatch, format, same_size, named):
+    """A commit that fails when so many of its three files have their names: the ledger is as long as the old one, and the shard too, perhaps."""
+    first = commit_shard(tmp_path, format, meta(), [one_view("ac")], rejected("b"))
+    shard = tmp_path / first.shard
+    old, real, left = shard.read_bytes(), os.replace, named
 
-    meta = ShardMeta(chunk=0, of=1, chunk_sha256="0" * 64, dimension=2, dtype="float32", teacher="t", reading={}, image={"height": 4, "width": 4, "resize": "none"})
+    def replace(source, target):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(target))
+        real(source, target)
 
-    def rows(keys):
-        return Rows(list(keys), np.zeros(len(keys), np.int32), np.ones((len(keys), 2), np.float32), [key.encode() for key in keys])
-
-    def reject(key):
-        return [{"key": key, "reason": "truncated", "sha256": None}]
-
-    commit_shard(tmp_path, "parquet", meta, [rows("ac")], reject("b"))
-    assert find_record(tmp_path, "parquet", meta)
-    real = shards.write_json
-    for failing in (lambda path, value: _full(), lambda path, value: (real(path, value), _full())):  # before the record, and after it
-        monkeypatch.setattr(shards, "write_json", failing)
-        with pytest.raises(OSError):
-            commit_shard(tmp_path, "parquet", meta, [rows("bc" if same_size else "b")], reject("a"))
-        assert find_record(tmp_path, "parquet", meta) is None
-    monkeypatch.setattr(shards, "write_json", real)
-    commit_shard(tmp_path, "parquet", meta, [rows("bc")], reject("a"))
-    assert find_record(tmp_path, "parquet", meta).rows == 2
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="Input/output error"):
+        commit_shard(tmp_path, format, meta(), [one_view("bc" if same_size else "b")], rejected("a"))
+    assert find_record(tmp_path, format, meta()) is None
+    assert (shard.read_bytes() == old) == (named == 0) and not list(tmp_path.glob(".*"))
+    monkeypatch.setattr(os, "replace", real)
+    commit_shard(tmp_path, format, meta(), [one_view("bc")], rejected("a"))
+    assert find_record(tmp_path, format, meta()).rows == 2
 
 
-def _full():
-    raise OSError(28, "No space left on device")
+def test_a_shard_is_not_replaced_by_one_of_fewer_rows(tmp_path, format):
+    record = commit_shard(tmp_path, format, meta(), [one_view("abc")], [])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(Unfinished, match=r"held 3 rows; made again it would hold 2, because 1 images are rejected now \('b': truncated\).*--only 0"):
+        commit_shard(tmp_path, format, meta(), [one_view("ac")], rejected("b"), least=rows_there(tmp_path, format, meta(), 9))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / record.shard).write_bytes(before[record.shard][:100])
+    assert rows_there(tmp_path, format, meta(), 9) == 3  # by its record
+    (tmp_path / record.shard.replace(FORMATS[format].suffix, "json")).unlink()
+    assert rows_there(tmp_path, format, meta(), 9) == 9  # by its ledger: none was rejected
+    (tmp_path / record.ledger).write_text("cut")
+    assert rows_there(tmp_path, format, meta(), 8) == 8
+    (tmp_path / record.shard).unlink()
+    assert rows_there(tmp_path, format, meta(), 9) == 0
+
+
+def test_what_another_program_or_version_wrote_is_not_taken_for_damage(tmp_path, format):
+    """So it is not made again, and nothing of it is replaced."""
+    record = commit_shard(tmp_path, format, meta(), [one_view("abc")], [])
+    shard = tmp_path / record.shard
+    data = shard.read_bytes()
+    shard.write_bytes(data.replace(b'"version": 1', b'"version": 9'))
+    with pytest.raises(DistillError, match="has format version 9") as caught:
+        find_record(tmp_path, format, meta())
+    assert not isinstance(caught.value, Damaged)

@@ -1,7 +1,9 @@
 """Shards on disk. A shard under its final name is whole, and its record proves that its ledger of rejects is there; nothing here edits one in place.
 
-Order of commit for chunk 17 of 59: `00017-of-00059.rejects.jsonl` (also when empty), `00017-of-00059.json` (the record: rows, rejects, size and
-sha256 of both files), then `00017-of-00059.parquet`. `index.json` gathers the records and comes last, only when the set is whole.
+Order of commit for chunk 17 of 59, when all three are written and synced under temporary names: an old record goes, then
+`00017-of-00059.parquet` gets its name (over an old shard, whose images may be nowhere else), `00017-of-00059.rejects.jsonl` (also when empty), and
+`00017-of-00059.json` (the record: rows, rejects, size and sha256 of both files). So a record stands beside its own files or not at all.
+`index.json` gathers the records and comes last, only when the set is whole.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -19,14 +22,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from distill import DistillError, Unfinished
-from distill.files import committed, parse_json, read_json, sha256_file, write_json
+from distill import Damaged, DistillError, Unfinished
+from distill.files import committed, is_there, json_text, named, parse_json, read_json, read_whole, sha256_file, sync, write_json
 from distill.images import BadImage, ImageSpec
-from distill.remote import place
+from distill.remote import is_remote, place
 from distill.shards.golden import NUMBER, GoldenRow, golden_rows
 from distill.shards.hdf5 import Hdf5Shards
 from distill.shards.parquet import ParquetShards
-from distill.shards.rows import EXACT, GROUP_ROWS, Rows, ShardMeta, check_version, regrouped, view_column
+from distill.shards.rows import EXACT, GROUP_ROWS, Rows, ShardMeta, check_version, damaged, regrouped, view_column
 
 __all__ = [
     "FORMATS",
@@ -38,6 +41,8 @@ __all__ = [
     "commit_shard",
     "find_record",
     "open_shards",
+    "read_index",
+    "rows_there",
     "shard_name",
     "view_column",
     "write_index",
@@ -103,7 +108,7 @@ class Record:
         try:
             return read_json(path, cls)
         except ValueError as error:
-            raise DistillError(f"{path} is no record of a chunk ({error}). Embed that chunk again.") from error
+            raise damaged(path, f"it is no record of a chunk ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -120,9 +125,9 @@ class Reject:
 def read_ledger(path: Path) -> list[Reject]:
     """The rejects of a chunk, in its order. Lines end with LF alone: keys may hold other line ends."""
     try:
-        return [parse_json(line, Reject) for line in path.read_bytes().split(b"\n")[:-1]]
+        return [parse_json(line, Reject) for line in read_whole(path).split(b"\n")[:-1]]
     except ValueError as error:
-        raise DistillError(f"{path} is no ledger of rejects ({error}). Embed that chunk again.") from error
+        raise damaged(path, f"it is no ledger of rejects ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -205,14 +210,21 @@ class ShardSet:
         return FORMATS[self.format].read(self.shards[number], groups, columns)
 
 
-def commit_shard(folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows], rejects: list[dict[str, Any]]) -> Record:
+def commit_shard(
+    folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows], rejects: list[dict[str, Any]], *, least: int = 0
+) -> Record:
     """Write one chunk's shard, ledger and record in the order of the module's first lines.
 
     `rows` may come in parts of any size; `rejects` may be filled meanwhile: the ledger is written after the rows are. A shard that stands there
-    stays until the new one takes its name, because its pictures may be nowhere else; its record goes before another ledger comes.
+    stays until the new one takes its name, because its pictures may be nowhere else.
+
+    Args:
+        least: rows of the shard that stands there, where it may not be replaced by one of fewer.
+    Raises:
+        Unfinished: what was written does not read back, or has fewer rows than `least`; nothing was changed then.
     """
     stem, shards = shard_name(meta.chunk, meta.of), FORMATS[format]
-    shard, ledger = folder / f"{stem}.{shards.suffix}", folder / f"{stem}.rejects.jsonl"
+    shard, ledger, path = (folder / f"{stem}.{end}" for end in (shards.suffix, "rejects.jsonl", "json"))
     labelled = 0
 
     def counted() -> Iterator[Rows]:
@@ -221,45 +233,91 @@ def commit_shard(folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows
             labelled += int((group.labels >= 0).sum())
             yield group
 
-    with committed(shard) as temporary:
-        done = shards.write(temporary, meta, counted())
-        if shards.read_meta(temporary) != done:
-            raise Unfinished(
-                f"{shard}: what was written does not read back. The disk may be full or failing; nothing was committed, run the same command again."
-            )
-        size, digest = temporary.stat().st_size, sha256_file(temporary)
-        if shard.is_file() and shard.stat().st_size == size and sha256_file(shard) != digest:
-            shard.unlink()  # it would pass for the new one, whose record comes before it
-        (folder / f"{stem}.json").unlink(missing_ok=True)
-        with committed(ledger) as path:
-            path.write_text("".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects), encoding="utf-8")
+    # left from the inside to the outside: the shard gets its name first, the record last
+    with committed(path) as record_file, committed(ledger) as ledger_file, committed(shard) as shard_file:
+        done = _written(shards, shard, shard_file, meta, counted())
+        if done.rows < least:
+            raise _fewer(shard, least, done.rows, rejects)
+        ledger_file.write_text("".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects), encoding="utf-8")
         record = Record(
             number=meta.chunk, of=meta.of, chunk_sha256=meta.chunk_sha256, rows=done.rows, rejects=len(rejects), labelled=labelled,
             mean_norm=done.mean_norm,
-            shard=shard.name, shard_bytes=size, shard_sha256=digest,
-            ledger=ledger.name, ledger_bytes=ledger.stat().st_size, ledger_sha256=sha256_file(ledger),
+            shard=shard.name, shard_bytes=shard_file.stat().st_size, shard_sha256=sha256_file(shard_file),
+            ledger=ledger.name, ledger_bytes=ledger_file.stat().st_size, ledger_sha256=sha256_file(ledger_file),
         )  # fmt: skip
-        write_json(folder / f"{stem}.json", asdict(record))
+        record_file.write_bytes(json_text(asdict(record)))
+        for file in (record_file, ledger_file, shard_file):  # a full disk shows here, before anything is changed
+            sync(file)
+        for old in (folder / "index.json", path):
+            old.unlink(missing_ok=True)
+        if not is_remote(folder):
+            sync(folder)
     return record
+
+
+def _written(shards: ShardFormat, shard: Path, file: Path, meta: ShardMeta, groups: Iterable[Rows]) -> ShardMeta:
+    try:
+        done = shards.write(file, meta, groups)
+    except OSError as error:  # pyarrow says the temporary name, HDF5 none
+        raise (named(error, shard) if error.errno and not error.filename else error) from error
+    try:
+        if shards.read_meta(file) == done:
+            return done
+    except Damaged:
+        pass
+    raise Unfinished(
+        f"{shard}: what was written does not read back. The disk may be full or failing; nothing was committed, run the same command again."
+    )
+
+
+def _fewer(shard: Path, least: int, rows: int, rejects: list[dict[str, Any]]) -> Unfinished:
+    why = f", because {len(rejects):,} images are rejected now ({rejects[0]['key']!r}: {rejects[0]['reason']})" if rejects else ""
+    return Unfinished(
+        f"{shard} held {least:,} rows; made again it would hold {rows:,}{why}. It stays as it is. Put the images back, or a whole copy of it; "
+        f"or accept fewer rows: distill embed ... --only {int(shard.name.partition('-')[0])}"
+    )
 
 
 def find_record(folder: Path, format: str, expected: ShardMeta) -> Record | None:
     """The record of a chunk whose shard is there and belongs to it, by sizes and footer; None when it has to be made (again).
 
-    expected: what the shard's metadata must say, rows and mean norm aside: another teacher's shard is none.
+    Args:
+        expected: what the shard's metadata must say, but for what is known when it is written: another teacher's shard is none.
+    Raises:
+        OSError, StoreError: nobody can tell. Only a file that is not there, or proven to be damaged, has to be made again.
     """
     stem = shard_name(expected.chunk, expected.of)
     path, shard = folder / f"{stem}.json", folder / f"{stem}.{FORMATS[format].suffix}"
-    if not (path.is_file() and shard.is_file()):
-        return None
     try:
         record = Record.load(path)
         sizes = (shard.stat().st_size, (folder / record.ledger).stat().st_size)
+        if sizes != (record.shard_bytes, record.ledger_bytes) or record.shard != shard.name:
+            return None
         meta = FORMATS[format].read_meta(shard)
-    except (OSError, ValueError, DistillError):
+    except (FileNotFoundError, NotADirectoryError, Damaged):
         return None
-    same = sizes == (record.shard_bytes, record.ledger_bytes) and (meta.rows, meta.chunk_sha256) == (record.rows, record.chunk_sha256)
-    return record if same and record.shard == shard.name and meta.unwritten() == expected.unwritten() else None
+    same = (meta.rows, meta.chunk_sha256) == (record.rows, record.chunk_sha256)
+    return record if same and meta.unwritten() == expected.unwritten() else None
+
+
+def rows_there(folder: Path, format: str, expected: ShardMeta, rows: int) -> int:
+    """How many rows the shard of a chunk of `rows` rows holds, or held before it was damaged; 0 where none is there.
+
+    Asked of the shard itself, then of its record and its ledger; where none of them can say, all rows of the chunk.
+    """
+    stem = shard_name(expected.chunk, expected.of)
+    shard = folder / f"{stem}.{FORMATS[format].suffix}"
+    if not is_there(shard):
+        return 0
+    asked: tuple[Callable[[], int], ...] = (
+        lambda: FORMATS[format].read_meta(shard).rows,
+        lambda: Record.load(folder / f"{stem}.json").rows,
+        lambda: rows - len(read_ledger(folder / f"{stem}.rejects.jsonl")),
+    )
+    for ask in asked:
+        with suppress(FileNotFoundError, Damaged):
+            return ask()
+    return rows
 
 
 def write_index(
@@ -296,11 +354,22 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
     """Open a committed set. `path`: OUT of `distill embed`, OUT/shards or index.json itself."""
     given = place(path)
     places = [given / "index.json", given / "shards" / "index.json", given]
-    index = next((place for place in places if place.name == "index.json" and place.is_file()), None)
+    index = next((place for place in places if place.name == "index.json" and is_there(place)), None)
     if index is None:
         raise DistillError(
             f"{given} holds no index.json, so no finished set of shards is there. Run distill embed SOURCE {given} until it says done."
         )
+    found = read_index(index)
+    for record in found.records:
+        if not is_there(found.folder / record.shard):
+            raise DistillError(
+                f"{found.folder / record.shard} is named in index.json but is not there. Embed that chunk again (distill embed --only {record.number})."
+            )
+    return found
+
+
+def read_index(index: Path) -> ShardSet:
+    """What an index.json says, and whether it belongs to the class table beside it; the shards are not looked at."""
     try:
         version = read_json(index).get("version")
         check_version(version, index)
@@ -312,22 +381,14 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
         if len(golden) > NUMBER or any(len(row.embedding) != value.meta.width for row in golden):
             raise ValueError(f"more than {NUMBER} golden rows, or one without {value.meta.width} numbers")
         classes = _classes(index.parent / "classes.txt", value.classes)
+        found = ShardSet(index.parent, value.format, value.rows, value.rejects, value.meta, tuple(classes), value.records, golden)
+        found.check_groups()
     except (ValueError, KeyError, TypeError) as error:
-        raise DistillError(
+        raise Damaged(
             f"{index} is not an index of shards ({error!r}). Run distill embed again: it writes the index anew from the records."
         ) from error
     if value.format not in FORMATS:
         raise DistillError(f"{index}: unknown shard format {value.format!r}; known: {', '.join(FORMATS)}.")
-    found = ShardSet(index.parent, value.format, value.rows, value.rejects, value.meta, tuple(classes), value.records, golden)
-    try:
-        found.check_groups()
-    except ValueError as error:
-        raise DistillError(f"{index} is not an index of shards ({error}). Run distill embed again: it writes the index anew from the records.") from error
-    for record in value.records:
-        if not (found.folder / record.shard).is_file():
-            raise DistillError(
-                f"{found.folder / record.shard} is named in index.json but is not there. Embed that chunk again (distill embed --only {record.number})."
-            )
     return found
 
 
@@ -353,9 +414,9 @@ def _as_labelled(read_image: Callable[[str], bytes], key: str, digest: bytes) ->
 
 def _classes(path: Path, digest: str) -> list[str]:
     """The class table, which must be the one that the index was written with: another order would rename every label."""
-    table = path.read_bytes() if path.is_file() else b""
+    table = read_whole(path) if is_there(path) else b""
     if hashlib.sha256(table).hexdigest() != digest:
-        raise DistillError(f"{path} is missing or not the table of this set (another sha256). Put back the one that the set was made with.")
+        raise Damaged(f"{path} is missing or not the table of this set (another sha256). Put back the one that the set was made with.")
     return table.decode().split("\n")[:-1]
 
 

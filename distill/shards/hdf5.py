@@ -19,9 +19,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from distill import DistillError
+from distill.files import failure
 from distill.remote import readable
-from distill.shards.rows import GROUP_ROWS, Rows, ShardMeta, read_columns, restored, stored
+from distill.shards.rows import GROUP_ROWS, NoShard, Rows, ShardMeta, damaged, read_columns, restored, stored
 
 BYTES_CHUNK = 1 << 16  # a shard of few rows stays small
 FLETCHER32 = 4  # bytes of the checksum behind each chunk
@@ -168,21 +168,21 @@ def _read_flat(file: h5py.File, name: str, part: slice) -> list[memoryview]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """An open file; whatever h5py finds wrong in it (OSError, KeyError, ValueError ...) comes out as one message."""
+    """An open file; whatever h5py finds wrong in it (OSError, KeyError, ValueError ...) comes out as one message, and what fails in the system
+    as an OSError. HDF5's own locks are left out: nobody writes into a shard, and not every file system has locks."""
     try:
-        with h5py.File(readable(path), "r") as file:
+        with h5py.File(readable(path), "r", locking=False) as file:
             yield file
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DistillError(f"{path} is damaged: {reason}. Delete it and run distill embed again: it makes that chunk anew.") from error
+        failed = failure(path, error)
+        if failed:
+            raise failed from error
+        raise damaged(path, error) from error
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Bytes and time of the last change; zeros where there is no file, which opening it will tell."""
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0
+    """Bytes and time of the last change."""
+    status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
@@ -192,7 +192,7 @@ def _checked(path: Path, stamp: tuple[int, int]) -> ShardMeta:
     with _opened(path) as file:
         text = file.attrs.get("distill")
         if not isinstance(text, (bytes, str)):  # str: sets of the first days
-            raise DistillError(
+            raise NoShard(
                 f"{path} is an HDF5 file without distill's metadata, so it is no shard. Expected a file written by distill embed."
             )
         meta = ShardMeta.from_json(text, path)

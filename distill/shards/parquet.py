@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill import DistillError
+from distill.files import failure
 from distill.remote import is_remote, readable
-from distill.shards.rows import Rows, ShardMeta, read_columns, restored, stored
+from distill.shards.rows import NoShard, Rows, ShardMeta, damaged, read_columns, restored, stored
 
 META_KEY = b"distill"
 
@@ -120,21 +120,24 @@ def _views(column: pa.BinaryArray) -> list[memoryview]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, int]]:
-    """An open file and its bytes; whatever pyarrow finds wrong in it (ArrowException, OSError, UnicodeDecodeError ...) comes out as one message."""
+    """An open file and its bytes; whatever pyarrow finds wrong in it (ArrowException, OSError, UnicodeDecodeError ...) comes out as one message,
+    and what fails in the system as an OSError."""
     try:
         source = readable(path)
         size = path.stat().st_size if source is path else source.size()
         with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=is_remote(path), memory_map=False) as file:
             yield file, size
     except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DistillError(f"{path} is damaged: {reason}. Delete it and run distill embed again: it makes that chunk anew.") from error
+        failed = failure(path, error)
+        if failed:
+            raise failed from error
+        raise damaged(path, error) from error
 
 
 def _meta(file: pq.ParquetFile, size: int, path: Path) -> ShardMeta:
     text = (file.metadata.metadata or {}).get(META_KEY)
     if text is None:
-        raise DistillError(
+        raise NoShard(
             f"{path} is a Parquet file without distill's metadata, so it is no shard. Expected a file written by distill embed."
         )
     meta = ShardMeta.from_json(text, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from json import dumps
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator
 
-from distill import DistillError
+from distill import Damaged, DistillError
 from distill.files import parse_json
 from distill.images import ImageSpec
 from distill.views import RECIPES, Recipe
@@ -109,7 +110,7 @@ class ShardMeta:
                 raise ValueError(f"chunk {meta.chunk}, version {version}")
             meta.check()
         except ValueError as error:
-            raise DistillError(f"{path} carries no readable metadata of a shard ({error}). Embed that chunk again.") from error
+            raise damaged(path, f"its metadata cannot be those of a shard ({error})") from error
         return meta
 
     def check(self) -> None:
@@ -167,6 +168,20 @@ def view_column(number: int, name: str = "embedding") -> str:
     ['embedding', 'embedding_1', 'embedding_2']
     """
     return f"{name}_{number}" if number else name
+
+
+def damaged(path: Any, reason: object) -> Damaged:
+    """The error of a file of a chunk whose bytes are proven to be damaged. Nothing is said of deleting it: a shard may hold the only pictures."""
+    found = re.search(r"(\d+)-of-\d+", str(path).replace("\\", "/").rpartition("/")[2])
+    text = (str(reason).splitlines() or [type(reason).__name__])[0]
+    return Damaged(
+        f"{path} is damaged: {text}. Put a whole copy back, or make that chunk again from the images that are there: "
+        f"distill embed ... --only {int(found[1]) if found else 'N'}"
+    )
+
+
+class NoShard(DistillError):
+    """A readable file that another program wrote stands where a shard is expected."""
 
 
 def check_version(version: Any, path: Any) -> None:

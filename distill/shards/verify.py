@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from distill import DistillError
+from distill import DistillError, Unfinished
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk
 from distill.files import sha256_file
 from distill.images import BadImage, decode_batch, read_bytes
@@ -44,7 +44,10 @@ class Verdict:
 
 
 def verify(path: str | Path, *, deep: bool = False, on_shard: Callable[[int, int], None] = lambda done, of: None) -> Verdict:
-    """Check every shard of a set. Where the chunks lie beside the shards, rows + rejects must be the chunk's rows, with its keys in order."""
+    """Check every shard of a set. Where the chunks lie beside the shards, rows + rejects must be the chunk's rows, with its keys in order.
+
+    What the system fails to read is an OSError, and no problem of the set.
+    """
     shards = open_shards(path)
     chunks = shards.folder.parent / "chunks"
     paths = list_chunks(chunks) if is_chunk_folder(chunks) else []
@@ -53,7 +56,11 @@ def verify(path: str | Path, *, deep: bool = False, on_shard: Callable[[int, int
         chunk = paths[number] if number < len(paths) else None
         try:
             problems += [(record.number, problem) for problem in _shard_problems(shards, number, chunk, deep)]
-        except (DistillError, OSError, ValueError) as error:
+        except Unfinished:  # a store that fails: nobody can tell
+            raise
+        except FileNotFoundError as error:
+            problems.append((record.number, f"{error.filename} is not there"))
+        except (DistillError, ValueError) as error:
             problems.append((record.number, str(error)))
         on_shard(number + 1, len(shards.records))
     problems += [(-1, problem) for problem in _index_problems(shards)]
