@@ -56,7 +56,8 @@ class Mean:
 
 
 def job_of(folder: Path, format: str, images: str = "inline", **asked) -> Job:
-    return Job(str(folder / "list.txt"), str(folder / "out"), str(folder / "photos"), Mean(), format, rows=4, batch=2, images=images, max_rejects=0.5, **asked)
+    places = [str(folder / name) for name in ("list.txt", "out", "photos")]
+    return Job(*places, Mean(), format, rows=4, batch=2, images=images, max_rejects=0.5, relist=False, **asked)
 
 
 def draw(folder: Path) -> None:
@@ -192,8 +193,12 @@ def kills(folder: Path) -> dict:
         swapped = bytes([*same[:-3], same[-3] ^ 1, *same[-2:]])  # a photo of the same size: so is its shard
         other = encode_jpeg(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
         cases = [("a new set", {}, same, {})]
+        if format == "hdf5":
+            cases.clear()
         if images == "inline":
-            cases += [("a shard of the same size", old, swapped, {"only": (0,)}), ("a shard of another size", old, other, {"only": (0,)})]
+            cases.append(("a shard of another size", old, other, {"only": (0,)}))
+        if (format, images) == ("parquet", "inline"):
+            cases.append(("a shard of the same size", old, swapped, {"only": (0,)}))
         cases.append(("a lost record", {name: data for name, data in old.items() if name not in (record, "shards/index.json")}, same, {}))
         for what, before, photo, asked in cases:
             (place / "photos" / "1.jpg").write_bytes(photo)

@@ -19,7 +19,7 @@ def tried(what: str, folder: Path, **environment: str) -> int:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
-    assert not found["wrong"], "\n".join(found["wrong"])
+    assert not found["wrong"], f"{len(found['wrong'])} of {found['tried']}: " + "\n".join(found["wrong"][:8])
     return found["tried"]
 
 

@@ -238,11 +238,9 @@ def test_holding_with_faults(store, folder, monkeypatch):
 
 
 def test_a_second_launcher_is_refused_and_inspect_tells_of_the_first(store, folder, faces, teacher):
-    put(folder / "out" / "plan.json", b"{}")
     with only_process(folder / "out", "launcher"):
         done = inside("embed", faces, folder / "out", "--teacher", teacher)
         assert done.returncode == 2 and f"another launcher (process {os.getpid()} on " in done.stderr and done.stderr.count("\n") == 1
-        (folder / "out" / "plan.json").unlink()
         told = inside("inspect", folder / "out")
         assert told.returncode == 0 and f"launcher: process {os.getpid()} on " in told.stdout, told.stderr
     assert not claims(folder / "out") and not (folder / "out" / "state").exists()
