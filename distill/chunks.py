@@ -131,7 +131,7 @@ def _write_one(names: ExitStack, path: Path, chunk: Chunk) -> int:
     labels = pa.array(chunk.labels, pa.int32(), mask=chunk.labels == -1)
     pq.write_table(
         pa.Table.from_arrays([pa.array(chunk.keys, pa.string()), labels], schema=SCHEMA.with_metadata(meta)),
-        names.enter_context(committed(path)),
+        readable(names.enter_context(committed(path))),
         compression="none",
         use_dictionary=False,
         write_statistics=False,

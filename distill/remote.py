@@ -53,8 +53,16 @@ def place(path: str | os.PathLike[str]) -> Path:
 
 
 def readable(path: Path) -> Any:
-    """What pyarrow and h5py open: a local path as it is, an object as a file that reads ranges."""
-    return path.open("rb") if isinstance(path, RemotePath) else path
+    """What pyarrow and h5py open: an object as a file that reads ranges, a local path from the root on.
+
+    To pyarrow a relative path with a colon ("out-10:30/...") is an address. DistillError for a name that is not UTF-8, which it cannot open.
+    """
+    if isinstance(path, RemotePath):
+        return path.open("rb")
+    found = path.absolute()
+    if "\\udc" in ascii(str(found)):
+        raise DistillError(f"{ascii(str(found))}: this name is not UTF-8, and Parquet files are opened by names that are. Rename the folder.")
+    return found
 
 
 def is_remote(path: object) -> bool:

@@ -28,7 +28,7 @@ class ParquetShards:
         """See ShardFormat.write. The metadata goes in last: rows and mean norm are known only then."""
         schema, sizes, norms = _schema(meta), list[int](), 0.0
         with pq.ParquetWriter(
-            path, schema, compression="none", use_dictionary=False, write_page_checksum=True, write_statistics=False, store_schema=True
+            readable(path), schema, compression="none", use_dictionary=False, write_page_checksum=True, write_statistics=False, store_schema=True
         ) as writer:
             for group in groups:
                 embeddings, norm = stored(group, meta)
@@ -124,7 +124,7 @@ def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, int]]:
     and what fails in the system as an OSError."""
     try:
         source = readable(path)
-        size = path.stat().st_size if source is path else source.size()
+        size = source.size() if is_remote(path) else path.stat().st_size
         with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=is_remote(path), memory_map=False) as file:
             yield file, size
     except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError) as error:
