@@ -37,6 +37,9 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "centred_bgr": ("ResNet50", "ResNet101", "ResNet152", "VGG16", "VGG19"),
 }
 
+# EfficientNet B0 to B7 with weights="imagenet" divide by the root of these behind their normalization; built without, they do not.
+PUBLISHED_DEVIATION = (0.229, 0.224, 0.225)
+
 # MobileFaceNet (Chen et al. 2018, table 1): bottlenecks as (expansion, channels, how many, stride of the first).
 MOBILEFACENET = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 SMALL_CONV_WIDTHS = (12, 24, 32, 40)
@@ -170,9 +173,35 @@ def _application(images: Tensor, student: Student) -> Tensor:
     if weights and weights.suffix == ".h5":
         try:
             backbone.load_weights(weights)
-        except (ValueError, OSError) as error:
-            raise DistillError(f"student.weights: {weights} cannot be loaded into {student.backbone}: {error}") from None
+        except Exception as error:  # Keras, h5py and their parts raise of many classes
+            reason = " ".join(str(error).split()) or type(error).__name__
+            way_out = "Expected the weights of that network without its top (..._notop.h5)."
+            raise DistillError(f"student.weights: {weights} cannot be loaded into {student.backbone}: {reason} {way_out}") from None
+        if student.backbone.startswith("EfficientNetB") and _is_published(weights):
+            _divide_as_published(backbone)
     return _pooled(backbone(_scaled(images, kind)))
+
+
+def _is_published(weights: Path) -> bool:
+    """Whether weights are of a network with the division behind the normalization. A file of Keras 3's own kind (.weights.h5) lists all
+    layers and shows it; one in the layout of the published files is taken for such a one."""
+    import h5py
+
+    with h5py.File(weights, "r") as file:
+        return "layer_names" in file.attrs or "layers/rescaling_1" in file or "layers/rescaling" not in file
+
+
+def _divide_as_published(backbone: keras.Model) -> None:
+    """Put the division into the variance of the normalization: (x - mean) / sqrt(variance) / sqrt(deviation), with no other layers."""
+    (norm,) = (layer for layer in backbone.layers if isinstance(layer, layers.Normalization))
+    norm.adapt_variance.assign(norm.adapt_variance * keras.ops.convert_to_tensor(PUBLISHED_DEVIATION))
+    norm.finalize_state()
+
+
+def settle_scales(model: keras.Model) -> None:
+    """To be called when weights were assigned: a Normalization computes with a copy of its own, made when it was built or loaded."""
+    for layer in layers_of(model, layers.Normalization):
+        layer.finalize_state()
 
 
 def _small_conv(images: Tensor, student: Student) -> Tensor:
@@ -232,3 +261,4 @@ def _copy_weights(model: keras.Model, path: Path) -> None:
             "Use the same backbone, widths and embedding as it was made with."
         )
     model.set_weights(donor.get_weights())
+    settle_scales(model)

@@ -29,7 +29,7 @@ from distill.process import grow_gpu_memory, keep_memory
 from distill.runs import Progress, RunFolder
 from distill.screen import Screen
 from distill.stages import SMALL, Lesson, OpenTeacher, identities, open_lessons, prove_teacher, told_at_start
-from distill.students import ClassHead, build_student, layers_of, projection, settle_averages, weights_file
+from distill.students import ClassHead, build_student, layers_of, projection, settle_averages, settle_scales, weights_file
 from distill.views import find_recipe
 
 # What batch norm's averages are taken from after each epoch: 2,048 rows tell a mean to 1/45 of its deviation, and 16 passes forward cost five steps
@@ -83,6 +83,7 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
     if saved:
         restore(parts.variables(), saved[1], folder.checkpoints)
         folder.write_history(progress.history)  # a kill may have come between the checkpoint and this
+        settle_scales(parts.student)
         screen.line(f"going on after stage {progress.stage + 1}, epoch {progress.epoch}")
     for number in range(progress.stage, len(lessons)):
         if number > progress.stage:
