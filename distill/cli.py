@@ -10,7 +10,8 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,9 @@ Scale = Annotated[float | None, typer.Option(help="the model sees pixel * scale 
 Offset = Annotated[float | None, typer.Option(help="see --scale; default 0")]
 Color = Annotated[str | None, typer.Option(help="rgb or bgr: the order that the model wants; default rgb")]
 Preset = Annotated[str | None, typer.Option(help="insightface, insightface-128, unit or none, in place of --scale, --offset and --color")]
+
+Feed = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="a constant for an input beside the images: phase_train=false; may be given several times")]
+Tags = Annotated[str | None, typer.Option(help="of the graph in a SavedModel that has several, with commas; default serve, else the one without tags")]
 
 
 @app.callback(invoke_without_command=True)
@@ -133,6 +137,8 @@ def embed(
     offset: Offset = None,
     color: Color = None,
     preset: Preset = None,
+    feed: Feed = None,
+    tags: Tags = None,
     relist: Annotated[
         bool | None, typer.Option("--relist/--no-relist", help="look whether files were added, removed or changed since the set began; by default on this machine only")
     ] = None,
@@ -150,7 +156,7 @@ def embed(
     from pipelines.launch import embed as launch
     from pipelines.plan import Job
 
-    described = _teacher(teacher, signature, output, scale, offset, color, preset)
+    described = _teacher(teacher, signature, output, scale, offset, color, preset, feed, tags)
     job = Job(
         source=source, out=str(out), root=root or _root_of(source), teacher=described, format=format, rows=rows, dtype=dtype, images=images,
         resize=resize, views=views, add_views=add_views, recipe=_recipe(recipe), view_seed=view_seed, size=_size(size), batch=batch,
@@ -194,6 +200,8 @@ def plan(
     offset: Offset = None,
     color: Color = None,
     preset: Preset = None,
+    feed: Feed = None,
+    tags: Tags = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how long a list will take and how many GB it will fill: some hundred images of it are labelled here and now, nothing is written.
@@ -205,7 +213,7 @@ def plan(
     from pipelines.plan import Job
 
     job = Job(
-        source=source, out=".", root=root or _root_of(source), teacher=_teacher(teacher, signature, output, scale, offset, color, preset), rows=rows,
+        source=source, out=".", root=root or _root_of(source), teacher=_teacher(teacher, signature, output, scale, offset, color, preset, feed, tags), rows=rows,
         dtype=dtype, images=images, resize=resize, views=views, recipe=_recipe(recipe), size=_size(size), batch=batch, all_files=all_files,
         strip_prefix=strip_prefix, label_from=label_from,
     )  # fmt: skip
@@ -262,7 +270,10 @@ def verify(
         if any(number == PIXELS for number, _ in verdict.problems):
             way_out = OTHER_PIXELS
         raise Unfinished(f"{shards}: {len(verdict.problems)} problems. {way_out}")
-    if agreement and agreement["worst_cosine"] < SAME:
+    if described and agreement and agreement["worst_cosine"] < SAME:
+        from teachers.trial import check_steady
+
+        check_steady(described.load(), (meta.image["height"], meta.image["width"]))
         worst = agreement["worst_cosine"]
         raise Unfinished(f"{shards}: a stored embedding is not the teacher's answer (cosine {worst:.4f}). Decoder, scale or colour order differ.")
 
@@ -351,19 +362,21 @@ def evaluate(
     offset: Offset = None,
     color: Color = None,
     preset: Preset = None,
+    feed: Feed = None,
+    tags: Tags = None,
     out: Annotated[Path | None, typer.Option(parser=place, metavar="FOLDER", help="folder for evaluation.json and scores-*.npz")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a model: verification on pairs of unseen identities, agreement with its teacher on shards.
 
-    --signature, --output, --scale, --offset, --color and --preset are those of TEACHER where one is given, else of MODEL.
+    --signature, --output, --scale, --offset, --color, --preset, --feed and --tags are those of TEACHER where one is given, else of MODEL.
 
     \b
     Example: distill evaluate runs/joint --pairs faces/unseen --shards out
     """
     if pairs is None and shards is None:
         raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
-    reading = (signature, output, scale, offset, color, preset)
+    reading = (signature, output, scale, offset, color, preset, feed, tags)
     described = {"model": _teacher(model, *(() if teacher else reading))}
     if teacher is not None:
         described["teacher"] = _teacher(teacher, *reading)
@@ -378,7 +391,7 @@ def evaluate(
         check_apart(pairs, out, "evaluation")
     drawn = None if pairs is None else draw_pairs(pairs, number, seed)
     question = Question(pairs, drawn, shards, origin_of(model).holdout, root, resize, _size(size), out)
-    result = judge({who: (one.path, one.load) for who, one in described.items()}, question)
+    result = judge({who: (one.path, partial(_steady, one, _size(size))) for who, one in described.items()}, question)
     if as_json:
         _print_json(result)
     else:
@@ -399,6 +412,8 @@ def compare(
     offset: Offset = None,
     color: Color = None,
     preset: Preset = None,
+    feed: Feed = None,
+    tags: Tags = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the matrix of cosines of photos: 1 is the same direction, about 0 another person.
@@ -408,7 +423,7 @@ def compare(
     """
     from distill.evaluate import compare as cosines
 
-    matrix = cosines(load_model(model, signature, output, scale, offset, color, preset), images, resize, _size(size))
+    matrix = cosines(load_model(model, signature, output, scale, offset, color, preset, feed, tags), images, resize, _size(size))
     if as_json:
         _print_json({"images": [str(image) for image in images], "cosines": matrix.round(6).tolist()})
         return
@@ -504,16 +519,39 @@ def outcome(words: Sequence[str]) -> int:
 
 def load_model(path: str, *reading: Any, **named: Any) -> LoadedTeacher:
     """A model on disk as a callable uint8 [B, H, W, 3] -> float32 [B, D]; what the rooms that may not know `teachers` are given."""
-    return _teacher(path, *reading, **named).load()
+    return _steady(_teacher(path, *reading, **named))
+
+
+def _steady(teacher: Teacher, size: tuple[int, int] | None = None) -> LoadedTeacher:
+    """It loaded. DistillError where its answers depend on chance or on the other images."""
+    from teachers.trial import check_steady
+
+    loaded = teacher.load()
+    check_steady(loaded, size)
+    return loaded
 
 
 def _teacher(
     path: str, signature: str | None = None, output: str | None = None, scale: float | None = None, offset: float | None = None,
-    color: str | None = None, preset: str | None = None,
+    color: str | None = None, preset: str | None = None, feed: Sequence[str] | Mapping[str, Any] | None = None,
+    tags: str | Sequence[str] | None = None,
 ) -> Teacher:  # fmt: skip
     from teachers import open_teacher
 
-    return open_teacher(path, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset)
+    fed = feed if isinstance(feed, Mapping) else _fed(feed or ())
+    tagged = [tag.strip() for tag in tags.split(",") if tag.strip()] if isinstance(tags, str) else tags
+    return open_teacher(path, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=fed, tags=tagged)
+
+
+def _fed(words: Sequence[str]) -> dict[str, str]:
+    """["a=1"] -> {"a": "1"}."""
+    fed = dict[str, str]()
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.strip() or name.strip() in fed:
+            raise DistillError(f"--feed {word}: expected NAME=VALUE, each name once, such as --feed phase_train=false.")
+        fed[name.strip()] = value
+    return fed
 
 
 def _root_of(source: str) -> str:

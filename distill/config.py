@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PlainSerializer, ValidationError, model_validator
 
 from distill import DistillError
 from distill.files import read_toml
@@ -27,6 +27,18 @@ def _as_tuple(value: Any) -> Any:
 
 
 Several = BeforeValidator(_as_tuple)
+
+
+def _as_pairs(value: Any) -> Any:
+    if isinstance(value, dict) and all(isinstance(held, bool | int | float | str) for held in value.values()):
+        return tuple(value.items())
+    if isinstance(value, tuple):
+        return value
+    raise ValueError("expected a table of plain values, such as feed = { phase_train = false }")
+
+
+# A table in TOML; pairs here, because a frozen value is hashed.
+Constants = Annotated[tuple[tuple[str, bool | int | FiniteFloat | str], ...], BeforeValidator(_as_pairs), PlainSerializer(dict)]
 Size = Annotated[tuple[Positive, Positive], Several]
 
 
@@ -184,6 +196,7 @@ class Reading(Frozen):
     """How to speak to the teacher of a noise stage; what is not set is as for any other model.
 
     It sees pixels * scale + offset, where pixels are 0 to 255 in the order of `color`. signature, output: names inside the model.
+    feed: a constant for each of its inputs beside the images, as a table; tags: of the graph in a SavedModel that has several.
     """
 
     signature: str | None = None
@@ -191,6 +204,8 @@ class Reading(Frozen):
     scale: FiniteFloat | None = None
     offset: FiniteFloat | None = None
     color: Literal["rgb", "bgr"] | None = None
+    feed: Constants | None = None
+    tags: Annotated[tuple[str, ...], Several] | None = None
 
     @property
     def options(self) -> dict[str, Any]:

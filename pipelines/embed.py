@@ -18,15 +18,16 @@ from contextlib import contextmanager
 import apache_beam as beam
 
 from distill import DistillError, Unfinished
-from distill.chunks import read_classes
+from distill.chunks import chunk_name, read_chunk, read_classes
 from distill.images import read_bytes
 from distill.shards import Record, ShardMeta, write_index
-from pipelines.label import Task, embed_chunk
+from pipelines.label import Task, embed_chunk, try_teacher
 from pipelines.plan import Job, Plan, agree, check_pixels, clear_notes, estimate, keep, leave_note, meta_of
 from teachers import limit_threads
 
 log = logging.getLogger("distill")
 RETRIES = 1
+FIRST = 16  # images of the list on which the teacher is tried
 # One TensorFlow thread each: two workers of one label 1.3 times as fast as one of two, and another number of threads changes the last bit
 # of an embedding (measured: 1e-7 of its norm), so that engines would not agree.
 TEACHER_THREADS = 1
@@ -72,6 +73,10 @@ class CutChunks(beam.DoFn):
             clear_notes(job)
             estimate(job, plan, wanted, note)
             if not job.dry_run:
+                if todo:
+                    limit_threads(TEACHER_THREADS)
+                    keys = read_chunk(job.chunks / chunk_name(todo[0], len(plan.chunks))).keys
+                    try_teacher(job, plan.meta, plan.batch, keys[:FIRST])
                 keep(job, plan)
                 tasks = [Task.of(job, plan, number) for number in wanted]
         yield from tasks

@@ -27,7 +27,7 @@ from distill.chunks import Chunk, is_chunk_folder, list_chunks, read_chunk
 from distill.imagelist import open_list, way_to
 from distill.images import BadImage, read_bytes
 from distill.process import quiet_import, uninterrupted
-from pipelines.label import Task, label_rows
+from pipelines.label import Task, label_rows, try_teacher
 from pipelines.plan import Job, meta_of
 from teachers import limit_threads
 
@@ -243,6 +243,7 @@ def _work(pipe: Connection, job: Job, keys: list[str], seconds: float) -> None:
         with quiet_import():
             meta = meta_of(job)
             task = Task(job, job.format, job.batch, meta)
+            try_teacher(job, meta, job.batch, keys[:16])
             for _ in label_rows(task, _chunk(keys), rejects):
                 pass
     except (DistillError, OSError) as error:

@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,13 @@ from distill.holders import unchanged
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, read_bytes
 from distill.remote import is_remote
 from distill.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, rows_there, shard_name
+from distill.shards.rows import quantise
 from distill.views import replay
 from pipelines.plan import Job, Plan, leave_note, standing, taken_over
+from teachers.trial import check_teacher
 
+# How much of its length an embedding may lose when it is stored: some times what rounding costs where the numbers fit.
+LOST = {"float16": 2e-3, "float32": 1e-6, "int8": 0.05}
 FAR_READERS = 32  # a request to an object store waits for most of its time
 
 
@@ -40,6 +45,39 @@ class Task:
     @classmethod
     def of(cls, job: Job, plan: Plan, number: int) -> Task:
         return cls(job, plan.format, plan.batch, plan.chunk_meta(number))
+
+
+def try_teacher(job: Job, meta: ShardMeta, batch: int, keys: list[str]) -> None:
+    """DistillError where the teacher cannot label: see teachers.trial; or where what it answers to these images does not fit the set's dtype.
+
+    keys: the first of what is to be labelled; those that cannot be read or decoded are passed over.
+    """
+    encoded = []
+    for key in keys:
+        with suppress(BadImage):
+            encoded.append(read_bytes(job.root, key))
+    pixels, bad = decode_batch(encoded, ImageSpec(**meta.image))
+    answers = check_teacher(job.teacher.load(), pixels[[place for place in range(len(encoded)) if place not in bad]], batch)
+    answers = answers[np.isfinite(answers).all(axis=1)]
+    if not len(answers):
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        lost = np.linalg.norm(stored(answers, meta.dtype) - answers.astype(np.float64), axis=1) / np.linalg.norm(answers.astype(np.float64), axis=1)
+    fine = lost <= LOST[meta.dtype]  # false where something became infinite
+    if fine.mean() < 0.5:
+        largest = np.abs(answers).max()
+        raise DistillError(
+            f"{job.teacher.path} answers with numbers up to {largest:.2g}, which {meta.dtype} does not hold: "
+            f"{'they become infinite' if largest > 1 else 'they become zeros, or lose most of their digits'}. Store them as they are: --dtype float32."
+        )
+
+
+def stored(answers: np.ndarray, dtype: str) -> np.ndarray:
+    """What a reader of the set gets, float64 [n, D]."""
+    if dtype != "int8":
+        return answers.astype(dtype).astype(np.float64)
+    values, scale = quantise(answers)
+    return values * scale[:, None].astype(np.float64)
 
 
 def embed_chunk(task: Task) -> Record:

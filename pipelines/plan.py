@@ -223,7 +223,11 @@ def meta_of(job: Job) -> ShardMeta:
     """What every shard of a set says of itself, before views are added. Loads the teacher."""
     teacher = job.teacher.load()
     spec = ImageSpec(*_image_size(job, teacher.height, teacher.width), job.resize)
-    reading = {name: getattr(job.teacher, name) for name in ("signature", "output", "scale", "offset", "color")}
+    reading: dict[str, Any] = {name: getattr(job.teacher, name) for name in ("signature", "output", "scale", "offset", "color")}
+    if teacher.feed:
+        reading["feed"] = teacher.feed
+    if job.teacher.tags is not None:
+        reading["tags"] = list(job.teacher.tags)
     meta = ShardMeta(
         chunk=-1, of=0, chunk_sha256="", dimension=teacher.dimension, dtype=job.dtype, teacher=job.teacher.fingerprint(), reading=reading,
         image=spec.as_dict(), images=job.images, software={name: version(name) for name in SOFTWARE},

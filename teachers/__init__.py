@@ -17,6 +17,7 @@ import importlib
 import math
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any, TypedDict, Unpack
 from distill import DistillError
 from distill.process import grow_gpu_memory, keep_memory, quiet_import
 from distill.remote import local_copy, place
+from teachers.foreign import WEIGHTS, known_name
 from teachers.loaded import LoadedTeacher
 
 COLORS = ("rgb", "bgr")
@@ -43,6 +45,8 @@ SAVED_MODEL_PARTS = ("saved_model.pb", "variables", "assets")
 STUDENT = "student.keras"
 EXPECTED = "expected a SavedModel folder (saved_model.pb), a .keras, .h5 or .onnx file, or the folder of a run (student.keras)"
 
+Scalar = bool | int | float | str
+
 _loaded: dict[str, tuple[object, LoadedTeacher]] = {}
 _loading = Lock()
 _threads = (0, 0)
@@ -53,7 +57,8 @@ class Teacher:
     """A model on disk and how to speak to it. Made by `open_teacher`, which checks that it is there.
 
     path: SavedModel folder, Keras or ONNX file; kind: a key of LOADERS; signature, output: names within the model, None for its own
-    (`serving_default`; `output`; or the only one there is); scale, offset: see the module's formula; color: "rgb" or "bgr".
+    (`serving_default`; `output`; or the only one there is); scale, offset: see the module's formula; color: "rgb" or "bgr"; feed: a constant
+    for each other input, by name; tags: of the graph in a SavedModel that has several, None for its own choice.
     """
 
     path: str
@@ -63,6 +68,8 @@ class Teacher:
     scale: float = 1.0
     offset: float = 0.0
     color: str = "rgb"
+    feed: tuple[tuple[str, Scalar], ...] = ()
+    tags: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in LOADERS:
@@ -71,6 +78,8 @@ class Teacher:
             raise DistillError(f"teacher {self.path}: color {self.color!r}, expected one of: {', '.join(COLORS)}.")
         if not (math.isfinite(self.scale) and math.isfinite(self.offset)) or self.scale == 0:
             raise DistillError(f"teacher {self.path}: pixels * {self.scale} + {self.offset}: expected two finite numbers, the first not 0.")
+        if self.tags is not None and self.kind != "saved_model":
+            raise DistillError(f"teacher {self.path} is no SavedModel, so it has no tags. Leave --tags away.")
 
     def load(self) -> LoadedTeacher:
         """The model, ready to be called: read once in a process, however many threads ask, and again when its files have changed."""
@@ -127,6 +136,8 @@ class Reading(TypedDict, total=False):
     offset: float | None
     color: str | None
     preset: str | None
+    feed: Mapping[str, Scalar] | None
+    tags: Sequence[str] | None
 
 
 def open_teacher(
@@ -138,10 +149,13 @@ def open_teacher(
     offset: float | None = None,
     color: str | None = None,
     preset: str | None = None,
+    feed: Mapping[str, Scalar] | None = None,
+    tags: Sequence[str] | None = None,
 ) -> Teacher:
     """The teacher at `path`, described but not loaded: looks at what lies there, in milliseconds. DistillError where no model does.
 
-    preset: a key of PRESETS, in place of scale, offset and color.
+    preset: a key of PRESETS, in place of scale, offset and color. feed: {name: value} of inputs beside the images; a text is read as the
+    input's type wants it. tags: of a graph in a SavedModel with several; an empty one for that without tags.
     """
     given = {name: value for name, value in (("scale", scale), ("offset", offset), ("color", color)) if value is not None}
     if preset is not None and preset not in PRESETS:
@@ -152,7 +166,8 @@ def open_teacher(
     usual = PRESETS[preset or "none"]
     found, kind = _find(place(path))
     scale, offset = float(usual[0] if scale is None else scale), float(usual[1] if offset is None else offset)
-    return Teacher(str(found), kind, signature, output, scale, offset, usual[2] if color is None else color)
+    fed, tagged = tuple(sorted((feed or {}).items())), None if tags is None else tuple(sorted(tags))
+    return Teacher(str(found), kind, signature, output, scale, offset, usual[2] if color is None else color, fed, tagged)
 
 
 def load_teacher(path: str | os.PathLike[str], **reading: Unpack[Reading]) -> LoadedTeacher:
@@ -216,12 +231,17 @@ def _find(path: Path) -> tuple[Path, str]:
             return path, "saved_model"
         if (path / STUDENT).is_file():
             return path / STUDENT, "keras"
+        if (path / "checkpoint").is_file() or any(child.suffix == ".index" for child in path.iterdir()):
+            raise DistillError(f"{path} {WEIGHTS}")
         inside = sorted(child for child in path.iterdir() if (child / SAVED_MODEL_PARTS[0]).is_file() or child.suffix.lower() in SUFFIXES)
         hint = f" Did you mean {inside[0]}?" if inside else ""
         raise DistillError(f"{path} is a folder without a model; {EXPECTED}.{hint}")
     if not path.is_file():
         raise DistillError(f"No teacher at {path}; {EXPECTED}.")
     if path.suffix.lower() not in SUFFIXES:
+        known = known_name(path)
+        if known:
+            raise DistillError(f"{path} {known}")
         raise DistillError(f"{path} is no model that can be read here; {EXPECTED}.")
     return path, SUFFIXES[path.suffix.lower()]
 

@@ -1,6 +1,12 @@
 """A .keras or .h5 file as a teacher. Keras' safe mode stays on: a file that brings code of its own is refused, never run."""
 
-from collections.abc import Callable
+import json
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,9 +14,20 @@ import numpy as np
 from distill import DistillError
 from distill.process import quiet_import
 from teachers import Teacher, start_tensorflow
-from teachers.loaded import Model, choose, list_signatures, text_of
+from teachers.causes import reason
+from teachers.feed import pick
+from teachers.foreign import keras_suffix
+from teachers.loaded import Model, call_failed, choose, list_signatures, text_of
 
 OUTPUT, CALL = "output", "model"
+HALVES = ("float16", "bfloat16")
+WAY_OUT = "Export it as a SavedModel with the Keras that made it: model.export(FOLDER), in Keras 2 model.save(FOLDER)."
+# Arguments that Keras 2 wrote into files and Keras 3 does not take, where they change nothing; None: whatever they say, it did nothing.
+OLD: dict[str, dict[str, Any]] = {
+    "DepthwiseConv2D": {"groups": 1},
+    "Conv2DTranspose": {"groups": 1},
+    "SeparableConv2D": {"groups": 1, "kernel_initializer": None, "kernel_regularizer": None, "kernel_constraint": None},
+}
 
 
 def load(teacher: Teacher) -> Model:
@@ -19,24 +36,27 @@ def load(teacher: Teacher) -> Model:
     if teacher.signature is not None:
         raise DistillError(f"{where} is a Keras file, which has no signatures; received {teacher.signature!r}. Leave --signature away.")
     model = _read(teacher)
-    inputs, outputs = getattr(model, "inputs", None), _outputs(model)
+    inputs, outputs = _inputs(model), _outputs(model)
     if not inputs or not outputs:
-        raise DistillError(f"{where} does not say what it takes. Save it as a functional model, or with model.export(path).")
-    signatures = {CALL: {"inputs": _texts({tensor.name: tensor for tensor in inputs}), "outputs": _texts(outputs)}}
+        raise DistillError(
+            f"{where} does not say what it takes: a {type(model).__name__} without an input of a known shape. Begin it with keras.Input(shape), "
+            "or write it with model.export(FOLDER)."
+        )
+    signatures = {CALL: {"inputs": _texts(inputs), "outputs": _texts(outputs)}}
     listing = list_signatures(signatures)
-    if len(inputs) != 1:
-        raise DistillError(f"{where} takes {len(inputs)} inputs, expected one.{listing}")
+    name, feed = pick(teacher, {key: (_dtype(tensor), tuple(tensor.shape)) for key, tensor in inputs.items()}, listing)
     output = choose(teacher, "output", teacher.output, OUTPUT, outputs, listing)
-    given = inputs[0]
     return Model(
-        run=_runner(teacher, model, output, list(outputs)),
-        dtype=np.dtype(object if given.dtype == "string" else given.dtype),
-        shape=tuple(given.shape),
+        run=_runner(teacher, model, _Call(name, feed, output, list(inputs), list(outputs))),
+        dtype=_dtype(inputs[name]),
+        shape=tuple(inputs[name].shape),
         output=tuple(outputs[output].shape),
-        named=(given.name, output),
+        named=(name, output),
         signature=None,
         signatures=signatures,
         parameters=int(model.count_params()),
+        feed=feed,
+        rough=lambda: _on_gpu() or any(layer.compute_dtype in HALVES for layer in model._flatten_layers()),
     )
 
 
@@ -46,15 +66,96 @@ def _read(teacher: Teacher) -> Any:
 
     if keras.backend.backend() == "tensorflow":
         start_tensorflow()
+    where = f"teacher {teacher.path} cannot be read by Keras {keras.__version__}"
     try:
-        return keras.saving.load_model(teacher.local, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise DistillError(f"teacher {teacher.path} cannot be read by Keras {keras.__version__} in safe mode: {reason[:400]}") from error
+        with _readable(teacher.local, teacher.path) as path:
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (DistillError, MemoryError):
+        raise
+    except Exception as error:  # of any class: what is in the file decides which part of which library fails
+        said = reason(error)
+        if re.search(r"(?<!TFOp)Lambda", said):
+            raise DistillError(f"{where}: it has a Lambda layer, code of its own, which is never run here. {WAY_OUT}") from error
+        raise DistillError(f"{where}: {said} {WAY_OUT}") from error
+
+
+@contextmanager
+def _readable(path: Path, named: str) -> Iterator[str]:
+    """The path to give Keras: under the suffix of what the file holds, and without the arguments of OLD, in a copy where it has any."""
+    suffix = keras_suffix(path, named)
+    config = _config(path, suffix)
+    changed = config and _without_old(config)
+    if not changed and path.suffix.lower() == suffix:
+        yield str(path.absolute())
+        return
+    with tempfile.TemporaryDirectory(prefix="distill-") as folder:
+        copy = Path(folder) / f"model{suffix}"
+        if changed:
+            _copy(path, copy, json.dumps(config))
+        else:
+            copy.symlink_to(path.absolute())
+        yield str(copy)
+
+
+def _config(path: Path, suffix: str) -> Any:
+    """The model's layers as JSON; None where it is none, which Keras will tell."""
+    import h5py
+
+    try:
+        if suffix == ".h5":
+            with h5py.File(path, "r") as file:
+                return json.loads(file.attrs["model_config"])
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read("config.json"))
+    except Exception:  # whatever is wrong with it, Keras comes upon it too
+        return None
+
+
+def _without_old(config: Any) -> bool:
+    """Take the arguments of OLD out, at any depth. Whether there were any."""
+    if isinstance(config, list):
+        return sum(map(_without_old, config)) > 0
+    if not isinstance(config, dict):
+        return False
+    inner, old = config.get("config"), OLD.get(str(config.get("class_name")), {})
+    taken = [name for name, harmless in old.items() if isinstance(inner, dict) and name in inner and harmless in (None, inner[name])]
+    for name in taken:
+        del inner[name]  # type: ignore[union-attr]
+    return bool(taken) + sum(map(_without_old, config.values())) > 0
+
+
+def _copy(path: Path, copy: Path, config: str) -> None:
+    import shutil
+
+    import h5py
+
+    if copy.suffix == ".h5":
+        shutil.copyfile(path, copy)
+        with h5py.File(copy, "r+") as file:
+            file.attrs["model_config"] = config
+        return
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as target:
+        for item in archive.infolist():
+            if item.filename == "config.json":
+                target.writestr("config.json", config)
+                continue
+            with archive.open(item) as source, target.open(item.filename, "w", force_zip64=True) as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def _inputs(model: Any) -> dict[str, Any]:
+    try:
+        return {tensor.name: tensor for tensor in model.inputs or ()}
+    except (AttributeError, ValueError):  # a Sequential that was never built, a class of its own
+        return {}
 
 
 def _outputs(model: Any) -> dict[str, Any]:
     """{name: symbolic tensor}: a dict's outputs under their keys, others under the names of their layers."""
+    import keras
+
+    if isinstance(model, keras.Sequential) and _inputs(model):
+        model = keras.Model(model.inputs, model.outputs)  # which names them
     output = getattr(model, "output", None)
     if isinstance(output, dict):
         return dict(output)
@@ -66,27 +167,50 @@ def _texts(tensors: dict[str, Any]) -> dict[str, str]:
     return {name: text_of(str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
 
 
-def _runner(teacher: Teacher, model: Any, output: str, names: list[str]) -> Callable[[np.ndarray], np.ndarray]:
+def _dtype(tensor: Any) -> np.dtype:
+    return np.dtype(object if tensor.dtype == "string" else tensor.dtype)
+
+
+def _on_gpu() -> bool:
     import keras
 
-    def call(images: Any) -> Any:
-        answer = model(images, training=False)
+    return any(not name.startswith("cpu") for name in keras.distribution.list_devices())
+
+
+class _Call:
+    """How a model is called: the images under `name` among constants, and which of its answers is meant."""
+
+    def __init__(self, name: str, feed: dict[str, Any], output: str, inputs: list[str], outputs: list[str]):
+        self.name, self.feed, self.output, self.inputs, self.outputs = name, feed, output, inputs, outputs
+
+    def given(self, images: np.ndarray) -> list[np.ndarray]:
+        return [images if name == self.name else self.feed[name].fill(len(images)) for name in self.inputs]
+
+    def __call__(self, model: Any, given: list[Any]) -> Any:
+        answer = model(given if len(given) > 1 else given[0], training=False)
         if isinstance(answer, dict):
-            return answer[output]
-        return answer[names.index(output)] if isinstance(answer, list | tuple) else answer
+            return answer[self.output]
+        return answer[self.outputs.index(self.output)] if isinstance(answer, list | tuple) else answer
+
+
+def _runner(teacher: Teacher, model: Any, call: _Call) -> Callable[[np.ndarray], np.ndarray]:
+    import keras
 
     if keras.backend.backend() != "tensorflow":
-        return lambda images: np.asarray(keras.ops.convert_to_numpy(call(images)))
+        return lambda images: np.asarray(keras.ops.convert_to_numpy(call(model, call.given(images))))
 
     tf = start_tensorflow()
     # One graph for every batch, without the callbacks and the data set that model.predict makes for each call.
-    graph = tf.function(call, input_signature=[tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)]).get_concrete_function()
+    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
+    try:
+        graph = tf.function(lambda *given: call(model, list(given)), input_signature=specs).get_concrete_function()
+    except Exception as error:
+        raise DistillError(f"teacher {teacher.path} cannot be called: {reason(error)} {WAY_OUT}") from error
 
     def run(images: np.ndarray) -> np.ndarray:
         try:
-            return graph(tf.constant(images)).numpy()
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise DistillError(f"teacher {teacher.path} fails on {text_of(images.dtype.name, images.shape)}: {reason}") from error
+            return graph(*map(tf.constant, call.given(images))).numpy()
+        except Exception as error:
+            raise call_failed(f"teacher {teacher.path}", images, error) from error
 
     return run

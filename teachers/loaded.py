@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill import DistillError
+from teachers.causes import reason
 
 if TYPE_CHECKING:
-    from teachers import Teacher
+    from teachers import Scalar, Teacher
+    from teachers.feed import Constant
 
 Shape = tuple[int | None, ...]
 
@@ -27,6 +29,7 @@ class Model:
     run: array of `dtype`, [N, H, W, 3] or [N, 3, H, W], to the chosen output as an array; thread safe.
     shape: of the input, None where free; None as a whole where the model does not say. output: the same of the answer.
     named: the names of input and output; signatures: {name: {"inputs": {name: text}, "outputs": {name: text}}}, texts as of `text_of`.
+    feed: what its other inputs get; rough: whether it computes in half precision or on a GPU, where the last digits differ more.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
@@ -37,6 +40,8 @@ class Model:
     signature: str | None
     signatures: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
     parameters: int | None = None
+    feed: dict[str, Constant] = field(default_factory=dict)
+    rough: Callable[[], bool] = lambda: False
 
 
 class LoadedTeacher:
@@ -71,7 +76,25 @@ class LoadedTeacher:
             return np.zeros((0, self.dimension), np.float32)
         step = self.batch or len(images)
         parts = [self._rows(images[start : start + step]) for start in range(0, len(images), step)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if rows.shape[1] != self.dimension:
+            raise self._no_embeddings(text_of("float32", rows.shape), f"{len(images)} images, but says that D is {self.dimension}")
+        return rows
+
+    @property
+    def pixels(self) -> str:
+        """What it sees, in words."""
+        return f"{self.teacher.color} * {self.teacher.scale:g} + {self.teacher.offset:g}"
+
+    @property
+    def feed(self) -> dict[str, Scalar]:
+        """The constants of its other inputs, each of the type that the input has."""
+        return {name: constant.value for name, constant in sorted(self._model.feed.items())}
+
+    @property
+    def rough(self) -> bool:
+        """Whether it computes in half precision or on a GPU, so that answers to equal images differ by more than rounding of a float32."""
+        return self._model.rough()
 
     def describe(self) -> dict[str, Any]:
         """What `distill inspect` says of a teacher; plain values that JSON can hold."""
@@ -89,7 +112,7 @@ class LoadedTeacher:
             "width": self.width,
             "dimension": self.dimension,
             "channels": "first" if self._channels_first else "last",
-            "pixels": f"{teacher.color} * {teacher.scale:g} + {teacher.offset:g}",
+            "pixels": self.pixels,
             "signatures": model.signatures,
         }
 
@@ -148,6 +171,14 @@ class LoadedTeacher:
 
     def _listing(self) -> str:
         return list_signatures(self._model.signatures)
+
+
+def call_failed(where: str, images: np.ndarray, error: Exception) -> DistillError:
+    """What a model's own error means, in one line."""
+    received = text_of(images.dtype.name, images.shape)
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError" or "Failed to allocate memory" in str(error):
+        return DistillError(f"{where}: the memory does not suffice for {received}. Ask for fewer images at a time, with a smaller --batch.")
+    return DistillError(f"{where} fails on {received}: {reason(error)}")
 
 
 def choose(teacher: Teacher, what: str, wanted: str | None, default: str, there: Iterable[str], listing: str) -> str:

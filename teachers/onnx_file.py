@@ -7,7 +7,7 @@ import logging
 import math
 import mmap
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,13 +16,19 @@ import numpy as np
 from distill import DistillError
 from distill.process import quiet_import
 from teachers import Teacher, asked_threads
-from teachers.loaded import Model, Shape, choose, list_signatures, text_of
+from teachers.causes import reason
+from teachers.feed import Constant, pick
+from teachers.foreign import check_whole
+from teachers.loaded import Model, Shape, call_failed, choose, list_signatures, text_of
+from teachers.protobuf import fields, numbers
 
 Tensors = dict[str, tuple[str, Shape | None]]  # name: (type in NumPy's word or onnxruntime's, shape)
 
 log = logging.getLogger("distill")
 OUTPUT, CALL = "output", "model"
 TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
+PYTHONIC = {"float": "float32", "double": "float64"}
+HALVES = (10, 16)  # FLOAT16, BFLOAT16
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # onnxruntime's default times cuDNN's algorithms at each start and takes the fastest: not always the same, so not always the same bits.
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
@@ -48,17 +54,16 @@ def load(teacher: Teacher) -> Model:
     if teacher.signature is not None:
         way_out = "Leave --signature away, choose with --output."
         raise DistillError(f"{where} is an ONNX file, which has no signatures; received {teacher.signature!r}. {way_out}{listing}")
-    if len(inputs) != 1:
-        raise DistillError(f"{where} takes {len(inputs)} inputs, expected one.{listing}")
+    name, feed = pick(teacher, {name: (PYTHONIC.get(dtype, dtype), shape) for name, (dtype, shape) in inputs.items()}, listing)
     output = choose(teacher, "output", teacher.output, OUTPUT, outputs, listing)
-    ((name, (dtype, shape)),) = inputs.items()
+    dtype, shape = inputs[name]
     if dtype not in TYPES.values():
         raise DistillError(f"{where}: input {name!r} is {dtype}; expected pixels as float or uint8.{listing}")
     shape = shape or (None, None, None, None)
     if len(shape) == 4 and shape[1] is shape[3] is None:
         shape = (shape[0], 3, *shape[2:])
     return Model(
-        run=_runner(teacher, session, name, output),
+        run=_runner(teacher, session, name, output, feed),
         dtype=np.dtype(dtype),
         shape=shape,
         output=outputs[output][1],
@@ -66,6 +71,8 @@ def load(teacher: Teacher) -> Model:
         signature=None,
         signatures=signatures,
         parameters=_look_inside(teacher.local, teacher.path)[1],
+        feed=feed,
+        rough=lambda: CUDA in session.get_providers() or _has_halves(teacher.local),
     )
 
 
@@ -110,37 +117,24 @@ def _start(teacher: Teacher) -> tuple[Any, Tensors, Tensors]:
         # Its own way back to the CPU prints to stdout.
         session = onnxruntime.InferenceSession(str(teacher.local), options, [*wanted, CPU], enable_fallback=False)
         inputs, outputs = ({one.name: _tensor(one) for one in side} for side in (session.get_inputs(), session.get_outputs()))
-    except _failures() as error:
-        raise DistillError(f"{where} cannot be read by onnxruntime {onnxruntime.__version__}: {_reason(error)}") from error
+    except (DistillError, MemoryError):
+        raise
+    except Exception as error:  # of its own many classes, and Python's
+        raise DistillError(f"{where} cannot be read by onnxruntime {onnxruntime.__version__}: {reason(error)}") from error
     if wanted and CUDA not in session.get_providers():
         log.warning("%s: onnxruntime was built for CUDA, but finds none that it can use; it computes on the CPU.", where)
     return session, inputs, outputs
 
 
-def _runner(teacher: Teacher, session: Any, name: str, output: str) -> Callable[[np.ndarray], np.ndarray]:
-    failures = _failures()
-
+def _runner(teacher: Teacher, session: Any, name: str, output: str, feed: dict[str, Constant]) -> Callable[[np.ndarray], np.ndarray]:
     def run(images: np.ndarray) -> np.ndarray:
         try:
-            return np.asarray(session.run([output], {name: images})[0])
-        except failures as error:
-            received = text_of(images.dtype.name, images.shape)
-            raise DistillError(f"teacher {teacher.path} fails on {received}: {_reason(error)}") from error
+            others = {name: constant.fill(len(images)) for name, constant in feed.items()}
+            return np.asarray(session.run([output], {name: images, **others})[0])
+        except Exception as error:
+            raise call_failed(f"teacher {teacher.path}", images, error) from error
 
     return run
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: classes of its own that have nothing but Exception in common, and Python's."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    own = [one for one in vars(state).values() if isinstance(one, type) and issubclass(one, Exception)]
-    return (*own, RuntimeError, ValueError)
-
-
-def _reason(error: Exception) -> str:
-    """In one line, without the number and the name of the failure that stand before it."""
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))[:400]
 
 
 def _texts(tensors: Tensors) -> dict[str, str]:
@@ -155,54 +149,32 @@ def _tensor(described: Any) -> tuple[str, Shape | None]:
 
 def _look_inside(path: Path, named: str = "") -> tuple[set[str], int]:
     """The names of the files that hold weights, and how many numbers the weights are. Reads past the weights themselves."""
-    names, numbers = set[str](), 0
+    names, total = set[str](), 0
+    check_whole(path, named or path)
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             waiting = [("model", 0, len(data))]
             while waiting:
                 message, start, stop = waiting.pop()
                 size = 1
-                for number, at, end in _fields(data, start, stop):
+                for number, at, end in fields(data, start, stop):
                     part = PARTS[message].get(number)
                     if part == "sizes":
-                        size *= math.prod(_numbers(data, at, end))
+                        size *= math.prod(numbers(data, at, end))
                     elif part == "external":
-                        entry = {key: data[first:last] for key, first, last in _fields(data, at, end)}
+                        entry = {key: data[first:last] for key, first, last in fields(data, at, end)}
                         names |= {entry[2].decode()} if entry.get(1) == b"location" and 2 in entry else set()
                     elif part is not None:
                         waiting.append((part, at, end))
-                numbers += size if message == "weights" else 0
-    except ValueError as error:  # also that of an empty file, and of a name that is not UTF-8
+                total += size if message == "weights" else 0
+    except ValueError as error:  # also that of a name that is not UTF-8
         raise DistillError(f"teacher {named or path} is no ONNX file: {error}.") from error
-    return names, numbers
+    return names, total
 
 
-def _fields(data: mmap.mmap, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """(number, start, end) of each field of the protobuf message data[at:stop]: protobuf.dev/programming-guides/encoding."""
-    while at < stop:
-        tag, at = _varint(data, at, stop)
-        size = {1: 8, 5: 4}.get(tag & 7, 0)
-        if tag & 7 == 2:
-            size, at = _varint(data, at, stop)
-        elif tag & 7 == 0:
-            size = _varint(data, at, stop)[1] - at
-        if tag & 7 in (3, 4, 6, 7) or at + size > stop:
-            raise ValueError(f"damaged or cut off at byte {at}")
-        yield tag >> 3, at, at + size
-        at += size
-
-
-def _numbers(data: mmap.mmap, at: int, stop: int) -> Iterator[int]:
-    while at < stop:
-        number, at = _varint(data, at, stop)
-        yield number
-
-
-def _varint(data: mmap.mmap, at: int, stop: int) -> tuple[int, int]:
-    """The number that begins at `at`, and where it ends."""
-    number = 0
-    for place in range(at, min(stop, at + 10)):
-        number |= (data[place] & 127) << 7 * (place - at)
-        if data[place] < 128:
-            return number, place + 1
-    raise ValueError(f"damaged or cut off at byte {at}")
+def _has_halves(path: Path) -> bool:
+    """Whether a weight of the graph is a float of 16 bits (TensorProto.data_type, field 2)."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        graphs = [place for place in fields(data, 0, len(data)) if place[0] == 7]
+        weights = [place for graph in graphs for place in fields(data, *graph[1:]) if place[0] == 5]
+        return any(number == 2 and next(numbers(data, at, stop)) in HALVES for weight in weights for number, at, stop in fields(data, *weight[1:]))

@@ -1,14 +1,26 @@
 """A SavedModel folder as a teacher, through one of its signatures. Keras-made or a plain tf.Module: only what the signature says counts."""
 
+import atexit
+import mmap
+import re
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from distill import DistillError
 from teachers import Teacher, start_tensorflow
-from teachers.loaded import Model, Shape, choose, list_signatures, text_of
+from teachers.causes import reason
+from teachers.feed import Constant, pick
+from teachers.foreign import check_whole
+from teachers.loaded import Model, Shape, call_failed, choose, list_signatures, text_of
+from teachers.protobuf import fields
 
-SIGNATURE, OUTPUT = "serving_default", "output"
+SIGNATURE, OUTPUT, SERVE = "serving_default", "output", ("serve",)
+GRAPH, INFO, TAG = 2, 1, 4  # fields of SavedModel, MetaGraphDef and MetaInfoDef: tensorflow/core/protobuf/saved_model.proto, meta_graph.proto
+HALVES = (14, 19)  # DT_BFLOAT16, DT_HALF: tensorflow/core/framework/types.proto
 
 
 def load(teacher: Teacher) -> Model:
@@ -21,32 +33,80 @@ def load(teacher: Teacher) -> Model:
     name = choose(teacher, "signature", teacher.signature, SIGNATURE, signatures, listing)
     function = saved.signatures[name]
     inputs = function.structured_input_signature[1]
-    if len(inputs) != 1:
-        raise DistillError(f"{where}: signature {name!r} takes {len(inputs)} inputs, expected one. Choose another with --signature.{listing}")
+    key, feed = pick(teacher, {name: (_dtype(spec), _shape(spec)) for name, spec in sorted(inputs.items())}, listing)
     output = choose(teacher, "output", teacher.output, OUTPUT, signatures[name]["outputs"], listing)
-    ((key, given),) = inputs.items()
     return Model(
-        run=_runner(teacher, saved, name, key, output),
-        dtype=np.dtype(given.dtype.as_numpy_dtype),
-        shape=_shape(given),
+        run=_runner(teacher, saved, name, key, output, feed),
+        dtype=_dtype(inputs[key]),
+        shape=_shape(inputs[key]),
         output=_shape(function.structured_outputs[output]),
         named=(key, output),
         signature=name,
         signatures=signatures,
         parameters=sum(int(np.prod(variable.shape)) for variable in function.variables),
+        feed=feed,
+        rough=lambda: _is_rough(function),
     )
 
 
 def _read(teacher: Teacher) -> Any:
+    for _, path in teacher.files():
+        if path.name == "saved_model.pb" or path.stat().st_size < 1000 and path.parent.name == "variables" and path.stat().st_size:
+            check_whole(path, teacher.path)
+    tags = _tags(teacher)
     tf = start_tensorflow()
     try:
-        return tf.saved_model.load(str(teacher.local))
-    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, tf.errors.OpError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise DistillError(f"teacher {teacher.path} cannot be read by TensorFlow {tf.__version__} as a SavedModel: {reason}") from error
+        return tf.saved_model.load(_plain(teacher.local), tags=tags)
+    except MemoryError:
+        raise
+    except Exception as error:  # of any class: what is in the folder decides which part of TensorFlow fails
+        where = f"teacher {teacher.path} cannot be read by TensorFlow {tf.__version__} as a SavedModel"
+        if not (teacher.local / "variables" / "variables.index").is_file():
+            raise DistillError(f"{where}: its folder lacks variables/variables.index, where its weights stand. Copy the whole folder.") from error
+        raise DistillError(f"{where}: {reason(error)}") from error
 
 
-def _runner(teacher: Teacher, saved: Any, name: str, key: str, output: str) -> Any:
+def _tags(teacher: Teacher) -> list[str] | None:
+    """The tags to load by: those asked for, else of several sets `serve`, else the empty one. None where the only one is loaded whatever it is."""
+    where, there = f"teacher {teacher.path}", _tag_sets(teacher)
+    listed = ", ".join(f'"{",".join(tags)}"' for tags in there)
+    if teacher.tags is None:
+        if len(there) < 2:
+            return None
+        chosen = next((tags for tags in (SERVE, ()) if tags in there), None)
+        if chosen is None:
+            raise DistillError(f"{where} has {len(there)} graphs. Choose one by its tags: --tags, one of {listed}.")
+        return list(chosen)
+    if teacher.tags not in there:
+        raise DistillError(f'{where} has no graph with the tags "{",".join(teacher.tags)}". Choose with --tags from: {listed}.')
+    return list(teacher.tags) if len(there) > 1 else None
+
+
+def _tag_sets(teacher: Teacher) -> list[tuple[str, ...]]:
+    """The tags of each graph in a SavedModel, in its order."""
+    found, path = [], teacher.local / "saved_model.pb"
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            for graph in [place for place in fields(data, 0, len(data)) if place[0] == GRAPH]:
+                infos = [place for place in fields(data, *graph[1:]) if place[0] == INFO]
+                found.append(tuple(sorted(data[at:stop].decode() for info in infos for number, at, stop in fields(data, *info[1:]) if number == TAG)))
+    except ValueError as error:
+        raise DistillError(f"teacher {teacher.path}: saved_model.pb is damaged or cut off: {error}. Copy it again.") from error
+    return found
+
+
+def _plain(path: Path) -> str:
+    """A path that TensorFlow takes letter by letter: it reads the weights by a pattern, in which [ ] * ? and \\ mean something else."""
+    if not re.search(r"[][*?\\]", str(path.absolute())):
+        return str(path.absolute())
+    folder = tempfile.mkdtemp(prefix="distill-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # assets may be read as long as the model lives
+    link = Path(folder) / "model"
+    link.symlink_to(path.absolute(), target_is_directory=True)
+    return str(link)
+
+
+def _runner(teacher: Teacher, saved: Any, name: str, key: str, output: str, feed: dict[str, Constant]) -> Any:
     import tensorflow as tf
 
     function = saved.signatures[name]
@@ -54,11 +114,10 @@ def _runner(teacher: Teacher, saved: Any, name: str, key: str, output: str) -> A
     def run(images: np.ndarray, saved: Any = saved) -> np.ndarray:
         # `saved` is held here, as long as this function lives: a signature alone does not keep its variables alive.
         try:
-            return function(**{key: tf.constant(images)})[output].numpy()
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            received = text_of(images.dtype.name, images.shape)
-            raise DistillError(f"teacher {teacher.path}: signature {name!r} fails on {received}: {reason}") from error
+            others = {name: tf.constant(constant.fill(len(images))) for name, constant in feed.items()}
+            return function(**{key: tf.constant(images)}, **others)[output].numpy()
+        except Exception as error:
+            raise call_failed(f"teacher {teacher.path}: signature {name!r}", images, error) from error
 
     return run
 
@@ -66,6 +125,21 @@ def _runner(teacher: Teacher, saved: Any, name: str, key: str, output: str) -> A
 def _describe(function: Any) -> dict[str, dict[str, str]]:
     sides = {"inputs": function.structured_input_signature[1], "outputs": function.structured_outputs}
     return {side: {name: text_of(spec.dtype.name, _shape(spec)) for name, spec in sorted(specs.items())} for side, specs in sides.items()}
+
+
+def _is_rough(function: Any) -> bool:
+    """Whether it computes on a GPU, or some of it in half precision."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return True
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
+    return any(value.type in HALVES for node in nodes for value in node.attr.values())
+
+
+def _dtype(spec: Any) -> np.dtype:
+    return np.dtype(spec.dtype.as_numpy_dtype)
 
 
 def _shape(spec: Any) -> Shape | None:

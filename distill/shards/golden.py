@@ -84,7 +84,9 @@ def worst_answer(rows: tuple[GoldenRow, ...], meta: ShardMeta, teacher: Callable
     another length. There must be a row."""
     pixels, _ = decode_batch([row.image for row in rows], ImageSpec(**meta.image))
     keys = [row.key for row in rows]
-    again = np.stack([teacher(replay(pixels, meta.recipe, meta.view_seed, keys, number)) for number in range(meta.views)], axis=1).astype(np.float64)
+    seen = (replay(pixels, meta.recipe, meta.view_seed, keys, number) for number in range(meta.views))
+    # one by one: a set may be of a teacher that cannot answer more at once
+    again = np.stack([np.concatenate([teacher(shown[row : row + 1]) for row in range(len(rows))]) for shown in seen], axis=1).astype(np.float64)
     stored = np.array([row.embedding for row in rows], np.float64).reshape(len(rows), meta.views, meta.dimension)
     return min(cosine(one, other) for one, other in zip(stored.reshape(-1, meta.dimension), again.reshape(-1, again.shape[-1]), strict=True))
 

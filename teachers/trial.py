@@ -1,0 +1,166 @@
+"""A teacher is tried before it labels: what it answers to an image must be the image's alone, and another one for another image.
+
+    the same image asked twice                          |a - b| <= AGAIN * |a|
+    the same image alone, and among others at any place |a - b| <= AMONG * |a|, or ROUGH * |a| in half precision or on a GPU
+    different images                                    |a - b| > EQUAL * |a| for some two of them
+
+Measured: in float32 another batch or another place in it moves an answer by up to 4e-7 of its norm, ResNet50 in bfloat16 by less than 2e-2;
+dropout at a rate of r moves it by about sqrt(r), batch statistics by 0.1 and more. Noise and a ramp of colours are asked beside the images,
+so that a list of equal or of few images is no lesser trial.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distill import DistillError
+
+if TYPE_CHECKING:
+    from teachers.loaded import LoadedTeacher
+
+AGAIN, AMONG, ROUGH, EQUAL = 1e-3, 1e-3, 2e-2, 1e-5
+ALONE = 4  # images that are asked one by one
+MOST = 16  # images looked at
+OTHER = 8  # mean difference of pixels, 0 to 255, from which on two images are different ones to any eye
+SIDE = 112  # of the pictures that are drawn for a model of any size
+INFERENCE = "Export it in inference mode (training=False, model.eval(), phase_train=False)"
+
+
+def check_teacher(teacher: LoadedTeacher, images: np.ndarray, batch: int) -> np.ndarray:
+    """Try a teacher on images of a list; what it answers to each of the first ones alone, float32 [up to ALONE, D].
+
+    images: uint8 [n, H, W, 3], or n = 0 with the size that is meant; batch: how many it will be asked at a time.
+    DistillError: its answers are not finite, depend on chance or on the rest of the batch, are the same whatever the image, or it cannot
+    answer so many at a time.
+    """
+    images = _distinct(images[:MOST])
+    probes = np.concatenate([images, *drawn(*images.shape[1:3])])
+    answers, many = _ask(teacher, probes, batch)
+    _check_finite(teacher, answers[: len(images)] if len(images) else answers)
+    _check_steady(teacher, probes, batch, answers, many)
+    _check_different(teacher, images, many)
+    return answers[: min(len(images), ALONE)]
+
+
+def check_steady(teacher: LoadedTeacher, size: tuple[int, int] | None = None) -> None:
+    """The part of the trial that needs no images: DistillError where answers depend on chance or on the rest of the batch."""
+    height, width = teacher.height or (size or (SIDE, SIDE))[0], teacher.width or (size or (SIDE, SIDE))[1]
+    probes = np.concatenate(list(drawn(height, width)))
+    try:
+        answers, many = _ask(teacher, probes, len(probes))
+    except DistillError:
+        return  # a size that it does not take, or one image only: told where it is asked in earnest
+    _check_steady(teacher, probes, len(probes), answers, many)
+
+
+def drawn(height: int, width: int) -> tuple[np.ndarray, ...]:
+    """Pictures that differ in every pixel, uint8 [1, height, width, 3] each: noise, a ramp of colours, and squares."""
+    down, right = np.mgrid[0:height, 0:width]
+    ramp = np.stack([255 * down / height, 255 * right / width, 255 * (down + right) / (height + width)], -1)
+    squares = np.where(((down // 8 + right // 8) % 2)[..., None], (230, 40, 120), (20, 180, 60))
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3))
+    return tuple(picture.astype(np.uint8)[None] for picture in (noise, ramp, squares))
+
+
+def _ask(teacher: LoadedTeacher, probes: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Answers to the first probes alone, and to all of them as a set of `batch` asks: among others, or alone where that is 1."""
+    if batch == 1:
+        alone = np.concatenate([teacher(probe[None]) for probe in probes])
+        return alone, alone
+    picked = [*range(min(ALONE, len(probes)))]
+    try:
+        many = np.concatenate([_among(teacher, probes, range(start, min(start + batch, len(probes))), batch) for start in range(0, len(probes), batch)])
+    except DistillError as error:
+        raise _too_many(teacher, probes, batch, error) from error
+    try:
+        return np.concatenate([teacher(probes[place][None]) for place in picked]), many
+    except DistillError as error:
+        why = f"It answers {batch} images at once, but not one alone, and the last batch of a chunk is a short one."
+        raise DistillError(f"{error} {why} Export it for any number of images.") from error
+
+
+def _among(teacher: LoadedTeacher, probes: np.ndarray, wanted: range, batch: int) -> np.ndarray:
+    """Answers to the wanted probes, last in a whole batch and in another order, so that none is at its first place."""
+    filling = np.resize(np.arange(len(probes))[::-1], batch - len(wanted))
+    return teacher(probes[[*filling.tolist(), *wanted]])[len(filling) :]
+
+
+def _too_many(teacher: LoadedTeacher, probes: np.ndarray, batch: int, error: DistillError) -> DistillError:
+    """The error of a whole batch, with the way out where one image alone is answered."""
+    try:
+        teacher(probes[:1])
+    except DistillError:
+        return error
+    return DistillError(f"{error} One image alone it answers: ask {batch} of them one by one with --batch 1, or export it for any number of images.")
+
+
+def _check_finite(teacher: LoadedTeacher, answers: np.ndarray) -> None:
+    finite = np.isfinite(answers).all(axis=1)
+    if finite.mean() < 0.5:
+        raise DistillError(
+            f"teacher {teacher.teacher.path}: {(~finite).sum()} of its answers to the first {len(finite)} images are not finite. "
+            f"It saw {teacher.pixels}: does it want other ones (--preset, --scale, --offset, --color)?"
+        )
+
+
+def _check_steady(teacher: LoadedTeacher, probes: np.ndarray, batch: int, answers: np.ndarray, many: np.ndarray) -> None:
+    where = f"teacher {teacher.teacher.path}"
+    place = int(np.argmax(np.isfinite(answers).all(axis=1)))
+    asked = max(_apart(answers[one], teacher(probes[one][None])[0]) for one in range(min(ALONE, len(answers))))
+    if asked > AGAIN:
+        raise DistillError(
+            f"{where} answers the same image otherwise when it is asked again: by {asked:.2g} of its length, at most {AGAIN:g} is rounding. "
+            f"Something in it is left to chance, as dropout is in training. {_way_out(teacher)}."
+        )
+    if batch == 1:
+        return
+    few = [(place + 1) % len(probes), place, (place + 2) % len(probes)][: max(batch, 2)]
+    apart = [_apart(alone, among) for alone, among in zip(answers, many, strict=False)] + [_apart(answers[place], teacher(probes[few])[1])]
+    worst = max(apart)
+    if worst > AMONG and worst > (ROUGH if teacher.rough else AMONG):
+        raise DistillError(
+            f"{where} answers an image otherwise among others than alone: by {worst:.2g} of its length, at most {ROUGH if teacher.rough else AMONG:g} "
+            f"is rounding. What it answers depends on the rest of the batch, as with batch normalization in training. {_way_out(teacher)}, or ask for "
+            "each image alone: --batch 1."
+        )
+
+
+def _way_out(teacher: LoadedTeacher) -> str:
+    on = [name for name, value in teacher.feed.items() if value is True or value == 1]
+    return f"{INFERENCE}" + "".join(f", or try --feed {name}=false" for name in on)
+
+
+def _check_different(teacher: LoadedTeacher, images: np.ndarray, many: np.ndarray) -> None:
+    finite = np.isfinite(many).all(axis=1)
+    real = many[: len(images)][finite[: len(images)]]
+    pixels = images[finite[: len(images)]].astype(np.float32)
+    clearly = len(pixels) > 1 and np.abs(pixels - pixels[0]).mean((1, 2, 3)).max() > OTHER
+    collapsed = real if clearly and _spread(real) <= EQUAL else many[finite]
+    if len(collapsed) < 2 or _spread(collapsed) > EQUAL:
+        return
+    of = f"{len(collapsed)} different images" + ("" if collapsed is real else ", drawn ones among them,")
+    what = "zeros" if not np.abs(collapsed).max() else "the same numbers"
+    raise DistillError(
+        f"teacher {teacher.teacher.path} answers {of} with {what}, within {EQUAL:g} of their length: there is nothing to learn from it. It saw "
+        f"{teacher.pixels}: does it want other ones (--preset, --scale, --offset, --color), another --output, or is it untrained?"
+    )
+
+
+def _distinct(images: np.ndarray) -> np.ndarray:
+    first = {image.tobytes(): place for place, image in reversed(list(enumerate(images)))}
+    return images[sorted(first.values())]
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Distance over the greater length; 0 where either is not finite, which is another matter."""
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return 0.0
+    first, second = one.astype(np.float64), other.astype(np.float64)
+    length = max(np.linalg.norm(first), np.linalg.norm(second))
+    return float(np.linalg.norm(first - second) / length) if length else 0.0
+
+
+def _spread(answers: np.ndarray) -> float:
+    return max(_apart(answers[0], answer) for answer in answers)
