@@ -13,7 +13,17 @@ from keras.src.utils import file_utils
 
 from distill import DistillError
 from distill.config import Student
-from distill.students import BACKBONES, INPUTS, ClassHead, _divide_as_published, _is_published, _scaled, build_student, projection, settle_scales
+from distill.students import (
+    BACKBONES,
+    INPUTS,
+    ClassHead,
+    _divide_as_published,
+    _is_published,
+    _scaled,
+    build_student,
+    projection,
+    settle_scales,
+)
 from distill.train import restore
 
 APPLICATIONS = [
