@@ -183,10 +183,10 @@ def test_retried_rejects_make_only_the_mended_chunks_again(undisturbed, faces, t
 
 
 def test_a_reject_that_is_the_teachers_fault_is_not_tried_again(faces, teacher, tmp_path):
-    """Its bytes are those that were decoded then; the answer does not fit into float16."""
-    words = ("--scale", 1e7, "--max-rejects", 1)
+    """Its bytes are those that were decoded then; the answer does not fit into float16, as that to one row in ten here."""
+    words = ("--scale", 5e4, "--max-rejects", 1)
     assert embed(faces, tmp_path / "out", teacher, *words).returncode == 0
-    assert open_shards(tmp_path / "out").rejects == 120
+    assert 0 < open_shards(tmp_path / "out").rejects < 30
     done = embed(faces, tmp_path / "out", teacher, *words, "--retry-rejects", "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["made"] == 0
 
