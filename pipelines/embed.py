@@ -71,7 +71,7 @@ class CutChunks(beam.DoFn):
             if odd:
                 raise DistillError(f"--only {odd[0]}: {job.out} has chunks 0 to {len(plan.chunks) - 1}.")
             clear_notes(job)
-            estimate(job, plan, wanted, note)
+            todo = estimate(job, plan, wanted, note)
             if not job.dry_run:
                 if todo:
                     limit_threads(TEACHER_THREADS)
