@@ -158,4 +158,4 @@ def _tar_in_words(far: str, point: Mapping[str, Any]) -> str:
 def _people_in_words(shown: int, trained: int | None) -> str:
     if trained is None:
         return f"whether it was trained on their {shown:,} identities is not known"
-    return f"of their {shown:,} identities it was trained on {trained:,} of the same name" if trained else f"trained on none of their {shown:,} identities, by name"
+    return f"{trained:,} of their {shown:,} identities have the name of one that it was trained on"

@@ -339,7 +339,7 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         (f"{teacher['parameters'] / student['parameters']:.1f} times", "fewer parameters than the teacher"),
         (f"{gain:+.1f} points", "against the same student from labels only"),
     ]
-    return tiles + ([(f"{student['agreement']:.3f}", "mean cosine to the teacher's embeddings")] if "agreement" in student else [])
+    return tiles + ([(f"{student['agreement']:.3f}", "mean cosine to the teacher's embeddings, on pictures it was trained on")] if "agreement" in student else [])
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:

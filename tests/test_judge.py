@@ -142,10 +142,10 @@ def test_another_width_without_a_projection_is_refused_or_said(room):
 @pytest.mark.parametrize(
     ("path", "shards", "trained", "words"),
     [
-        ("run", None, 2, "of their 4 identities it was trained on 2 of the same name"),
+        ("run", None, 2, "2 of their 4 identities have the name of one that it was trained on"),
         ("bare.keras", None, None, "whether it was trained on their 4 identities is not known"),
         ("export", None, None, "whether it was trained on their 4 identities is not known"),
-        ("export", "set", 2, "of their 4 identities it was trained on 2 of the same name"),
+        ("export", "set", 2, "2 of their 4 identities have the name of one that it was trained on"),
         ("export", "other", None, "whether it was trained on their 4 identities is not known"),
     ],
 )
