@@ -216,9 +216,9 @@ class RemotePath:
         return b"".join(blocks)
 
     def _blocks(self) -> Iterator[bytes]:
-        opened = self.fs.open_input_stream if self.scheme == "gs" else self.fs.open_input_file
         try:
-            with told(self), opened(self.path) as source:
+            # compression=None: by its default an object called .zst or .gz is unpacked
+            with told(self), self.fs.open_input_stream(self.path, compression=None) if self.scheme == "gs" else self.fs.open_input_file(self.path) as source:
                 while block := source.read(BLOCK):
                     yield block
         except FileNotFoundError:

@@ -288,3 +288,17 @@ def test_a_demo_goes_on_in_its_own_folder_alone(tmp_path):
     assert set_folder(tmp_path) == tmp_path / "set"
     put(tmp_path / "plan.json", b'{\n  "source": "demo/faces/train",\n  "source_sha256": "",\n  "chunk_rows": 100,\n  "chunks": [')  # of an earlier version
     assert set_folder(tmp_path) == tmp_path and f'shards = "{tmp_path}/shards"' in run_files(tmp_path, SMALL)["student"]
+
+
+def test_a_run_that_is_refused_leaves_no_object(folder, made):
+    words = ("embed", made.photos, folder / "out", "--teacher", made.teacher, "--rows", 2)
+    for wrong in (("--size", "64x64"), ("--only", 9), ("--add-views", 3)):
+        assert inside(*words, *wrong).returncode == 2
+        assert snapshot(folder) == {}
+    assert inside(*words).returncode == 0
+    before = snapshot(folder)
+    for wrong in (("--size", "64x64"), ("--only", 9), ("--dtype", "float32")):
+        done = inside(*words, *wrong)
+        assert done.returncode == 2, done.stderr
+        after = snapshot(folder)
+        assert {name: data for name, (data, _) in after.items()} == {name: data for name, (data, _) in before.items()}

@@ -97,6 +97,15 @@ def test_what_a_path_says(folder):
         (folder / "a").stat()
 
 
+@pytest.mark.parametrize("suffix", ["zst", "gz"])
+def test_packed_objects_stay_packed(folder, suffix):
+    import pyarrow as pa
+
+    data = pa.compress(b"x" * 1000, {"zst": "zstd", "gz": "gzip"}[suffix], asbytes=True)
+    path = put(folder / f"a.{suffix}", data)
+    assert path.read_bytes() == data == local_copy(str(path)).read_bytes()
+
+
 def test_what_is_not_there(folder):
     path = folder / "a"
     for ask in (path.stat, path.read_bytes, path.open, path.unlink, lambda: sha256_file(path), lambda: local_copy(str(path / "b")) and 1 / 0):
