@@ -172,7 +172,7 @@ class ShardSource:
             def make(numbered: tuple[int, np.ndarray]) -> Batch | None:
                 step, picks = numbered
                 shown = [_Shown(units[unit], row, units[unit].views[place]) for unit, row, place in picks.tolist()]
-                made = self._batch(held, shown, number, decoders) if step >= start else None
+                made = self._in_parts(held, shown, number, decoders) if step >= start else None
                 held.let_go(shown)
                 return made
 
@@ -218,6 +218,25 @@ class ShardSource:
             columns.append("key")
         place = self._groups[unit.group]
         return next(self.set.read(place.shard, [place.group], columns))
+
+    def _in_parts(self, held: _Held, shown: list[_Shown], number: int, decoders: ThreadPoolExecutor) -> Batch:
+        """A batch; of a set whose groups were cut by bytes POOL_GROUPS units of it at a time, so that memory does not grow with its images."""
+        if not self.set.meta.groups:
+            return self._batch(held, shown, number, decoders)
+        units = list(dict.fromkeys(one.unit for one in shown))
+        if len(units) <= POOL_GROUPS:
+            made = self._batch(held, shown, number, decoders)
+            held.shrink(2 * POOL_GROUPS)
+            return made
+        pixels, values = np.empty((len(shown), *self.image_shape), np.uint8), dict[str, np.ndarray]()
+        for first in range(0, len(units), POOL_GROUPS):
+            part = set(units[first : first + POOL_GROUPS])
+            places = [place for place, one in enumerate(shown) if one.unit in part]
+            pixels[places], some = self._batch(held, [shown[place] for place in places], number, decoders)
+            for name, column in some.items():
+                values.setdefault(name, np.empty((len(shown), *column.shape[1:]), column.dtype))[places] = column
+            held.shrink(POOL_GROUPS)
+        return pixels, values
 
     def _batch(self, held: _Held, shown: list[_Shown], number: int, decoders: ThreadPoolExecutor) -> Batch:
         for unit in dict.fromkeys(one.unit for one in shown):
@@ -467,6 +486,11 @@ class _Held:
         self.rows: dict[_Unit, Rows] = {}
         self.pixels: dict[_Shown, np.ndarray] = {}
         self._left, self._shown = left, Counter[_Shown]()
+
+    def shrink(self, most: int) -> None:
+        """Let go of the units that were read first, beyond so many; they are read again where rows of them are still to come."""
+        for unit in list(self.rows)[:-most]:
+            del self.rows[unit]
 
     def let_go(self, shown: list[_Shown]) -> None:
         for unit, count in Counter(one.unit for one in shown).items():

@@ -3,21 +3,25 @@
 Reading and decoding run two windows ahead of the teacher. Windows are cut by the rows of the chunk alone, and the teacher sees one view of a
 window at a time, so that it gets the same batches, and the shard has the same bytes, whatever engine, thread or attempt made it, and whether
 its views were made at once or added.
+
+Memory does not grow with the size of images: a window keeps so many bytes of them, and what it does not keep is read again when it is written,
+which must give the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from distill import DistillError
+from distill import DistillError, Unfinished
 from distill.chunks import Chunk, chunk_name, read_chunk
 from distill.holders import unchanged
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, read_bytes
@@ -30,7 +34,13 @@ from teachers.trial import check_teacher
 
 # How much of its length an embedding may lose when it is stored: some times what rounding costs where the numbers fit.
 LOST = {"float16": 2e-3, "float32": 1e-6, "int8": 0.05}
+WINDOW_BYTES = 128 << 20  # of encoded images that a window keeps; up to four windows are in memory
+BLOCK_BYTES = 64 << 20  # of encoded images that are read before they are decoded, and that are handed to the writer at a time
+FIRST_BLOCK = 8  # images, while nobody knows how large they are
 FAR_READERS = 32  # a request to an object store waits for most of its time
+
+
+_Found = tuple[int, Rows, int]  # a row that was labelled: number of its row group, the group, its place there
 
 
 @dataclass(frozen=True)
@@ -104,16 +114,48 @@ def embed_chunk(task: Task) -> Record:
     return record
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Window:
-    """Up to `batch` consecutive rows of a chunk, read and decoded. bad: reason by place; known: stored embeddings by place, of some views."""
+    """Up to `batch` consecutive rows of a chunk, read and decoded. bad: reason by place; known: stored embeddings by place, of some views.
 
+    encoded: None where the bytes were not kept; then there are their hash, and what reads them again."""
+
+    root: str
     keys: list[str]
     labels: np.ndarray
-    encoded: list[bytes]
     pixels: np.ndarray
-    bad: dict[int, str]
-    known: dict[int, np.ndarray]
+    encoded: list[bytes | None] = field(default_factory=list)
+    bad: dict[int, str] = field(default_factory=dict)
+    known: dict[int, np.ndarray] = field(default_factory=dict)
+    hashes: dict[int, bytes] = field(default_factory=dict)
+    again: dict[int, Callable[[], bytes]] = field(default_factory=dict)
+    kept: int = 0
+
+    def keep(self, data: bytes, again: Callable[[], bytes]) -> None:
+        """Take the bytes of the next image, or only their hash where too many are kept already."""
+        self.kept += len(data)
+        if not data or self.kept <= WINDOW_BYTES:
+            self.encoded.append(data)
+            return
+        self.hashes[len(self.encoded)], self.again[len(self.encoded)] = hashlib.sha256(data).digest(), again
+        self.encoded.append(None)
+
+    def image(self, place: int) -> bytes:
+        """The encoded bytes that the teacher saw. Unfinished where others lie there by now."""
+        data = self.encoded[place]
+        if data is not None:
+            return data
+        try:
+            data = self.again[place]()
+        except BadImage:
+            data = b""
+        if hashlib.sha256(data).digest() != self.hashes[place]:
+            raise Unfinished(f"{self.root}: {self.keys[place]!r} changed while it was labelled. What is done stays; run the same command again.")
+        return data
+
+    def digest(self, place: int) -> bytes:
+        data = self.encoded[place]
+        return self.hashes[place] if data is None else hashlib.sha256(data).digest()
 
 
 def _told(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Iterator[Rows]:
@@ -136,12 +178,11 @@ def label_rows(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Itera
     readers = FAR_READERS if is_remote(job.root) else 2
     with ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as viewer:
 
+        sizes = _Sizes()
+
         def window(start: int) -> _Window:
             part = slice(start, start + batch)
-            found = earlier.find(keys[part])
-            encoded, unread = _read_all(job.root, keys[part], found, pool)
-            pixels, undecoded = decode_batch(encoded, spec, pool)
-            return _Window(keys[part], chunk.labels[part], encoded, pixels, {**undecoded, **unread}, earlier.embeddings(found))
+            return _filled(_Window(job.root, keys[part], chunk.labels[part], np.empty((0,), np.uint8)), earlier, spec, pool, sizes)
 
         for got in ahead(reader, window, range(0, len(keys), batch)):
             good = np.array([row for row in range(len(got.keys)) if row not in got.bad], int)
@@ -158,7 +199,38 @@ def label_rows(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Itera
             bad = {**got.bad, **{int(good[row]): reason for row, reason in reasons.items()}}
             rejects += [_reject(got, row, bad[row]) for row in sorted(bad)]
             fine = np.array([row not in reasons for row in range(len(good))], bool)
-            yield _rows(got, good[fine], stored[fine], meta.images)
+            yield from _rows(got, good[fine], stored[fine], meta.images)
+
+
+class _Sizes:
+    """How many images are read before they are decoded: BLOCK_BYTES of the largest seen."""
+
+    largest = 0
+
+    def block(self) -> int:
+        return max(1, BLOCK_BYTES // self.largest) if self.largest else FIRST_BLOCK
+
+
+def _filled(window: _Window, earlier: _Earlier, spec: ImageSpec, pool: ThreadPoolExecutor, sizes: _Sizes) -> _Window:
+    """The window with its images read and decoded, a block at a time."""
+    pixels, start = list[np.ndarray](), 0
+    while start < len(window.keys):
+        names = window.keys[start : start + sizes.block()]
+        found = earlier.find(names)
+        encoded, unread = _read_all(window.root, names, found, pool)
+        decoded, undecoded = decode_batch(encoded, spec, pool)
+        pixels.append(decoded)
+        window.bad |= {start + place: reason for place, reason in {**undecoded, **unread}.items()}
+        window.known |= {start + place: rows.embeddings[row] for place, (_, rows, row) in found.items()}
+        for place, data in enumerate(encoded):
+            group, rows, row = found.get(place, (0, None, 0))
+            inline = rows is not None and rows.images is not None
+            again = partial(earlier.image, group, row) if inline else partial(read_bytes, window.root, names[place])
+            window.keep(data, again)
+        sizes.largest = max(sizes.largest, *map(len, encoded))
+        start += len(names)
+    window.pixels = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)
+    return window
 
 
 class _Earlier:
@@ -168,28 +240,32 @@ class _Earlier:
         job, meta = task.job, task.meta
         there = taken_over(job, task.format, meta)
         self.root, self.views = job.root, there.views if there else 0
-        shard = job.shards / f"{shard_name(meta.chunk, meta.of)}.{FORMATS[task.format].suffix}"
-        self._rows = ((rows, row) for rows in FORMATS[task.format].read(shard) for row in range(len(rows))) if there else iter(())
+        self._shard = job.shards / f"{shard_name(meta.chunk, meta.of)}.{FORMATS[task.format].suffix}"
+        self._format, self._group = FORMATS[task.format], (-1, Rows(None, None, None))
+        groups = enumerate(self._format.read(self._shard)) if there else ()
+        self._rows = ((group, rows, row) for group, rows in groups for row in range(len(rows)))
         self._next = next(self._rows, None)
 
-    def find(self, keys: list[str]) -> dict[int, tuple[Rows, int]]:
-        """{place: (rows, row)} of the keys that were labelled; the other ones were rejects."""
+    def find(self, keys: list[str]) -> dict[int, _Found]:
+        """The keys that were labelled, by place; the other ones were rejects."""
         found = {}
         for place, key in enumerate(keys):
-            if self._next is not None and self._next[0].keys[self._next[1]] == key:
+            if self._next is not None and self._next[1].keys[self._next[2]] == key:
                 found[place], self._next = self._next, next(self._rows, None)
         return found
 
-    @staticmethod
-    def embeddings(found: dict[int, tuple[Rows, int]]) -> dict[int, np.ndarray]:
-        return {place: rows.embeddings[row] for place, (rows, row) in found.items()}
+    def image(self, group: int, row: int) -> bytes:
+        """The encoded image of a row, read again; asked for in order, by one thread."""
+        if self._group[0] != group:
+            self._group = group, next(self._format.read(self._shard, [group], ["image"]))
+        return bytes(self._group[1].images[row])
 
 
-def _read_all(root: str, keys: list[str], found: dict[int, tuple[Rows, int]], pool: ThreadPoolExecutor) -> tuple[list[bytes], dict[int, str]]:
+def _read_all(root: str, keys: list[str], found: dict[int, _Found], pool: ThreadPoolExecutor) -> tuple[list[bytes], dict[int, str]]:
     bad: dict[int, str] = {}
 
     def read(place: int) -> bytes:
-        rows, row = found.get(place, (None, 0))
+        _, rows, row = found.get(place, (0, None, 0))
         if rows is not None and rows.images is not None:
             return bytes(rows.images[row])
         try:
@@ -225,19 +301,24 @@ def _storable(new: list[np.ndarray], meta: ShardMeta, first: int, known: np.ndar
 
 
 def _reject(window: _Window, row: int, reason: str) -> dict[str, Any]:
-    data = window.encoded[row]
-    return {"key": window.keys[row], "reason": reason, "sha256": hashlib.sha256(data).hexdigest() if data else None}
+    return {"key": window.keys[row], "reason": reason, "sha256": None if window.encoded[row] == b"" else window.digest(row).hex()}
 
 
-def _rows(window: _Window, places: np.ndarray, embeddings: np.ndarray, images: str) -> Rows:
-    encoded = [window.encoded[place] for place in places]
-    return Rows(
-        keys=[window.keys[place] for place in places],
-        labels=window.labels[places],
-        embeddings=embeddings,
-        images=encoded if images == "inline" else None,
-        image_sha256=None if images == "inline" else [hashlib.sha256(data).digest() for data in encoded],
-    )
+def _rows(window: _Window, places: np.ndarray, embeddings: np.ndarray, images: str) -> Iterator[Rows]:
+    """The rows of a window, BLOCK_BYTES of images at a time."""
+    keys, labels, inline = [window.keys[place] for place in places], window.labels[places], images == "inline"
+    if not inline:
+        yield Rows(keys, labels, embeddings, image_sha256=[window.digest(place) for place in places.tolist()])
+        return
+    start, held, encoded = 0, 0, list[bytes]()
+    for at, place in enumerate(places.tolist()):
+        data = window.image(place)
+        if encoded and held + len(data) > BLOCK_BYTES:
+            yield Rows(keys[start:at], labels[start:at], embeddings[start:at], encoded)
+            start, held, encoded = at, 0, []
+        encoded.append(data)
+        held += len(data)
+    yield Rows(keys[start:], labels[start:], embeddings[start:], encoded)
 
 
 def _tell(job: Job, number: int, done: int, made: int) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.files import remove_tree
 from distill.images import encode_jpeg
 from distill.shards import FORMATS
 from pipelines.embed import CutChunks, EmbedChunk, commit
@@ -48,6 +47,10 @@ class Mean:
     def load(self):
         return self
 
+    @property
+    def teacher(self):
+        return self
+
     def fingerprint(self) -> str:
         return "m" * 64
 
@@ -70,7 +73,7 @@ def draw(folder: Path) -> None:
 
 def run(job: Job) -> list[str]:
     """One run, and what it had to say."""
-    remove_tree(job.state)
+    shutil.rmtree(job.state, ignore_errors=True)
     job.state.mkdir(parents=True, exist_ok=True)
     tasks: list[Task] = list(CutChunks().process((job, meta_of(job))))
     commit([record for task in tasks for record in EmbedChunk().process(task)], job)

@@ -1,0 +1,95 @@
+"""Labelling a chunk in little memory: what is kept of its images, and what is read again, changes no byte of the shard."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+
+from distill.images import encode_jpeg
+from distill.shards import FORMATS, open_shards
+from distill.shards.verify import verify
+from distill.sources import ShardSource
+from tests.faulty import contents, draw, job_of, run
+
+
+@pytest.fixture(params=sorted(FORMATS))
+def format(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def least(monkeypatch):
+    """So little that no window keeps more than one image, and none is read beside another."""
+    for name in ("WINDOW_BYTES", "BLOCK_BYTES"):
+        monkeypatch.setattr(f"pipelines.label.{name}", 700)
+    monkeypatch.setattr("pipelines.label.FIRST_BLOCK", 1)
+
+
+@pytest.mark.parametrize("images", ["inline", "path"])
+def test_images_that_are_not_kept_are_read_again(tmp_path, format, images, request):
+    draw(tmp_path)
+    job = job_of(tmp_path, format, images)
+    assert run(job) == []
+    whole = contents(job.folder)
+    assert len(whole["shards/00000-of-00002.rejects.jsonl"]) == 0 and b'"7.jpg"' in whole["shards/00001-of-00002.rejects.jsonl"]
+    shutil.rmtree(job.folder)
+    request.getfixturevalue("least")
+    assert run(job) == [] and contents(job.folder) == whole
+
+
+def test_rows_are_taken_over_in_little_memory(tmp_path, format, monkeypatch, least):
+    """From a shard with a row group for each image, whose photos are gone."""
+    monkeypatch.setattr("distill.shards.rows.GROUP_BYTES", 1)
+    draw(tmp_path)
+    job = job_of(tmp_path, format)
+    assert run(job) == []
+    whole = contents(job.folder)
+    for number in range(7):
+        (tmp_path / "photos" / f"{number}.jpg").unlink()
+    for number in range(2):
+        (job.shards / f"0000{number}-of-00002.json").unlink()
+    assert run(job) == [] and contents(job.folder) == whole
+    found = open_shards(job.folder)
+    assert (found.meta.version, found.meta.groups) == (3, (1,) * 7) and not verify(job.folder, deep=True).problems
+
+
+def test_an_image_that_changes_before_it_is_read_again_ends_the_chunk(tmp_path, monkeypatch, least):
+    draw(tmp_path)
+    job = job_of(tmp_path, "parquet")
+    real, calls = type(job.teacher).__call__, itertools.count()
+
+    def changes(self, images):
+        (tmp_path / "photos" / "1.jpg").write_bytes(encode_jpeg(np.full((8, 8, 3), 10 * next(calls), np.uint8)))
+        return real(self, images)
+
+    monkeypatch.setattr(type(job.teacher), "__call__", changes)
+    (said,) = run(job)
+    assert "'1.jpg' changed while it was labelled" in said and not (job.shards / "00000-of-00002.parquet").exists()
+
+
+@pytest.mark.parametrize("batch", [2, 7])
+def test_batches_of_many_groups_hold_few_at_a_time(tmp_path, monkeypatch, format, batch):
+    """The same batches as all groups at once would give; at most so many as two pools have are in memory."""
+    monkeypatch.setattr("distill.shards.rows.GROUP_BYTES", 1)
+    draw(tmp_path)
+    assert run(job := job_of(tmp_path, format)) == []
+    monkeypatch.setattr("distill.sources.POOL_GROUPS", 2)
+    source, most = ShardSource(job.folder, batch=batch, seed=3), 0
+    real = ShardSource._batch
+
+    def counted(self, held, *more):
+        nonlocal most
+        made = real(self, held, *more)
+        most = max(most, len(held.rows))
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardSource, "_in_parts", real)
+        expected = list(source.epoch(0))
+    monkeypatch.setattr(ShardSource, "_batch", counted)
+    found = list(source.epoch(0))
+    assert most <= 6 and sum(len(pixels) for pixels, _ in found) == 7
+    for (pixels, values), (same, others) in zip(found, expected, strict=True):
+        assert np.array_equal(pixels, same) and values.keys() == others.keys()
+        assert all(np.array_equal(values[name], others[name]) for name in values)
