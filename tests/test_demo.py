@@ -1,12 +1,15 @@
 """The demo in its short form: every step a command line, and the figures and the page that it promises."""
 
 import json
+from types import SimpleNamespace
 
-from tests.warm import warm
+from tests.conftest import inside
+from tests.warm import forked
 
 
-def test_the_small_demo_runs_to_its_end_and_runs_again(tmp_path):
-    done = warm("demo", tmp_path / "demo", "--small", timeout=400)
+def test_the_small_demo_runs_to_its_end_and_runs_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("distill.export.subprocess", SimpleNamespace(run=forked))
+    done = inside("demo", tmp_path / "demo", "--small")
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     for name in ("teacher", "student", "labels_only", "noise_only"):

@@ -33,7 +33,7 @@ def contents(out):
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory, faces, teacher):
     def make(out):
-        done = embed(faces, out, teacher, through=distill)
+        done = embed(faces, out, teacher, through=warm)
         assert done.returncode == 0, done.stderr
         assert "120 rows in 5 shards" in done.stdout and done.stdout.endswith("Done.\n")
 

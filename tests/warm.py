@@ -11,6 +11,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,11 @@ def warm_code(code: str, *words: object, timeout: float = 180, **where: Any) -> 
     return _ended(Begun(("-c", code, *map(str, words)), **where), timeout)
 
 
+def forked(command: Sequence[str], env: Mapping[str, str], **_: Any) -> subprocess.CompletedProcess:
+    """What stands for subprocess.run where a room begins `python -m` in a process of its own: the same, forked."""
+    return _ended(Begun(tuple(command[1:]), env=env), 180)
+
+
 def _ended(begun: Begun, timeout: float) -> subprocess.CompletedProcess:
     try:
         out, err = begun.communicate(timeout)
@@ -151,10 +157,12 @@ def _become(ready: Connection, args: tuple[str, ...], said: list[Path], cwd: str
     ready.send(True)
     ready.close()
     how, what, *words = args
-    sys.argv = [what if how == "-m" else how, *words]
+    sys.argv = [how, *words]
     if how == "-c":
         exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
-    else:
+    elif what == "distill.cli":
         from distill.cli import main
 
         main()
+    else:
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
