@@ -26,3 +26,9 @@ class Unfinished(DistillError):
     """The input was right, but not everything asked for was done. Ends a verb with exit code 1."""
 
     exit_code = 1
+
+
+class Interrupted(DistillError):
+    """Ctrl-C, or another signal that asks the process to end, while there was something to say of what is kept. Exit code 130, or the signal's."""
+
+    exit_code = 130

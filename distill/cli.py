@@ -17,12 +17,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill import DistillError, Unfinished, __version__
-from distill.process import keep_memory
+from distill import DistillError, Interrupted, Unfinished, __version__
+from distill.process import keep_memory, open_streams, signal_code, signal_words, stop_on_signals
 from distill.remote import place
 
 if TYPE_CHECKING:
     from teachers import LoadedTeacher, Teacher
+
+# What stays when a verb is interrupted; the others keep nothing.
+STAYS = {
+    "faces": "Pictures that were drawn stay; the same command draws the others.",
+    "embed": "Finished chunks stay; the same command makes the others, those begun from their first row.",
+    "train": "Finished epochs stay; the same command goes on behind the last one.",
+    "demo": "Finished steps, chunks and epochs stay; the same command goes on behind them.",
+}
+NOTHING_STAYS = "Nothing is kept; the same command begins anew."
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -480,9 +489,12 @@ def main() -> None:
     """The console script. A thread of a broken pipeline may still run: it must not keep the process from ending."""
     import threading
 
+    unprinted = open_streams()
+    stop_on_signals()
     code = outcome(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
+    if (error := unprinted()) is not None:
+        code = _say(f"distill: what it says could not be printed: {error.strerror}. Its work is not concerned.", code or 1)
+        unprinted()
     if any(thread.name == "pipeline" for thread in threading.enumerate()):
         os._exit(code)
     sys.exit(code)
@@ -496,15 +508,18 @@ def outcome(words: Sequence[str]) -> int:
         os.environ["DISTILL_DEBUG"] = "1"
     _log_to_stderr()
     keep_memory()
-    interrupted = "Interrupted. What was finished stays; run the same command again to go on."
+    stays = STAYS.get(words[0] if words else "", NOTHING_STAYS)
     try:
+        _check_surroundings(words)
         code = run(words)
-        return _say(interrupted, code) if code == 130 else code
+        return _say(f"{signal_words()}. {stays}", signal_code()) if code == 130 else code
     except typer.TyperException as error:
         error.show()  # type: ignore[attr-defined]
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        return _say(interrupted, 130)
+        return _say(f"{signal_words()}. {stays}", signal_code())
+    except Interrupted as error:
+        return _say(f"{signal_words()} {error}", signal_code())
     except DistillError as error:
         if _debugging():
             raise
@@ -512,9 +527,25 @@ def outcome(words: Sequence[str]) -> int:
     except OSError as error:
         if _debugging():
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        again = " What was finished stays; make room and run the same command again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        return _say(f"distill: {where}{error.strerror or error}.{again}", 1)
+        return _say(f"distill: {_os_error(error)}", 1)
+
+
+def _check_surroundings(words: Sequence[str]) -> None:
+    """DistillError where relative paths lead nowhere, because the folder that this was started in is gone."""
+    if not words or "--help" in words or "--version" in words:
+        return
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise DistillError("the folder that this was started in is not there any more. Change to one that is (cd), and run the same command again.") from error
+
+
+def _os_error(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    again = " What was finished stays; make room and run the same command again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    if "No usable temporary directory" in str(error):
+        again = " Set TMPDIR to a folder that can be written."
+    return f"{where}{error.strerror or error}.{again}"
 
 
 def load_model(path: str, *reading: Any, **named: Any) -> LoadedTeacher:
@@ -604,7 +635,12 @@ def _estimate_line(estimate: dict[str, Any], workers: int) -> str:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # a terminal of fewer letters, or a name that is no text: JSON has an escape of its own
+        text = json.dumps(value, indent=2, default=str)
+    print(text)
 
 
 def _say(text: str, code: int) -> int:

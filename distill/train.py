@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from distill import DistillError, Unfinished
+from distill import DistillError, Interrupted, Unfinished
 from distill.config import Run, Term
 from distill.files import committed, temporary_for
 from distill.folders import check_apart, check_folder
@@ -224,7 +224,7 @@ def train_stage(
             verbose=0,
         )
     except KeyboardInterrupt:
-        raise Unfinished(f"stopped in stage {lesson.number}, epoch {progress.epoch + 1}. The same command goes on from there.") from None
+        raise Interrupted(f"in stage {lesson.number}, epoch {progress.epoch + 1}: {_kept(progress)}") from None
     except Exception as error:  # a backend wraps what a generator raises into its own error and loses the message for the person
         raise next((each.error for each in (feed, held_out) if each and each.error), error) from None
     finally:
@@ -243,6 +243,14 @@ def check_batches(lessons: list[Lesson], student: keras.Model) -> list[str]:
         if rows < SMALL:
             told.append(f"warning: {given}: batch norm knows a row by the others of its batch. Use {SMALL} rows or more.")
     return told
+
+
+def _kept(progress: Progress) -> str:
+    """What a run that is broken off now goes on from."""
+    if not progress.history:
+        return "no epoch was finished, so nothing is kept; the same command begins anew."
+    last = progress.history[-1]
+    return f"the checkpoint of stage {last['stage']}, epoch {last['epoch']} stays, and the same command goes on from there; the epoch begun is lost."
 
 
 class Feed:

@@ -21,8 +21,8 @@ from distill import DistillError, Unfinished
 from distill.chunks import chunk_name, read_chunk, read_classes
 from distill.images import read_bytes
 from distill.shards import Record, ShardMeta, write_index
-from pipelines.label import Task, embed_chunk, try_teacher
-from pipelines.plan import Job, Plan, agree, check_pixels, clear_notes, estimate, keep, leave_note, meta_of
+from pipelines.label import BrokenOff, Task, embed_chunk, try_teacher
+from pipelines.plan import Job, Plan, agree, check_pixels, clear_notes, estimate, is_broken_off, keep, leave_note, meta_of
 from teachers import limit_threads
 
 log = logging.getLogger("distill")
@@ -89,7 +89,10 @@ class EmbedChunk(beam.DoFn):
         limit_threads(TEACHER_THREADS)
         for attempt in range(1 + RETRIES):
             try:
-                yield embed_chunk(task)
+                if not is_broken_off(task.job):
+                    yield embed_chunk(task)
+                return
+            except BrokenOff:
                 return
             except Exception as error:  # one chunk must never take the others down; the launcher reports it and ends with exit code 1
                 log.debug("chunk %d, attempt %d", task.meta.chunk, attempt, exc_info=True)
@@ -100,7 +103,7 @@ class EmbedChunk(beam.DoFn):
 def commit(records: list[Record], job: Job) -> None:
     """Write the index when the set is whole and not too much was rejected."""
     with _told(job):
-        if not job.dry_run and not (job.state / "error.json").exists():
+        if not job.dry_run and not is_broken_off(job) and not (job.state / "error.json").exists():
             _commit(records, job)
     leave_note(job, "finished.json", {})
 

@@ -10,14 +10,19 @@ import logging
 import os
 import shlex
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+import uuid
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from distill import DistillError, Unfinished
-from distill.process import uninterrupted
+from distill.process import quiet_import, uninterrupted
 from distill.remote import is_remote
 from pipelines.plan import Job
 
@@ -107,24 +112,103 @@ def beam_options(engine: Engine, workers: int, flags: Sequence[str]) -> Pipeline
     return PipelineOptions([f"--runner={engine.runner}", *own, "--no_save_main_session", *flags])
 
 
-def runner(engine: Engine) -> Any:
-    """The runner where it takes more than its name: Beam's own way to start processes lets Ctrl-C reach them, and each would print its stack."""
+class Workers:
+    """Worker processes on this machine that a run started itself, told from all other children of this process, which may be anybody's.
+
+    Those that Beam starts have a word of this run on their command line; Dask says which are its own.
+    """
+
+    def __init__(self) -> None:
+        self.mark = f"distill-{uuid.uuid4().hex}"
+        self.others: Callable[[], list[int | None]] = list  # process ids that somebody else knows
+        self.asked: weakref.WeakSet[Any] = weakref.WeakSet()  # Beam's connections to them
+
+    def alive(self) -> set[psutil.Process]:
+        """Those of Beam. A process knows its start time, so that a number used again is another process."""
+        return {child for child in psutil.Process().children(recursive=True) if _lives(child, self.mark)}
+
+    def end(self) -> None:
+        from apache_beam.portability.api import beam_fn_api_pb2
+
+        found = self.alive()
+        for pid in filter(None, self.others()):
+            with suppress(psutil.NoSuchProcess):
+                found.add(psutil.Process(pid))
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        for connection in list(self.asked):
+            for number, answer in list(connection._futures_by_id.items()):
+                answer.set(beam_fn_api_pb2.InstructionResponse(instruction_id=number, error="the worker process was ended"))
+
+    @contextmanager
+    def known_to_beam(self) -> Iterator[None]:
+        """Beam waits for ever for the answer of a worker that was killed, so what it waits for has to be known."""
+        from apache_beam.runners.portability.fn_api_runner.worker_handlers import ControlConnection
+
+        push = ControlConnection.push
+
+        def pushed(connection: Any, request: Any) -> Any:
+            self.asked.add(connection)
+            return push(connection, request)
+
+        ControlConnection.push = pushed  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            ControlConnection.push = push  # type: ignore[method-assign]
+
+
+def _lives(process: psutil.Process, named: str) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and any(named in word for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def runner(engine: Engine, mark: str) -> Any:
+    """The runner where it takes more than its name: Beam's own way to start processes lets Ctrl-C reach them, and each would print its stack.
+
+    mark: a word on the command line of its processes.
+    """
     if not engine.children:
         return None
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-    command = f"{sys.executable} -m {WORKER}" if os.name == "nt" else f"trap '' INT; exec {shlex.quote(sys.executable)} -m {WORKER}"
+    words = [sys.executable, "-c", "from pipelines.engines import work; work()", WORKER, mark]
+    command = subprocess.list2cmdline(words) if os.name == "nt" else f"trap '' INT; exec {shlex.join(words)}"
     return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
 
 
-def service(engine: Engine, options: PipelineOptions, workers: int) -> Any:
+@contextmanager
+def service(engine: Engine, options: PipelineOptions, workers: int) -> Iterator[Workers]:
     """What has to be up while the pipeline runs, where no other one is named: a Dask cluster, or the job server of Flink or Prism."""
-    if engine is ENGINES["dask"]:
-        return _dask_cluster(options, workers)
-    if engine in (ENGINES["flink"], ENGINES["prism"]):
-        return _job_server(engine, options)
-    return nullcontext()
+    own = Workers()
+    if engine.children:
+        with own.known_to_beam():
+            yield own
+    elif engine is ENGINES["dask"]:
+        with _dask_cluster(options, workers, own):
+            yield own
+    elif engine in (ENGINES["flink"], ENGINES["prism"]):
+        with _job_server(engine, options):
+            yield own
+    else:
+        yield own
+
+
+def work() -> None:
+    """A worker process of Beam. The first that speaks while a library loads would give the root logger a handler, and that would print all."""
+    if os.environ.get("DISTILL_DEBUG") != "1":
+        logging.getLogger().addHandler(logging.NullHandler())
+    importlib.import_module(WORKER).main(sys.argv)
+
+
+def dask_setup(worker: Any) -> None:
+    """Dask calls this in each of its worker processes at its start: Beam speaks while it loads."""
+    with quiet_import():
+        import apache_beam.io  # noqa: F401
 
 
 @contextmanager
@@ -155,34 +239,50 @@ def _job_server(engine: Engine, options: PipelineOptions) -> Iterator[None]:
 
 
 @contextmanager
-def _dask_cluster(options: PipelineOptions, workers: int) -> Iterator[None]:
-    from apache_beam.runners.dask import transform_evaluator as translate
+def _dask_cluster(options: PipelineOptions, workers: int, own: Workers) -> Iterator[None]:
     from apache_beam.runners.dask.dask_runner import DaskOptions
 
     asked = options.view_as(DaskOptions)
+    with _spreading(asked):
+        if asked.address or asked.scheduler_file:
+            yield
+            return
+        from dask.distributed import LocalCluster, default_client
+
+        try:
+            with uninterrupted():
+                cluster = LocalCluster(
+                    n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL, preload=[__name__]
+                )
+        except (RuntimeError, OSError, TimeoutError) as error:  # a worker was killed, or there was no memory for it
+            raise Unfinished(
+                f"Dask's {workers} workers did not start: {error} What is done stays; run the same command again, or with fewer --workers."
+            ) from error
+        own.others = lambda: [getattr(nanny, "pid", None) for nanny in cluster.workers.values()]
+        with cluster as here:
+            asked.address = here.scheduler_address
+            try:
+                yield
+            finally:
+                with suppress(ValueError):  # the runner leaves its client open, which would look for the scheduler for half a minute
+                    default_client().close()
+
+
+@contextmanager
+def _spreading(asked: Any) -> Iterator[None]:
+    """Beam's Dask runner keeps everything that came from one element in one partition, so that one worker would do all."""
+    from apache_beam.runners.dask import transform_evaluator as translate
 
     class Spread(translate.GroupByKey):
-        """Beam's Dask runner keeps everything that came from one element in one partition, so that one worker would do all."""
-
         def apply(self, input_bag: Any, side_inputs: Any = None) -> Any:
             return super().apply(input_bag, side_inputs).repartition(npartitions=asked.npartitions)
 
+    before = translate.TRANSLATIONS[translate._GroupByKeyOnly]
     translate.TRANSLATIONS[translate._GroupByKeyOnly] = Spread
-    if asked.address or asked.scheduler_file:
-        yield
-        return
-    from dask.distributed import LocalCluster, default_client
-
     try:
-        with uninterrupted():
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
-    except (RuntimeError, OSError, TimeoutError) as error:  # a worker was killed, or there was no memory for it
-        raise Unfinished(f"Dask's {workers} workers did not start: {error} What is done stays; run the same command again, or with fewer --workers.") from error
-    with cluster as here:
-        asked.address = here.scheduler_address
         yield
-        with suppress(ValueError):  # the runner leaves its client open, which would look for the scheduler for half a minute
-            default_client().close()
+    finally:
+        translate.TRANSLATIONS[translate._GroupByKeyOnly] = before
 
 
 def _unknown(flags: Sequence[str]) -> list[str]:

@@ -29,7 +29,7 @@ from distill.remote import is_remote
 from distill.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, rows_there, shard_name
 from distill.shards.rows import quantise
 from distill.views import replay
-from pipelines.plan import Job, Plan, leave_note, standing, taken_over
+from pipelines.plan import Job, Plan, is_broken_off, leave_note, standing, taken_over
 from teachers.trial import check_teacher
 
 # How much of its length an embedding may lose when it is stored: some times what rounding costs where the numbers fit.
@@ -41,6 +41,10 @@ FAR_READERS = 32  # a request to an object store waits for most of its time
 
 
 _Found = tuple[int, Rows, int]  # a row that was labelled: number of its row group, the group, its place there
+
+
+class BrokenOff(Exception):
+    """The run that this chunk belongs to was broken off."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,8 @@ def _told(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Iterator[R
     """The rows of `label_rows`; the launcher is told how far they are."""
     done, told = 0, 0.0
     for rows in unchanged(task.job.root, label_rows(task, chunk, rejects)):
+        if is_broken_off(task.job):
+            raise BrokenOff
         yield rows
         done += len(rows)
         if time.monotonic() - told > 1.0:

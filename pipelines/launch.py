@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,15 @@ from distill import DistillError, Unfinished
 from distill.files import committed, is_there, sweep
 from distill.folders import CHUNKS, Made, make_folder, remove_own
 from distill.locks import only_process
-from distill.process import quiet_import, speak
+from distill.process import environment, hushed, quiet_import, speak, without_proxy
 from distill.remote import is_remote
-from pipelines.engines import Engine, beam_options, check_reach, find_engine, runner, service
-from pipelines.plan import Job, Plan
+from pipelines.engines import Engine, Workers, beam_options, check_reach, find_engine, runner, service
+from pipelines.plan import Job, Plan, break_off, go_on
 
 FULL = 1 << 20  # bytes: where less is free, not even a note has room
 TOLD = ("error.json", "estimate.json", "finished.json")  # notes in OUT/state that say how a run goes on
+PATIENCE = 3.0  # seconds for a thread that was told to stop
+STRAGGLER = 60.0  # seconds that another run in this process waits for it
 LOST_AFTER = 5.0  # seconds between a worker process going and the run being given up
 
 
@@ -87,27 +88,28 @@ def embed(
     place = find_engine(engine)
     if workers < 0:
         raise DistillError(f"--workers {workers}: expected a number of chunks at a time, or 0 for one a core.")
-    with quiet_import():
-        import apache_beam  # noqa: F401 - here, where what it says can be kept back
     workers = workers or os.cpu_count() or 1
     check_reach(place, job)
     job.check_paths()
     job.check_out()
-    options = beam_options(place, workers, flags)
-    made = make_folder(job.folder, ".launcher", ".launcher.claims", "plan.json", "shards", "chunks", "state")
-    with only_process(job.folder, "launcher") as check_hold, _quiet(debug), _as_it_was(job, made):
-        for folder in (job.folder, job.chunks, job.shards):
-            sweep(folder)
-        started = time.monotonic()
-        with service(place, options, workers):
-            run = _Run(job, place, options, debug, check_hold)
-            try:
-                _watch(run, place, started, on_estimate, on_progress)
-            except BaseException:
-                _end(_children())
-                speak()  # the pipeline may be in the middle of an import
-                raise
-        return _outcome(job, run, time.monotonic() - started)
+    with _as_found(debug) as found:
+        with quiet_import():
+            import apache_beam  # noqa: F401 - here, where what it says can be kept back
+        options = beam_options(place, workers, flags)
+        made = make_folder(job.folder, ".launcher", ".launcher.claims", "plan.json", "shards", "chunks", "state")
+        with only_process(job.folder, "launcher") as check_hold, _as_it_was(job, made):
+            _wait_for_straggler(job)
+            for folder in (job.folder, job.chunks, job.shards):
+                sweep(folder)
+            started = time.monotonic()
+            with service(place, options, workers) as own:
+                run = _Run(job, place, options, debug, check_hold, own, found)
+                try:
+                    _watch(run, place, started, on_estimate, on_progress)
+                except BaseException:
+                    run.break_off()
+                    raise
+            return _outcome(job, run, time.monotonic() - started)
 
 
 @contextmanager
@@ -142,22 +144,50 @@ def _undo(job: Job, made: Made, earlier: dict[str, bytes]) -> None:
 class _Run:
     """The pipeline in a thread of its own, so that the launcher can watch it and be interrupted. check_hold: raises where OUT is another's."""
 
-    def __init__(self, job: Job, engine: Engine, options: Any, debug: bool, check_hold: Callable[[], None]) -> None:
-        self.job, self.debug, self.check_hold = job, debug, check_hold
+    def __init__(
+        self, job: Job, engine: Engine, options: Any, debug: bool, check_hold: Callable[[], None], workers: Workers, found: _Found
+    ) -> None:
+        self.job, self.debug, self.check_hold, self.workers = job, debug, check_hold, workers
         self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, args=(engine, options), name="pipeline", daemon=True)
+        self.thread = threading.Thread(target=self._run, args=(engine, options, found), name="pipeline", daemon=True)
+        found.hold()
+        go_on(job)
         self.thread.start()
 
-    def _run(self, engine: Engine, options: Any) -> None:
+    def _run(self, engine: Engine, options: Any, found: _Found) -> None:
         import apache_beam as beam
 
         from pipelines.embed import build
 
         try:
-            with beam.Pipeline(runner(engine), options=options) as pipeline:
+            with beam.Pipeline(runner(engine, self.workers.mark), options=options) as pipeline:
                 build(pipeline, self.job)
         except BaseException as error:  # handed to the launcher's thread
             self.error = error
+        finally:
+            found.let_go()
+
+    def break_off(self) -> None:
+        """End the worker processes; those that are threads stop at their next batch of images, which is waited for a moment."""
+        break_off(self.job)
+        self.workers.end()
+        speak()  # the pipeline may be in the middle of an import
+        self.thread.join(PATIENCE)
+        if self.thread.is_alive():
+            _stragglers[self.job.out] = self.thread
+
+
+_stragglers: dict[str, threading.Thread] = {}
+
+
+def _wait_for_straggler(job: Job) -> None:
+    """An earlier run of this process that was broken off may still be in a long call, and would write into OUT beside the new one."""
+    thread = _stragglers.pop(job.out, None)
+    if thread is not None:
+        thread.join(STRAGGLER)
+        if thread.is_alive():
+            _stragglers[job.out] = thread
+            raise Unfinished(f"{job.out}: a run of this process that was broken off has not come to its end yet. Try again in a moment.")
 
 
 def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[..., None], on_progress: Callable[..., None]) -> None:
@@ -174,7 +204,7 @@ def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[...,
         on_progress(_progress(run.job, estimate, time.monotonic() - started) if estimate else Progress(0, 0, 0, time.monotonic() - started))
         pause = max(0.2, 10 * (time.monotonic() - looked))  # looking costs a tenth of the time, also at thousands of chunks or far away
         if engine.children and not (run.job.state / "finished.json").exists():  # at the end workers go one after another
-            alive = _workers()
+            alive = run.workers.alive()
             lost_at = (lost_at or time.monotonic()) if seen - alive else None
             seen |= alive
             if lost_at and time.monotonic() - lost_at > LOST_AFTER and run.thread.is_alive():
@@ -240,22 +270,35 @@ def _missing_text(job: Job) -> str:
     return f"{len(missing)} of {len(plan.chunks)} chunks ({', '.join(map(str, missing[:10]))}{' ...' if len(missing) > 10 else ''})"
 
 
+class _Found:
+    """How this process was found. It is made so again when the launcher and the pipeline's thread are through, whichever is later: one that
+    was broken off in a long call still speaks."""
+
+    def __init__(self, debug: bool) -> None:
+        self._holders, self._lock, self._stack = 1, threading.Lock(), ExitStack()
+        self._stack.enter_context(environment(without_proxy(os.environ)))
+        if not debug:  # Beam prints stacks, and a killed worker is an exception in one of its threads: the launcher says it in a sentence
+            self._stack.enter_context(hushed(("apache_beam", "PrismRunner", "distributed"), ("apache_beam", "distributed", "grpc")))
+
+    def hold(self) -> None:
+        with self._lock:
+            self._holders += 1
+
+    def let_go(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            last = not self._holders
+        if last:
+            self._stack.close()
+
+
 @contextmanager
-def _quiet(debug: bool) -> Iterator[None]:
-    """Beam's loggers say nothing, nor does Python of the exception in one of Beam's threads when a worker is killed: the launcher says it in a sentence."""
-    before = threading.excepthook
-    if not debug:
-        threading.excepthook = lambda ended: None
-        for name in ("apache_beam", "PrismRunner", "distributed"):
-            logger = logging.getLogger(name)
-            logger.disabled = True  # some of them set their level themselves
-            logger.addHandler(logging.NullHandler())
-            logger.propagate = False  # what the loggers below it say ends here
+def _as_found(debug: bool) -> Iterator[_Found]:
+    found = _Found(debug)
     try:
-        yield
+        yield found
     finally:
-        if not any(thread.name == "pipeline" for thread in threading.enumerate()):  # one that was broken off goes on until the process ends
-            threading.excepthook = before
+        found.let_go()
 
 
 def _json(path: Path) -> dict[str, Any] | None:
@@ -263,29 +306,3 @@ def _json(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _children() -> set[psutil.Process]:
-    """Living processes below this one, but for Python's own that cleans up behind the others and ends by itself.
-
-    A process knows its start time, so that a number used again is another process.
-    """
-    below = psutil.Process().children(recursive=True)
-    return {child for child in below if _lives(child) and not _lives(child, "multiprocessing.resource_tracker")}
-
-
-def _workers() -> set[psutil.Process]:
-    return {child for child in _children() if _lives(child, "sdk_worker_main")}
-
-
-def _lives(process: psutil.Process, named: str = "") -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and any(named in word for word in process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _end(children: set[psutil.Process]) -> None:
-    for child in children:
-        with suppress(psutil.NoSuchProcess):
-            child.kill()

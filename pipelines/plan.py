@@ -122,6 +122,23 @@ class Job:
         return self.folder / "state"
 
 
+_broken_off: set[str] = set()  # OUTs whose run was broken off in this process; its threads may still work
+
+
+def break_off(job: Job) -> None:
+    """Let the threads of this process that work for this OUT stop at their next batch."""
+    _broken_off.add(job.out)
+
+
+def go_on(job: Job) -> None:
+    """A new run may work for this OUT."""
+    _broken_off.discard(job.out)
+
+
+def is_broken_off(job: Job) -> bool:
+    return job.out in _broken_off
+
+
 def leave_note(job: Job, name: str, value: dict[str, Any]) -> None:
     """A file in OUT/state for the launcher. On a full disk there is no room for it: the launcher then says what is missing, and that."""
     with suppress(OSError):

@@ -18,7 +18,7 @@ from tests.test_embed import contents
 from tests.warm import begin
 
 COPIES, ROWS, PATIENCE = 30, 300, 120.0  # 3,600 rows in 12 chunks, called one by one: seconds on any machine
-LAST_WORD = "Interrupted. What was finished stays; run the same command again to go on."
+LAST_WORD = "Interrupted. Finished chunks stay; the same command makes the others, those begun from their first row."
 
 
 @pytest.fixture(scope="module")
