@@ -43,6 +43,7 @@ AllFiles = Annotated[bool, typer.Option("--all-files", help="in class folders ta
 StripPrefix = Annotated[str, typer.Option(help="beginning that is taken off every path of a text list: /old/root/")]
 LabelFrom = Annotated[str, typer.Option(help="folder: of a text list of bare paths, each file's folder is its label")]
 Resize = Annotated[str, typer.Option(help="an image of another size: none (it is an error), stretch or crop")]
+Exif = Annotated[str, typer.Option(help="EXIF rotation of a photo: ignore, or apply, so that it is seen as a viewer shows it")]
 Views = Annotated[int, typer.Option(help="views of each picture that the teacher labels, the picture as it is among them")]
 RecipeName = Annotated[str | None, typer.Option("--recipe", help="what views are: face (the default), photo, or a TOML file; distill views shows them")]
 Size = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, where the model takes images of any size")]
@@ -129,6 +130,7 @@ def embed(
     dtype: Annotated[str, typer.Option(help="float16, float32 or int8, of the stored embeddings")] = "float16",
     images: Annotated[str, typer.Option(help="inline: the shards hold the image bytes; path: only their sha256")] = "inline",
     resize: Resize = "none",
+    exif: Exif = "ignore",
     views: Views = 1,
     add_views: Annotated[int, typer.Option(help="give the set in OUT so many views more than it was first made with; what is there stays")] = 0,
     recipe: RecipeName = None,
@@ -168,7 +170,7 @@ def embed(
     described = _teacher(teacher, signature, output, scale, offset, color, preset, feed, tags)
     job = Job(
         source=source, out=str(out), root=root or _root_of(source), teacher=described, format=format, rows=rows, dtype=dtype, images=images,
-        resize=resize, views=views, add_views=add_views, recipe=_recipe(recipe), view_seed=view_seed, size=_size(size), batch=batch,
+        resize=resize, exif=exif, views=views, add_views=add_views, recipe=_recipe(recipe), view_seed=view_seed, size=_size(size), batch=batch,
         only=tuple(only or ()), retry_rejects=retry_rejects, max_rejects=max_rejects, dry_run=dry_run, all_files=all_files,
         strip_prefix=strip_prefix, label_from=label_from, relist=relist,
     )  # fmt: skip
@@ -197,6 +199,7 @@ def plan(
     dtype: Annotated[str, typer.Option(help="float16, float32 or int8")] = "float16",
     images: Annotated[str, typer.Option(help="inline or path")] = "inline",
     resize: Resize = "none",
+    exif: Exif = "ignore",
     views: Views = 1,
     recipe: RecipeName = None,
     size: Size = None,
@@ -223,7 +226,7 @@ def plan(
 
     job = Job(
         source=source, out=".", root=root or _root_of(source), teacher=_teacher(teacher, signature, output, scale, offset, color, preset, feed, tags), rows=rows,
-        dtype=dtype, images=images, resize=resize, views=views, recipe=_recipe(recipe), size=_size(size), batch=batch, all_files=all_files,
+        dtype=dtype, images=images, resize=resize, exif=exif, views=views, recipe=_recipe(recipe), size=_size(size), batch=batch, all_files=all_files,
         strip_prefix=strip_prefix, label_from=label_from,
     )  # fmt: skip
     for number in workers or ():
@@ -311,6 +314,7 @@ def views(
     number: Annotated[int, typer.Option(help="views of each, the picture as it is first")] = 8,
     seed: Annotated[int, typer.Option(help="--view-seed of distill embed")] = 0,
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of each view; pictures are cropped to it")] = "112x112",
+    exif: Exif = "ignore",
 ) -> None:
     """Draw a contact sheet: a row for each picture, a tile for each view. As in a set, if the paths are given as its keys are.
 
@@ -322,7 +326,7 @@ def views(
     from distill.views import contact_sheet, find_recipe
 
     check_picture(out)
-    tiles = contact_sheet(images, _size(size) or (112, 112), find_recipe(recipe or "face"), seed, number)
+    tiles = contact_sheet(images, _size(size) or (112, 112), find_recipe(recipe or "face"), seed, number, exif)
     write_png(out, tiles, "distill views")
     print(f"{out}: {len(images)} pictures, {number} views each, recipe {recipe}")
 
@@ -364,6 +368,7 @@ def evaluate(
     teacher: Annotated[str | None, typer.Option(help="evaluate this teacher on the same pairs, beside the model")] = None,
     root: Root = None,
     resize: Resize = "none",
+    exif: Exif = "ignore",
     size: Size = None,
     signature: Signature = None,
     output: Output = None,
@@ -399,7 +404,7 @@ def evaluate(
     if out is not None and pairs is not None:
         check_apart(pairs, out, "evaluation")
     drawn = None if pairs is None else draw_pairs(pairs, number, seed)
-    question = Question(pairs, drawn, shards, origin_of(model).holdout, root, resize, _size(size), out)
+    question = Question(pairs, drawn, shards, origin_of(model).holdout, root, resize, _size(size), out, exif)
     result = judge({who: (one.path, partial(_steady, one, _size(size))) for who, one in described.items()}, question)
     if as_json:
         _print_json(result)
@@ -414,6 +419,7 @@ def compare(
     model: Annotated[str, typer.Argument(help="run folder, SavedModel, .keras or .onnx")],
     images: Annotated[list[Path], typer.Argument(help="two photos or more", parser=place, metavar="IMAGES...")],
     resize: Resize = "none",
+    exif: Exif = "ignore",
     size: Size = None,
     signature: Signature = None,
     output: Output = None,
@@ -431,8 +437,12 @@ def compare(
     Example: distill compare runs/joint anna1.jpg anna2.jpg bea.jpg
     """
     from distill.evaluate import compare as cosines
+    from distill.images import orientation
 
-    matrix = cosines(load_model(model, signature, output, scale, offset, color, preset, feed, tags), images, resize, _size(size))
+    matrix = cosines(load_model(model, signature, output, scale, offset, color, preset, feed, tags), images, resize, _size(size), exif)
+    turned = [str(image) for image in images if exif == "ignore" and orientation(image.read_bytes()) != 1]
+    if turned:
+        print(f"{len(turned)} of {len(images)} images carry an EXIF rotation that is not applied, {turned[0]} for one; --exif apply turns them", file=sys.stderr)
     if as_json:
         _print_json({"images": [str(image) for image in images], "cosines": matrix.round(6).tolist()})
         return
@@ -631,6 +641,8 @@ def _estimate_line(estimate: dict[str, Any], workers: int) -> str:
     line += f"\n{estimate['note']}" * bool(estimate.get("note"))
     if estimate["todo_chunks"] == estimate["chunks"] == 1 < workers:
         line += f"\nOne chunk keeps one core busy: --rows {-(-estimate['rows'] // workers)} would use {workers}."
+    if estimate.get("warning"):
+        line += f"\nwarning: {estimate['warning']}"
     return line
 
 

@@ -101,6 +101,7 @@ class Data(Frozen):
     size: Size | None = None
     root: str | None = None
     resize: Literal["none", "stretch", "crop"] = "none"
+    exif: Literal["ignore", "apply"] = "ignore"
     batch: Positive = 128
     holdout: Holdout | None = None
     threads: Annotated[int, Field(ge=0)] = 0

@@ -98,14 +98,14 @@ def _finite(embeddings: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return embeddings
 
 
-def spec_for(model: Model, resize: str = "none", size: tuple[int, int] | None = None) -> ImageSpec:
+def spec_for(model: Model, resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> ImageSpec:
     """The image spec that a model takes; `size` (height, width) says it where the model takes any."""
     from distill.images import ImageSpec
 
     height, width = model.height or (size or (0, 0))[0], model.width or (size or (0, 0))[1]
     if not height or not width:
         raise DistillError("the model takes images of any size: say which one they have (height and width).")
-    return ImageSpec(height, width, resize)
+    return ImageSpec(height, width, resize, exif)
 
 
 # --------------------------------------------------------------------------------------------------------------- scores
@@ -337,12 +337,13 @@ def evaluate_pairs(
     folds: int = FOLDS,
     resize: str = "none",
     size: tuple[int, int] | None = None,
+    exif: str = "ignore",
     progress: Progress | None = None,
 ) -> PairEvaluation:
     """A model on pairs of a folder of identities; `pairs` as from `draw_pairs` (None: 6,000 of them, seed 0). `progress`: see embed_images."""
     pairs = draw_pairs(folder) if pairs is None else pairs
     keys = pairs.keys()
-    embeddings = embed_images(model, folder, keys, spec_for(model, resize, size), progress=progress)
+    embeddings = embed_images(model, folder, keys, spec_for(model, resize, size, exif), progress=progress)
     place = {key: row for row, key in enumerate(keys)}
     first, second = (embeddings[[place[key] for key in side]] for side in (pairs.first, pairs.second))
     scores = cosine_scores(first, second)
@@ -416,13 +417,15 @@ def _on_disk(path: str | Path) -> Path:
     return local_copy(str(there)).resolve()
 
 
-def compare(model: Model, paths: Sequence[str | Path], resize: str = "none", size: tuple[int, int] | None = None) -> np.ndarray:
+def compare(
+    model: Model, paths: Sequence[str | Path], resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore"
+) -> np.ndarray:
     """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
     if len(paths) < 2:
         raise DistillError(f"compare: {len(paths)} image{'s' * (len(paths) != 1)} given. Expected two or more.")
     files = [_on_disk(path) for path in paths]
     root = os.path.commonpath([file.parent for file in files])
-    embeddings = embed_images(model, root, [file.relative_to(root).as_posix() for file in files], spec_for(model, resize, size))
+    embeddings = embed_images(model, root, [file.relative_to(root).as_posix() for file in files], spec_for(model, resize, size, exif))
     lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
     unit = np.divide(embeddings, lengths, out=np.zeros(embeddings.shape), where=lengths > 0)
     return np.clip(unit @ unit.T, -1.0, 1.0)

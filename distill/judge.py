@@ -34,6 +34,7 @@ class Question:
     resize: str = "none"
     size: tuple[int, int] | None = None
     out: Path | None = None
+    exif: str = "ignore"
 
 
 def judge(models: Mapping[str, tuple[str, Callable[[], Model]]], question: Question) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def _judge_one(who: str, path: str, model: Model, asked: Question) -> dict[str, 
     if reason and asked.pairs is None:
         raise DistillError(f"{path}: {reason}.")
     if asked.pairs is not None and asked.folder is not None:
-        judged = evaluate_pairs(model, asked.folder, asked.pairs, resize=asked.resize, size=asked.size)
+        judged = evaluate_pairs(model, asked.folder, asked.pairs, resize=asked.resize, size=asked.size, exif=asked.exif)
         found["pairs"] = {"folder": str(asked.folder), **judged.verification.as_dict(), **_people(asked, origin)}
         arrays |= {"scores": judged.scores, "same": asked.pairs.same, "first": asked.pairs.first, "second": asked.pairs.second}
     if reason:

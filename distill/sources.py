@@ -318,6 +318,7 @@ class ImageSource:
         root: str | None = None,
         threads: int = 0,
         resize: str = "none",
+        exif: str = "ignore",
         augment: Recipe | None = None,
         max_rejects: float = 1.0,
         rule: Rule = Rule(),  # noqa: B008 - frozen
@@ -327,7 +328,7 @@ class ImageSource:
         if self.augment:
             check_size(self.augment, *size)
         self.root = root or _root_of(self.path)
-        self.spec = ImageSpec(*size, resize=resize)
+        self.spec = ImageSpec(*size, resize, exif)
         self.image_shape = (*size, 3)
         self._keys, self._labels, names = _listed(self.path, rule)
         self.class_names, self.classes, self.holdout = names, len(names), holdout

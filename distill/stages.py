@@ -119,7 +119,7 @@ def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Pa
     data = run.data
     rule = Rule(data.all_files, data.strip_prefix or "", data.label_from or "")
     images = ImageSource(
-        str(data.images), size=_size(run), resize=data.resize, part=_part(run), holdout=data.holdout, max_rejects=data.max_rejects, rule=rule,
+        str(data.images), size=_size(run), resize=data.resize, exif=data.exif, part=_part(run), holdout=data.holdout, max_rejects=data.max_rejects, rule=rule,
         **_common(run),
     )  # fmt: skip
     images.look_first()

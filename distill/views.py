@@ -187,14 +187,14 @@ def replay(images: np.ndarray | Sequence[np.ndarray], recipe: Recipe, seed: int,
     return out
 
 
-def contact_sheet(paths: Sequence[Path], size: tuple[int, int], recipe: Recipe, seed: int, views: int) -> np.ndarray:
+def contact_sheet(paths: Sequence[Path], size: tuple[int, int], recipe: Recipe, seed: int, views: int, exif: str = "ignore") -> np.ndarray:
     """Views 0 to `views` - 1 of each picture, a row of tiles each: uint8 [pictures * (H + 2), views * (W + 2), 3]. The key is the path."""
     if views < 1 or not 0 <= seed < 2**63:
         raise DistillError(f"{views} views of each picture with seed {seed}: expected 1 or more, and a seed from 0 to 2**63 - 1.")
     rows = []
     for path in paths:
         try:
-            image = decode(path.read_bytes(), ImageSpec(*size, resize="crop"))
+            image = decode(path.read_bytes(), ImageSpec(*size, "crop", exif))
         except (BadImage, OSError) as error:
             raise DistillError(f"{path}: {error}") from error
         tiles = [view(image, recipe, seed, str(path) if is_remote(path) else path.as_posix(), number) for number in range(views)]

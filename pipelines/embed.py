@@ -22,7 +22,7 @@ from distill.chunks import chunk_name, read_chunk, read_classes
 from distill.images import read_bytes
 from distill.shards import Record, ShardMeta, write_index
 from pipelines.label import BrokenOff, Task, embed_chunk, try_teacher
-from pipelines.plan import Job, Plan, agree, check_pixels, clear_notes, estimate, is_broken_off, keep, leave_note, meta_of
+from pipelines.plan import Job, Plan, agree, check_pixels, clear_notes, estimate, is_broken_off, keep, leave_note, meta_of, why
 from teachers import limit_threads
 
 log = logging.getLogger("distill")
@@ -64,6 +64,7 @@ class CutChunks(beam.DoFn):
         job, meta = asked
         tasks: list[Task] = []
         with _told(job):
+            limit_threads(TEACHER_THREADS)
             plan, note = agree(job, meta)
             check_pixels(job)
             wanted = job.only or range(len(plan.chunks))
@@ -74,7 +75,6 @@ class CutChunks(beam.DoFn):
             todo = estimate(job, plan, wanted, note)
             if not job.dry_run:
                 if todo:
-                    limit_threads(TEACHER_THREADS)
                     keys = read_chunk(job.chunks / chunk_name(todo[0], len(plan.chunks))).keys
                     try_teacher(job, plan.meta, plan.batch, keys[:FIRST])
                 keep(job, plan)
@@ -121,9 +121,9 @@ def _commit(records: list[Record], job: Job) -> None:
         return  # the launcher says which
     if rejects > job.max_rejects * plan.rows:
         raise Unfinished(
-            f"{rejects} of {plan.rows} images were rejected, --max-rejects allows a fraction of {job.max_rejects}. Shards and ledgers "
-            f"({job.shards}/*.rejects.jsonl) stay; the set is not committed. Look at the reasons. Then mend the files and run again with "
-            "--retry-rejects, or with a larger --max-rejects."
+            f"{rejects} of {plan.rows} images were rejected, --max-rejects allows a fraction of {job.max_rejects}: {why(job, found.values())}. Shards and "
+            f"ledgers ({job.shards}/*.rejects.jsonl) stay; the set is not committed. Mend the images and run again with --retry-rejects, or run again "
+            "with a larger --max-rejects."
         )
     write_index(job.shards, plan.format, found.values(), read_classes(job.chunks), lambda key: read_bytes(job.root, key))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +25,7 @@ import numpy as np
 from distill import DistillError, Unfinished
 from distill.chunks import Chunk, chunk_name, read_chunk
 from distill.holders import unchanged
-from distill.images import BadImage, ImageSpec, ahead, decode_batch, read_bytes
+from distill.images import BadImage, ImageSpec, ahead, decode_batch, orientation, read_bytes
 from distill.remote import is_remote
 from distill.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, rows_there, shard_name
 from distill.shards.rows import quantise
@@ -122,7 +123,8 @@ def embed_chunk(task: Task) -> Record:
 class _Window:
     """Up to `batch` consecutive rows of a chunk, read and decoded. bad: reason by place; known: stored embeddings by place, of some views.
 
-    encoded: None where the bytes were not kept; then there are their hash, and what reads them again."""
+    encoded: None where the bytes were not kept; then there are their hash, and what reads them again. turned: how many have an EXIF rotation that
+    is not applied."""
 
     root: str
     keys: list[str]
@@ -134,6 +136,7 @@ class _Window:
     hashes: dict[int, bytes] = field(default_factory=dict)
     again: dict[int, Callable[[], bytes]] = field(default_factory=dict)
     kept: int = 0
+    turned: int = 0
 
     def keep(self, data: bytes, again: Callable[[], bytes]) -> None:
         """Take the bytes of the next image, or only their hash where too many are kept already."""
@@ -163,9 +166,9 @@ class _Window:
 
 
 def _told(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Iterator[Rows]:
-    """The rows of `label_rows`; the launcher is told how far they are."""
-    done, told = 0, 0.0
-    for rows in unchanged(task.job.root, label_rows(task, chunk, rejects)):
+    """The rows of `label_rows`; the launcher is told how far they are, and how many have an EXIF rotation."""
+    done, told, counted = 0, 0.0, Counter[str]()
+    for rows in unchanged(task.job.root, label_rows(task, chunk, rejects, counted)):
         if is_broken_off(task.job):
             raise BrokenOff
         yield rows
@@ -173,11 +176,14 @@ def _told(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Iterator[R
         if time.monotonic() - told > 1.0:
             told = time.monotonic()
             _tell(task.job, chunk.number, done + len(rejects), done + len(rejects))
-    _tell(task.job, chunk.number, len(chunk.keys), len(chunk.keys))
+    _tell(task.job, chunk.number, len(chunk.keys), len(chunk.keys), counted["turned"])
 
 
-def label_rows(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Iterator[Rows]:
-    """The chunk's rows, a window at a time in order, with their embeddings; what cannot be labelled goes to `rejects`."""
+def label_rows(task: Task, chunk: Chunk, rejects: list[dict[str, Any]], counted: Counter[str] | None = None) -> Iterator[Rows]:
+    """The chunk's rows, a window at a time in order, with their embeddings; what cannot be labelled goes to `rejects`.
+
+    counted: images whose EXIF rotation is not applied are counted in it as "turned".
+    """
     job, meta, batch = task.job, task.meta, task.batch
     teacher, spec = job.teacher.load(), ImageSpec(**meta.image)
     keys, earlier = chunk.keys, _Earlier(task)
@@ -192,6 +198,8 @@ def label_rows(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Itera
 
         for got in ahead(reader, window, range(0, len(keys), batch)):
             good = np.array([row for row in range(len(got.keys)) if row not in got.bad], int)
+            if counted is not None:
+                counted["turned"] += got.turned
             pixels, names = got.pixels[good] if got.bad else got.pixels, [got.keys[row] for row in good]
             # a row that was a reject then may be none now: the teacher sees the whole window again, as if all were made at once
             known = [got.known[row] for row in good if row in got.known]
@@ -228,6 +236,8 @@ def _filled(window: _Window, earlier: _Earlier, spec: ImageSpec, pool: ThreadPoo
         pixels.append(decoded)
         window.bad |= {start + place: reason for place, reason in {**undecoded, **unread}.items()}
         window.known |= {start + place: rows.embeddings[row] for place, (_, rows, row) in found.items()}
+        if spec.exif == "ignore":
+            window.turned += sum(orientation(data) != 1 for place, data in enumerate(encoded) if start + place not in window.bad)
         for place, data in enumerate(encoded):
             group, rows, row = found.get(place, (0, None, 0))
             inline = rows is not None and rows.images is not None
@@ -327,6 +337,6 @@ def _rows(window: _Window, places: np.ndarray, embeddings: np.ndarray, images: s
     yield Rows(keys[start:], labels[start:], embeddings[start:], encoded)
 
 
-def _tell(job: Job, number: int, done: int, made: int) -> None:
-    """For the launcher's progress bar: rows of this chunk that are done, and how many of them this run made."""
-    leave_note(job, f"progress-{number:05d}.json", {"done": done, "made": made})
+def _tell(job: Job, number: int, done: int, made: int, turned: int = 0) -> None:
+    """For the launcher: rows of this chunk that are done, how many of them this run made, and how many have an EXIF rotation that is not applied."""
+    leave_note(job, f"progress-{number:05d}.json", {"done": done, "made": made, "turned": turned})

@@ -22,7 +22,7 @@ from distill.locks import only_process
 from distill.process import environment, hushed, quiet_import, speak, without_proxy
 from distill.remote import is_remote
 from pipelines.engines import Engine, Workers, beam_options, check_reach, find_engine, runner, service
-from pipelines.plan import Job, Plan, break_off, go_on
+from pipelines.plan import Job, Plan, break_off, go_on, why
 
 FULL = 1 << 20  # bytes: where less is free, not even a note has room
 TOLD = ("error.json", "estimate.json", "finished.json")  # notes in OUT/state that say how a run goes on
@@ -33,7 +33,9 @@ LOST_AFTER = 5.0  # seconds between a worker process going and the run being giv
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run has reached. rows and rejects are those of the whole set; made counts the rows that this run labelled."""
+    """What a run has reached. rows and rejects are those of the whole set; made counts the rows that this run labelled.
+
+    turned: how many of these have an EXIF rotation that was not applied; why: the rejects in groups."""
 
     out: str
     rows: int
@@ -43,6 +45,8 @@ class Outcome:
     made: int
     seconds: float
     committed: bool
+    turned: int = 0
+    why: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,8 +61,9 @@ class Outcome:
             return (
                 f"{self.out}: {self.rows:,} rows{rate}. {len(self.missing)} of {self.chunks} chunks are missing, so there is no index yet."
             )
-        rejects = f" and {self.rejects:,} rejects ({self.out}/shards/*.rejects.jsonl)" if self.rejects else ", no rejects"
-        return f"{self.out}: {self.rows:,} rows in {self.chunks} shards{rate}{rejects}. Done."
+        rejects = f" and {self.rejects:,} rejects ({self.out}/shards/*.rejects.jsonl): {self.why}" if self.rejects else ", no rejects"
+        turned = f" {self.turned:,} images carry an EXIF rotation that is not applied; --exif apply turns them, in another OUT." if self.turned else ""
+        return f"{self.out}: {self.rows:,} rows in {self.chunks} shards{rate}{rejects}. Done.{turned}"
 
 
 @dataclass(frozen=True)
@@ -244,8 +249,12 @@ def _outcome(job: Job, run: _Run, seconds: float) -> Outcome:
     progress = _progress(job, None, seconds)
     return Outcome(
         job.out, sum(record.rows for record in records), sum(record.rejects for record in records), len(plan.chunks), missing,
-        progress.made, round(seconds, 3), is_there(index) and not missing,
+        progress.made, round(seconds, 3), is_there(index) and not missing, _turned(job), why(job, records),
     )  # fmt: skip
+
+
+def _turned(job: Job) -> int:
+    return sum(part.get("turned", 0) for path in job.state.glob("progress-*.json") if (part := _json(path)))
 
 
 def _full(job: Job) -> str:

@@ -20,16 +20,17 @@ from distill.files import committed, is_there, read_json, sha256_file, write_jso
 from distill.folders import CHUNKS, NOTES, check_apart, check_folder, remove_own
 from distill.holders import index_of
 from distill.imagelist import Rule, check_source, way_to
-from distill.images import RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
+from distill.images import EXIF, RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
 from distill.listing import ADDED, REMOVED, RESIZED, TOUCHED, Changes
 from distill.remote import is_remote, place
 from distill.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_ledger, shard_name
 from distill.shards.golden import check_golden
 from distill.shards.rows import DTYPES, EXACT, MAX_VIEWS
 from distill.views import RECIPES, Recipe, check_size, software
+from pipelines.rejects import LOOKED, grouped, in_words, look, spread
 from teachers import Teacher
 
-CHOICES = {"format": tuple(FORMATS), "dtype": tuple(DTYPES), "images": ("inline", "path"), "resize": RESIZE}
+CHOICES = {"format": tuple(FORMATS), "dtype": tuple(DTYPES), "images": ("inline", "path"), "resize": RESIZE, "exif": EXIF}
 SOFTWARE = ("tensorflow", "numpy", "simplejpeg", "pillow", "pyarrow", "h5py")
 SAMPLE = 200  # images whose size on disk is looked at for the estimate
 
@@ -53,6 +54,7 @@ class Job:
     dtype: str = "float16"
     images: str = "inline"
     resize: str = "none"
+    exif: str = "ignore"
     views: int = 1
     add_views: int = 0
     recipe: Recipe | None = None
@@ -239,7 +241,7 @@ def _mended(job: Job, record: Record, spec: ImageSpec) -> bool:
 def meta_of(job: Job) -> ShardMeta:
     """What every shard of a set says of itself, before views are added. Loads the teacher."""
     teacher = job.teacher.load()
-    spec = ImageSpec(*_image_size(job, teacher.height, teacher.width), job.resize)
+    spec = ImageSpec(*_image_size(job, teacher.height, teacher.width), job.resize, job.exif)
     reading: dict[str, Any] = {name: getattr(job.teacher, name) for name in ("signature", "output", "scale", "offset", "color")}
     if teacher.feed:
         reading["feed"] = teacher.feed
@@ -299,12 +301,14 @@ def agree(job: Job, meta: ShardMeta) -> tuple[Plan, str]:
             if changes.accepted and not job.dry_run:
                 listing.update(job.chunks / listing.LISTING, changes.accepted)
             return plan, _note(changes)
-        if unlike and any(job.shards.glob("*-of-*")):
+        if unlike and has_rows(job, plan):
             raise DistillError(_unlike(job, plan, unlike))
-        if any(job.shards.glob("*-of-*")):
+        if has_rows(job, plan):
             said = "; ".join(differing)
             raise DistillError(f"{path} says otherwise: {said}. One folder holds one data set: use another OUT, or ask for the same.")
         path.unlink()
+        for number in range(len(plan.chunks)):
+            _forget(job, plan, number)
         if plan.chunk_rows:  # cut here, and of no value without the plan
             remove_own(job.chunks, CHUNKS, first="classes.txt")
     if job.add_views:
@@ -365,6 +369,35 @@ def _unlike(job: Job, plan: Plan, unlike: str) -> str:
         f"{job.source}: the files are not those that {job.out} was made of: {unlike}. A set keeps the list that it began with: use another OUT for what "
         f"lies there now, or --no-relist to go on with the list as it was.{mended}"
     )
+
+
+def why(job: Job, records: Iterable[Record]) -> str:
+    """Why images of these chunks were rejected, in groups."""
+    ledgers = (read_ledger(job.shards / record.ledger) for record in records if record.rejects)
+    return in_words(grouped((reject.key, reject.reason) for ledger in ledgers for reject in ledger))
+
+
+def has_rows(job: Job, plan: Plan) -> bool:
+    """Whether a shard of OUT holds a labelled row, or cannot be asked."""
+    for number in range(len(plan.chunks)):
+        shard = _shard(job, plan, number)
+        try:
+            if shard.is_file() and FORMATS[plan.format].read_meta(shard).rows:
+                return True
+        except (DistillError, OSError):
+            return True
+    return False
+
+
+def _forget(job: Job, plan: Plan, number: int) -> None:
+    """Remove what a run left of a chunk of which it could label no row, and the index with it."""
+    stem = shard_name(number, len(plan.chunks))
+    for name in ("index.json", f"{stem}.json", f"{stem}.rejects.jsonl", _shard(job, plan, number).name):
+        (job.shards / name).unlink(missing_ok=True)
+
+
+def _shard(job: Job, plan: Plan, number: int) -> Path:
+    return job.shards / f"{shard_name(number, len(plan.chunks))}.{FORMATS[plan.format].suffix}"
 
 
 def keep(job: Job, plan: Plan) -> None:
@@ -481,27 +514,30 @@ def _chunks_of(job: Job) -> tuple[list[tuple[str, int]], dict[str, int]]:
 def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "") -> list[int]:
     """The chunks that have to be made, and OUT/state/estimate.json for the launcher to show, with a note on the list.
 
-    DistillError when what is to come cannot fit on the disk, or none of the files looked at is there.
+    DistillError when what is to come cannot fit on the disk, or none of the images looked at can be labelled.
     """
     number = len(plan.chunks)
     todo = [chunk for chunk in wanted if standing(job, plan.format, plan.chunk_meta(chunk)) is None]
     sampled: list[tuple[str, int | None]] = []
+    looked: list[str] = []
     rows = 0
-    for chunk in todo:
+    for place_of, chunk in enumerate(todo):
         keys = read_chunk(job.chunks / chunk_name(chunk, number)).keys
         rows += len(keys)
+        held = _held_bytes(job, plan, chunk)
+        looked += [] if held else spread(keys, LOOKED * (place_of + 1) // len(todo) - LOOKED * place_of // len(todo))
         if len(sampled) < SAMPLE:
-            held = _held_bytes(job, plan, chunk)
             sampled += [(keys[0], held)] if held else [(key, _size(job.root, key)) for key in keys[:: max(1, len(keys) // SAMPLE)]]
     sizes = [size for _, size in sampled if size is not None]
     if sampled and not sizes:
         raise DistillError(f"{job.root}: none of the {len(sampled)} files looked at is there, {sampled[0][0]!r} for one. {way_to(job.root, sampled[0][0])}")
+    warning = _look(job, plan, looked) if looked else ""
     image = float(np.mean(sizes)) if sizes and plan.meta.images == "inline" else 32
     needed = int(rows * (plan.meta.embedding_bytes + image + 32))
     free = None if is_remote(job.shards) else shutil.disk_usage(job.shards).free
     leave_note(job, "estimate.json", {
         "rows": plan.rows, "chunks": number, "todo_chunks": len(todo), "todo_rows": rows, "bytes": needed, "free": free, "skipped": plan.skipped,
-        "note": note,
+        "note": note, "warning": warning,
     })  # fmt: skip
     if free is not None and needed > free:
         raise DistillError(
@@ -509,6 +545,28 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "") -> lis
             + ("." if plan.meta.images == "path" else ", or leave the images out (--images path).")
         )
     return todo
+
+
+def _look(job: Job, plan: Plan, keys: list[str]) -> str:
+    """What is to be said of these images before any is labelled. DistillError where none of them can be, and none of the set was yet."""
+    bad, pixels = look(job.root, keys, ImageSpec(**plan.meta.image))
+    if not bad:
+        bad = _unanswered(job, keys, pixels)
+    if not bad:
+        return ""
+    said = in_words(grouped(bad))
+    if len(bad) == len(keys) and job.max_rejects < 1 and not has_rows(job, plan):
+        raise DistillError(f"{job.root}: none of the {len(keys)} images looked at can be labelled: {said}. Nothing was labelled.")
+    if len(bad) <= job.max_rejects * len(keys):
+        return ""
+    return f"{len(bad)} of {len(keys)} images looked at cannot be labelled, --max-rejects allows {job.max_rejects:.4g} of all: {said}"
+
+
+def _unanswered(job: Job, keys: list[str], pixels: np.ndarray) -> list[tuple[str, str]]:
+    """(key, reason) of all images looked at, where the teacher answers none of some of them with numbers."""
+    if np.isfinite(job.teacher.load()(pixels)).all(axis=1).any():
+        return []
+    return [(key, "the teacher's embedding is not finite") for key in keys]
 
 
 def _held_bytes(job: Job, plan: Plan, chunk: int) -> int:
