@@ -19,6 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -189,13 +190,18 @@ def _write(keras_file: str, folder: str) -> dict[str, Any]:
 
     try:
         model = keras.models.load_model(keras_file, compile=False)  # safe mode stays on: a student holds no code
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise DistillError(f"cannot be opened as a Keras model: {str(error).strip().splitlines()[0]}") from error
+    except Exception as error:  # of any class; Keras says the cause last
+        cause = str(error).rpartition("Exception encountered:")[2].strip() or type(error).__name__
+        raise DistillError(f"cannot be opened as a Keras model: {cause.splitlines()[0]}") from error
     height, width, dimension = _sizes(model)
     module = _servable(model, height, width)
     signatures = {name: getattr(module, name) for name in ("serving_default", "uint8", "encoded")}
-    tf.saved_model.save(module, folder, signatures=signatures)
-    differences = _compare(model, folder, height, width)
+    Path(folder).mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="distill-") as plain:  # to TensorFlow [ ] * ? in a path are a pattern, so it gets a path without
+        link = Path(plain) / "export"
+        link.symlink_to(Path(folder).absolute(), target_is_directory=True)
+        tf.saved_model.save(module, str(link), signatures=signatures)
+        differences = _compare(model, str(link), height, width)
     worst = max(differences, key=lambda name: differences[name])
     if not differences[worst] <= TOLERANCE:
         raise DistillError(

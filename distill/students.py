@@ -250,8 +250,9 @@ BACKBONES: dict[str, Callable[[Tensor, Student], Tensor]] = {"small_conv": _smal
 def _copy_weights(model: keras.Model, path: Path) -> None:
     try:
         donor = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError) as error:
-        raise DistillError(f"student.weights: {path} cannot be loaded: {error}") from None
+    except Exception as error:  # of any class; Keras says the cause last
+        cause = str(error).rpartition("Exception encountered:")[2].strip() or type(error).__name__
+        raise DistillError(f"student.weights: {path} cannot be loaded: {cause.splitlines()[0]}") from None
     mine, theirs = ([tuple(weight.shape) for weight in each.weights] for each in (model, donor))
     if mine != theirs:
         place = next((place for place, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))

@@ -45,8 +45,8 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(run, tmp_path_factory):
-    """One export for all tests (a start of TensorFlow each), put in the place of an earlier one."""
-    out = tmp_path_factory.mktemp("export") / "deep" / "student"
+    """One export for all tests (a start of TensorFlow each), put in the place of an earlier one, under a name that is a pattern to TensorFlow."""
+    out = tmp_path_factory.mktemp("export") / "deep" / "[v2] student*?"
     (out / CARD).parent.mkdir(parents=True)
     (out / CARD).write_text('{"made_by": "distill 0.0.1"}')
     (out / "keras_metadata.pb").write_text("of the earlier export")
@@ -70,10 +70,12 @@ def expected(run):
 
 
 @pytest.fixture(scope="module")
-def signatures(exported):
+def signatures(exported, tmp_path_factory):
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(exported[0]))
+    link = tmp_path_factory.mktemp("plain") / "student"
+    link.symlink_to(exported[0])
+    loaded = tf.saved_model.load(str(link))
     return {name: loaded.signatures[name] for name in ("serving_default", "uint8", "encoded")}, loaded
 
 
