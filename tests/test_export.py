@@ -152,7 +152,7 @@ def test_the_card_says_what_it_is(run, exported):
 def test_an_earlier_export_is_replaced_whole(exported):
     out, facts = exported
     assert not (out / "keras_metadata.pb").exists()
-    assert sorted(path.name for path in out.parent.iterdir()) == ["student"]  # no temporary name is left
+    assert [path.name for path in out.parent.iterdir()] == [out.name]  # no temporary name is left
 
 
 # Puts the export "new" in the place of the one that stands, and dies at the rename of the given number.
