@@ -193,7 +193,11 @@ class RunFolder:
                     made.give_back()
                 raise
 
-    def write_identities(self, names: Iterable[str]) -> None:
+    def write_identities(self, names: Iterable[str] | None) -> None:
+        """Keep the names of all that the run is trained on; None, where nobody knows them all, leaves no such file."""
+        if names is None:
+            (self.path / IDENTITIES).unlink(missing_ok=True)
+            return
         with committed(self.path / IDENTITIES) as temporary:
             temporary.write_text("".join(f"{name}\n" for name in sorted(names)), "utf-8")
 

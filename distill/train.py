@@ -69,27 +69,12 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
     lessons = open_lessons(run, open_teacher)
     for line in prove_teacher(run, open_teacher):
         screen.line(line)
-    saved = folder.load()
-    progress = saved[0] if saved else Progress()
-    folder.prove(run, progress, identities(lessons))
-    if not saved and (names := people(run, lessons)) is not None:
-        folder.write_identities(names)
-    keras.utils.set_random_seed(run.seed)
-    student = run.student.model_copy(update={"weights": None}) if saved else run.student  # a checkpoint has every weight, so the donor may be gone
-    parts = build_parts(run.model_copy(update={"student": student}), lessons)
-    for line in check_batches(lessons, parts.student):
-        screen.line(line)
-    screen.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}")
-    if saved:
-        restore(parts.variables(), saved[1], folder.checkpoints)
-        folder.write_history(progress.history)  # a kill may have come between the checkpoint and this
-        settle_scales(parts.student)
-        screen.line(f"going on after stage {progress.stage + 1}, epoch {progress.epoch}")
+    parts, progress, arrays = _begin(run, folder, lessons, screen)
     for number in range(progress.stage, len(lessons)):
         if number > progress.stage:
             progress = replace(progress, stage=number, epoch=0, best=None, waited=0)
         if progress.epoch < lessons[number].stage.epochs:
-            train_stage(run, lessons[number], parts, folder, progress, saved[1] if saved and progress.epoch else None, screen)
+            train_stage(run, lessons[number], parts, folder, progress, arrays if progress.epoch else None, screen)
     save_student(parts.student, folder.student, folder.checkpoints)
     summary = {
         "parameters": parts.student.count_params(),
@@ -142,6 +127,27 @@ def build_parts(run: Run, lessons: list[Lesson]) -> Parts:
     for layer in (*parts.heads.values(), *parts.projections.values()):
         layer.build((None, run.student.embedding))
     return parts
+
+
+def _begin(run: Run, folder: RunFolder, lessons: list[Lesson], screen: Screen) -> tuple[Parts, Progress, dict[str, np.ndarray] | None]:
+    """All weights of the run as its last checkpoint has them, how far that is, and its arrays; a run without one begins."""
+    saved = folder.load()
+    progress, arrays = saved if saved else (Progress(), None)
+    folder.prove(run, progress, identities(lessons))
+    if not saved:
+        folder.write_identities(people(run, lessons))
+    keras.utils.set_random_seed(run.seed)
+    student = run.student.model_copy(update={"weights": None}) if saved else run.student  # a checkpoint has every weight, so the donor may be gone
+    parts = build_parts(run.model_copy(update={"student": student}), lessons)
+    for line in check_batches(lessons, parts.student):
+        screen.line(line)
+    screen.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}")
+    if arrays is not None:
+        restore(parts.variables(), arrays, folder.checkpoints)
+        settle_scales(parts.student)
+        folder.write_history(progress.history)  # a kill may have come between the checkpoint and this
+        screen.line(f"going on after stage {progress.stage + 1}, epoch {progress.epoch}")
+    return parts, progress, arrays
 
 
 class Training(keras.Model):

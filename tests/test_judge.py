@@ -14,8 +14,10 @@ from distill.images import encode_jpeg
 from distill.judge import Question, in_words, judge
 from distill.origin import Origin, origin_of, projection_of
 from distill.pairs import draw_pairs
+from distill.runs import RunFolder
 from distill.shards import open_shards
-from distill.train import train
+from distill.stages import open_lessons
+from distill.train import people, train
 from tests.conftest import inside
 from tests.test_sources import IDENTITIES, SIZE, held_out, make_set, picture
 
@@ -67,6 +69,23 @@ def test_a_run_is_known_by_its_folder(room):
         assert origin_of(room / path) == expected
     shutil.copy(room / "run" / "student.keras", room / "bare.keras")
     assert origin_of(room / "bare.keras") == origin_of(room) == origin_of(room / "nowhere") == Origin()
+
+
+def test_people_are_those_that_train_and_their_donors(room, tmp_path):
+    stage = {"source": "shards", "terms": [{"name": "cosine"}]}
+    whole = Run.model_validate({"data": {"shards": str(room / "set")}, "stage": [stage]})
+    fraction = 0.5
+    part = Run.model_validate({"data": {"shards": str(room / "set"), "holdout": {"fraction": fraction}}, "stage": [stage]})
+    taught = {f"p{number}" for number in range(IDENTITIES) if not held_out(f"p{number}", fraction)}
+    assert people(part, open_lessons(part)) == taught != people(whole, open_lessons(whole))
+    donors = {"run": {f"p{number}" for number in range(IDENTITIES)}, "bare.keras": None}
+    for donor, expected in donors.items():
+        after = part.model_copy(update={"student": part.student.model_copy(update={"weights": str(room / donor)})})
+        assert people(after, open_lessons(after)) == expected
+    folder = RunFolder(tmp_path)
+    for names, kept in (({"b", "a"}, ["a\nb\n"]), (set(), [""]), (None, [])):
+        folder.write_identities(names)
+        assert [path.read_text() for path in tmp_path.iterdir()] == kept
 
 
 def test_a_run_of_an_earlier_version_is_known_by_the_set_it_names(room, tmp_path):
