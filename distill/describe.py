@@ -230,7 +230,7 @@ def _list(path: Path) -> dict[str, Any]:
     rows, first = 0, list[str]()
     for keys, _ in images.batches(100_000):
         first, rows = first or list(keys[:3]), rows + len(keys)
-    return {"rows": rows, "classes": len(images.classes), "first_keys": first}
+    return {"rows": rows, "classes": len(images.classes), "first_keys": first, **({"skipped": images.skipped} if images.skipped else {})}
 
 
 def _short(value: Any) -> str:

@@ -56,7 +56,7 @@ def test_wrong_lists(name, tmp_path):
 def test_wrong_folders_and_options(tmp_path, faces):
     fails(inside("chunk", tmp_path / "none", tmp_path / "out"), "none")
     (tmp_path / "flat").mkdir()
-    (tmp_path / "flat" / "a.jpg").write_bytes(b"x")
+    (tmp_path / "flat" / "a.txt").write_bytes(b"x")
     fails(inside("chunk", tmp_path / "flat", tmp_path / "out"), "folder for each class")
     fails(inside("chunk", faces, tmp_path / "out", "--rows", 0), "at least 1")
     assert inside("chunk", faces, tmp_path / "chunks", "--rows", 50).returncode == 0
