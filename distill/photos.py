@@ -320,6 +320,7 @@ def _way_out(walk: _Walk) -> str:
             "The links in it lead elsewhere, and only what lies below SOURCE is read: name the folder that they lead to, or a text list of the "
             "files (path<TAB>label on each line) and that folder with --root."
         )
+    expected = "Expected a folder for each class with images in it, or a folder with images."
     if walk.skipped.get(KINDS) and not walk.all_files:
-        return "Files count as images by their suffix (jpg, png, webp ...) or where they have none; --all-files takes every file."
-    return "Expected a folder for each class with images in it, or a folder with images."
+        return f"{expected} Files count as images by their suffix (jpg, png, webp ...) or where they have none; --all-files takes every file."
+    return expected
