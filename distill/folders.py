@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,11 @@ def _is_set(folder: Path) -> bool:
 def _has_shard(folder: Path) -> bool:
     from distill.shards import FORMATS
 
-    for name, _ in _entries(folder):
-        if SHARDS.fullmatch(name):
-            with suppress(DistillError):
-                for shards in FORMATS.values():
-                    if name.endswith(f".{shards.suffix}") and shards.read_meta(folder / name):
-                        return True
+    called_so = islice((name for name, _ in _entries(folder) if SHARDS.fullmatch(name)), 8)  # of somebody else's thousands a few are enough
+    for name in called_so:
+        with suppress(DistillError):
+            if any(name.endswith(f".{shards.suffix}") and shards.read_meta(folder / name) for shards in FORMATS.values()):
+                return True
     return False
 
 
@@ -314,7 +314,7 @@ def check_apart(source: str | os.PathLike[str], out: str | os.PathLike[str], kin
 
 
 def _set_around(source: Path) -> Path | None:
-    """The set in whose shards/, chunks/ or state/ a list lies, other than its chunks themselves."""
+    """The set in whose shards/, chunks/ or state/ a path lies, other than its chunks themselves."""
     real: Path = source.resolve()
     for inner in (real, *_parents(real)):
         if inner.name in ("chunks", "shards", "state") and not (inner == real and inner.name == "chunks") and _is_set(inner.parent):
