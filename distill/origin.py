@@ -26,7 +26,7 @@ class Origin:
     """What is known of a model's training.
 
     known: whether anything is; holdout: which rows it never saw; sets: the identity of each source that it learned from, by its name ("shards",
-    "images"); identities: the names of the people that it was trained on, None where nobody knows.
+    "images"), "" where it is not known which one; identities: the names of the people that it was trained on, None where nobody knows.
     """
 
     known: bool = False
@@ -82,7 +82,7 @@ def _of_run(folder: Path) -> Origin:
     sets = json.loads(progress.tobytes()).get("learned_from") if progress is not None else None
     shards = _shards(run)
     if sets is None:  # of an earlier version
-        sets = {"shards": shards.identity} if shards else {}
+        sets = {name: "" for name in ("shards", "images") if getattr(run.data, name)} | ({"shards": shards.identity} if shards else {})
     written = folder / IDENTITIES
     if written.is_file():
         return Origin(True, run.data.holdout, sets, frozenset(written.read_text("utf-8").split("\n")[:-1]))

@@ -99,7 +99,19 @@ def test_a_run_of_an_earlier_version_is_known_by_the_set_it_names(room, tmp_path
     assert origin_of(tmp_path / "run") == origin_of(room / "run")
     toml = tmp_path / "run" / "run.toml"
     toml.write_text(toml.read_text().replace(str(room / "set"), "/gone"))
-    assert origin_of(tmp_path / "run") == Origin(True)
+    assert origin_of(tmp_path / "run") == Origin(True, None, {"shards": ""})
+    found = asked(room, tmp_path / "run", shards=room / "set")
+    assert found["agreement"]["trained_on"] is None  # which set it was is not known
+
+
+def test_a_run_that_learned_from_noise_was_trained_on_no_row(room, tmp_path):
+    stage = {"source": "noise", "teacher": "t", "steps": 2, "terms": [{"name": "cosine"}]}
+    data = {"shards": str(room / "set"), "batch": 50}
+    run = Run.model_validate({"student": {"widths": [4], "embedding": 3, "dropout": 0.0}, "data": data, "stage": [stage]})
+    train(run, tmp_path / "run", open_teacher=lambda path: Model(), quiet=True)
+    assert origin_of(tmp_path / "run") == Origin(True, None, {}, frozenset())
+    found = asked(room, tmp_path / "run", shards=room / "set")
+    assert found["agreement"]["trained_on"] is False and "150 rows (all rows), 5 %" in in_words({"model": found})
 
 
 @pytest.mark.parametrize("holdout", [None, Holdout(by="identity", fraction=0.5)])
