@@ -1,5 +1,6 @@
 """The listing of a set: what was added, removed or changed since is said, and nothing else is."""
 
+import json
 import os
 import shutil
 
@@ -137,7 +138,12 @@ def test_embed_says_what_differs(photos, teacher, tmp_path):
         assert "use another OUT for what lies there now, or --no-relist" in said and "Traceback" not in said
     assert embed(photos, out, teacher, "--no-relist", "--dry-run")[0] == 0
     assert before == {path.name: path.read_bytes() for path in (out / "shards").iterdir() if path.is_file()}
+    code, said = embed(photos, out, teacher, "--all-files", "--no-relist", "--dry-run")
+    assert code == 2 and "all_files: False there, True asked for" in said
     (out / "chunks" / LISTING).unlink()  # as in a set of an earlier version
+    plan = json.loads((out / "plan.json").read_text())
+    assert plan.pop("rule") == {"all_files": False, "strip_prefix": "", "label_from": ""}
+    (out / "plan.json").write_text(json.dumps(plan))
     assert embed(photos, out, teacher, "--dry-run")[0] == 0
     code, said = embed(photos, out, teacher, "--relist", "--dry-run")
     assert code == 2 and "keeps no listing" in said

@@ -22,10 +22,11 @@ import pytest
 
 import distill.remote
 import distill.stores
-from distill import DistillError
+from distill import DistillError, listing
+from distill.chunks import write_chunks
 from distill.files import committed, sha256_file, sweep, write_json
 from distill.folders import NOTES, remove_own
-from distill.imagelist import open_list
+from distill.imagelist import Rule, open_list
 from distill.listing import LISTING
 from distill.remote import RemotePath, is_remote, local_copy, place, readable
 from distill.shards import FORMATS
@@ -385,6 +386,11 @@ def test_no_name_is_lost(folder):
     assert sum(images.skipped.values()) == len(skipped) + 1
     sized = [row for keys, _, sizes, times in images.sized_batches(2) for row in zip(keys, sizes, times, strict=True)]
     assert [key for key, *_ in sized] == sorted(rows) and {size for _, size, _ in sized} == {9} and all(time > 10**18 for *_, time in sized)
+    kept = list(listing.read(write_chunks(folder, folder.parent / "cut", root=str(folder)).folder / LISTING))
+    put(folder / "b" / "new.jpg", b"x")
+    put(folder / "a" / "3", b"xy")
+    changes = listing.compare(kept, listing.found(folder, str(folder), Rule(), kept), lambda row, key: False)
+    assert (len(kept), changes.counts, changes.names) == (4, {"added": 1, "of another size": 1}, {"added": ["b/new.jpg"], "of another size": ["a/3"]})
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ labelling

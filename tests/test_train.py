@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from distill import DistillError, Unfinished, stages
-from distill.config import Run, Schedule, load_run
+from distill.config import Run, Schedule, dump_run, load_run
 from distill.evaluate import cosine_scores
 from distill.images import encode_jpeg
 from distill.optimizers import Rate, build_optimizer
@@ -662,3 +662,14 @@ def test_a_run_on_jax(tmp_path):
     assert len(rows) == 5
     assert float(rows[-1]["held_out_agreement"]) > 0.5
     assert float(rows[-1]["accuracy"]) > 0.5
+
+
+def test_a_run_of_an_earlier_version_goes_on_by_its_rule(tmp_path):
+    """Its run.toml does not say all_files: then every file of the images was one."""
+    run = Run.model_validate({"data": {"images": "photos", "size": [8, 8]}, "stage": [{"source": "images", "terms": [{"name": "arcface"}]}]})
+    folder = RunFolder(tmp_path)
+    assert not folder.by_its_rule(run).data.all_files
+    (tmp_path / "run.toml").write_text(dump_run(run))
+    assert not folder.by_its_rule(run).data.all_files
+    (tmp_path / "run.toml").write_text(dump_run(run).replace("all_files = false\n", ""))
+    assert folder.by_its_rule(run).data.all_files
