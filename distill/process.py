@@ -84,8 +84,8 @@ def quiet_import() -> Iterator[None]:
     root.setLevel(logging.ERROR)
     try:
         yield
-    except BaseException:
-        _let_go(show=True)
+    except BaseException as error:
+        _let_go(show=not isinstance(error, KeyboardInterrupt))  # nobody asks why it failed then
         raise
     else:
         _let_go(show=False)
@@ -147,6 +147,9 @@ def uninterrupted() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # the first process that multiprocessing starts would bring this one along, which lets Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
