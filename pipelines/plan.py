@@ -564,7 +564,12 @@ def _look(job: Job, plan: Plan, keys: list[str]) -> str:
 
 def _unanswered(job: Job, keys: list[str], pixels: np.ndarray) -> list[tuple[str, str]]:
     """(key, reason) of all images looked at, where the teacher answers none of some of them with numbers."""
-    if np.isfinite(job.teacher.load()(pixels)).all(axis=1).any():
+    teacher = job.teacher.load()
+    try:
+        answers = teacher(pixels)
+    except DistillError:
+        return []  # so many at a time, or at all: the trial of the teacher tells which
+    if np.isfinite(answers).all(axis=1).any():
         return []
     return [(key, "the teacher's embedding is not finite") for key in keys]
 
