@@ -15,7 +15,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -108,6 +108,7 @@ class RunFolder:
         self.student = self.path / "student.keras"
         self.best = self.checkpoints / "best.keras"
         self.history = self.path / "history.csv"
+        self.people: set[str] | None = None  # names of all that the run is trained on, to be kept with its next checkpoint
         self._check_hold: Callable[[], None] = lambda: None
 
     def check(self, run: Run) -> bool:
@@ -193,14 +194,6 @@ class RunFolder:
                     made.give_back()
                 raise
 
-    def write_identities(self, names: Iterable[str] | None) -> None:
-        """Keep the names of all that the run is trained on; None, where nobody knows them all, leaves no such file."""
-        if names is None:
-            (self.path / IDENTITIES).unlink(missing_ok=True)
-            return
-        with committed(self.path / IDENTITIES) as temporary:
-            temporary.write_text("".join(f"{name}\n" for name in sorted(names)), "utf-8")
-
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a finished run, else None."""
         path = self.path / "summary.json"
@@ -215,6 +208,9 @@ class RunFolder:
     def save(self, progress: Progress, arrays: dict[str, np.ndarray]) -> None:
         """Replace the last checkpoint in one rename, then history.csv. A kill before the rename leaves the old one."""
         self._check_hold()
+        if self.people is not None:  # not before, so that a run that is refused leaves nothing
+            with committed(self.path / IDENTITIES) as temporary:
+                temporary.write_text("".join(f"{name}\n" for name in sorted(self.people)), "utf-8")
         state = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
         with committed(self.checkpoints / "last.npz") as temporary, temporary.open("wb") as file:
             np.savez(file, **{"progress.json": state}, **arrays)  # type: ignore[arg-type]

@@ -135,7 +135,7 @@ def _begin(run: Run, folder: RunFolder, lessons: list[Lesson], screen: Screen) -
     progress, arrays = saved if saved else (Progress(), None)
     folder.prove(run, progress, identities(lessons))
     if not saved:
-        folder.write_identities(people(run, lessons))
+        folder.people = people(run, lessons)
     keras.utils.set_random_seed(run.seed)
     student = run.student.model_copy(update={"weights": None}) if saved else run.student  # a checkpoint has every weight, so the donor may be gone
     parts = build_parts(run.model_copy(update={"student": student}), lessons)

@@ -14,7 +14,7 @@ from distill.images import encode_jpeg
 from distill.judge import Question, in_words, judge
 from distill.origin import Origin, origin_of, projection_of
 from distill.pairs import draw_pairs
-from distill.runs import RunFolder
+from distill.runs import Progress, RunFolder
 from distill.shards import open_shards
 from distill.stages import open_lessons
 from distill.train import people, train
@@ -83,9 +83,18 @@ def test_people_are_those_that_train_and_their_donors(room, tmp_path):
         after = part.model_copy(update={"student": part.student.model_copy(update={"weights": str(room / donor)})})
         assert people(after, open_lessons(after)) == expected
     folder = RunFolder(tmp_path)
-    for names, kept in (({"b", "a"}, ["a\nb\n"]), (set(), [""]), (None, [])):
-        folder.write_identities(names)
-        assert [path.read_text() for path in tmp_path.iterdir()] == kept
+    folder.checkpoints.mkdir()
+    for names, kept in ((None, []), ({"b", "a"}, ["a\nb\n"]), (set(), [""])):
+        folder.people = names
+        folder.save(Progress(), {})
+        assert [path.read_text() for path in tmp_path.glob("identities.txt")] == kept
+
+
+def test_a_refused_run_leaves_nothing(room, tmp_path):
+    run = Run.model_validate({"data": {"shards": str(room / "set"), "batch": 1}, "stage": [{"source": "shards", "terms": [{"name": "cosine"}]}]})
+    with pytest.raises(DistillError, match="batches of 1 row"):
+        train(run, tmp_path / "run", quiet=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_of_an_earlier_version_is_known_by_the_set_it_names(room, tmp_path):
