@@ -107,7 +107,9 @@ def check_source(source: Path) -> None:
         kind = next((kind for kind, fits in _KINDS.items() if fits(source.stat().st_mode)), "no regular file")
         raise DistillError(f"{source} is {kind}; an image list is read more than once. Write it into a file, and name that.")
     with source.open("rb") as file:
-        head = file.read(8)
+        head = file.read(16)
+    if re.match(b"BZh[1-9]1AY&SY", head):
+        head = head[4:]  # names may begin with these letters, what follows is no name
     for mark, (kind, way_out) in _MARKS.items():
         if head.startswith(mark):
             raise DistillError(f"{source} is {kind}, and no image list. {way_out}")
@@ -120,12 +122,12 @@ _MARKS = {
     b"PK\3\4": ("a zip archive", _UNPACK),
     b"PK\5\6": ("an empty zip archive", _UNPACK),
     b"\x1f\x8b": ("packed by gzip", _UNTAR.format("gunzip")),
-    b"BZh": ("packed by bzip2", _UNTAR.format("bunzip2")),
+    b"1AY&SY": ("packed by bzip2", _UNTAR.format("bunzip2")),
     b"\xfd7zXZ\0": ("packed by xz", _UNTAR.format("unxz")),
     b"\x28\xb5\x2f\xfd": ("packed by zstd", _UNTAR.format("unzstd")),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", _UNPACK),
-    b"Rar!": ("a rar archive", _UNPACK),
-    b"PAR1": ("a Parquet file", "Name the folder of chunks."),
+    b"Rar!\x1a\x07": ("a rar archive", _UNPACK),
+    b"PAR1\x15": ("a Parquet file", "Name the folder of chunks."),
     b"\x89HDF": ("an HDF5 file", "Name a folder, or a list of images."),
     b"\xff\xd8\xff": ("one picture (JPEG)", "Name the folder that it lies in."),
     b"\x89PNG": ("one picture (PNG)", "Name the folder that it lies in."),

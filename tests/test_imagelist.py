@@ -1,5 +1,6 @@
 """Image lists: one fixed order, a class table, and a clear error that names the line or the file for everything else."""
 
+import bz2
 import os
 import re
 import subprocess
@@ -189,6 +190,12 @@ def test_what_is_no_list_is_answered_with_the_way_out(tmp_path):
     for head, expected in ((b"PK\3\4", "a zip archive"), (b"\x1f\x8b\x08", "packed by gzip, and no image list. A tar"), (b"\xff\xd8\xff\xe0", "one picture")):
         (tmp_path / "odd").write_bytes(head + bytes(100))
         assert f"is {expected}" in error(tmp_path / "odd")
+
+
+@pytest.mark.parametrize("name", ["BZhang", "PAR1", "Rar!", "PK"])
+def test_a_list_may_begin_with_the_letters_of_an_archive(text, name):
+    assert rows_of(open_list(text(f"{name}/1.jpg\n"))) == [(f"{name}/1.jpg", None)]
+    assert "packed by bzip2" in error(text(bz2.compress(b"x" * 100)))
 
 
 def test_suffixes_in_capitals(tmp_path):
