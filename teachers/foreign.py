@@ -6,7 +6,7 @@ from pathlib import Path
 from distill import DistillError
 from teachers.causes import reason
 
-ONNX = "Export it as ONNX: torch.onnx.export(model.eval(), images, 'model.onnx', dynamic_axes={'images': {0: 'N'}})."
+ONNX = "Export it as ONNX: torch.onnx.export(model, images, 'model.onnx', input_names=['images'], dynamic_axes={'images': {0: 'N'}}), in inference mode."
 WEIGHTS = "holds weights without the model that they belong to. Save the whole model where it was made, as a SavedModel or .keras file."
 ARCHIVE = "is an archive. Unpack it and name the model in it."
 # Names that other systems give their models: what such a file is, and the way out.

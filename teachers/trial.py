@@ -25,7 +25,7 @@ ALONE = 4  # images that are asked one by one
 MOST = 16  # images looked at
 OTHER = 8  # mean difference of pixels, 0 to 255, from which on two images are different ones to any eye
 SIDE = 112  # of the pictures that are drawn for a model of any size
-INFERENCE = "Export it in inference mode (training=False, model.eval(), phase_train=False)"
+INFERENCE = "Export it in inference mode (training=False, phase_train=False, eval mode in PyTorch)"
 
 
 def check_teacher(teacher: LoadedTeacher, images: np.ndarray, batch: int) -> np.ndarray:
