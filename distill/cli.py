@@ -278,7 +278,8 @@ def verify(
             print(f"{agreement['rows']} rows labelled again: worst cosine {agreement['worst_cosine']:.7f}, mean {agreement['mean_cosine']:.7f}")
     if verdict.problems:
         again = " ".join(f"--only {number}" for number in sorted({number for number, _ in verdict.problems if number >= 0}))
-        way_out = f"Make these chunks again: distill embed ... {again}" if again else "Run distill embed again: it writes the index anew."
+        anew = f"Put back whole copies of them, or make these chunks again from the images that are there: distill embed ... {again}"
+        way_out = anew if again else "Run distill embed again: it writes the index anew."
         if any(number == PIXELS for number, _ in verdict.problems):
             way_out = OTHER_PIXELS
         raise Unfinished(f"{shards}: {len(verdict.problems)} problems. {way_out}")

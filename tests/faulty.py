@@ -26,7 +26,7 @@ from pipelines.plan import Job, meta_of
 SYSTEM = (
     "EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOLCK", "ESTALE", "ENOMEM", "ETIMEDOUT", "EAGAIN", "EBUSY", "ENODEV", "EROFS", "EDQUOT", "ENXIO",
 )  # fmt: skip
-FEW = ("EIO", "EACCES", "ESTALE")
+FEW = ("EIO", "ESTALE")
 
 
 @dataclass(frozen=True)

