@@ -178,7 +178,7 @@ class RunFolder:
         DistillError where another process trains there, or another run has begun; then nothing was changed. A block that ends
         with a DistillError before anything of the run is there leaves no folder that was not there before.
         """
-        made = make_folder(self.path, "run.toml", "checkpoints", ".trainer", ".trainer.claims")
+        made = make_folder(self.path, "run.toml", IDENTITIES, "checkpoints", ".trainer", ".trainer.claims")
         with only_process(self.path, "trainer") as self._check_hold:
             begun = self.check(run)
             self.checkpoints.mkdir(exist_ok=True)
