@@ -382,7 +382,7 @@ class ImageSource:
         good = [row for row in range(len(keys)) if row not in bad]
         self._leave_out({keys[row]: reason for row, reason in bad.items()})
         if not good and len(keys) == min(self.batch, self.rows):
-            raise DistillError(f"{self.root}: none of the {len(keys)} images of a batch can be used: {self._left_out_in_words()}")
+            raise DistillError(f"{self.root}: none of the {len(keys)} images of a batch can be used: {self._left_out_in_words()}.")
         if not good:
             return None
         if self.augment:
@@ -397,7 +397,7 @@ class ImageSource:
             _, bad = decode_batch(list(decoders.map(self._read, keys)), self.spec, decoders)
         if len(bad) == len(keys):
             self.skipped |= {keys[row]: reason for row, reason in bad.items() if keys[row] not in self.skipped}
-            raise Unfinished(f"{self.root}: none of {len(keys)} images from all over the list can be used: {self._left_out_in_words()}")
+            raise Unfinished(f"{self.root}: none of {len(keys)} images from all over the list can be used: {self._left_out_in_words()}.")
         self._leave_out({keys[row]: reason for row, reason in bad.items()})
 
     @property
@@ -417,14 +417,15 @@ class ImageSource:
                 log.warning("%s: %r is left out: %s", self.root, key, plain(reason))
         if len(self.skipped) > self.max_rejects * len(self._out):
             share = f"more than max_rejects = {self.max_rejects:g} of {len(self._out):,}"
-            raise Unfinished(f"{self.root}: {len(self.skipped):,} images cannot be used so far, {share}: {self._left_out_in_words()}")
+            why = f"{share}: {self._left_out_in_words()}, or leave more out: max_rejects in [data]."
+            raise Unfinished(f"{self.root}: {len(self.skipped):,} images cannot be used so far, {why}")
 
     def _left_out_in_words(self) -> str:
         """How many of each kind, one of them, and what to do about the commonest kind."""
         (kind, _), *_ = counts = Counter(self.left_out).most_common()
         key, reason = next((key, reason) for key, reason in list(self.skipped.items()) if kind_of(reason) == kind)
         told = ", ".join(f"{count:,} {each}" for each, count in counts)
-        return f"{told}; {key!r} for one: {plain(reason)}. {WAYS_OUT.get(kind, 'Mend or remove them')}, or leave more out: max_rejects in [data]."
+        return f"{told}; {key!r} for one: {plain(reason)}. {WAYS_OUT.get(kind, 'Mend or remove them')}"
 
 
 class NoiseSource:

@@ -256,7 +256,7 @@ def mixed(root, good, bad, size=SIZE * 2):
     ("good", "bad", "max_rejects", "words"),
     [
         (0, 9, 1.0, "none of 9 images from all over the list can be used: 9 size; 'p0/000.jpg' for one: the image is 16x16 (height x width), expected 8x8. "
-                    'Set resize = "stretch" or "crop" in [data], or another size, or leave more out: max_rejects in [data].'),
+                    'Set resize = "stretch" or "crop" in [data], or another size.'),
         (10, 10, 0.01, "10 images cannot be used so far, more than max_rejects = 0.01 of 20: 10 size; 'p"),
         (10, 10, 0.49, "10 images cannot be used so far, more than max_rejects = 0.49 of 20: 10 size; 'p"),
         (10, 10, 0.5, None),
