@@ -235,7 +235,7 @@ def test_a_recipe_of_ones_own(tmp_path):
         ("scale = { chance = 1.5, low = 1, high = 1 }", "scale: chance 1.5"),
         ("flip = nan", "flip"),
         ("flip = ", "Invalid value"),
-        ("flip = " + "[" * 3000, "recursion"),
+        ("flip = " + "[" * 3000, "nested too deeply"),
     ],
 )
 def test_a_wrong_recipe_is_one_message(text, message, tmp_path):
