@@ -87,7 +87,7 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
         ("stage.2.teacher=3", "stage.2.teacher: received 3, should be a valid string."),
         ("stage.2.source=shards", 'stage.2: "teacher" belongs to source "noise", but source is "shards"'),
         ("stage.1.reading={scale=2.0}", 'stage.1: "reading" belongs to source "noise", but source is "shards"'),
-        ("stage.2.reading={colour='bgr'}", "unknown key stage.2.reading.colour. Did you mean color? Known here: color, offset, "),
+        ("stage.2.reading={colour='bgr'}", "unknown key stage.2.reading.colour. Did you mean color? Known here: color, feed, offset, "),
         ("stage.2.reading={color='grb'}", "stage.2.reading.color: received 'grb', should be 'rgb' or 'bgr'."),
         ("stage.2.reading={scale=inf}", "stage.2.reading.scale: received inf, should be a finite number."),
         ("student.weights='x.h5'", 'weights "x.h5" is an .h5 file, which is for a keras.applications backbone, but backbone is "small_conv"'),

@@ -44,10 +44,11 @@ def test_photographs_are_labelled_or_in_the_ledger(photos, teacher, tmp_path):
     assert verified.returncode == 0 and "worst cosine 1.0" in verified.stdout or "worst cosine 0.99999" in verified.stdout
 
 
-def test_without_resize_another_size_is_a_reject_that_says_so(photos, teacher, tmp_path):
-    assert inside("embed", photos, tmp_path / "out", "--teacher", teacher).returncode == 1
-    ledger = next((tmp_path / "out" / "shards").glob("*.jsonl")).read_text().splitlines()
-    assert len(ledger) == 8 * 12 + 8 and "112x112" in json.loads(ledger[0])["reason"] and "32x32" in json.loads(ledger[0])["reason"]
+def test_without_resize_photos_of_another_size_are_told_before_any_is_labelled(photos, teacher, tmp_path):
+    done = inside("embed", photos, tmp_path / "out", "--teacher", teacher)
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    assert f"none of the {8 * 12 + 8} images looked at can be labelled" in done.stderr and "--resize stretch or crop" in done.stderr
+    assert "the image is 112x112 (height x width), expected 32x32" in done.stderr
 
 
 def test_photographs_decode_as_skimage_reads_them(photos):

@@ -71,11 +71,18 @@ def test_a_folder_that_is_gone(tmp_path):
     assert done.returncode == 2 and b"the folder that this was started in is not there any more" in done.stderr and b"Traceback" not in done.stderr
 
 
+def as_in_a_terminal():
+    """Under nohup, or in the background of a shell, a process begins with these signals ignored, and so would the one that is tried."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_signals_end_a_verb_with_a_word(name, code, tmp_path):
     command = [*HERE["DISTILL"].split(), "faces", tmp_path / "f", "--identities", "90", "--images", "20", "--size", "112"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=HERE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=HERE, preexec_fn=as_in_a_terminal
     )
     until = time.monotonic() + 60
     while not list(tmp_path.glob("f/id*/*.jpg")) and time.monotonic() < until:

@@ -338,7 +338,7 @@ def test_what_is_no_model(tmp_path: Path, mean: Path, convolver: Path) -> None:
         ("graphless.onnx", "cannot be read by onnxruntime"),
         ("opless.onnx", "cannot be read by onnxruntime"),
         ("nameless.onnx", "cannot be read by onnxruntime"),
-        ("cut", "as a SavedModel"),
+        ("cut", "saved_model.pb is damaged or cut off"),
         ("weightless", "as a SavedModel"),
     ):
         assert said in refused(tmp_path / name)
@@ -354,7 +354,7 @@ def test_safe_mode_stays_on(tmp_path: Path, suffix: str) -> None:
     keras.Model(given, keras.layers.Lambda(lambda x: keras.ops.mean(x, (1, 2)), output_shape=(3,))(given)).save(path)
     message = refused(path)
     assert "it has a Lambda layer, code of its own, which is never run here. Export it as a SavedModel" in message
-    assert "safe_mode" not in message
+    assert "safe_mode" not in message.replace(str(path), "")
 
 
 def test_the_value_is_small_and_loads_once(mean: Path) -> None:
