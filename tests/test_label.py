@@ -2,6 +2,8 @@
 
 import itertools
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from distill.images import encode_jpeg
 from distill.shards import FORMATS, open_shards
 from distill.shards.verify import verify
 from distill.sources import ShardSource
+from pipelines import label
 from tests.faulty import contents, draw, job_of, run
 
 
@@ -93,3 +96,20 @@ def test_batches_of_many_groups_hold_few_at_a_time(tmp_path, monkeypatch, format
     for (pixels, values), (same, others) in zip(found, expected, strict=True):
         assert np.array_equal(pixels, same) and values.keys() == others.keys()
         assert all(np.array_equal(values[name], others[name]) for name in values)
+
+
+def test_one_large_image_does_not_slow_the_others_down(tmp_path, monkeypatch):
+    """Blocks are cut by the bytes that are there, not by the largest image ever seen: many small ones are read at a time again."""
+    monkeypatch.setattr("pipelines.label.BLOCK_BYTES", 20_000)
+    small, keys = encode_jpeg(np.full((8, 8, 3), 90, np.uint8)), [f"{number}.jpg" for number in range(200)]
+    for key in keys:
+        (tmp_path / key).write_bytes(small + bytes(30_000) * (key == "3.jpg") + bytes(5_000) * (key >= "9"))
+    sizes, start, blocks = label._Sizes(2), 0, list[list[int]]()
+    with ThreadPoolExecutor(2) as pool:
+        while start < len(keys):
+            block = label._read_block(str(tmp_path), keys[start:], SimpleNamespace(find=lambda keys: {}), pool, sizes)
+            blocks.append([len(data) for data in block.encoded])
+            assert block.encoded == [(tmp_path / key).read_bytes() for key in keys[start : start + len(block.encoded)]]
+            start += len(block.encoded)
+    largest = max(map(sum, blocks))
+    assert largest <= 30_000 + 20_000 + 4 * 6_000 and len(blocks) < 25 and max(map(len, blocks)) > 10
