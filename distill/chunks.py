@@ -206,6 +206,14 @@ def _check_meta(path: Path, file: pq.ParquetFile) -> tuple[int, int, str, str]:
     return int(number), int(of), meta["sha256"], meta["classes"]
 
 
+def said_sha256(path: Path) -> str:
+    """The sha256 that a chunk says its rows have; they are not read. DistillError where it says none."""
+    try:
+        return (pq.read_schema(readable(path)).metadata or {})[b"sha256"].decode()
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
 def is_chunk_folder(path: str | Path) -> bool:
     """Whether a folder holds chunks, a whole set or not. A folder of shards, whose files have like names, does not."""
     for file in _chunk_files(place(path)):

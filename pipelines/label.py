@@ -27,7 +27,7 @@ from distill.chunks import Chunk, chunk_name, read_chunk
 from distill.holders import unchanged
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, orientation, read_bytes
 from distill.remote import is_remote
-from distill.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, rows_there, shard_name
+from distill.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, rows_there, shard_path
 from distill.shards.rows import quantise
 from distill.views import replay
 from pipelines.plan import Job, Plan, is_broken_off, leave_note, standing, taken_over
@@ -294,7 +294,7 @@ class _Earlier:
         job, meta = task.job, task.meta
         there = taken_over(job, task.format, meta)
         self.root, self.views = job.root, there.views if there else 0
-        self._shard = job.shards / f"{shard_name(meta.chunk, meta.of)}.{FORMATS[task.format].suffix}"
+        self._shard = shard_path(job.shards, task.format, meta.chunk, meta.of)
         self._format, self._group = FORMATS[task.format], (-1, Rows(None, None, None))
         groups = enumerate(self._format.read(self._shard)) if there else ()
         self._rows = ((group, rows, row) for group, rows in groups for row in range(len(rows)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from distill import Damaged, DistillError, listing
-from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, write_chunks
-from distill.files import committed, is_there, read_json, sha256_file, write_json
+from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, said_sha256, write_chunks
+from distill.files import committed, is_there, read_json, sha256_file, temporary_for, write_json
 from distill.folders import CHUNKS, NOTES, check_apart, check_folder, remove_own
 from distill.holders import index_of
 from distill.imagelist import Rule, check_source, way_to
 from distill.images import EXIF, RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
 from distill.listing import ADDED, REMOVED, RESIZED, TOUCHED, Changes
 from distill.remote import is_remote, place
-from distill.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_ledger, shard_name
+from distill.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_ledger, shard_name, shard_path
 from distill.shards.golden import check_golden
 from distill.shards.rows import DTYPES, EXACT, MAX_VIEWS
 from distill.views import RECIPES, Recipe, check_size, software
@@ -199,7 +200,7 @@ class Plan:
 
 
 def standing(job: Job, format: str, meta: ShardMeta) -> Record | None:
-    """The record of the chunk of `meta` that this job leaves as it is; None where it makes the chunk.
+    """Returns the record of a finished chunk that needs no work, else None.
 
     --only makes a chunk again whatever is there, --retry-rejects where one of its rejects can be read and decoded now.
     """
@@ -219,7 +220,7 @@ def taken_over(job: Job, format: str, meta: ShardMeta) -> ShardMeta | None:
     if meta.chunk in job.only:
         return None
     try:
-        there = FORMATS[format].read_meta(job.shards / f"{shard_name(meta.chunk, meta.of)}.{FORMATS[format].suffix}")
+        there = FORMATS[format].read_meta(shard_path(job.shards, format, meta.chunk, meta.of))
     except (FileNotFoundError, Damaged):
         return None
     whole = meta.images == "inline" and there.unwritten() == meta.unwritten()
@@ -295,33 +296,102 @@ def agree(job: Job, meta: ShardMeta) -> tuple[Plan, str]:
         if job.add_views:
             plan, meta = _widened(job, meta, plan)
         differing = _differences(job, meta, plan)
+        labelled = has_rows(job, plan)
+        if not differing and not labelled and not _has_chunks(job, plan):  # killed while one plan gave way to another
+            return _anew(job, meta, plan), ""
         changes = Changes() if differing else _relisted(job, plan)
         unlike = changes.in_words(ADDED, REMOVED, RESIZED)
         if not differing and not unlike:
             if changes.accepted and not job.dry_run:
                 listing.update(job.chunks / listing.LISTING, changes.accepted)
             return plan, _note(changes)
-        if unlike and has_rows(job, plan):
+        if unlike and labelled:
             raise DistillError(_unlike(job, plan, unlike))
-        if has_rows(job, plan):
+        if labelled:
             said = "; ".join(differing)
             raise DistillError(f"{path} says otherwise: {said}. One folder holds one data set: use another OUT, or ask for the same.")
-        path.unlink()
-        for number in range(len(plan.chunks)):
-            _forget(job, plan, number)
-        if plan.chunk_rows:  # cut here, and of no value without the plan
-            remove_own(job.chunks, CHUNKS, first="classes.txt")
-    if job.add_views:
-        raise DistillError(f"{job.out}: --add-views extends a set, and there is none. Make one: distill embed SOURCE {job.out} --views N.")
-    chunks, skipped = _chunks_of(job)
-    source = place(job.source).resolve()
-    plan = Plan(
-        source=str(source), source_sha256=_source_sha256(source), chunk_rows=0 if is_chunk_folder(source) else job.rows,
-        chunks=tuple(sha256 for sha256, _ in chunks), rows=sum(rows for _, rows in chunks), classes=len(read_classes(job.chunks)),
-        meta=meta, format=job.format, batch=job.batch, skipped=skipped, first_views=meta.views, rule=job.rule,
-    )  # fmt: skip
+        return _anew(job, meta, plan), ""
+    _check_no_views_added(job)
+    plan = _plan_of(job, meta, job.chunks, _cut(job, job.chunks))
     plan.save(path)
     return plan, ""
+
+
+def _anew(job: Job, meta: ShardMeta, old: Plan) -> Plan:
+    """Replaces a plan under which nothing was labelled, and its chunks. What can refuse the new one does so before anything of the old one goes.
+
+    plan.json is replaced last and in one rename, so that OUT has a plan whenever this is killed; `_has_chunks` then tells that it is not whole.
+    """
+    _check_no_views_added(job)
+    own = place(job.source).resolve() == job.chunks.resolve()  # SOURCE itself: they stay, perhaps the only copy of the list
+    given = old.source == str(job.chunks.resolve())  # SOURCE of the plan before: they are not of distill's making alone
+    with _beside(job.chunks) as folder:
+        chunks = job.chunks if own else folder
+        plan = _plan_of(job, meta, chunks, _cut(job, chunks))
+        if given and plan.chunks != old.chunks:
+            raise DistillError(f"{job.chunks} was SOURCE of this set and holds another list than {job.source}; it is left alone. Use another OUT.")
+        clear_notes(job)
+        for number in range(len(old.chunks)):
+            _forget(job, old, number)
+        if not own and not given:
+            remove_own(job.chunks, CHUNKS, first="classes.txt")
+            _move_in(folder, job.chunks)
+        plan.save(job.folder / "plan.json")
+    return plan
+
+
+def _check_no_views_added(job: Job) -> None:
+    if job.add_views:
+        raise DistillError(f"{job.out}: --add-views extends a set, and there is none. Make one: distill embed SOURCE {job.out} --views N.")
+
+
+def _plan_of(job: Job, meta: ShardMeta, folder: Path, skipped: dict[str, int]) -> Plan:
+    """A plan of the chunks in a folder, all of which are read."""
+    source = place(job.source).resolve()
+    chunks = [(chunk.sha256, len(chunk.keys)) for chunk in map(read_chunk, list_chunks(folder))]
+    return Plan(
+        source=str(source), source_sha256=_source_sha256(source), chunk_rows=0 if is_chunk_folder(source) else job.rows,
+        chunks=tuple(sha256 for sha256, _ in chunks), rows=sum(rows for _, rows in chunks), classes=len(read_classes(folder)),
+        meta=meta, format=job.format, batch=job.batch, skipped=skipped, first_views=meta.views, rule=job.rule,
+    )  # fmt: skip
+
+
+def _has_chunks(job: Job, plan: Plan) -> bool:
+    """Whether the chunks in OUT are those of its plan, by what they say of themselves."""
+    try:
+        return tuple(map(said_sha256, list_chunks(job.chunks))) == plan.chunks
+    except DistillError:
+        return False
+
+
+@contextmanager
+def _beside(chunks: Path) -> Iterator[Path]:
+    """A folder for chunks that are not to be in OUT yet: on its disk, under a temporary name; for an object store on this machine's."""
+    if is_remote(chunks):
+        with tempfile.TemporaryDirectory(prefix="distill-") as name:
+            yield Path(name)
+        return
+    folder = temporary_for(chunks)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move_in(folder: Path, chunks: Path) -> None:
+    """Give the files of one folder their place in another, classes.txt last."""
+    chunks.mkdir(exist_ok=True)
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "classes.txt"):
+        if is_remote(chunks):
+            _copy(path, chunks / path.name)
+        else:
+            path.replace(chunks / path.name)
+
+
+def _copy(path: Path, to: Path) -> None:
+    with committed(to) as temporary, path.open("rb") as file, temporary.open("wb") as copy:
+        shutil.copyfileobj(file, copy)
 
 
 def _relisted(job: Job, plan: Plan) -> Changes:
@@ -382,7 +452,7 @@ def has_rows(job: Job, plan: Plan) -> bool:
     for number in range(len(plan.chunks)):
         shard = _shard(job, plan, number)
         try:
-            if shard.is_file() and FORMATS[plan.format].read_meta(shard).rows:
+            if is_there(shard) and FORMATS[plan.format].read_meta(shard).rows:
                 return True
         except (DistillError, OSError):
             return True
@@ -397,7 +467,7 @@ def _forget(job: Job, plan: Plan, number: int) -> None:
 
 
 def _shard(job: Job, plan: Plan, number: int) -> Path:
-    return job.shards / f"{shard_name(number, len(plan.chunks))}.{FORMATS[plan.format].suffix}"
+    return shard_path(job.shards, plan.format, number, len(plan.chunks))
 
 
 def keep(job: Job, plan: Plan) -> None:
@@ -426,9 +496,8 @@ def _labelled_views(job: Job, plan: Plan) -> Plan:
         return plan
     most = plan.first_views
     for number in range(len(plan.chunks)):
-        shard = job.shards / f"{shard_name(number, len(plan.chunks))}.{FORMATS[plan.format].suffix}"
         try:
-            most = max(most, FORMATS[plan.format].read_meta(shard).views)
+            most = max(most, FORMATS[plan.format].read_meta(_shard(job, plan, number)).views)
         except FileNotFoundError:
             continue
         except Damaged:  # nobody knows
@@ -498,17 +567,15 @@ def _source_sha256(source: Path) -> str:
     return f"{source.stat().st_size} bytes" + (f", index {sha256_file(index)}" if index.is_file() else "")
 
 
-def _chunks_of(job: Job) -> tuple[list[tuple[str, int]], dict[str, int]]:
-    """(sha256, rows) of each chunk of OUT, cut from the list, or copied where SOURCE is chunks; and what the list passed over."""
-    skipped: dict[str, int] = {}
+def _cut(job: Job, folder: Path) -> dict[str, int]:
+    """Put chunks into a folder, cut from the list, or copied where SOURCE is others than these; returns what the list passed over, by reason."""
     if not is_chunk_folder(job.source):
-        skipped = write_chunks(job.source, job.chunks, job.rows, rule=job.rule, root=job.root).skipped
-    elif place(job.source).resolve() != job.chunks.resolve():
-        job.chunks.mkdir(exist_ok=True)
+        return write_chunks(job.source, folder, job.rows, rule=job.rule, root=job.root).skipped
+    if place(job.source).resolve() != folder.resolve():
+        folder.mkdir(exist_ok=True)
         for path in (*list_chunks(job.source), place(job.source) / "classes.txt"):
-            with committed(job.chunks / path.name) as temporary, path.open("rb") as file, temporary.open("wb") as copy:
-                shutil.copyfileobj(file, copy)
-    return [(chunk.sha256, len(chunk.keys)) for chunk in map(read_chunk, list_chunks(job.chunks))], skipped
+            _copy(path, folder / path.name)
+    return {}
 
 
 def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "") -> list[int]:
@@ -579,8 +646,7 @@ def _held_bytes(job: Job, plan: Plan, chunk: int) -> int:
     there = taken_over(job, plan.format, plan.chunk_meta(chunk)) if plan.meta.images == "inline" else None
     if there is None or not there.rows:
         return 0
-    shard = job.shards / f"{shard_name(chunk, there.of)}.{FORMATS[plan.format].suffix}"
-    return max(1, shard.stat().st_size // there.rows - there.embedding_bytes)
+    return max(1, _shard(job, plan, chunk).stat().st_size // there.rows - there.embedding_bytes)
 
 
 def _size(root: str, key: str) -> int | None:

@@ -44,6 +44,7 @@ __all__ = [
     "read_index",
     "rows_there",
     "shard_name",
+    "shard_path",
     "view_column",
     "write_index",
 ]
@@ -72,6 +73,11 @@ FORMATS: dict[str, ShardFormat] = {"parquet": ParquetShards(), "hdf5": Hdf5Shard
 def shard_name(number: int, of: int) -> str:
     """The stem of everything that belongs to a chunk: (17, 59) -> "00017-of-00059"."""
     return f"{number:05d}-of-{of:05d}"
+
+
+def shard_path(folder: Path, format: str, number: int, of: int) -> Path:
+    """Where the shard of a chunk lies."""
+    return folder / f"{shard_name(number, of)}.{FORMATS[format].suffix}"
 
 
 @dataclass(frozen=True)
@@ -287,7 +293,7 @@ def find_record(folder: Path, format: str, expected: ShardMeta) -> Record | None
         OSError, StoreError: nobody can tell. Only a file that is not there, or proven to be damaged, has to be made again.
     """
     stem = shard_name(expected.chunk, expected.of)
-    path, shard = folder / f"{stem}.json", folder / f"{stem}.{FORMATS[format].suffix}"
+    path, shard = folder / f"{stem}.json", shard_path(folder, format, expected.chunk, expected.of)
     try:
         record = Record.load(path)
         sizes = (shard.stat().st_size, (folder / record.ledger).stat().st_size)
@@ -306,7 +312,7 @@ def rows_there(folder: Path, format: str, expected: ShardMeta, rows: int) -> int
     Asked of the shard itself, then of its record and its ledger; where none of them can say, all rows of the chunk.
     """
     stem = shard_name(expected.chunk, expected.of)
-    shard = folder / f"{stem}.{FORMATS[format].suffix}"
+    shard = shard_path(folder, format, expected.chunk, expected.of)
     if not is_there(shard):
         return 0
     asked: tuple[Callable[[], int], ...] = (
