@@ -44,7 +44,6 @@ MAX_CLASSES = 10_000_000
 _HOLDERS: dict[str, Callable[[Path, int], "ImageList"]] = {".rec": open_records, ".tar": open_tar}
 
 _NUMBER = re.compile(r"0|[1-9][0-9]*")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class ImageList(Protocol):
@@ -152,6 +151,7 @@ def _other_spellings(root: Path, key: str) -> Iterator[tuple[Path, str]]:
     for separator, name in ((" ", "space"), (",", "comma"), (";", "semicolon")):
         yield root / key.partition(separator)[0].strip('"'), f"what stands behind the first {name} belongs behind a tab. Write path<TAB>label."
         yield root / key.rpartition(separator)[0].strip('"'), f"what stands behind the last {name} belongs behind a tab. Write path<TAB>label."
+        yield root / key.partition(separator)[2].strip(' "'), f"what stands before the first {name} is no part of the path. Write path<TAB>label."
     first, _, rest = key.removeprefix("./").partition("/")
     if rest:
         yield root.absolute().parent / key, f"the list's paths begin with {first!r}. Name the folder above it: --root {root.absolute().parent}"

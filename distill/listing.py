@@ -40,8 +40,6 @@ LONGEST = 1 << 20  # bytes of a line
 ASKED = 2000  # files that a thread asks for at a time
 ASKERS = 16
 
-Sized = tuple[list[str], list[int], list[int]]  # keys, bytes, nanoseconds
-
 
 @dataclass
 class Changes:

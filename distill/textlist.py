@@ -37,6 +37,9 @@ _AFTER_LABEL = re.compile(rb"(\t[^\n]*?) +(?=\r?\n)")
 _CELLS = {
     separator: re.compile(rb"(?im)^([^\n]*" + _SUFFIX + rb") *" + separator + rb" *([^\n\r/\\" + separator + rb"]+?) *(\r?)$") for separator in (b",", b";", b" ")
 }
+_BEHIND = re.compile(rb"(?i)" + _SUFFIX + rb" *[,; ]")  # something stands behind a path
+_PARTS = re.compile(rb'[\t,;/\\"]')  # what parts of paths and columns are told apart by
+_ENDS_LABEL = re.compile(rb"(?im)" + _SUFFIX + rb" *\r?$")
 _QUOTE = re.compile(rb'(?:^|[\t,;] *)"[^"]*" *(?:[\t,;]|\r?$)')  # a cell in quotes
 _PATHS = frozenset(("path", "file", "filename", "file_name", "filepath", "file_path", "image", "images", "image_path", "imagepath", "image_name", "img",
                     "img_path", "key", "src"))  # fmt: skip
@@ -57,10 +60,6 @@ class Dialect:
     returns: bool = False
     strip: str = ""
     label_from: str = ""
-
-    @property
-    def is_plain(self) -> bool:
-        return not (self.separator or self.quoted or self.backslash)
 
 
 @dataclass
@@ -113,11 +112,13 @@ def dialect_of(path: Path, strip: str = "", label_from: str = "") -> Dialect:
     lines = head.replace(b"\r", b"\n" if returns else b"").split(b"\n")
     if len(head) >= HEAD // 2:
         lines.pop()  # cut
-    lines = [line for line in lines[: SAMPLE + 1] if line.strip()]
+    numbers = [number for number, line in enumerate(lines[: SAMPLE + 1]) if line.strip()]
+    lines = [lines[number] for number in numbers]
     header, separator = _header(path, lines)
-    sample = lines[header:]
+    sample, first = lines[header:], [number + 1 for number in numbers][header:]
+    _refuse_label_first(path, sample, first)
     quoted = _is_quoted(path, sample)
-    separator = b"" if quoted or any(b"\t" in line for line in sample) else _separator(path, sample, separator)
+    separator = b"" if quoted or any(b"\t" in line for line in sample) else _separator(path, sample, first, separator)
     paths = [line.split(b"\t")[0] for line in sample]
     backslash = bool(paths) and all(b"\\" in one and b"/" not in one for one in paths)
     return Dialect(utf16, separator, quoted, header, backslash, returns, strip.replace("\\", "/") if backslash else strip, label_from)
@@ -136,31 +137,66 @@ def _header(path: Path, lines: list[bytes]) -> tuple[bool, bytes]:
         return False, b""
     if len(names) > 2:
         raise DistillError(f"{path}, line 1: {len(names)} columns ({', '.join(names)}). Expected two: path<TAB>label on each line.")
-    return len(names) == 2 or not _ENDS.search(lines[0]), separator.encode().strip(b"\t") if len(names) == 2 else b""
+    if len(names) == 1 and sum(bool(_ENDS.search(line) or _PARTS.search(line)) for line in lines[1:]) * 2 <= len(lines) - 1:
+        return False, b""  # the others look like it: "image", "image2", "image3"
+    return True, separator.encode().strip(b"\t") if len(names) == 2 else b""
 
 
-def _separator(path: Path, sample: list[bytes], of_header: bytes) -> bytes:
+def _refuse_label_first(path: Path, sample: list[bytes], numbers: list[int]) -> None:
+    """DistillError where every line has its label before its path.
+
+    Behind a tab that is clear. A comma, a semicolon or a space may stand in a folder's name ("Smith, John/1.jpg"): there the label has to be a
+    number, for a space one of those that count from 0, or the folder that the path names, or the path absolute.
+    """
+    for separator in (b"\t", b",", b";", b" "):
+        cells = [(_cell(line.partition(separator)[0]), _cell(line.partition(separator)[2])) for line in sample]
+        if not cells or not all(first and _ENDS.search(second) and not _ENDS.search(first) and not _PARTS.search(first) for first, second in cells):
+            continue
+        numbered = all(first.isdigit() for first, _ in cells) and (separator != b" " or any(first == b"0" for first, _ in cells))
+        told = all(second.startswith(b"/") or first in re.split(rb"[/\\]", second)[:-1] for first, second in cells)
+        if separator == b"\t" or numbered or told:
+            quotes = "" if separator == b"\t" else ", or put paths that begin so in quotes"
+            mark = "\\t" if separator == b"\t" else separator.decode()
+            swap = f"""awk '{{i=index($0,"{mark}"); print substr($0,i+1) "\\t" substr($0,1,i-1)}}'"""
+            raise DistillError(
+                f"{path}, line {numbers[0]}: {_shown(sample[0])} has the label first, as all lines have. Expected path<TAB>label: swap the two "
+                f"({swap} {path.name} > swapped.txt){quotes}."
+            )
+
+
+def _cell(text: bytes) -> bytes:
+    text = text.strip(b" \r")
+    return text[1:-1] if len(text) > 1 and text[:1] == text[-1:] == b'"' else text
+
+
+def _separator(path: Path, sample: list[bytes], numbers: list[int], of_header: bytes) -> bytes:
     """What stands between path and label in each of these lines, b"" where they are bare paths."""
     bare = [line for line in sample if not _ENDS.search(line)]
     if of_header and all(line.count(of_header) == 1 for line in sample):
         return of_header
     for separator, cells in _CELLS.items():
-        fitting = [line for line in bare if cells.fullmatch(line)]
-        if len(fitting) == len(sample) > 0:
+        fits = [cells.fullmatch(line) is not None for line in sample]
+        if all(fits) and fits:
             return separator
-        if len(fitting) * 2 > len(sample):
-            odd = next(line for line in sample if line not in fitting)
+        if sum(fits) * 2 >= len(sample) > 0:
+            odd = fits.index(False)
+            has = "other columns" if _BEHIND.search(sample[odd]) else "none"
             raise DistillError(
-                f"{path}: the line {_shown(fitting[0])} has a label behind {_named(separator)}, the line {_shown(odd)} none. "
-                "Give every line a label, or none: path<TAB>label."
+                f"{path}, line {numbers[odd]}: the line {_shown(sample[fits.index(True)])} has a label behind {_named(separator)}, the line "
+                f"{_shown(sample[odd])} {has}. Give every line a label, or none: path<TAB>label."
             )
-    if sample and all(re.search(rb"(?i)" + _SUFFIX + rb" *[,; ]", line) for line in bare) and len(bare) == len(sample):
-        raise DistillError(f"{path}: the line {_shown(sample[0])} has other columns than a path and a label. Expected path<TAB>label on each line.")
+    if sample and all(_BEHIND.search(line) for line in bare) and len(bare) == len(sample):
+        odd = next((row for row, line in enumerate(sample) if not any(cells.fullmatch(line) for cells in _CELLS.values())), 0)
+        raise _other_columns(path, numbers[odd], sample[odd])
     return b""
 
 
+def _other_columns(path: Path, number: int, line: bytes) -> DistillError:
+    return DistillError(f"{path}, line {number}: the line {_shown(line)} has other columns than a path and a label. Expected path<TAB>label on each line.")
+
+
 def _named(separator: bytes) -> str:
-    return {b",": "a comma", b";": "a semicolon", b" ": "a space"}[separator]
+    return {b",": "a comma", b";": "a semicolon", b" ": "a space", b"\t": "a tab"}[separator]
 
 
 def _shown(line: bytes) -> str:
@@ -223,13 +259,42 @@ def _plain(path: Path, numbers: np.ndarray, block: bytes, dialect: Dialect) -> b
         else:
             block, found = _CELLS[dialect.separator].subn(rb"\1\t\2", block)
         if found < len(numbers):  # names without the suffix of an image
-            block = re.sub(rb"(?m)^([^\t\n]*?) *" + dialect.separator + rb" *([^\t\n" + dialect.separator + rb"]*?) *$", rb"\1\t\2", block)
+            block = _cut_last(path, numbers, block, dialect.separator)
+        _refuse_path_as_label(path, numbers, block, dialect.separator)
     if dialect.backslash:
         block = block.replace(b"\\", b"/")
     if b" \n" in block or b" \r\n" in block or b"\t " in block or b" \t" in block:
         block = re.sub(rb"\t +", b"\t", block)
         block = _AFTER_IMAGE.sub(rb"\1", _AFTER_LABEL.sub(rb"\1", block))
     return block
+
+
+def _refuse_path_as_label(path: Path, numbers: np.ndarray, block: bytes, separator: bytes) -> None:
+    """DistillError where what stands behind the tab holds a slash or ends as an image does: a path that was cut within the name of its folder."""
+    letters = np.frombuffer(block, np.uint8)
+    marks = np.flatnonzero((letters == 9) | (letters == 10))
+    parts = np.flatnonzero((letters == 47) | (letters == 92))
+    before = np.searchsorted(marks, parts) - 1
+    places = parts[(before >= 0) & (letters[marks[before]] == 9)][:1].tolist()
+    places += [found.start() for found in _ENDS_LABEL.finditer(block) if block.rfind(b"\t", 0, found.start()) > block.rfind(b"\n", 0, found.start())][:1]
+    if places:
+        row = block.count(b"\n", 0, min(places))
+        label = block.split(b"\n", row + 1)[row].partition(b"\t")[2].strip(b"\r ")
+        raise DistillError(
+            f"{path}, line {numbers[row]}: {_shown(label)} is a path, and behind {_named(separator)} the other lines have a label. "
+            "Expected path<TAB>label on each line."
+        )
+
+
+def _cut_last(path: Path, numbers: np.ndarray, block: bytes, separator: bytes) -> bytes:
+    """Lines that were not cut yet, cut at their last separator. DistillError where another one stands behind the suffix of an image."""
+
+    def cut(line: re.Match[bytes]) -> bytes:
+        if _BEHIND.search(line[1]):
+            raise _other_columns(path, int(numbers[block.count(b"\n", 0, line.start())]), line[0])
+        return line[1] + b"\t" + line[2]
+
+    return re.sub(rb"(?m)^([^\t\n]*?) *" + separator + rb" *([^\t\n" + separator + rb"]*?) *$", cut, block)
 
 
 def _unquoted(path: Path, numbers: np.ndarray, block: bytes) -> bytes:

@@ -336,6 +336,12 @@ def test_odd_names_survive(text):
         ("label\tpath\n0\ta.jpg\n", "line 1: the columns are label, path. Expected the path first"),
         ("a.jpg,0,f\nb.jpg,1,m\n", "the line 'a.jpg,0,f' has other columns than a path and a label"),
         ("a.jpg,0\nb.jpg,1\nc.jpg\n", "the line 'a.jpg,0' has a label behind a comma, the line 'c.jpg' none"),
+        ("a.jpg,0\nb.jpg\n", "line 2: the line 'a.jpg,0' has a label behind a comma, the line 'b.jpg' none"),
+        ("\na.jpg;0\nb.jpg;\n", "line 3: the line 'a.jpg;0' has a label behind a semicolon, the line 'b.jpg;' other columns"),
+        ("0\ta/1.jpg\n1\ta/2.jpg\n", "line 1: '0\\ta/1.jpg' has the label first, as all lines have"),
+        ("\n0 a/1.jpg\n1 a/2.jpg\n", "line 2: '0 a/1.jpg' has the label first, as all lines have"),
+        ('"7";"a/1.jpg"\n"8";"a/2.jpg"\n', "has the label first, as all lines have"),
+        ("bob,x/bob/1.jpg\namy,x/amy/2.jpg\n", "line 1: 'bob,x/bob/1.jpg' has the label first, as all lines have"),
         ('"a.jpg","0"\n"b.jpg"\n', "the line '\"b.jpg\"' is no path with or without a label"),
         ("a\nb\x00\n", "line 2: control character 0x00"),
         ("a\nb\rc\n", "line 2: control character 0x0d"),
@@ -349,6 +355,34 @@ def test_wrong_lists(text, content, expected, monkeypatch):
     monkeypatch.setattr(textlist, "BLOCK", 5)  # the same in small blocks: lines are counted across them
     got = error(text(content))
     assert expected in got or "line 3 has a label, line 1 has no label" in got or "as it is absolute" in got
+
+
+@pytest.mark.parametrize("separator", [",", ";", " "])
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [
+        ("Smith{}John/1.jpg", "line 1501: 'John/1.jpg' is a path, and behind a"),
+        ("Smith{}John/1", "line 1501: 'John/1' is a path, and behind a"),
+        ("b{}c.PNG", "line 1501: 'c.PNG' is a path, and behind a"),
+        ("d{0}e/x.jpg{0}bob\nb\\1{0}John\\1\n", "line 1502: 'John"),
+        ("b.jpg{0}1{0}2", "line 1501: the line 'b.jpg{0}1{0}2' has other columns"),
+    ],
+)
+def test_a_late_line_is_no_label_by_its_path(text, separator, late, expected):
+    """Of a list whose first lines leave no doubt, one that is cut at the comma of its folder would shift all class numbers."""
+    lines = "".join(f"p{number}.jpg{separator}anna\n" for number in range(1500))
+    assert expected.format(separator) in error(text(lines + late.format(separator) + "\n"))
+
+
+def test_bare_paths_that_look_like_columns(text):
+    """No label first: commas and spaces in names of folders, numbers among them; and first lines that are like the others are no header."""
+    for content in (
+        "Smith, John/1.jpg\nDoe, Jane/2.jpg\n", "New folder/1.jpg\nNew folder/2.jpg\n", "1 (1).jpg\n1 (2).jpg\n", "2021 holidays/1.jpg\n2022 x/1.jpg\n",
+        "image\nimage2\nimage3\n", "key\na\nb\n",
+    ):  # fmt: skip
+        images = open_list(text(content))
+        assert rows_of(images) == [(line, None) for line in content.splitlines()] and not images.skipped
+    assert rows_of(open_list(text('"0 a/1.jpg"\n"1 b/1.jpg"\n'))) == [("0 a/1.jpg", None), ("1 b/1.jpg", None)]
 
 
 ROWS = [("id 1/a.jpg", "3"), ("id 2/b.PNG", "10"), ("id 10/c.jpg", "2")]
@@ -394,7 +428,8 @@ def test_what_is_there_instead_of_a_key(tmp_path):
     for key, expected in (
         ("a b\\1.jpg", 'separates parts of a path by "\\"'), ("c/e\u0301.jpg", "spells accents otherwise"), ("a b/1.jpg 0", "behind the last space"),
         ("a b/1.jpg,0", "behind the first comma"), ('"a b/1.jpg";x', "behind the first semicolon"), ("root/a b/1.jpg", f"--root {tmp_path}"),
-        ("photos/a b/1.jpg", "Take that off: --strip-prefix photos/"), ("a b/2.jpg", "Name the images' root folder with --root."),
+        ("photos/a b/1.jpg", "Take that off: --strip-prefix photos/"), ("anna a b/1.jpg", "what stands before the first space is no part of the path"),
+        ("a b/2.jpg", "Name the images' root folder with --root."),
     ):  # fmt: skip
         assert expected in way_to(str(root), key)
 
