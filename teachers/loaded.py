@@ -29,7 +29,7 @@ class Model:
     run: array of `dtype`, [N, H, W, 3] or [N, 3, H, W], to the chosen output as an array; thread safe.
     shape: of the input, None where free; None as a whole where the model does not say. output: the same of the answer.
     named: the names of input and output; signatures: {name: {"inputs": {name: text}, "outputs": {name: text}}}, texts as of `text_of`.
-    feed: what its other inputs get; rough: whether it computes in half precision or on a GPU, where the last digits differ more.
+    feed: what its other inputs get; rough: whether it computes in half precision, in int8 or on a GPU, where the last digits differ more.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
@@ -42,6 +42,10 @@ class Model:
     parameters: int | None = None
     feed: dict[str, Constant] = field(default_factory=dict)
     rough: Callable[[], bool] = lambda: False
+
+
+class NoMemory(DistillError):
+    """So many images at a time are more than the memory holds."""
 
 
 class LoadedTeacher:
@@ -93,7 +97,7 @@ class LoadedTeacher:
 
     @property
     def rough(self) -> bool:
-        """Whether it computes in half precision or on a GPU, so that answers to equal images differ by more than rounding of a float32."""
+        """Whether it computes in half precision, in int8 or on a GPU, so that answers to equal images differ by more than rounding of a float32."""
         return self._model.rough()
 
     def describe(self) -> dict[str, Any]:
@@ -177,7 +181,7 @@ def call_failed(where: str, images: np.ndarray, error: Exception) -> DistillErro
     """What a model's own error means, in one line."""
     received = text_of(images.dtype.name, images.shape)
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError" or "Failed to allocate memory" in str(error):
-        return DistillError(f"{where}: the memory does not suffice for {received}. Ask for fewer images at a time, with a smaller --batch.")
+        return NoMemory(f"{where}: the memory does not suffice for {received}. Ask for fewer images at a time, with a smaller --batch.")
     return DistillError(f"{where} fails on {received}: {reason(error)}")
 
 

@@ -29,6 +29,8 @@ OUTPUT, CALL = "output", "model"
 TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 PYTHONIC = {"float": "float32", "double": "float64"}
 HALVES = (10, 16)  # FLOAT16, BFLOAT16
+HALF_AT = {"weights": 2, "tensor": 2, "attribute": 3}  # where a type stands: TensorProto.data_type, AttributeProto.i of a cast
+QUANTISING = (b"QuantizeLinear", b"DynamicQuantizeLinear", b"QLinearConv", b"QLinearMatMul", b"MatMulInteger", b"ConvInteger")
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # onnxruntime's default times cuDNN's algorithms at each start and takes the fastest: not always the same, so not always the same bits.
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
@@ -72,7 +74,7 @@ def load(teacher: Teacher) -> Model:
         signatures=signatures,
         parameters=_look_inside(teacher.local, teacher.path)[1],
         feed=feed,
-        rough=lambda: CUDA in session.get_providers() or _has_halves(teacher.local),
+        rough=lambda: CUDA in session.get_providers() or is_rough(teacher.local),
     )
 
 
@@ -172,9 +174,26 @@ def _look_inside(path: Path, named: str = "") -> tuple[set[str], int]:
     return names, total
 
 
-def _has_halves(path: Path) -> bool:
-    """Whether a weight of the graph is a float of 16 bits (TensorProto.data_type, field 2)."""
+def is_rough(path: Path) -> bool:
+    """Whether it computes in floats of 16 bits or in whole numbers, so that a last digit of an answer may weigh more than in float32.
+
+    Told by weights of that type, wherever they stand (TensorProto.data_type, field 2), by casts to it, and by nodes that quantise.
+    """
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        graphs = [place for place in fields(data, 0, len(data)) if place[0] == 7]
-        weights = [place for graph in graphs for place in fields(data, *graph[1:]) if place[0] == 5]
-        return any(number == 2 and next(numbers(data, at, stop)) in HALVES for weight in weights for number, at, stop in fields(data, *weight[1:]))
+        waiting = [("model", 0, len(data))]
+        while waiting:
+            message, start, stop = waiting.pop()
+            for number, at, end in fields(data, start, stop):
+                if message == "node" and number == 4 and data[at:end] in QUANTISING:
+                    return True
+                if number == HALF_AT.get(message) and next(numbers(data, at, end), 0) in HALVES and (message != "attribute" or _is_cast(data, start, stop)):
+                    return True
+                part = PARTS.get(message, {}).get(number)
+                if part in PARTS:
+                    waiting.append((part, at, end))
+    return False
+
+
+def _is_cast(data: mmap.mmap, start: int, stop: int) -> bool:
+    """Whether an attribute is called `to`, as that of Cast, which says the type."""
+    return any(number == 1 and data[at:end] == b"to" for number, at, end in fields(data, start, stop))

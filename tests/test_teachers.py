@@ -24,9 +24,11 @@ from onnx import external_data_helper, helper, numpy_helper
 from distill import DistillError
 from distill.remote import RemotePath
 from distill.shards import open_shards
+from pipelines.label import lost_by
 from teachers import PRESETS, Teacher, limit_threads, load_teacher, open_teacher
 from teachers.causes import reason
-from teachers.onnx_file import external_files
+from teachers.loaded import call_failed
+from teachers.onnx_file import external_files, is_rough
 from teachers.trial import check_teacher
 from tests.conftest import inside, put, upload_all
 from tests.stores import Store
@@ -978,7 +980,7 @@ MANY = np.random.default_rng(4).integers(0, 256, (12, SIZE, SIZE, 3), np.uint8)
         (lambda x: 0 * means(x) + [1.0, 2.0, 3.0], "with the same numbers"),
         (lambda x: [1.0, 2.0, 3.0] + 1e-7 * means(x), "with the same numbers"),
         (lambda x: tf.nn.relu(-means(x)), "with zeros"),
-        (lambda x: tf.math.log(-means(x)), "images are not finite"),
+        (lambda x: tf.math.log(-means(x)), "are not finite"),
     ],
 )
 @pytest.mark.parametrize("batch", [2, 16, 100])
@@ -1007,6 +1009,81 @@ def test_a_good_teacher_passes(tmp_path: Path, mean: Path, convolver: Path) -> N
     assert not load_teacher(mean).rough
     kinds = (tf.float16, saved(tmp_path / "tf16", function=lambda x: tf.cast(tf.cast(means(x), tf.float16) * 2, tf.float32)))
     assert load_teacher(kinds[1]).rough
+
+
+BLANK = np.stack([np.full((SIZE, SIZE, 3), level, np.uint8) for level in range(0, 45, 3)])
+
+
+def normal(x: tf.Tensor, least: float) -> tf.Tensor:
+    """Each picture by its own mean and deviation: of a blank one what rounding leaves, or no number."""
+    centred = means(x) * 0.0039 - tf.reduce_mean(means(x) * 0.0039, 1, keepdims=True)
+    return centred / (tf.norm(centred, axis=1, keepdims=True) + least)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: tf.nn.relu(means(x) - 60),
+        lambda x: tf.nn.relu(means(x) - 60) / tf.norm(tf.nn.relu(means(x) - 60), axis=1, keepdims=True),
+        lambda x: tf.math.l2_normalize(tf.nn.relu(means(x) - 60), 1),
+        lambda x: normal(x, 0.0),
+        lambda x: normal(x, 1e-9),
+        lambda x: normal(x, 1e-9) + 1e-3 * tf.cast(tf.reduce_max(tf.math.reduce_std(x, [1, 2]), 1, keepdims=True) < 1, tf.float32) * tf.reduce_mean(x),
+    ],
+    ids=["zeros", "zeros by zero", "zeros of length 1", "nothing by nothing", "rounding", "blank ones by the batch"],
+)
+@pytest.mark.parametrize("batch", [1, 16, 100])
+def test_a_blank_picture_is_no_reason_to_refuse_a_teacher(tmp_path: Path, function: Callable, batch: int) -> None:
+    teacher = load_teacher(saved(tmp_path / "model", function=function))
+    for images in (np.concatenate([BLANK[:3], MANY]), BLANK[:9], BLANK[:1], np.concatenate([BLANK[:1].repeat(5, 0), MANY[:1]])):
+        with np.errstate(all="ignore"):
+            check_teacher(teacher, images, batch)
+
+
+@pytest.mark.parametrize(
+    ("answers", "dtype", "said"),
+    [
+        ([[0, 0], [0, 0], [0, 0], [190, 3]], "float32", ""),
+        ([[0, 0], [0, 0], [0, 0], [190, 3]], "float16", ""),
+        ([[0, 0], [0, 0]], "int8", ""),
+        ([[0, 0], [9e4, 1], [8e4, 1], [1, 1]], "float16", "up to 9e+04, which float16 does not hold: they become infinite"),
+        ([[0, 0], [1e-11, 0], [3, 3], [1e-12, 1e-12]], "float16", "up to 1e-11, which float16 does not hold: they become zeros"),
+        ([[1000] + [2] * 2000], "int8", "up to 1e+03, which int8 does not hold: they lose 8.9% of their length, at most 5.0% is rounding"),
+        ([[1e-40, 1e-42], [3e38, 1]], "float32", ""),
+    ],
+)
+def test_what_a_dtype_makes_of_answers_is_said_as_it_is(answers: list, dtype: str, said: str) -> None:
+    assert lost_by(np.array(answers, np.float32), dtype) == said
+
+
+def test_half_precision_and_quantised_onnx_are_rough(tmp_path: Path) -> None:
+    half, path = numpy_helper.from_array(np.ones(2, np.float16), "weights"), tmp_path / "model.onnx"
+    for nodes, weights, expected in (
+        ([helper.make_node("Constant", [], ["output"], value=half)], [], True),
+        ([helper.make_node("Identity", ["weights"], ["output"])], [half], True),
+        ([helper.make_node("Cast", ["photo"], ["output"], to=onnx.TensorProto.FLOAT16)], [], True),
+        ([helper.make_node("Cast", ["photo"], ["output"], to=FLOAT)], [], False),
+        ([helper.make_node("Flatten", ["photo"], ["output"], axis=10)], [], False),
+        ([helper.make_node("DynamicQuantizeLinear", ["photo"], ["output", "scale", "zero"])], [], True),
+    ):
+        given = helper.make_tensor_value_info("photo", FLOAT, [2])
+        path.write_bytes(helper.make_model(helper.make_graph(nodes, "net", [given], [], weights)).SerializeToString())
+        assert is_rough(path) is expected
+
+
+def test_want_of_memory_has_one_way_out(tmp_path: Path, mean: Path) -> None:
+    class Small(type(load_teacher(mean))):
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            if len(images) > 4:
+                raise call_failed("teacher", images, MemoryError())
+            return super().__call__(images)
+
+    teacher = load_teacher(saved(tmp_path / "model"))
+    teacher.__class__ = Small
+    with pytest.raises(DistillError) as caught:
+        check_teacher(teacher, MANY, 16)
+    assert str(caught.value) == "teacher: the memory does not suffice for uint8 [16, 8, 8, 3]. Ask for fewer images at a time, with a smaller --batch."
+    check_teacher(teacher, MANY, 4)
 
 
 def one_image_only(path: Path, side: int) -> Path:
@@ -1039,7 +1116,7 @@ def test_embedding_tries_the_teacher_before_the_first_chunk(tmp_path: Path, face
         ("drop", lambda x: tf.nn.dropout(tf.tile(means(x), [1, 8]), 0.3), (), REST["by chance"]),
         ("tiny", lambda x: 1e-11 * means(x), (), "which float16 does not hold: they become zeros"),
         ("large", lambda x: 1e4 * means(x), (), "which float16 does not hold: they become infinite. Store them as they are: --dtype float32."),
-        ("subnormal", lambda x: 1e-8 * means(x), (), "lose most of their digits"),
+        ("subnormal", lambda x: 1e-8 * means(x), (), "of their length, at most 0.2% is rounding"),
         ("least", lambda x: 1e-33 * means(x), ("--dtype", "int8"), "which int8 does not hold: they become zeros"),
     ):
         path = saved(tmp_path / name, pixels(*side), function=function)
