@@ -30,9 +30,11 @@ from distill.remote import RemotePath, is_remote, place
 HEAD = 1 << 14  # bytes that tell what a file is
 SMALL = 1 << 20  # bytes; a larger file is no note of ours
 
-# What systems and people put into folders that are empty to them: the names, in the letters that they have there.
+# Folders that systems and file servers leave, in small letters: archives of Macs, repaired disks, Windows, Synology, QNAP. They hold no images of a list.
+SYSTEM_FOLDERS = ("__macosx", "lost+found", "$recycle.bin", "system volume information", "@eadir", "#recycle", "@recycle")
+# What systems and people put into folders that are empty to them, in any letters.
 SYSTEM = re.compile(
-    r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|lost\+found|\$RECYCLE\.BIN|System Volume Information|@eaDir|\.nfs[0-9a-f]+|\.Trash.*"
+    "(?i)" + "|".join(map(re.escape, SYSTEM_FOLDERS)) + r"|\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.nfs[0-9a-f]+|\.Trash.*"
     r"|\.Spotlight-V100|\.fseventsd|\.TemporaryItems|\.snapshot|\.git(keep|ignore|attributes)|\.keep|\.nomedia|\.dockerignore"
 )
 NUMBERED = r"\d{5,}-of-\d{5,}"

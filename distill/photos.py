@@ -4,10 +4,12 @@ Every regular file below a class folder, at any depth, is a row if its name ends
 its key is the path below the root, parts separated by "/". Order: UTF-8 bytes of the class, then UTF-8 bytes of the key. Links are followed
 as long as they stay in the root. A folder without class folders that have rows is flat: the files in it are the rows, without labels.
 
-What is no row is counted by its reason: rows + skipped names = names, where a folder that is passed over (SYSTEM, a leading dot, or one
+What is no row is counted by its reason: rows + skipped names = names, where a folder that is passed over (of a system, a leading dot, or one
 that distill wrote: a set, chunks, a run, an export) counts once with all that is in it. A class folder without rows is no class. With
 `all_files`, by which earlier versions listed, a file of any suffix is a row, and every other folder without a leading dot a class.
 """
+
+from __future__ import annotations
 
 import os
 import stat
@@ -20,21 +22,19 @@ from typing import cast
 import numpy as np
 
 from distill import DistillError
-from distill.folders import KINDS as OURS
-from distill.folders import SIGNS, kind_of
+from distill.folders import KINDS, SIGNS, SYSTEM_FOLDERS, kind_of
 from distill.images import ahead
 from distill.remote import RemotePath, is_remote
 
 SUFFIXES = frozenset(b"jpg jpeg jpe jfif png bmp gif tif tiff webp ppm pgm jp2 avif heic".split())
-# what systems and file servers leave among photos, in small letters: archives of Macs, repaired disks, Windows, Synology, QNAP
-SYSTEM = frozenset((b"__macosx", b"lost+found", b"$recycle.bin", b"system volume information", b"@eadir", b"#recycle", b"@recycle"))
 LISTERS = 16  # class folders listed at a time: what is far away waits for most of the time
 
-DOT, BESIDE, KINDS = "names with a leading dot", "files beside the class folders", "files that are no images"
+DOT, BESIDE, NO_IMAGE = "names with a leading dot", "files beside the class folders", "files that are no images"
 SYSTEMS, EMPTY, OWN = "system folders", "class folders without an image", "folders that distill wrote"
 OUT, BROKEN, UP, ODD = "links out of the root", "broken links", "links back up", "not regular files"
 PART, SLASH = "names with an empty part", "names that end in a slash"
 
+_SYSTEM = frozenset(name.encode() for name in SYSTEM_FOLDERS)
 _SIGNS = frozenset(sign.encode() for sign in SIGNS)  # names that a folder of ours has one of
 _CONTROLS = bytes(range(32)) + b"\x7f"
 
@@ -72,9 +72,12 @@ class FolderList:
             sizes += new_sizes
             times += new_times
             done += len(new)
-            while len(keys) >= rows:
-                yield keys[:rows], self._labels(labels[:rows]), sizes[:rows], times[:rows]
-                keys, labels, sizes, times = keys[rows:], labels[rows:], sizes[rows:], times[rows:]
+            whole = len(keys) // rows * rows
+            for start in range(0, whole, rows):
+                part = slice(start, start + rows)
+                yield keys[part], self._labels(labels[part]), sizes[part], times[part]
+            if whole:
+                keys, labels, sizes, times = keys[whole:], labels[whole:], sizes[whole:], times[whole:]
         if done != self.rows:
             raise _changed(self.root, f"{self.rows:,} files at first, then {done:,}")
         if keys:
@@ -92,8 +95,10 @@ def open_folder(root: Path, all_files: bool = False) -> FolderList:
     flat = not rows
     if flat:
         rows = len(walk.loose)
-        walk.skip(KINDS, walk.others)
+        walk.skip(NO_IMAGE, walk.others)
     else:
+        if not all_files:
+            _refuse_beside(walk, counts, rows)
         walk.skip(BESIDE, len(walk.loose) + walk.others)
     classes = [] if flat else [name for name, count in counts.items() if count or all_files]
     if not all_files:
@@ -101,6 +106,17 @@ def open_folder(root: Path, all_files: bool = False) -> FolderList:
     if not rows:
         raise DistillError(_no_images(walk))
     return FolderList(root, classes, rows, walk.skipped, all_files)
+
+
+def _refuse_beside(walk: _Walk, counts: dict[str, int], rows: int) -> None:
+    """DistillError where more photos lie beside the class folders than in them: a flat folder with some other folder in it."""
+    photos = sum(b"." in key and key.rpartition(b".")[2].lower() in SUFFIXES for key, _, _, _ in walk.loose)
+    if photos > rows:
+        inside = next(name for name, count in counts.items() if count)
+        raise DistillError(
+            f"{walk.root}: {photos:,} images lie beside the class folders, and only {rows:,} in them ({inside!r} for one), so which are meant is not clear. "
+            "Move those beside them into a folder of their own in it, or the others out of it, or name a text list of the files."
+        )
 
 
 def list_files(root: Path, all_files: bool = False) -> Iterator[Files]:
@@ -127,7 +143,7 @@ class _Walk:
         self._real = _real(root, b"")
         found = self._entries(b"", (self._real,), self.skipped, top=True)
         if found is None:
-            raise DistillError(f"{root} holds {OURS[str(kind_of(root))].what}, and no images that are listed. Name the folder of the images.")
+            raise DistillError(f"{root} holds {KINDS[str(kind_of(root))].what}, and no images that are listed. Name the folder of the images.")
         self.loose = [entry for entry in found if not entry[1]]
         self.names = sorted(entry[0].rstrip(b"/") for entry in found if entry[1])  # without the "/", so that "a" comes before "a b"
 
@@ -191,11 +207,11 @@ class _Walk:
             if name in _SIGNS:
                 signs.append(name.decode())
             if not reason and not self.all_files:
-                if is_folder and name.lower() in SYSTEM:
+                if is_folder and is_system(name):
                     reason = SYSTEMS
                 elif not is_folder and not is_image(name):
-                    reason = KINDS
-            if reason == KINDS and top:  # told when it is known whether there are classes
+                    reason = NO_IMAGE
+            if reason == NO_IMAGE and top:  # told when it is known whether there are classes
                 self.others += 1
             elif reason:
                 passed.append(reason)
@@ -207,6 +223,11 @@ class _Walk:
             skipped[reason] = skipped.get(reason, 0) + 1
         found.sort()
         return found
+
+
+def is_system(name: bytes) -> bool:
+    """Whether a folder of this name is what a system or a file server leaves among photos."""
+    return name.lower() in _SYSTEM
 
 
 def is_image(name: bytes) -> bool:
@@ -321,6 +342,6 @@ def _way_out(walk: _Walk) -> str:
             "files (path<TAB>label on each line) and that folder with --root."
         )
     expected = "Expected a folder for each class with images in it, or a folder with images."
-    if walk.skipped.get(KINDS) and not walk.all_files:
+    if walk.skipped.get(NO_IMAGE) and not walk.all_files:
         return f"{expected} Files count as images by their suffix (jpg, png, webp ...) or where they have none; --all-files takes every file."
     return expected

@@ -21,7 +21,7 @@ import numpy as np
 from distill import DistillError
 from distill.holders import HeldFile, held
 from distill.images import MAX_BYTES, BadImage
-from distill.photos import BROKEN, DOT, KINDS, ODD, OUT, SYSTEM, SYSTEMS, UP, is_image
+from distill.photos import BROKEN, DOT, NO_IMAGE, ODD, OUT, SYSTEMS, UP, is_image, is_system
 
 PREFIX = "tar:"
 LABEL = ".cls"
@@ -167,12 +167,12 @@ def _images(file: TarFile, labelled: bool) -> tuple[list[str], dict[str, int]]:
         *folders, last = (part for part in name.split("/") if part != ".")
         if any(part.startswith(".") and part != ".." for part in (*folders, last)):
             reason = DOT
-        elif any(part.lower().encode() in SYSTEM for part in folders):
+        elif any(is_system(part.encode()) for part in folders):
             reason = SYSTEMS
         elif last.endswith(LABEL):
             continue
         elif not is_image(last.encode()) or labelled and "." not in last:
-            reason = KINDS
+            reason = NO_IMAGE
         else:
             names.append(name)
             continue

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
 import unicodedata
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import DistillError, textlist
+from distill import DistillError, photos, textlist
 from distill.chunks import write_chunks
 from distill.imagelist import Rule, open_list, way_to
 
@@ -156,9 +157,12 @@ def test_a_flat_folder_has_no_labels(tmp_path):
     assert images.skipped == {
         "names with a leading dot": 1, "system folders": 1, "files that are no images": 2, "class folders without an image": 1,
     }  # fmt: skip
-    make(tmp_path, "texts/1.jpg")  # now there is a class, and what lies beside it is told
+    make(tmp_path, "texts/1.jpg")  # now there is a class, and more photos beside it than in it
+    assert "2 images lie beside the class folders, and only 1 in them ('texts' for one)" in error(tmp_path)
+    assert open_list(tmp_path, Rule(all_files=True)).rows == 3  # as earlier versions: what is in folders
+    make(tmp_path, "texts/1.jpg", "texts/2.png")  # what lies beside it is told
     images = open_list(tmp_path)
-    assert rows_of(images) == [("texts/1.jpg", 0)] and images.skipped["files beside the class folders"] == 4
+    assert rows_of(images) == [("texts/1.jpg", 0), ("texts/2.png", 0)] and images.skipped["files beside the class folders"] == 4
 
 
 def test_names_that_no_list_can_hold(tmp_path):
@@ -205,6 +209,18 @@ def test_suffixes_in_capitals(tmp_path):
     assert rows_of(open_list(tmp_path / "A.TAR")) == [("tar:a/1.jpg", None)]
 
 
+@pytest.mark.parametrize("folder", ["", "a/"])
+def test_batches_of_a_large_folder_copy_each_name_once(tmp_path, folder, monkeypatch):
+    """What is left was copied with each batch: so many files in batches of one took five seconds and more."""
+    root = make(tmp_path, f"{folder}1.jpg")
+    names = [f"{folder}{number:05d}.jpg" for number in range(40_000)]
+    monkeypatch.setattr(photos._Walk, "files", lambda self, flat=False: iter([("a" if folder else "", (names, [1] * 40_000, [2] * 40_000))]))
+    images = photos.FolderList(root, ["a"] if folder else [], 40_000, {})
+    began = time.process_time()
+    assert [keys for keys, *_ in images.sized_batches(1)] == [[name] for name in names]
+    assert time.process_time() - began < 1.0
+
+
 def test_a_folder_that_changes_is_noticed(tmp_path):
     images = open_list(make(tmp_path, "a/1", "a/2"))
     (tmp_path / "a/3").touch()
@@ -213,7 +229,7 @@ def test_a_folder_that_changes_is_noticed(tmp_path):
 
 
 NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs", "M")), min_size=1, max_size=8).filter(
-    lambda name: "/" not in name and not name.startswith(".")
+    lambda name: "/" not in name and not name.startswith(".") and not photos.is_system(name.encode())
 )
 
 
@@ -239,6 +255,9 @@ def test_any_folder(files, all_files, tmp_path_factory):
     classes = sorted({parts[0] for parts in (made if all_files else rows) if len(parts) > 1}, key=str.encode)
     if not rows:
         assert "no images" in error(root)
+        return
+    if not all_files and not flat and len(rows) < sum(len(parts) == 1 and parts[0].rpartition(".")[2].lower() in IMAGES and "." in parts[0] for parts in made):
+        assert "lie beside the class folders, and only" in error(root)
         return
     images = open_list(root, Rule(all_files=all_files))
     expected = sorted((-1 if flat else classes.index(parts[0]), "/".join(parts).encode()) for parts in rows)
