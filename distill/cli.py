@@ -164,12 +164,13 @@ def embed(
     Options of Apache Beam follow a --: distill embed faces out --teacher teacher -- --job_name=first
     """
     from distill.screen import bar
+    from distill.sources import root_of
     from pipelines.launch import embed as launch
     from pipelines.plan import Job
 
     described = _teacher(teacher, signature, output, scale, offset, color, preset, feed, tags)
     job = Job(
-        source=source, out=str(out), root=root or _root_of(source), teacher=described, format=format, rows=rows, dtype=dtype, images=images,
+        source=source, out=str(out), root=root or root_of(place(source)), teacher=described, format=format, rows=rows, dtype=dtype, images=images,
         resize=resize, exif=exif, views=views, add_views=add_views, recipe=_recipe(recipe), view_seed=view_seed, size=_size(size), batch=batch,
         only=tuple(only or ()), retry_rejects=retry_rejects, max_rejects=max_rejects, dry_run=dry_run, all_files=all_files,
         strip_prefix=strip_prefix, label_from=label_from, relist=relist,
@@ -221,11 +222,12 @@ def plan(
     \b
     Example: distill plan faces --teacher teacher --workers 8 --workers 64
     """
+    from distill.sources import root_of
     from pipelines.forecast import cores, forecast, in_words, read_rates
     from pipelines.plan import Job
 
     job = Job(
-        source=source, out=".", root=root or _root_of(source), teacher=_teacher(teacher, signature, output, scale, offset, color, preset, feed, tags), rows=rows,
+        source=source, out=".", root=root or root_of(place(source)), teacher=_teacher(teacher, signature, output, scale, offset, color, preset, feed, tags), rows=rows,
         dtype=dtype, images=images, resize=resize, exif=exif, views=views, recipe=_recipe(recipe), size=_size(size), batch=batch, all_files=all_files,
         strip_prefix=strip_prefix, label_from=label_from,
     )  # fmt: skip
@@ -594,14 +596,6 @@ def _fed(words: Sequence[str]) -> dict[str, str]:
             raise DistillError(f"--feed {word}: expected NAME=VALUE, each name once, such as --feed phase_train=false.")
         fed[name.strip()] = value
     return fed
-
-
-def _root_of(source: str) -> str:
-    from distill.chunks import is_chunk_folder
-    from distill.images import is_holder
-
-    path = place(source)
-    return str(path if is_holder(path) or path.is_dir() and not is_chunk_folder(path) else path.parent)
 
 
 def _workers(job: Any, engine: str, workers: str) -> tuple[str, int]:

@@ -39,7 +39,7 @@ HAND = 1024  # rows whose views come among one another: 38 MB of pixels of 112x1
 QUEUE = 4
 LOOKED_AT = 200  # images of a list that are read before the first step
 NAMED = 3  # images left out that are named on the screen; the others are counted
-WAYS_OUT = {
+MENDED = {  # what to do about images that are left out, by the kind of their reason
     "size": 'Set resize = "stretch" or "crop" in [data], or another size',
     "missing": "Set root in [data] to the folder that the keys start from",
 }
@@ -66,6 +66,9 @@ class Source(Protocol):
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from step `start` on; skipping decodes nothing."""
+
+    def pictures(self, number: int) -> Iterator[np.ndarray]:
+        """The images of the batches of one epoch alone; no teacher is asked for them."""
 
     def identity(self) -> str:
         """Returns a hash of what it gives, the same wherever its files lie; "" where they are no files."""
@@ -177,6 +180,9 @@ class ShardSource:
                 return made
 
             yield from (batch for batch in ahead(maker, make, enumerate(self._order(units, number)), QUEUE) if batch is not None)
+
+    def pictures(self, number: int) -> Iterator[np.ndarray]:
+        yield from (images for images, _ in self.epoch(number))
 
     def _units(self, number: int) -> list[_Unit]:
         """What is read in an epoch: each group with one view, or with all. In V epochs a group goes through its V views in an order of its own."""
@@ -327,7 +333,7 @@ class ImageSource:
         self.augment = None if part == "held_out" else augment
         if self.augment:
             check_size(self.augment, *size)
-        self.root = root or _root_of(self.path)
+        self.root = root or root_of(self.path)
         self.spec = ImageSpec(*size, resize, exif)
         self.image_shape = (*size, 3)
         self._keys, self._labels, names = _listed(self.path, rule)
@@ -349,6 +355,9 @@ class ImageSource:
                 before = made or before or self._batch(cut[0], number, decoders)
                 if before is not None:
                     yield before
+
+    def pictures(self, number: int) -> Iterator[np.ndarray]:
+        yield from (images for images, _ in self.epoch(number))
 
     def other(self, part: str) -> ImageSource:
         """The held-out rows beside those to learn from, or the reverse, without listing them again."""
@@ -425,7 +434,7 @@ class ImageSource:
         (kind, _), *_ = counts = Counter(self.left_out).most_common()
         key, reason = next((key, reason) for key, reason in list(self.skipped.items()) if kind_of(reason) == kind)
         told = ", ".join(f"{count:,} {each}" for each, count in counts)
-        return f"{told}; {key!r} for one: {plain(reason)}. {WAYS_OUT.get(kind, 'Mend or remove them')}"
+        return f"{told}; {key!r} for one: {plain(reason)}. {MENDED.get(kind, 'Mend or remove them')}"
 
 
 class NoiseSource:
@@ -450,9 +459,14 @@ class NoiseSource:
         with _threads(1) as maker:
             yield from ahead(maker, lambda step: self._batch(number, step), range(start, self.steps), QUEUE)
 
+    def pictures(self, number: int) -> Iterator[np.ndarray]:
+        yield from (self._images(number, step) for step in range(self.steps))
+
+    def _images(self, number: int, step: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, number, step]).integers(0, 256, (self.batch, *self.image_shape), np.uint8)
+
     def _batch(self, number: int, step: int) -> Batch:
-        rng = np.random.default_rng([self.seed, number, step])
-        images = rng.integers(0, 256, (self.batch, *self.image_shape), np.uint8)
+        images = self._images(number, step)
         return images, {"embedding": np.asarray(self.teacher(images), np.float32)}
 
     def identity(self) -> str:
@@ -612,7 +626,8 @@ def _listed(path: Path, rule: Rule) -> tuple[pa.Array, np.ndarray, Sequence[str]
     return pa.concat_arrays(keys), np.concatenate(labels), names
 
 
-def _root_of(path: Path) -> str:
+def root_of(path: Path) -> str:
+    """Where the keys of a list begin, if nothing else is said: a folder or record file itself; of a list, or of chunks, the folder they lie in."""
     return str(path if is_holder(path) or path.is_dir() and not is_chunk_folder(path) else path.parent)
 
 

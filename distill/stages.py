@@ -1,6 +1,6 @@
 """What each stage of a run learns from: its sources opened, checked against the terms and against one another, before the first step."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,15 @@ class Lesson:
 
         The short last one is joined to the one before. One that broken files left so short comes with the rows of the one before again.
         """
+        yield from self._whole(self.train.epoch(number))
+
+    def pictures(self, number: int) -> Generator[np.ndarray, None, None]:
+        """The images of the same batches alone, for which no teacher is asked."""
+        yield from (images for images, _ in self._whole((images, {}) for images in self.train.pictures(number)))
+
+    def _whole(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         before = held = None
-        for at, batch in enumerate(self.train.epoch(number)):
+        for at, batch in enumerate(batches):
             if before is not None and at < self.steps and len(batch[0]) < min(SMALL, self.train.batch):
                 batch = _together(before, batch)
             before = batch
@@ -70,10 +77,10 @@ def _together(first: Batch, second: Batch) -> Batch:
     return np.concatenate([first[0], second[0]]), {name: np.concatenate([first[1][name], second[1][name]]) for name in first[1]}
 
 
-Parts = tuple[Any, Any | None]  # the rows to learn from, and those held out where [data] has a holdout
+Opened = tuple[Any, Any | None]  # the rows to learn from, and those held out where [data] has a holdout
 
 
-def _open_shards(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Parts:
+def _open_shards(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Opened:
     return _parted(_shards(run, _part(run)), run)
 
 
@@ -88,7 +95,7 @@ def _part(run: Run) -> str:
     return "train" if run.data.holdout else "all"
 
 
-def _parted(taught: Any, run: Run) -> Parts:
+def _parted(taught: Any, run: Run) -> Opened:
     return taught, taught.other("held_out") if run.data.holdout else None
 
 
@@ -112,7 +119,7 @@ def _common(run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Parts:
+def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Opened:
     from distill.imagelist import Rule
     from distill.sources import ImageSource
 
@@ -126,7 +133,7 @@ def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Pa
     return _parted(images, run)
 
 
-def _open_noise(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Parts:
+def _open_noise(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Opened:
     from distill.sources import NoiseSource
 
     if open_teacher is None:
@@ -137,14 +144,14 @@ def _open_noise(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Par
     return noise, _shards(run, "held_out") if run.data.shards and run.data.holdout else None
 
 
-SOURCES: dict[str, Callable[[Run, Stage, OpenTeacher | None], Parts]] = {
+SOURCES: dict[str, Callable[[Run, Stage, OpenTeacher | None], Opened]] = {
     "shards": _open_shards,
     "images": _open_images,
     "noise": _open_noise,
 }
 
 
-WAYS_OUT = {
+TEACHABLE = {  # what a term needs of its field
     "label": "It needs two classes or more to learn from, and in one of them two rows.",
     "embedding": "Ask the teacher as it wants to be asked (scale, offset, colour order), or another one.",
 }
@@ -152,7 +159,7 @@ WAYS_OUT = {
 
 def open_lessons(run: Run, open_teacher: OpenTeacher | None = None) -> list[Lesson]:
     """Open the sources of all stages, each once, and check that they fit the terms and one another."""
-    opened: dict[Any, Parts] = {}
+    opened: dict[Any, Opened] = {}
     lessons = []
     for number, stage in enumerate(run.stage, 1):
         key = (stage.source, stage.teacher, stage.reading, stage.steps)
@@ -166,7 +173,7 @@ def open_lessons(run: Run, open_teacher: OpenTeacher | None = None) -> list[Less
                 raise DistillError(f'stage {number}: term "{term.name}" needs "{needs}", but source "{stage.source}" gives: {gives}.')
             if reason := taught.teaches_nothing(needs):
                 where = {"shards": run.data.shards, "images": run.data.images, "noise": stage.teacher}[stage.source]
-                raise DistillError(f'stage {number}: term "{term.name}" cannot learn from {where}: {reason}. {WAYS_OUT[needs]}')
+                raise DistillError(f'stage {number}: term "{term.name}" cannot learn from {where}: {reason}. {TEACHABLE[needs]}')
         lessons.append(_lesson(run, number, stage, taught, held_out))
     shapes = {lesson.train.image_shape: lesson.number for lesson in lessons}
     if len(shapes) > 1:

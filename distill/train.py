@@ -32,8 +32,8 @@ from distill.stages import SMALL, Lesson, OpenTeacher, identities, open_lessons,
 from distill.students import ClassHead, build_student, layers_of, projection, settle_averages, settle_scales, weights_file
 from distill.views import find_recipe
 
-# What batch norm's averages are taken from after each epoch: 2,048 rows tell a mean to 1/45 of its deviation, and 16 passes forward cost five steps
-AVERAGED_ROWS, AVERAGED_BATCHES = 2048, 16
+# What batch norm's averages are taken from after each epoch: so many rows tell a mean to 1/45 of its deviation, and as 16 batches cost five steps
+AVERAGED_ROWS = 2048
 
 
 def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None, quiet: bool = False) -> dict[str, Any]:
@@ -332,8 +332,7 @@ class Recorder(keras.callbacks.Callback):
         figures = {name.replace("val_", "held_out_"): float(value) for name, value in logs.items()}
         if not all(map(math.isfinite, figures.values())) or not all(np.isfinite(each).all() for each in arrays.values()):
             raise Unfinished(self._bad("a weight or a figure is not finite", self.lesson.steps))
-        self.progress.left_out |= self.lesson.train.left_out
-        shown = self.lesson.train.rows - sum(self.lesson.train.left_out.values())
+        shown = self.lesson.train.rows - self._count()
         row = {"stage": self.lesson.number, "epoch": epoch + 1, "seconds": seconds, "images_per_second": shown / self.trained}
         row |= {"learning_rate": self._rate(), **figures}
         self.judge(figures)
@@ -345,13 +344,18 @@ class Recorder(keras.callbacks.Callback):
         self._events(row)
         self.screen.epoch(f"stage {self.lesson.number} epoch {epoch + 1}/{self.lesson.stage.epochs}", row)
 
+    def _count(self) -> int:
+        """How many images this process left out; what an earlier one counted, of which not all may have come again, stays."""
+        found, known = self.lesson.train.left_out, self.progress.left_out
+        known |= {kind: max(count, known.get(kind, 0)) for kind, count in found.items()}
+        return sum(found.values())
+
     def _settle(self) -> None:
         """Make the student what it would be if it was saved now, before it is judged: by the first batches of the epoch that was just trained."""
         self.trained = time.monotonic() - self.started
         lesson, _ = self.lesson, self._current()
-        batches = min(lesson.steps, max(AVERAGED_BATCHES, math.ceil(AVERAGED_ROWS / lesson.train.batch)))
-        with closing(lesson.epoch(self.number)) as epoch:
-            settle_averages(self.parts.student, (images for images, _ in itertools.islice(epoch, batches)))
+        with closing(lesson.pictures(self.number)) as pictures:
+            settle_averages(self.parts.student, itertools.islice(pictures, math.ceil(AVERAGED_ROWS / lesson.train.batch)))
 
     def close(self) -> None:
         if self.writer:

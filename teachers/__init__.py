@@ -231,9 +231,9 @@ def _find(path: Path) -> tuple[Path, str]:
             return path, "saved_model"
         if (path / STUDENT).is_file():
             return path / STUDENT, "keras"
-        if (path / "checkpoint").is_file() or any(child.suffix == ".index" for child in path.iterdir()):
+        inside = sorted(child for child in path.iterdir() if _is_model(child))
+        if not inside and ((path / "checkpoint").is_file() or any(child.suffix == ".index" for child in path.iterdir())):
             raise DistillError(f"{path} {WEIGHTS}")
-        inside = sorted(child for child in path.iterdir() if (child / SAVED_MODEL_PARTS[0]).is_file() or child.suffix.lower() in SUFFIXES)
         hint = f" Did you mean {inside[0]}?" if inside else ""
         raise DistillError(f"{path} is a folder without a model; {EXPECTED}.{hint}")
     if not path.is_file():
@@ -244,6 +244,13 @@ def _find(path: Path) -> tuple[Path, str]:
             raise DistillError(f"{path} {known}")
         raise DistillError(f"{path} is no model that can be read here; {EXPECTED}.")
     return path, SUFFIXES[path.suffix.lower()]
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a name in a folder looks like a model: a SavedModel, the folder of a run, or a whole model in one file."""
+    if (path / SAVED_MODEL_PARTS[0]).is_file() or (path / STUDENT).is_file():
+        return True
+    return path.suffix.lower() in SUFFIXES and not path.name.lower().endswith((".weights.h5", ".weights.hdf5")) and path.is_file()
 
 
 def _stamp(teacher: Teacher) -> tuple[tuple[str, int, int], ...]:

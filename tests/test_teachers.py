@@ -25,7 +25,7 @@ from distill import DistillError
 from distill.remote import RemotePath
 from distill.shards import open_shards
 from pipelines.label import lost_by
-from teachers import PRESETS, Teacher, limit_threads, load_teacher, open_teacher
+from teachers import EXPECTED, PRESETS, Teacher, limit_threads, load_teacher, open_teacher
 from teachers.causes import reason
 from teachers.loaded import call_failed
 from teachers.onnx_file import external_files, is_rough
@@ -835,7 +835,14 @@ def test_what_is_cut_empty_or_something_else_is_called_so(separable: tuple[Path,
         assert said in refused(tmp_path / name)
     (tmp_path / "trained").mkdir()
     (tmp_path / "trained" / "checkpoint").touch()
+    (tmp_path / "trained" / "ckpt-1.index").touch()
+    (tmp_path / "trained" / "last.weights.h5").touch()
     assert "holds weights without the model" in refused(tmp_path / "trained")
+    for inside_it in ("saved/saved_model.pb", "run/student.keras", "best.onnx"):  # the first by name is meant
+        (tmp_path / "trained" / inside_it).parent.mkdir(exist_ok=True)
+        (tmp_path / "trained" / inside_it).touch()
+        wanted = min(tmp_path / "trained" / name for name in ("saved", "run", "best.onnx") if (tmp_path / "trained" / name).exists())
+        assert f"is a folder without a model; {EXPECTED}. Did you mean {wanted}?" in refused(tmp_path / "trained")
     for name, said in (("saved_model.pb", "saved_model.pb is a pointer of Git LFS"), ("variables/variables.index", "variables.index is a pointer of Git")):
         shutil.copytree(mean, tmp_path / "pointer", dirs_exist_ok=True)
         (tmp_path / "pointer" / name).write_bytes(pointer)

@@ -23,9 +23,10 @@ from distill.images import encode_jpeg
 from distill.optimizers import Rate, build_optimizer
 from distill.runs import Progress, RunFolder
 from distill.screen import Screen
+from distill.sources import NoiseSource
 from distill.stages import Lesson, open_lessons, told_at_start
 from distill.students import settle_averages
-from distill.train import Recorder, Training, build_parts, check_batches, train
+from distill.train import Parts, Recorder, Training, build_parts, check_batches, train
 from tests.warm import Begun
 
 SIDE, DIMENSION, CLASSES = 16, 12, 6
@@ -65,6 +66,9 @@ class Arrays:
             time.sleep(self.pause)
             values = {"embedding": self.embeddings[rows], "label": self.labels[rows]}
             yield self.images[rows], {name: values[name] for name in self.fields}
+
+    def pictures(self, number):
+        yield from (images for images, _ in self.epoch(number))
 
     def teaches_nothing(self, field):
         return ""
@@ -480,6 +484,34 @@ def test_averages_are_the_mean_of_each_batch_once():
     assert (norm.momentum, dropout.rate) == (0.9, 0.5) and np.array_equal(stream, np.array(dropout.seed_generator.state))
     settle_averages(student, iter([np.array([[0.0], [2.0]])]))
     assert (float(norm.moving_mean[0]), float(norm.moving_variance[0])) == pytest.approx((1, 1))
+
+
+@pytest.mark.parametrize(("batch", "taken"), [(4, 512), (100, 21), (128, 16), (2000, 2), (2048, 1), (5000, 1)])
+def test_averages_are_taken_from_2048_rows_and_no_teacher_is_asked(monkeypatch, batch, taken):
+    asked, seen = [], []
+    source = NoiseSource(lambda images: asked.append(len(images)) or np.zeros((len(images), 2), np.float32), size=(1, 1), batch=batch, steps=600, seed=4)
+    lesson = Lesson(1, run_of().stage[0], source, None, ("embedding",), ())
+    monkeypatch.setattr("distill.train.settle_averages", lambda student, batches: seen.extend(batches))
+    recorder = Recorder(lesson, None, None, Parts(None), {}, None, 0, None)
+    recorder.set_model(None)
+    recorder.number = 2
+    recorder._settle()
+    assert asked == [1] and len(seen) == taken  # one picture, for the dimension, when the source was opened
+    for images, (same, _) in zip(seen[:3], source.epoch(2), strict=False):
+        assert np.array_equal(images, same)
+
+
+def test_a_run_that_goes_on_counts_no_fewer_images_than_before(tmp_path):
+    class Broken(Labels):
+        left_out = {"size": 2, "empty": 1}
+
+    use({"images": Broken})
+    run = run_of({"source": "images", "epochs": 3, "terms": [{"name": "softmax"}]})
+    lesson, folder = stages.open_lessons(run)[0], RunFolder(tmp_path)
+    progress = Progress(left_out={"size": 5, "damaged": 3})
+    recorder = Recorder(lesson, folder, progress, Parts(None), {}, None, 0, None)
+    recorder._count()
+    assert progress.left_out == {"size": 5, "damaged": 3, "empty": 1}
 
 
 @pytest.mark.parametrize("holdout", [None, {"by": "key", "fraction": 0.2}], ids=["all rows", "held out"])
