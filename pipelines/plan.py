@@ -95,6 +95,9 @@ class Job:
     def check_paths(self) -> None:
         """DistillError where SOURCE or the root is not there. Apart from the other checks, because it may ask an object store."""
         check_source(place(self.source))
+        if (self.strip_prefix or self.label_from) and is_chunk_folder(self.source):
+            option = "--strip-prefix" if self.strip_prefix else "--label-from"
+            raise DistillError(f"{self.source} holds chunks, whose keys and labels stand, so {option} would change nothing. Leave it out, or name the text list.")
         if not place(self.root).is_dir() and not is_holder(self.root):
             raise DistillError(f"{self.root}: no such folder, .rec or .tar, so no key can be read. Name the images' root with --root.")
 
@@ -542,9 +545,10 @@ def _differences(job: Job, meta: ShardMeta, plan: Plan) -> list[str]:
         found.append(f"source: the list {source} has changed since the plan was made")
     elif job.rows != plan.chunk_rows:
         found.append(f"rows: {plan.chunk_rows} there, {job.rows} asked for")
-    if plan.rule and job.rule != plan.rule and not is_chunk_folder(source):
+    if not is_chunk_folder(source):
+        rule = plan.rule or Rule(job.all_files)  # a plan of an earlier version goes on by its rule; the other options there were not
         asked |= asdict(job.rule)
-        there |= asdict(plan.rule)
+        there |= asdict(rule)
     names = [name for name in {**there, **asked} if there.get(name) != asked.get(name)]
     return found + [f"{name}: {there.get(name)!r} there, {asked.get(name)!r} asked for" for name in names]
 

@@ -103,6 +103,28 @@ def test_another_plan_is_refused_with_both_sides_named(undisturbed, faces, teach
     assert contents(out) == before
 
 
+def test_how_a_list_is_read_is_never_dropped(undisturbed, faces, teacher, tmp_path):
+    """On a set that was made otherwise, by the version before too, whose plans say no rule; nor for chunks, which have their keys."""
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    for rule in (True, False):
+        plan = json.loads((out / "plan.json").read_text())
+        if not rule:
+            plan.pop("rule")
+        (out / "plan.json").write_text(json.dumps(plan))
+        before = contents(out)
+        for words, message in (
+            (("--label-from", "folder"), "label_from: '' there, 'folder' asked for"),
+            (("--strip-prefix", "x/"), "strip_prefix: '' there, 'x/' asked for"),
+        ):
+            done = embed(faces, out, teacher, *words)
+            assert done.returncode == 2 and message in done.stderr
+            done = embed(out / "chunks", out, teacher, "--root", faces, *words)
+            assert done.returncode == 2 and f"{words[0]} would change nothing" in done.stderr
+        assert contents(out) == before
+    assert embed(faces, out, teacher).returncode == 0 and contents(out) == before
+
+
 def test_only_writes_no_index_until_the_set_is_whole(faces, teacher, tmp_path):
     out = tmp_path / "out"
     done = embed(faces, out, teacher, "--only", 1, "--only", 4)
