@@ -117,6 +117,8 @@ def _refuse_existing(out: Path, force: bool) -> None:
         raise DistillError(f"{out} exists and is no export of distill; it is left alone. Choose another name.")
     if not force:
         raise DistillError(f"{out} holds an earlier export. Choose another name, or say --force to replace it.")
+    if os.path.lexists(_aside(out)):
+        raise DistillError(f"{_aside(out)} has the name that the export in {out} takes while it is replaced, and is no part of one alone. Move it away.")
     if strange := strangers(out, EXPORT):
         names = ", ".join(strange[:3]) + (" ..." if len(strange) > 3 else "")
         raise DistillError(f"{out} holds an earlier export and what is no part of one ({names}); it is left alone. Move that away, or choose another name.")
@@ -137,13 +139,18 @@ def _tidy(out: Path) -> None:
         with suppress(OSError):  # something else got the name since; it is refused next, and the earlier export stays where it is
             earlier.rename(out)
     else:
-        _drop(earlier, temporary_for(out))
+        _drop(earlier, out, temporary_for(out))
 
 
-def _drop(folder: Path, temporary: Path) -> None:
-    """Remove a folder under a name that the next `sweep` knows, should this one be killed half-way."""
-    folder.rename(temporary)
-    shutil.rmtree(temporary, ignore_errors=True)
+def _drop(earlier: Path, out: Path, temporary: Path) -> None:
+    """Remove an earlier export under a name that the next `sweep` knows, should this one be killed half-way. What systems and people put into
+    it goes over to `out` before; where anything else is in it that is no part of an export, it stays."""
+    for left in list(earlier.iterdir()):
+        if SYSTEM.fullmatch(left.name) and not os.path.lexists(out / left.name):
+            left.rename(out / left.name)
+    if all(EXPORT.fullmatch(path.relative_to(earlier).as_posix()) for path in earlier.rglob("*")):
+        earlier.rename(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _put(temporary: Path, out: Path) -> None:
@@ -158,10 +165,7 @@ def _put(temporary: Path, out: Path) -> None:
     except OSError:
         earlier.rename(out)
         raise
-    for left in earlier.iterdir():
-        if SYSTEM.fullmatch(left.name):
-            left.rename(out / left.name)
-    _drop(earlier, temporary)
+    _drop(earlier, out, temporary)
 
 
 def _in_own_process(keras_file: Path, folder: Path) -> dict[str, Any]:

@@ -35,9 +35,12 @@ SYSTEM_FOLDERS = ("__macosx", "lost+found", "$recycle.bin", "system volume infor
 # What systems and people put into folders that are empty to them, in any letters.
 SYSTEM = re.compile(
     "(?i)" + "|".join(map(re.escape, SYSTEM_FOLDERS)) + r"|\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.nfs[0-9a-f]+|\.Trash.*"
-    r"|\.Spotlight-V100|\.fseventsd|\.TemporaryItems|\.snapshot|\.git(keep|ignore|attributes)|\.keep|\.nomedia|\.dockerignore"
+    r"|\.Spotlight-V100|\.fseventsd|\.TemporaryItems|\.snapshots?|\.git(keep|ignore|attributes)|\.keep|\.nomedia|\.dockerignore"
+    r"|\.ipynb_checkpoints|\.stfolder|\.stignore|\.stversions|\.directory|\.localized|\.apdisk|\.AppleDouble|\.DocumentRevisions-V100|\.VolumeIcon\.icns"
+    r"|Icon\r|ehthumbs(_vista)?\.db|@Recently-Snapshot|\.@__thumb|\.sync|\.dropbox(\.cache|\.attr)?|\.fuse_hidden[0-9a-f]+"
 )
 NUMBERED = r"\d{5,}-of-\d{5,}"
+LOGS = r"(?!\.).*\.(log|out)"  # what a person, nohup or a batch system lets a run say into its folder
 NOTES = re.compile(r"(estimate|error|finished)\.json|(progress|failed)-\d{5,}\.json")  # in OUT/state
 CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt|listing\.tsv\.zst")
 CARD = "assets.extra/distill.json"
@@ -137,6 +140,16 @@ def _is_run(folder: Path) -> bool:
     return _says(folder / "summary.json", "parameters", "epochs", "student") or _holds_arrays(folder / "checkpoints/last.npz", "progress.json")
 
 
+def _is_run_file(path: Path) -> bool:
+    """Whether a file is a run file, whoever wrote it."""
+    from distill.config import load_run
+
+    try:
+        return bool(load_run(path))
+    except (DistillError, OSError, ValueError):
+        return False
+
+
 def read_card(path: str | Path) -> dict[str, Any] | None:
     """What an export says of itself; None where the folder is no export of ours."""
     try:
@@ -161,6 +174,10 @@ def _is_lock(path: Path) -> bool:
     return path.is_file() and re.fullmatch(rb"(process \d+ on [^\n]*\n)?", _head(path)) is not None
 
 
+def _is_file(path: Path) -> bool:
+    return path.is_file()
+
+
 def _any(path: Path) -> bool:
     return True
 
@@ -172,16 +189,20 @@ KINDS = {
             r"\.launcher(\.claims)?": _is_lock,
             "state/": _any, r"state/error\.json": lambda path: _says(path, "message", "exit_code"),
             r"state/finished\.json": lambda path: _head(path).strip() == b"{}",
+            r"state/estimate\.json": lambda path: _says(path, "rows", "chunks", "todo_chunks", "todo_rows", "bytes"),
+            r"state/progress-\d{5,}\.json": lambda path: _says(path, "done", "made"),
+            r"state/failed-\d{5,}\.json": lambda path: _says(path, "chunk", "reason"),
+            LOGS: _is_file,
             "chunks": lambda path: _is_chunks(path) or not _strange(path, {}), "shards/": _any,
         },
         frozenset({"plan.json", "shards"}),
         far=True,
     ),
     "chunks": Kind("chunks", "OUT", _is_chunks, {}, frozenset({"classes.txt"}), far=True),
-    "run": Kind("a run", "--out", _is_run, {r"\.trainer(\.claims)?": _is_lock, "checkpoints/": _any}, frozenset({"run.toml"})),
+    "run": Kind("a run", "--out", _is_run, {r"\.trainer(\.claims)?": _is_lock, "checkpoints/": _any, LOGS: _is_file}, frozenset({"run.toml"})),
     "export": Kind("an export", "OUT", lambda folder: read_card(folder) is not None, {}, frozenset({"assets.extra"})),
     "evaluation": Kind(
-        "an evaluation", "--out", _is_evaluation, {r"scores-(model|teacher)\.npz": lambda path: _holds_arrays(path, "scores", "cosines")},
+        "an evaluation", "--out", _is_evaluation, {r"scores-(model|teacher)\.npz": lambda path: _holds_arrays(path, "scores", "cosines"), LOGS: _is_file},
         far=True,
     ),
     "drawing": Kind("drawn identities", "OUT", lambda folder: _says(folder / ".drawing.json", "identities", "images", "size", "seed")),
@@ -216,6 +237,11 @@ def check_folder(path: str | os.PathLike[str], kind: str, *others: str) -> None:
     strange = _strange(folder, wanted.before)
     if not strange:
         return
+    if kind == "run" and strange == ["run.toml"] and _is_run_file(folder / "run.toml"):
+        raise DistillError(
+            f"{folder / 'run.toml'} is a run file that no run wrote, and a run writes its own under that name. It was left alone: give it another name, "
+            "or use another folder as --out."
+        )
     names = ", ".join(strange[:3]) + (" ..." if len(strange) > 3 else "")
     other = kind_of(folder)
     holds = f"{KINDS[other].what} ({names})" if other else f"files that are no part of {wanted.what} ({names})"

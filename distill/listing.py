@@ -40,6 +40,7 @@ LONGEST = 1 << 20  # bytes of a line
 ASKED = 2000  # files that a thread asks for at a time
 ASKERS = 16
 
+Ask = Callable[[int, str], bool]  # of a row, by its number and its key
 
 @dataclass
 class Changes:
@@ -63,6 +64,7 @@ class Changes:
 
 
 ADDED, REMOVED, RESIZED, TOUCHED = "added", "removed", "of another size", "of another time but the same size"
+GONE = "removed that had been rejected"
 
 
 def is_kept(source: Path, root: str) -> bool:
@@ -204,10 +206,10 @@ def key_of(line: str) -> str:
     return line[: line.index("\t")]
 
 
-def compare(kept: Iterable[str], now: Iterable[str], may_change: Callable[[int, str], bool]) -> Changes:
+def compare(kept: Iterable[str], now: Iterable[str], may_change: Ask, may_go: Ask = lambda row, key: False) -> Changes:
     """Two streams of lines in one order: by the bytes of the class and of the key, or, where both name the same keys, any.
 
-    may_change: whether the file of a row (its number, its key) may have another size.
+    may_change: whether the file of a row (its number, its key) may have another size; may_go: whether it may be gone.
     """
     changes, stream = Changes(), iter(kept)
     row, old = 0, next(stream, None)
@@ -215,25 +217,27 @@ def compare(kept: Iterable[str], now: Iterable[str], may_change: Callable[[int, 
         if new != old:
             key = key_of(new)
             while old is not None and key_of(old) != key and _place(key_of(old)) < _place(key):
-                changes.add(REMOVED, key_of(old))
+                changes.add(GONE if may_go(row, key_of(old)) else REMOVED, key_of(old))
                 row, old = row + 1, next(stream, None)
             if old is None or key_of(old) != key:
                 changes.add(ADDED, key)
                 continue
-            _differ(changes, row, old, new, may_change)
+            _differ(changes, row, old, new, may_change, may_go)
         row, old = row + 1, next(stream, None)
     while old is not None:
-        changes.add(REMOVED, key_of(old))
-        old = next(stream, None)
+        changes.add(GONE if may_go(row, key_of(old)) else REMOVED, key_of(old))
+        row, old = row + 1, next(stream, None)
     return changes
 
 
-def _differ(changes: Changes, row: int, old: str, new: str, may_change: Callable[[int, str], bool]) -> None:
+def _differ(changes: Changes, row: int, old: str, new: str, may_change: Ask, may_go: Ask) -> None:
     """Two lines of one key, which may be equal."""
     key, size, _ = new.split("\t")
     if old.split("\t")[1] == size:
         if old != new:
             changes.add(TOUCHED, key)
+    elif size == "-1" and may_go(row, key):
+        changes.add(GONE, key)
     elif may_change(row, key):
         changes.accepted[key] = new
     else:

@@ -28,14 +28,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from distill import DistillError, Unfinished
 from distill.files import host_name, lives, parse_json, process_space, started, write_json
 from distill.remote import is_remote, place
 from distill.stores import StoreError
 
 LEASE, SAFE, BEAT = 120.0, 60.0, 15.0  # seconds; between SAFE and LEASE the slowest write ends
+CLOCKS = 5.0  # seconds by which the clock of a file server may be behind
 TRIES = 4  # to claim, where another one claims at the same time
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}  # how file systems say that they have none
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}  # how systems say that they have none, or none to spare
 CLAIM = re.compile(r"[A-Za-z0-9_-]+\.\d+\.-?\d+-[0-9a-f]+\.json")  # the name of a claim: host, process, when that started, and any letters
 
 log = logging.getLogger("distill")
@@ -58,8 +61,11 @@ def holder(folder: Path, name: str) -> str | None:
         return _claimant(folder / f".{name}")
     try:
         with open(folder / f".{name}") as file:
-            if _locked(file, exclusive=False) is False:
+            got = _locked(file, exclusive=False)
+            if got is False:
                 return file.read().strip() or "unknown"
+            if got is not True and (who := _names(file)):
+                return who
     except OSError as error:
         if error.errno != errno.ENOENT:
             return None
@@ -83,11 +89,13 @@ def _locked_by(folder: Path, name: str) -> Iterator[Callable[[], None]]:
             if (got := _locked(file)) is True:
                 break
         claims = _claims_beside(folder, name)
-        if got is None:
+        if isinstance(got, OSError):
+            if who := _names(file):  # which got the lock that this one was not given
+                raise _refusal(folder, name, who)
             log.warning(
-                "%s: this file system has no locks. Who works there is told by files in %s that are written again every %.0f seconds; "
+                "%s: the system gives no lock here (%s). Who works there is told by files in %s that are written again every %.0f seconds; "
                 "one that died is forgotten after %.0f.",
-                folder, claims, BEAT, LEASE,
+                folder, got.strerror, claims, BEAT, LEASE,
             )  # fmt: skip
             claims.mkdir(exist_ok=True)
             with _claimed(claims, folder, name) as check:
@@ -103,7 +111,25 @@ def _locked_by(folder: Path, name: str) -> Iterator[Callable[[], None]]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
-        yield _stays
+        try:
+            yield _stays
+        finally:
+            with suppress(OSError):  # a name that stays says nothing but for as long as its process lives
+                file.truncate(0)
+
+
+def _names(file: IO[str]) -> str:
+    """The living process of this machine that wrote its name into an open file and has not taken it out again, else ""."""
+    file.seek(0)
+    said = file.read().strip()
+    named = re.fullmatch(r"process (\d{1,9}) on (.*)", said)
+    if not named or named[2] != socket.gethostname():
+        return ""
+    try:
+        begun = psutil.Process(int(named[1])).create_time()
+    except psutil.Error:
+        return ""
+    return said if begun <= os.fstat(file.fileno()).st_mtime + CLOCKS else ""  # else another one, which has its number by now
 
 
 def _claims_beside(folder: Path, name: str) -> Path:
@@ -118,19 +144,19 @@ def _is_named(file: IO[str], path: Path) -> bool:
         return False
 
 
-def _locked(file: IO[str], exclusive: bool = True) -> bool | None:
-    """Lock an open file until it is closed. Returns False where another process has it, None where there are no locks."""
+def _locked(file: IO[str], exclusive: bool = True) -> bool | OSError:
+    """Lock an open file until it is closed. Returns False where another process has it, what the system answered where it gives no locks."""
     try:
         import fcntl
     except ImportError:
-        return None
+        return OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     try:
         fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
         if error.errno in NO_LOCKS:
-            return None
+            return OSError(error.errno, os.strerror(error.errno))
         raise OSError(error.errno, os.strerror(error.errno or 0), file.name) from error
     return True
 

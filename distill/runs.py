@@ -130,13 +130,13 @@ class RunFolder:
     def by_its_rule(self, run: Run) -> Run:
         """Returns the run as it began here: one of an earlier version, whose run.toml does not say all_files, listed all files of its images."""
         written = self.path / "run.toml"
-        if not written.exists() or "all_files" in read_toml(written).get("data", {}) or not run.data.images:
+        if not is_there(written) or "all_files" in read_toml(written).get("data", {}) or not run.data.images:
             return run
         return run.model_copy(update={"data": run.data.model_copy(update={"all_files": True})})
 
     def _left(self) -> list[Path]:
         """Returns what is there of a run that has begun."""
-        return [path for path in (self.checkpoints / "last.npz", self.best, self.student, self.path / "summary.json") if path.exists()]
+        return [path for path in (self.checkpoints / "last.npz", self.best, self.student, self.path / "summary.json") if is_there(path)]
 
     def _prolonged(self, changed: list[str]) -> str:
         """How to train further, where nothing but the length of a run that has its student was changed."""

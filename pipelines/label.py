@@ -27,7 +27,7 @@ from distill.chunks import Chunk, chunk_name, read_chunk
 from distill.holders import unchanged
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, orientation, read_bytes
 from distill.remote import is_remote
-from distill.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, rows_there, shard_path
+from distill.shards import FORMATS, Held, Record, Rows, ShardMeta, commit_shard, rows_there, shard_path
 from distill.shards.rows import quantise
 from distill.views import replay
 from pipelines.plan import Job, Plan, is_broken_off, leave_note, standing, taken_over
@@ -119,7 +119,7 @@ def embed_chunk(task: Task) -> Record:
             f"{job.chunks}: chunk {number} is not the one of the plan. Put the old file back or start again with another OUT."
         )
     rejects: list[dict[str, Any]] = []
-    least = 0 if number in job.only else rows_there(job.shards, task.format, meta, len(chunk.keys))
+    least = Held() if number in job.only else rows_there(job.shards, task.format, meta, len(chunk.keys))
     record = commit_shard(job.shards, task.format, meta, _told(task, chunk, rejects), rejects, least=least)
     if record.rows + record.rejects != len(chunk.keys):
         raise DistillError(

@@ -22,7 +22,7 @@ from distill.folders import CHUNKS, NOTES, check_apart, check_folder, remove_own
 from distill.holders import index_of
 from distill.imagelist import Rule, check_source, way_to
 from distill.images import EXIF, RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
-from distill.listing import ADDED, REMOVED, RESIZED, TOUCHED, Changes
+from distill.listing import ADDED, GONE, REMOVED, RESIZED, TOUCHED, Changes
 from distill.remote import is_remote, place
 from distill.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_ledger, shard_name, shard_path
 from distill.shards.golden import check_golden
@@ -411,25 +411,32 @@ def _relisted(job: Job, plan: Plan) -> Changes:
     done: dict[int, Record | None] = {}
     rejects: dict[int, set[str]] = {}
 
-    def may_change(row: int, key: str) -> bool:
-        """A file whose chunk is made now, or that was a reject and is to be tried again."""
+    def record_of(row: int) -> Record | None:
         number = row // max(plan.chunk_rows, 1)
         if number not in done:
             done[number] = None if number in job.only else plan.find_record(job.shards, number)
-        record = done[number]
-        if record is None or not job.retry_rejects:
-            return record is None
-        if number not in rejects:
-            rejects[number] = {reject.key for reject in read_ledger(job.shards / record.ledger)}
-        return key in rejects[number]
+        return done[number]
 
-    return listing.compare(listing.read(path), listing.found(source, job.root, rule, listing.read(path)), may_change)
+    def was_rejected(row: int, key: str) -> bool:
+        record = record_of(row)
+        if record is None or not record.rejects:
+            return False
+        if record.number not in rejects:
+            rejects[record.number] = {reject.key for reject in read_ledger(job.shards / record.ledger)}
+        return key in rejects[record.number]
+
+    def may_change(row: int, key: str) -> bool:
+        """A file whose chunk is made now, or that was a reject and is to be tried again."""
+        return record_of(row) is None or job.retry_rejects and was_rejected(row, key)
+
+    may_go = was_rejected  # nothing was made of it
+    return listing.compare(listing.read(path), listing.found(source, job.root, rule, listing.read(path)), may_change, may_go)
 
 
 def _note(changes: Changes) -> str:
     """What is said of files that differ, but not in a way that matters."""
     touched = changes.in_words(TOUCHED)
-    said = f"{touched}, taken for the same" if touched else ""
+    said = "; ".join([f"{touched}, taken for the same"] * bool(touched) + [changes.in_words(GONE)] * (GONE in changes.counts))
     if changes.accepted:
         said += "; " * bool(said) + f"{len(changes.accepted):,} changed files are labelled as they are now"
     return said

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.export import CARD, _write, export, read_card, student_file
+from distill.export import CARD, _refuse_existing, _tidy, _write, export, read_card, student_file
 from distill.files import sweep
 from distill.images import decode, encode_jpeg
 
@@ -185,6 +186,24 @@ def test_a_kill_in_the_swap_loses_no_export(run, tmp_path, rename, there):
         export(run, tmp_path / "student")
     assert (tmp_path / "student" / there).exists() and read_card(tmp_path / "student")
     assert {path.name for path in tmp_path.iterdir()} - {"new"} == {"student"}
+
+
+def test_what_a_person_put_into_an_export_outlives_a_kill_in_the_swap(tmp_path):
+    """Killed when the new one had its name and .gitignore was still in the earlier one; and what is nobody's there is not removed either."""
+    out, earlier = tmp_path / "student", tmp_path / ".student.earlier"
+    for folder in (out, earlier):
+        (folder / CARD).parent.mkdir(parents=True)
+        (folder / CARD).write_text('{"made_by": "distill 0.0.1"}')
+    (earlier / ".gitignore").write_text("mine")
+    _tidy(out)
+    assert (out / ".gitignore").read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["student"]
+    shutil.copytree(out, earlier)
+    (earlier / "thesis.txt").write_text("mine")
+    (earlier / ".gitignore").write_text("another")
+    _tidy(out)
+    assert (earlier / "thesis.txt").read_text() == "mine" and (earlier / ".gitignore").read_text() == "another"
+    with pytest.raises(DistillError, match=r"\.student\.earlier has the name .* Move it away"):
+        _refuse_existing(out, force=True)
 
 
 def test_an_export_sweeps_what_a_dead_one_left(run, tmp_path):

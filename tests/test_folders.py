@@ -132,10 +132,28 @@ def test_somebody_elses_objects_stay_as_they_are(folder, made, tmp_path):
     stays(fill(folder, made), made, tmp_path)
 
 
+LEFT = {
+    "state/error.json": b'{"message": "", "exit_code": 2}',
+    "state/progress-00000.json": b'{"done": 0, "made": 0, "turned": 0}', "state/failed-00003.json": b'{"chunk": 3, "reason": "x"}', ".stfolder/x": b"",
+    "state/estimate.json": b'{"rows": 1, "chunks": 1, "todo_chunks": 1, "todo_rows": 1, "bytes": 9, "free": null, "skipped": {}}', ".directory": b"mine",
+    ".ipynb_checkpoints/embed-checkpoint.ipynb": b"{}", "embed.log": b"", "nohup.out": b"", "slurm-17.out": b"mine",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["set", "run", "evaluation"])
+def test_the_log_of_a_run_may_lie_in_its_folder_before_it_begins(tmp_path, kind):
+    for name in ("train.log", "nohup.out", "slurm-17.out"):
+        (tmp_path / name).touch()
+    check_folder(tmp_path, kind)
+    (tmp_path / "mine.log").mkdir()
+    with pytest.raises(DistillError, match=r"\(mine.log\)"):
+        check_folder(tmp_path, kind)
+
+
 def test_a_folder_that_only_looks_full_is_taken(tmp_path, made):
     """What systems put into every folder, what a run leaves that ended early, and notes beside a set of ours."""
     out = tmp_path / "out"
-    for name, data in {".DS_Store": b"x", "lost+found/x": b"", ".launcher": b"process 17 on far-away\n", "state/error.json": b'{"message": "", "exit_code": 2}'}.items():
+    for name, data in {".DS_Store": b"x", "lost+found/x": b"", ".launcher": b"process 17 on far-away\n", **LEFT}.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_bytes(data)
     (out / "shards").mkdir()
@@ -250,7 +268,7 @@ def test_a_run_that_is_refused_leaves_no_folder_and_one_that_goes_on_leaves_note
     for wrong in ("data.size=[64, 64]", "stage.1.terms.1.name=cosine", "data.images=nowhere"):
         assert inside(*words, "--set", wrong).returncode in (1, 2)
         assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
-    refused((*words[:-1], tmp_path), tmp_path, "no part of a run (run.toml)")  # the run file as a person wrote it
+    refused((*words[:-1], tmp_path), tmp_path, f"{tmp_path}/run.toml is a run file that no run wrote", "give it another name, or use another folder as --out")
     assert inside(*words).returncode == 0
     (tmp_path / "deep" / "run" / "notes.txt").write_text("mine")
     before = snapshot(tmp_path / "deep", ".trainer", "run", "report.html")

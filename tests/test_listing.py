@@ -167,3 +167,23 @@ def test_files_that_are_mended_on_purpose_are_no_difference(photos, teacher, tmp
     broken.write_bytes(good + b"x")
     assert embed(*asked, "--retry-rejects", "--dry-run")[0] == 2  # it is no reject any more
     assert embed(*asked, "--only", 0)[0] == 0 and embed(*asked, "--dry-run")[0] == 0  # its chunk is made from what lies there
+
+
+@pytest.mark.parametrize("kind", ["folder", "list"])
+def test_a_reject_may_be_taken_away(photos, quick, tmp_path, kind):
+    """A person removes the broken photo that the ledger names; a photo that was labelled is another matter."""
+    keys = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg"))
+    (tmp_path / "list").write_text("".join(f"{key}\n" for key in keys))
+    source, out = {"folder": photos, "list": tmp_path / "list"}[kind], tmp_path / "out"
+    for key in (keys[1], keys[-1]):
+        (photos / key).write_bytes(b"")
+    asked = (source, out, quick, "--root", photos, "--max-rejects", 1)
+    assert embed(*asked)[0] == 0
+    for key in (keys[1], keys[-1]):
+        (photos / key).unlink()
+    for words in ((), ("--retry-rejects",)):
+        code, said = embed(*asked, *words)
+        assert code == 0 and f"2 removed that had been rejected ({keys[1]!r}, {keys[-1]!r})" in said and "all there already" in said, said
+    (photos / keys[2]).unlink()
+    code, said = embed(*asked)
+    assert code == 2 and f"1 removed ({keys[2]!r})" in said, said

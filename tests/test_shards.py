@@ -15,6 +15,7 @@ from distill import Damaged, DistillError, Unfinished
 from distill.shards import (
     FORMATS,
     GROUP_ROWS,
+    Held,
     Rows,
     ShardMeta,
     commit_shard,
@@ -377,13 +378,15 @@ def test_a_shard_is_not_replaced_by_one_of_fewer_rows(tmp_path, format):
         commit_shard(tmp_path, format, meta(), [one_view("ac")], rejected("b"), least=rows_there(tmp_path, format, meta(), 9))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / record.shard).write_bytes(before[record.shard][:100])
-    assert rows_there(tmp_path, format, meta(), 9) == 3  # by its record
+    assert rows_there(tmp_path, format, meta(), 9) == Held(3)  # by its record
     (tmp_path / record.shard.replace(FORMATS[format].suffix, "json")).unlink()
-    assert rows_there(tmp_path, format, meta(), 9) == 9  # by its ledger: none was rejected
+    assert rows_there(tmp_path, format, meta(), 9) == Held(9)  # by its ledger: none was rejected
     (tmp_path / record.ledger).write_text("cut")
-    assert rows_there(tmp_path, format, meta(), 8) == 8
+    assert rows_there(tmp_path, format, meta(), 8) == Held(8, known=False)
+    with pytest.raises(Unfinished, match=r"is damaged and may have held up to 8 rows \(its record and its ledger are gone too\); made again it would hold 2.*--only 0"):
+        commit_shard(tmp_path, format, meta(), [one_view("ac")], rejected("b"), least=rows_there(tmp_path, format, meta(), 8))
     (tmp_path / record.shard).unlink()
-    assert rows_there(tmp_path, format, meta(), 9) == 0
+    assert rows_there(tmp_path, format, meta(), 9) == Held()
 
 
 def test_what_another_program_or_version_wrote_is_not_taken_for_damage(tmp_path, format):

@@ -34,6 +34,7 @@ from distill.shards.rows import EXACT, GROUP_ROWS, Rows, ShardMeta, check_versio
 __all__ = [
     "FORMATS",
     "GROUP_ROWS",
+    "Held",
     "Record",
     "Rows",
     "ShardMeta",
@@ -118,6 +119,14 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Held:
+    """Rows of a shard. known: False where it may have been fewer, because it is damaged and nothing beside it can say."""
+
+    rows: int = 0
+    known: bool = True
+
+
+@dataclass(frozen=True)
 class Reject:
     """A line of a ledger. sha256: of the image's bytes, None where they could not be read."""
 
@@ -130,8 +139,11 @@ class Reject:
 
 def read_ledger(path: Path) -> list[Reject]:
     """The rejects of a chunk, in its order. Lines end with LF alone: keys may hold other line ends."""
+    *lines, rest = read_whole(path).split(b"\n")
+    if rest:
+        raise damaged(path, "its last line is cut")
     try:
-        return [parse_json(line, Reject) for line in read_whole(path).split(b"\n")[:-1]]
+        return [parse_json(line, Reject) for line in lines]
     except ValueError as error:
         raise damaged(path, f"it is no ledger of rejects ({error})") from error
 
@@ -217,7 +229,7 @@ class ShardSet:
 
 
 def commit_shard(
-    folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows], rejects: list[dict[str, Any]], *, least: int = 0
+    folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows], rejects: list[dict[str, Any]], *, least: Held = Held()  # noqa: B008
 ) -> Record:
     """Write one chunk's shard, ledger and record in the order of the module's first lines.
 
@@ -242,7 +254,7 @@ def commit_shard(
     # left from the inside to the outside: the shard gets its name first, the record last
     with committed(path) as record_file, committed(ledger) as ledger_file, committed(shard) as shard_file:
         done = _written(shards, shard, shard_file, meta, counted())
-        if done.rows < least:
+        if done.rows < least.rows:
             raise _fewer(shard, least, done.rows, rejects)
         ledger_file.write_text("".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects), encoding="utf-8")
         record = Record(
@@ -276,10 +288,11 @@ def _written(shards: ShardFormat, shard: Path, file: Path, meta: ShardMeta, grou
     )
 
 
-def _fewer(shard: Path, least: int, rows: int, rejects: list[dict[str, Any]]) -> Unfinished:
+def _fewer(shard: Path, least: Held, rows: int, rejects: list[dict[str, Any]]) -> Unfinished:
     why = f", because {len(rejects):,} images are rejected now ({rejects[0]['key']!r}: {rejects[0]['reason']})" if rejects else ""
+    held = f"held {least.rows:,} rows" if least.known else f"is damaged and may have held up to {least.rows:,} rows (its record and its ledger are gone too)"
     return Unfinished(
-        f"{shard} held {least:,} rows; made again it would hold {rows:,}{why}. It stays as it is. Put the images back, or a whole copy of it; "
+        f"{shard} {held}; made again it would hold {rows:,}{why}. It stays as it is. Put the images back, or a whole copy of it; "
         f"or accept fewer rows: distill embed ... --only {int(shard.name.partition('-')[0])}"
     )
 
@@ -306,15 +319,15 @@ def find_record(folder: Path, format: str, expected: ShardMeta) -> Record | None
     return record if same and meta.unwritten() == expected.unwritten() else None
 
 
-def rows_there(folder: Path, format: str, expected: ShardMeta, rows: int) -> int:
+def rows_there(folder: Path, format: str, expected: ShardMeta, rows: int) -> Held:
     """How many rows the shard of a chunk of `rows` rows holds, or held before it was damaged; 0 where none is there.
 
-    Asked of the shard itself, then of its record and its ledger; where none of them can say, all rows of the chunk.
+    Asked of the shard itself, then of its record and its ledger; where none of them can say, up to all rows of the chunk.
     """
     stem = shard_name(expected.chunk, expected.of)
     shard = shard_path(folder, format, expected.chunk, expected.of)
     if not is_there(shard):
-        return 0
+        return Held()
     asked: tuple[Callable[[], int], ...] = (
         lambda: FORMATS[format].read_meta(shard).rows,
         lambda: Record.load(folder / f"{stem}.json").rows,
@@ -322,8 +335,8 @@ def rows_there(folder: Path, format: str, expected: ShardMeta, rows: int) -> int
     )
     for ask in asked:
         with suppress(FileNotFoundError, Damaged):
-            return ask()
-    return rows
+            return Held(ask())
+    return Held(rows, known=False)
 
 
 def write_index(
