@@ -108,9 +108,8 @@ def _comparable(path: str, model: Model, dimension: int) -> Model | None:
 def _agreement(model: Model, shards: ShardSet, asked: Question, origin: Origin) -> tuple[dict[str, Any], np.ndarray]:
     part = "held_out" if asked.holdout else "all"
     source = ShardSource(str(asked.shards), batch=256, seed=0, part=part, holdout=asked.holdout, root=asked.root, views="plain")
-    learned = True if origin.sets.get("shards") == shards.identity else False if origin.known and not origin.sets else None
     told: dict[str, Any] = {"shards": str(asked.shards), "part": "held-out rows" if asked.holdout else "all rows"}
-    told["trained_on"] = False if asked.holdout else learned
+    told["trained_on"] = origin.learned(shards.identity, asked.holdout)
     if isinstance(model, _Projected):
         told["projected"] = True
     found = evaluate_shards(model, source)
@@ -123,7 +122,7 @@ def _people(asked: Question, origin: Origin) -> dict[str, Any]:
     trained = origin.identities
     if trained is None and asked.shards is not None:
         shards = open_shards(asked.shards)
-        if shards.labelled and dict(origin.sets) == {"shards": shards.identity}:
+        if shards.labelled and origin.donor is None and dict(origin.sets) == {"shards": shards.identity}:
             trained = trained_names(shards.classes, origin.holdout)
     return {"identities": len(shown), "trained_identities": None if trained is None else len(shown & trained)}
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.config import Holdout, Run
+from distill.config import Holdout, Run, dump_run, load_run
 from distill.images import encode_jpeg
 from distill.judge import Question, in_words, judge
-from distill.origin import Origin, origin_of, projection_of
+from distill.origin import Origin, _of_card, origin_of, projection_of
 from distill.pairs import draw_pairs
 from distill.runs import Progress, RunFolder
 from distill.shards import open_shards
@@ -148,8 +148,64 @@ def test_agreement_says_on_which_rows_it_was_taken(room, path, shards, trained, 
     assert words in in_words({"model": found})
 
 
-def test_held_out_rows_are_said_to_be_held_out(room):
+HALF, LESS, BY_KEY = Holdout(by="identity", fraction=0.5), Holdout(by="identity", fraction=0.4), Holdout(by="key", fraction=0.5)
+ALL, PART, NOISE = Origin(True, None, {"shards": "s"}), Origin(True, HALF, {"shards": "s"}), Origin(True, None, {})
+
+
+@pytest.mark.parametrize(
+    ("origin", "asked_for", "expected"),
+    [
+        (PART, HALF, False),
+        (PART, LESS, False),  # a part of what it never saw
+        (replace(PART, holdout=LESS), HALF, True),
+        (PART, BY_KEY, True),
+        (PART, None, True),
+        (ALL, HALF, True),  # asked for another model's held-out rows
+        (NOISE, HALF, False),
+        (Origin(), HALF, None),
+        (Origin(), None, None),
+        (replace(PART, sets={"shards": "other"}), HALF, None),
+        (replace(PART, sets={"shards": ""}), HALF, None),
+        (replace(PART, sets={"images": "s"}), HALF, None),
+        (replace(PART, sets={"shards": "s", "images": "i"}), HALF, None),  # which may show the same pictures
+        (replace(PART, donor=PART), HALF, False),
+        (replace(PART, donor=ALL), HALF, True),
+        (replace(PART, donor=Origin()), HALF, None),
+        (replace(NOISE, donor=ALL), None, True),
+        (replace(NOISE, donor=replace(NOISE, donor=Origin())), None, None),
+        (replace(ALL, donor=Origin()), None, True),
+    ],
+)
+def test_whether_a_model_was_trained_on_the_rows_it_is_asked(origin, asked_for, expected):
+    """By its own training and that of the models whose weights it began with; an export's card tells the same."""
+    assert origin.learned("s", asked_for) is expected
+    if origin.known:
+        assert _of_card(json.loads(json.dumps(origin.as_card()))).learned("s", asked_for) is expected
+
+
+def test_a_teacher_is_judged_by_what_it_learned_and_not_by_the_models_holdout(room, tmp_path):
+    """The teacher learned from all rows; the model of the question held half of them out, and began with that teacher's weights or not."""
     holdout = Holdout(by="identity", fraction=0.5)
+    shutil.copytree(room / "run", tmp_path / "part")
+    toml = tmp_path / "part" / "run.toml"
+    toml.write_text(toml.read_text().replace("[data]", '[data]\nholdout = { by = "identity", fraction = 0.5 }'))
+    models = {"model": (str(tmp_path / "part"), Model), "teacher": (str(room / "run"), Model), "stranger": (str(room / "bare.keras"), Model)}
+    told = judge(models, Question(shards=room / "set", holdout=holdout))
+    assert {who: each["agreement"]["trained_on"] for who, each in told.items()} == {"model": False, "teacher": True, "stranger": None}
+    assert "(held-out rows, which it was trained on)" in in_words({"teacher": told["teacher"]})
+    run = load_run(toml)
+    for donor, expected in (("run", True), ("bare.keras", None), ("gone", None)):
+        begun = run.model_copy(update={"student": run.student.model_copy(update={"weights": str(room / donor)})})
+        toml.write_text(dump_run(begun))
+        assert asked(room, tmp_path / "part", shards=room / "set", holdout=holdout)["agreement"]["trained_on"] is expected
+    toml.write_text(dump_run(run.model_copy(update={"student": run.student.model_copy(update={"weights": str(tmp_path / "part")})})))
+    assert origin_of(tmp_path / "part").learned(open_shards(room / "set").identity, holdout) is None  # its own donor
+
+
+def test_held_out_rows_are_said_to_be_held_out(room, monkeypatch):
+    holdout = Holdout(by="identity", fraction=0.5)
+    identity = open_shards(room / "set").identity
+    monkeypatch.setattr("distill.judge.origin_of", lambda path: Origin(True, holdout, {"shards": identity}))
     found = asked(room, room / "run", shards=room / "set", holdout=holdout)
     rows = sum(held_out(f"p{number % IDENTITIES}", 0.5) for number in range(150))
     assert found["agreement"]["trained_on"] is False and f"over {rows} rows (held-out rows)," in in_words({"model": found})
