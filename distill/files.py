@@ -35,6 +35,7 @@ ABANDONED = 24 * 3600.0
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
 _LIBRARY = {errno.EISDIR, errno.EINVAL, errno.EFAULT, errno.EFBIG, errno.EOVERFLOW}
 BLOCK = 4 << 20
+ENDED = -2
 
 
 def temporary_for(path: Path) -> Path:
@@ -266,19 +267,23 @@ def process_space() -> str:
 
 
 def started(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 where the system does not tell (no /proc), -1 where there is no such process."""
+    """When a process started, in clock ticks since boot; 0 where the system does not tell (no /proc), -1 where there is no such process, ENDED
+    where it has ended and only its entry is left, which in a container without an init stays for good."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return -1 if Path("/proc/self/stat").exists() else 0
     except PermissionError:
         return 0
-    return int(stat.rpartition(b")")[2].split()[19])  # the name before the last ")" may hold anything; field 22 of proc(5)
+    fields = stat.rpartition(b")")[2].split()  # the name before the last ")" may hold anything; fields 3 and 22 of proc(5)
+    return ENDED if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def lives(pid: int, begun: int) -> bool:
     """Whether the process that started at `begun` is there; where the system does not tell when, whether one of this id is."""
     now = started(pid)
+    if now == ENDED:
+        return False
     if now > 0 and begun:
         return now == begun
     if os.name == "nt":

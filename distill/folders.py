@@ -206,7 +206,7 @@ KINDS = {
         far=True,
     ),
     "drawing": Kind("drawn identities", "OUT", lambda folder: _says(folder / ".drawing.json", "identities", "images", "size", "seed")),
-    "demo": Kind("a demo", "OUT", lambda folder: _head(folder / "teacher.toml").startswith(b"# distill train ")),
+    "demo": Kind("a demo", "OUT", lambda folder: _head(folder / "teacher.toml").startswith(b"# distill train "), {LOGS: _is_file}),
 }  # fmt: skip
 LISTED = ("set", "chunks", "run", "export")  # what is never taken for images
 SIGNS = frozenset({"index.json"}).union(*(KINDS[kind].signs for kind in LISTED))

@@ -42,6 +42,7 @@ ASKERS = 16
 
 Ask = Callable[[int, str], bool]  # of a row, by its number and its key
 
+
 @dataclass
 class Changes:
     """How the files differ from a listing. Counts by kind, the first names of each kind; accepted: {key: its line now} of changed files that may."""

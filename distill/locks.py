@@ -126,10 +126,11 @@ def _names(file: IO[str]) -> str:
     if not named or named[2] != socket.gethostname():
         return ""
     try:
-        begun = psutil.Process(int(named[1])).create_time()
+        process = psutil.Process(int(named[1]))
+        begun, ended = process.create_time(), process.status() == psutil.STATUS_ZOMBIE
     except psutil.Error:
         return ""
-    return said if begun <= os.fstat(file.fileno()).st_mtime + CLOCKS else ""  # else another one, which has its number by now
+    return said if not ended and begun <= os.fstat(file.fileno()).st_mtime + CLOCKS else ""  # else another one, which has its number by now
 
 
 def _claims_beside(folder: Path, name: str) -> Path:

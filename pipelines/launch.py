@@ -104,8 +104,7 @@ def embed(
         made = make_folder(job.folder, ".launcher", ".launcher.claims", "plan.json", "shards", "chunks", "state")
         with only_process(job.folder, "launcher") as check_hold, _as_it_was(job, made):
             _wait_for_straggler(job)
-            for folder in (job.folder, job.chunks, job.shards):
-                sweep(folder)
+            _sweep(job)
             started = time.monotonic()
             with service(place, options, workers) as own:
                 run = _Run(job, place, options, debug, check_hold, own, found)
@@ -114,7 +113,13 @@ def embed(
                 except BaseException:
                     run.break_off()
                     raise
+            _sweep(job)  # workers of a launcher that was killed may have lived a moment longer than it
             return _outcome(job, run, time.monotonic() - started)
+
+
+def _sweep(job: Job) -> None:
+    for folder in (job.folder, job.chunks, job.shards, job.state):
+        sweep(folder)
 
 
 @contextmanager

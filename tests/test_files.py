@@ -78,6 +78,20 @@ def test_sweep_removes_what_writers_of_this_machine_left_that_are_gone(tmp_path)
     assert sweep(tmp_path) == [] == sweep(tmp_path / "missing")
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the system tells no states")
+def test_a_process_that_has_ended_and_that_nobody_has_buried_is_gone():
+    """As workers of a killed launcher stay in a container without an init."""
+    import distill.files as files
+
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    begun = files.started(process.pid)
+    assert files.lives(process.pid, begun)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert files.started(process.pid) == files.ENDED and not files.lives(process.pid, begun) and not files.lives(process.pid, 0)
+    process.communicate()
+
+
 def test_sweep_believes_no_process_number_from_elsewhere(tmp_path):
     """In another container, or on another machine of the same name, this number is another process: such a temporary has to be a day old."""
     gone = 2**22 + 1  # no process has it here

@@ -140,7 +140,7 @@ LEFT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["set", "run", "evaluation"])
+@pytest.mark.parametrize("kind", ["set", "run", "evaluation", "demo"])
 def test_the_log_of_a_run_may_lie_in_its_folder_before_it_begins(tmp_path, kind):
     for name in ("train.log", "nohup.out", "slurm-17.out"):
         (tmp_path / name).touch()

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from distill import DistillError, Unfinished
+from distill.files import started, temporary_for
 from pipelines import launch
 from pipelines.plan import Job
 from teachers import open_teacher
@@ -129,3 +130,21 @@ def test_a_run_of_which_a_worker_is_killed(theirs, faces, teacher, tmp_path, mon
     with nothing_changed(theirs), pytest.raises(Unfinished, match="A worker process was lost"):
         launch.embed(job(faces, tmp_path / "out", teacher, rows=30), "processes", 2)
     assert seen
+
+
+def test_what_a_worker_of_a_killed_launcher_leaves_that_outlived_it_for_a_moment_goes_too(faces, quick, tmp_path):
+    late = subprocess.Popen(["sleep", "300"])
+    files = []
+
+    def dies(estimate):
+        late.kill()
+        late.wait()
+
+    for name in ("shards", "state"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        parts = temporary_for(tmp_path / "out" / name / "00000-of-00001.parquet").name.split(".")
+        parts[-3], parts[-2] = str(late.pid), f"{started(late.pid)}-{'0' * 16}"
+        files.append(tmp_path / "out" / name / ".".join(parts))
+        files[-1].touch()
+    launch.embed(Job(source=str(faces), out=str(tmp_path / "out"), root=str(faces), teacher=open_teacher(quick)), on_estimate=dies)
+    assert not any(file.exists() for file in files) and late.returncode
