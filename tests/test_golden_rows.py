@@ -13,7 +13,7 @@ from simplejpeg import encode_jpeg
 from distill import DistillError
 from distill.images import BadImage
 from distill.shards import FORMATS, Rows, ShardMeta, commit_shard, open_shards, write_index
-from distill.shards.golden import NUMBER, GoldenRow, worst_answer
+from distill.shards.golden import NUMBER, GoldenRow, cosine, worst_answer
 from distill.shards.verify import PIXELS, check_sample, verify
 from distill.sources import ShardSource
 from tests.conftest import inside
@@ -159,3 +159,11 @@ def test_rows_come_from_the_first_shard_that_has_any_and_only_as_they_were_label
 def test_a_set_without_rows_has_no_golden_rows(format, tmp_path):
     records = [commit(tmp_path, format, number, []) for number in range(2)]
     assert write_index(tmp_path, format, records, [], lambda key: b"").golden == () == open_shards(tmp_path).golden
+
+
+@pytest.mark.parametrize(
+    ("stored", "again", "expected"),
+    [([0, 0], [0, 0], 1), ([0, 0], [1, 0], 0), ([1, 0], [0, 0], 0), ([3e-9, 4e-9], [3e-9, 4e-9], 1), ([3e30, 4e30], [4e30, -3e30], 0), ([1, 0], [np.nan, 0], -1)],
+)
+def test_an_answer_of_zeros_or_of_small_numbers_is_the_stored_one(stored, again, expected):
+    assert cosine(np.array(stored, float), np.array(again, float)) == pytest.approx(expected)

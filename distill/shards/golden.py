@@ -95,7 +95,10 @@ def cosine(stored: np.ndarray, again: np.ndarray) -> float:
     """Of a stored embedding float64 [D] and the teacher's answer now; -1.0 where that is not finite or has another length."""
     if stored.shape != again.shape or not np.isfinite(again).all():
         return -1.0
-    return float(stored @ again / max(float(np.linalg.norm(stored) * np.linalg.norm(again)), 1e-12))
+    lengths = float(np.linalg.norm(stored)), float(np.linalg.norm(again))
+    if not all(lengths):
+        return float(lengths[0] == lengths[1])  # zeros are answered by zeros
+    return float((stored / lengths[0]) @ (again / lengths[1]))
 
 
 def _views_hash(pixels: np.ndarray, key: str, meta: ShardMeta) -> str:
