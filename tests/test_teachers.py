@@ -1071,7 +1071,8 @@ def test_half_precision_and_quantised_onnx_are_rough(tmp_path: Path) -> None:
         ([helper.make_node("Cast", ["photo"], ["output"], to=onnx.TensorProto.FLOAT16)], [], True),
         ([helper.make_node("Cast", ["photo"], ["output"], to=FLOAT)], [], False),
         ([helper.make_node("Flatten", ["photo"], ["output"], axis=10)], [], False),
-        ([helper.make_node("DynamicQuantizeLinear", ["photo"], ["output", "scale", "zero"])], [], True),
+        ([helper.make_node("DynamicQuantizeLinear", ["photo"], ["output", "scale", "zero"])], [], False),
+        ([helper.make_node("QuantizeLinear", ["photo", "scale"], ["output"])], [], True),
     ):
         given = helper.make_tensor_value_info("photo", FLOAT, [2])
         path.write_bytes(helper.make_model(helper.make_graph(nodes, "net", [given], [], weights)).SerializeToString())
