@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import apache_beam as beam
 
@@ -65,21 +66,32 @@ class CutChunks(beam.DoFn):
         tasks: list[Task] = []
         with _told(job):
             limit_threads(TEACHER_THREADS)
-            plan, note = agree(job, meta)
+            accepted = list[Plan]()
+
+            def accept(plan: Plan, chunks: Path) -> None:
+                _accept(job, plan, chunks)
+                accepted.append(plan)
+
+            plan, note = agree(job, meta, accept)
             check_pixels(job)
-            wanted = job.only or range(len(plan.chunks))
-            odd = [number for number in wanted if not 0 <= number < len(plan.chunks)]
-            if odd:
-                raise DistillError(f"--only {odd[0]}: {job.out} has chunks 0 to {len(plan.chunks) - 1}.")
-            clear_notes(job)
-            todo = estimate(job, plan, wanted, note)
+            if not accepted:
+                _accept(job, plan, job.chunks, note)
             if not job.dry_run:
-                if todo:
-                    keys = read_chunk(job.chunks / chunk_name(todo[0], len(plan.chunks))).keys
-                    try_teacher(job, plan.meta, plan.batch, keys[:FIRST])
                 keep(job, plan)
-                tasks = [Task.of(job, plan, number) for number in wanted]
+                tasks = [Task.of(job, plan, number) for number in job.only or range(len(plan.chunks))]
         yield from tasks
+
+
+def _accept(job: Job, plan: Plan, chunks: Path, note: str = "") -> None:
+    """DistillError where a plan cannot be followed: chunks that it has not, images or a teacher of which nothing can be labelled."""
+    wanted = job.only or range(len(plan.chunks))
+    odd = [number for number in wanted if not 0 <= number < len(plan.chunks)]
+    if odd:
+        raise DistillError(f"--only {odd[0]}: {job.out} has chunks 0 to {len(plan.chunks) - 1}.")
+    clear_notes(job)
+    todo = estimate(job, plan, wanted, note, chunks)
+    if todo and not job.dry_run:
+        try_teacher(job, plan.meta, plan.batch, read_chunk(chunks / chunk_name(todo[0], len(plan.chunks))).keys[:FIRST])
 
 
 class EmbedChunk(beam.DoFn):

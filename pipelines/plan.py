@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -285,11 +285,13 @@ def _image_size(job: Job, height: int | None, width: int | None) -> tuple[int, i
     return job.size
 
 
-def agree(job: Job, meta: ShardMeta) -> tuple[Plan, str]:
+def agree(job: Job, meta: ShardMeta, accept: Callable[[Plan, Path], None] = lambda plan, chunks: None) -> tuple[Plan, str]:
     """The plan of OUT: made now, or the one that is there if it agrees with this job; else an error that names both sides. And a note, or "".
 
     A plan under which nothing was labelled yet, such as a dry run leaves, gives way to another wish, and so do added views that no shard has
     yet. One that changes by added views is not written here: see `keep`.
+
+    accept: refuses, by an error, a plan for which another one would give way, while nothing of that is gone; given the folder of its chunks too.
     """
     path = job.folder / "plan.json"
     for folder in (job.folder, job.shards):
@@ -301,7 +303,7 @@ def agree(job: Job, meta: ShardMeta) -> tuple[Plan, str]:
         differing = _differences(job, meta, plan)
         labelled = has_rows(job, plan)
         if not differing and not labelled and not _has_chunks(job, plan):  # killed while one plan gave way to another
-            return _anew(job, meta, plan), ""
+            return _anew(job, meta, plan, accept), ""
         changes = Changes() if differing else _relisted(job, plan)
         unlike = changes.in_words(ADDED, REMOVED, RESIZED)
         if not differing and not unlike:
@@ -313,14 +315,14 @@ def agree(job: Job, meta: ShardMeta) -> tuple[Plan, str]:
         if labelled:
             said = "; ".join(differing)
             raise DistillError(f"{path} says otherwise: {said}. One folder holds one data set: use another OUT, or ask for the same.")
-        return _anew(job, meta, plan), ""
+        return _anew(job, meta, plan, accept), ""
     _check_no_views_added(job)
     plan = _plan_of(job, meta, job.chunks, _cut(job, job.chunks))
     plan.save(path)
     return plan, ""
 
 
-def _anew(job: Job, meta: ShardMeta, old: Plan) -> Plan:
+def _anew(job: Job, meta: ShardMeta, old: Plan, accept: Callable[[Plan, Path], None]) -> Plan:
     """Replaces a plan under which nothing was labelled, and its chunks. What can refuse the new one does so before anything of the old one goes.
 
     plan.json is replaced last and in one rename, so that OUT has a plan whenever this is killed; `_has_chunks` then tells that it is not whole.
@@ -333,7 +335,7 @@ def _anew(job: Job, meta: ShardMeta, old: Plan) -> Plan:
         plan = _plan_of(job, meta, chunks, _cut(job, chunks))
         if given and plan.chunks != old.chunks:
             raise DistillError(f"{job.chunks} was SOURCE of this set and holds another list than {job.source}; it is left alone. Use another OUT.")
-        clear_notes(job)
+        accept(plan, chunks)
         for number in range(len(old.chunks)):
             _forget(job, old, number)
         if not own and not given:
@@ -589,7 +591,7 @@ def _cut(job: Job, folder: Path) -> dict[str, int]:
     return {}
 
 
-def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "") -> list[int]:
+def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "", chunks: Path | None = None) -> list[int]:
     """The chunks that have to be made, and OUT/state/estimate.json for the launcher to show, with a note on the list.
 
     DistillError when what is to come cannot fit on the disk, or none of the images looked at can be labelled.
@@ -600,7 +602,7 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "") -> lis
     looked: list[str] = []
     rows = 0
     for place_of, chunk in enumerate(todo):
-        keys = read_chunk(job.chunks / chunk_name(chunk, number)).keys
+        keys = read_chunk((chunks or job.chunks) / chunk_name(chunk, number)).keys
         rows += len(keys)
         held = _held_bytes(job, plan, chunk)
         looked += [] if held else spread(keys, LOOKED * (place_of + 1) // len(todo) - LOOKED * place_of // len(todo))

@@ -62,6 +62,19 @@ def test_a_wish_that_is_refused_leaves_plan_and_chunks(job, wrong, tmp_path):
     assert kept(job) == before
 
 
+def test_a_plan_that_is_not_accepted_leaves_the_one_before(job, tmp_path):
+    (tmp_path / "other.txt").write_text("b/1.jpg\n")
+    before = kept(job)
+
+    def accept(made, chunks):
+        assert [key for path in chunks.glob("*.parquet") for key in read_chunk(path).keys] == ["b/1.jpg"] and made.rows == 1
+        raise DistillError("none can be labelled")
+
+    with pytest.raises(DistillError, match="none can be labelled"):
+        agree(replace(job, source=str(tmp_path / "other.txt")), META, accept)
+    assert kept(job) == before
+
+
 def test_another_list_takes_its_place(job, tmp_path):
     (job.chunks / "notes.md").write_text("mine")
     write_chunks(job.source, tmp_path / "cut", 1)
@@ -72,7 +85,7 @@ def test_another_list_takes_its_place(job, tmp_path):
     assert (job.chunks / "notes.md").read_text() == "mine" and not [path for path in job.folder.iterdir() if path.name.startswith(".")]
 
 
-STEPS = ("clear_notes", "_forget", "remove_own", "_move_in", "save")
+STEPS = ("_forget", "remove_own", "_move_in", "save")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -82,7 +95,7 @@ def test_killed_while_one_plan_gives_way_to_another(job, step, then, tmp_path, m
     (tmp_path / "new.txt").write_text("b/1.jpg\nb/2.jpg\nb/3.jpg\n")
     new = replace(job, source=str(tmp_path / "new.txt"))
 
-    def dies(*_):
+    def dies(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
