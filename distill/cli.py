@@ -481,7 +481,7 @@ def export(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Argument(help="folder to write", parser=place, metavar="OUT")] = Path("demo"),
-    small: Annotated[bool, typer.Option(help="a minute instead of seven, with figures that say little; for tests")] = False,
+    small: Annotated[bool, typer.Option(help="a minute instead of five, with figures that say little; for tests")] = False,
 ) -> None:
     """All of it on drawn faces: teacher, shards, student, comparison, export, report.
 

@@ -179,12 +179,12 @@ def test_a_kill_in_the_swap_loses_no_export(run, tmp_path, rename, there):
     for name in ("student", "new"):
         (tmp_path / name / CARD).parent.mkdir(parents=True)
         (tmp_path / name / CARD).write_text('{"made_by": "distill 0.0.1"}')
-        (tmp_path / name / ("old" if name == "student" else "new")).touch()
+        (tmp_path / name / "saved_model.pb").write_text("old" if name == "student" else "new")
     assert subprocess.run([sys.executable, "-c", DIES, str(tmp_path / "student"), str(rename)]).returncode == 9
     sweep(tmp_path)
     with pytest.raises(DistillError, match="holds an earlier export.*--force"):
         export(run, tmp_path / "student")
-    assert (tmp_path / "student" / there).exists() and read_card(tmp_path / "student")
+    assert (tmp_path / "student" / "saved_model.pb").read_text() == there and read_card(tmp_path / "student")
     assert {path.name for path in tmp_path.iterdir()} - {"new"} == {"student"}
 
 
