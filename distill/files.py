@@ -149,7 +149,7 @@ def read_whole(path: Path) -> bytes:
 def sweep(folder: str | Path) -> list[Path]:
     """Removes what dead writers left directly in `folder`, files and whole folders; returns the paths that were removed, sorted.
 
-    Whoever calls it holds the folder where it can be held. Only names that `temporary_for` makes are looked at. What a living writer of this machine, or
+    The caller holds the folder's lock, where it has one. Only names that `temporary_for` makes are looked at. What a living writer of this machine, or
     any writer elsewhere, has written to in the last ABANDONED seconds stays. A missing folder is empty, and an object store has no temporaries.
     """
     removed: list[Path] = []

@@ -1,8 +1,8 @@
 """Whose folder it is. distill writes into folders that are empty, not there yet, or its own; nothing in a folder of somebody else's changes.
 
 A folder is one of ours when a file in it proves it by what it says (the plan of a set, the card of an export ...), see KINDS. Beside such a
-proof other files may lie; they stay as they are. Without it a folder may hold nothing but what systems put into every folder, and what a
-run leaves that ended before it wrote the proof.
+proof other files may lie; they stay as they are. Without it a folder may hold nothing but what systems put into every folder, and the files of a
+run that ended before that proof was written.
 
 Only files of our own names are ever removed, here, one by one.
 """
