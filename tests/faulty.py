@@ -1,6 +1,6 @@
 """Labelling with a system that fails, or that kills: run by tests/test_faults.py in a process of its own that no thread has begun in yet.
 
-`python -m tests.faulty faults FOLDER` needs tests/faults.c in front of the C library (LD_PRELOAD), `python -m tests.faulty kills FOLDER` nothing.
+`python -m tests.faulty faults FOLDER`, or `every`, needs tests/faults.c in front of the C library (LD_PRELOAD), `python -m tests.faulty kills FOLDER` nothing.
 What is run is what a worker runs, without an engine. Prints one JSON object: what was tried, and what went wrong.
 """
 
@@ -101,18 +101,19 @@ def only_copy(folder: Path, format: str) -> tuple[Job, dict[str, bytes]]:
 # ------------------------------------------------------------------------------------------------------------------------------ what fails
 
 
-def faults(folder: Path) -> dict:
+def faults(folder: Path, few: tuple[str, ...] = FEW) -> dict:
+    """few: the errors at each place but the opening, reading and looking at a shard, where it is all of them."""
     system, tried, wrong = ctypes.CDLL(None), 0, list[str]()
     for format, shards in FORMATS.items():
         job, whole = only_copy(folder / format, format)
         shard, written = f"shards/00000-of-00002.{shards.suffix}", f"shards/.00000-of-00002.{shards.suffix}"
         others = ["shards/00001-of-00002.json", "shards/00001-of-00002.rejects.jsonl", f"shards/00001-of-00002.{shards.suffix}", "plan.json"]
         cases = [(op, shard, name) for op in ("open", "read", "stat") for name in SYSTEM]
-        cases += [(op, path, name) for path in others for op in ("open", "read", "stat") for name in FEW if (op, path[-4:]) != ("stat", "json")]
-        cases += [("fsync", path, name) for path in (written, "shards/.00000-of-00002.json", "shards/.00000-of-00002.rejects", "shards/.index") for name in FEW]
-        cases += [("open", written, name) for name in FEW]
-        cases += [("rename", path, name) for path in (shard, "shards/00000-of-00002.json", "shards/00000-of-00002.rejects.jsonl", "shards/index.json") for name in FEW]
-        cases += [(op, path, name) for path in ("chunks/00000-of-00002.parquet", "chunks/classes.txt") for op in ("open", "read") for name in FEW]
+        cases += [(op, path, name) for path in others for op in ("open", "read", "stat") for name in few if (op, path[-4:]) != ("stat", "json")]
+        cases += [("fsync", path, name) for path in (written, "shards/.00000-of-00002.json", "shards/.00000-of-00002.rejects", "shards/.index") for name in few]
+        cases += [("open", written, name) for name in few]
+        cases += [("rename", path, name) for path in (shard, "shards/00000-of-00002.json", "shards/00000-of-00002.rejects.jsonl", "shards/index.json") for name in few]
+        cases += [(op, path, name) for path in ("chunks/00000-of-00002.parquet", "chunks/classes.txt") for op in ("open", "read") for name in few]
         for op, path, name in cases:
             # a run died here before: the first chunk has lost its record, so its rows are taken over from the only copy
             restore(job.folder, whole, without=("shards/00000-of-00002.json", "shards/index.json"))
@@ -304,4 +305,4 @@ def run_kills(folder: Path) -> tuple[int, list[str]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"faults": faults, "kills": kills}[sys.argv[1]](Path(sys.argv[2]))))
+    print(json.dumps({"faults": faults, "every": lambda folder: faults(folder, SYSTEM), "kills": kills}[sys.argv[1]](Path(sys.argv[2]))))

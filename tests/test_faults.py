@@ -23,16 +23,17 @@ def tried(what: str, folder: Path, **environment: str) -> int:
     return found["tried"]
 
 
-def test_a_failing_system_is_neither_damage_nor_absence(tmp_path):
-    """Every error at open, read and stat of a shard, and some at fsync and rename and of every other kind of file, in both formats. The shards hold
-    the only pictures; the run ends with the error's own name, and the next one gives what was there, byte for byte."""
+@pytest.mark.parametrize("what, cases", [("faults", 150), pytest.param("every", 700, marks=pytest.mark.slow)])
+def test_a_failing_system_is_neither_damage_nor_absence(what, cases, tmp_path):
+    """Every error at open, read and stat of a shard, and some of them (slow: all) at fsync and rename and of every other kind of file, in both
+    formats. The shards hold the only pictures; the run ends with the error's own name, and the next one gives what was there, byte for byte."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if sys.platform != "linux" or compiler is None:
         pytest.skip("calls of the system are made to fail by a small C library: Linux, and a compiler")
     made = subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", str(tmp_path / "faults.so"), str(ROOT / "tests" / "faults.c"), "-ldl"], capture_output=True)
     if made.returncode:
         pytest.skip(f"the compiler makes no library here: {made.stderr.decode()[-300:]}")
-    assert tried("faults", tmp_path / "sets", LD_PRELOAD=str(tmp_path / "faults.so")) > 150
+    assert tried(what, tmp_path / "sets", LD_PRELOAD=str(tmp_path / "faults.so")) > cases
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
