@@ -20,7 +20,7 @@ from distill.images import encode_jpeg
 from distill.optimizers import Rate, build_optimizer
 from distill.process import keep_memory
 from distill.stages import open_lessons
-from distill.train import Feed, Training, build_parts, prepare_device
+from distill.training import Feed, Training, build_parts, prepare_device
 
 STEPS, BATCH = 20, 128
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.bench import save
 from distill.demo import FULL, STUDENT, write_run_files
-from distill.evaluate import kfold_accuracy, tar_at_far
+from distill.evaluation import kfold_accuracy, tar_at_far
 
 IMAGES, FIRST = 10, 5000
 STEPS, BATCH, SEEDS, AGAIN = 1250, 128, (1, 2, 3), 200

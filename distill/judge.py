@@ -15,7 +15,7 @@ import numpy as np
 
 from distill import DistillError
 from distill.config import Holdout
-from distill.evaluate import FOLDS, Model, Pairs, evaluate_pairs, evaluate_shards
+from distill.evaluation import FOLDS, Model, Pairs, evaluate_pairs, evaluate_shards
 from distill.files import committed, write_json
 from distill.origin import Origin, origin_of, projection_of, trained_names
 from distill.shards import ShardSet, open_shards

@@ -377,7 +377,7 @@ def _shown(folder: Path) -> list[Path]:
 
 
 def _verification(judged: Mapping[str, Judged]) -> list[Block]:
-    from distill.evaluate import roc
+    from distill.evaluation import roc
 
     spread = {NAMES[name]: (one.scores, one.same, one.threshold) for name, one in judged.items()}
     points = {NAMES[name]: roc(one.scores, one.same) for name, one in judged.items()}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import DistillError
-from distill.evaluate import (
+from distill.evaluation import (
     DISTANCES,
     agreement,
     compare,

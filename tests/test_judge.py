@@ -17,7 +17,7 @@ from distill.pairs import draw_pairs
 from distill.runs import Progress, RunFolder
 from distill.shards import open_shards
 from distill.stages import open_lessons
-from distill.train import people, train
+from distill.training import people, train
 from tests.conftest import inside
 from tests.test_sources import IDENTITIES, SIZE, held_out, make_set, picture
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from distill import DistillError, figures
-from distill.evaluate import roc, verify_pairs
+from distill.evaluation import roc, verify_pairs
 from distill.images import encode_jpeg
 from distill.pairs import draw_pairs
 from distill.report import (

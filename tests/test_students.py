@@ -24,7 +24,7 @@ from distill.students import (
     projection,
     settle_scales,
 )
-from distill.train import restore
+from distill.training import restore
 
 APPLICATIONS = [
     name

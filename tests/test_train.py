@@ -18,7 +18,7 @@ import pytest
 
 from distill import DistillError, Unfinished, stages
 from distill.config import Run, Schedule, dump_run, load_run
-from distill.evaluate import cosine_scores
+from distill.evaluation import cosine_scores
 from distill.images import encode_jpeg
 from distill.optimizers import Rate, build_optimizer
 from distill.runs import Progress, RunFolder
@@ -26,7 +26,7 @@ from distill.screen import Screen
 from distill.sources import NoiseSource
 from distill.stages import Lesson, open_lessons, told_at_start
 from distill.students import settle_averages
-from distill.train import Parts, Recorder, Training, build_parts, check_batches, train
+from distill.training import Parts, Recorder, Training, build_parts, check_batches, train
 from tests.warm import Begun
 
 SIDE, DIMENSION, CLASSES = 16, 12, 6
@@ -395,7 +395,7 @@ def test_regularisers_of_a_backbone_are_part_of_the_loss(monkeypatch, precision)
     dense = keras.layers.Dense(4, use_bias=False, kernel_initializer="ones", kernel_regularizer=keras.regularizers.L2(0.5),
                                activity_regularizer=keras.regularizers.L1(0.1), dtype=precision)  # fmt: skip
     student = keras.Model(images, dense(signal))
-    monkeypatch.setattr("distill.train.build_student", lambda *given: student)
+    monkeypatch.setattr("distill.training.build_student", lambda *given: student)
     run = run_of({"terms": [{"name": "mse"}]}, student={"embedding": 4})
     lesson = open_lessons(run)[0]
     model = Training(build_parts(run, [lesson]), lesson)
@@ -491,7 +491,7 @@ def test_averages_are_taken_from_2048_rows_and_no_teacher_is_asked(monkeypatch, 
     asked, seen = [], []
     source = NoiseSource(lambda images: asked.append(len(images)) or np.zeros((len(images), 2), np.float32), size=(1, 1), batch=batch, steps=600, seed=4)
     lesson = Lesson(1, run_of().stage[0], source, None, ("embedding",), ())
-    monkeypatch.setattr("distill.train.settle_averages", lambda student, batches: seen.extend(batches))
+    monkeypatch.setattr("distill.training.settle_averages", lambda student, batches: seen.extend(batches))
     recorder = Recorder(lesson, None, None, Parts(None), {}, None, 0, None)
     recorder.set_model(None)
     recorder.number = 2

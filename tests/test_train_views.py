@@ -12,7 +12,7 @@ from distill.config import Run, load_run
 from distill.images import ImageSpec, decode_batch
 from distill.shards import open_shards
 from distill.stages import open_lessons, prove_teacher, told_at_start
-from distill.train import train
+from distill.training import train
 from distill.views import Recipe
 from tests.test_sources import make_set
 

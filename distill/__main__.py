@@ -1,0 +1,5 @@
+"""`python -m distill` is `distill`."""
+
+from distill.cli import main
+
+main()

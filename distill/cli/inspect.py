@@ -1,0 +1,26 @@
+"""The verb inspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.cli.options import AsJson, open_described, print_json
+from distill.remote import place
+
+
+def inspect(path: Annotated[Path, typer.Argument(help="anything that distill reads or writes", parser=place, metavar="PATH")], as_json: AsJson = False) -> None:
+    """Say in words what lies at a path: image list, chunk, shard, set, teacher, run or export.
+
+    \b
+    Example: distill inspect out
+    """
+    from distill.describe import describe, in_words
+
+    found = describe(path, lambda model: open_described(str(model)).load().describe())
+    if as_json:
+        print_json(found)
+    else:
+        print(in_words(found))

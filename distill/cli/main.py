@@ -1,0 +1,126 @@
+"""The command line: the verbs in their groups, what a line of words ends with, and what an error becomes.
+
+Exit code 0: everything asked for was done. 1: the input was right, but something is missing or wrong with the data. 2: bad input.
+An error is one message; --debug, anywhere on the line, shows where it came from.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from distill import DistillError, Interrupted, __version__
+from distill.cli import data, demo, inspect, models, training
+from distill.cli.options import debugging
+from distill.process import keep_memory, open_streams, signal_code, signal_words, stop_on_signals
+
+STAYS = {
+    "faces": "Pictures that were drawn stay; the same command draws the others.",
+    "embed": "Finished chunks stay; the same command makes the others, those begun from their first row.",
+    "train": "Finished epochs stay; the same command goes on behind the last one.",
+    "demo": "Finished steps, chunks and epochs stay; the same command goes on behind them.",
+}
+NOTHING_STAYS = "Nothing is kept; the same command begins anew."
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def distill(version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False) -> None:
+    """Distil an image-embedding model into a small one: chunk, embed, train, evaluate, export. `distill demo` shows all of it."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+for verb in (data.faces, data.chunk, data.plan, data.verify, inspect.inspect, data.views, training.train, models.evaluate, models.compare, models.export, demo.demo):
+    app.command()(verb)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})(data.embed)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One command line in this process, as `main` would run it, and its exit code; errors are raised."""
+    return app(list(arguments), prog_name="distill", standalone_mode=False) or 0
+
+
+def main() -> None:
+    """The console script. A thread of a broken pipeline may still run: it must not keep the process from ending."""
+    import threading
+
+    unprinted = open_streams()
+    stop_on_signals()
+    code = outcome(sys.argv[1:])
+    if (error := unprinted()) is not None:
+        code = _say(f"distill: what it says could not be printed: {error.strerror}. Its work is not concerned.", code or 1)
+        unprinted()
+    if any(thread.name == "pipeline" for thread in threading.enumerate()):
+        os._exit(code)
+    sys.exit(code)
+
+
+def outcome(words: Sequence[str]) -> int:
+    """Run one command line; an error becomes one message on stderr and an exit code."""
+    words = list(words)
+    if "--debug" in words:
+        words.remove("--debug")
+        os.environ["DISTILL_DEBUG"] = "1"
+    _log_to_stderr()
+    keep_memory()
+    stays = STAYS.get(words[0] if words else "", NOTHING_STAYS)
+    try:
+        _check_surroundings(words)
+        code = run(words)
+        return _say(f"{signal_words()}. {stays}", signal_code()) if code == 130 else code
+    except typer.TyperException as error:
+        error.show()  # type: ignore[attr-defined]
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return _say(f"{signal_words()}. {stays}", signal_code())
+    except Interrupted as error:
+        return _say(f"{signal_words()} {error}", signal_code())
+    except DistillError as error:
+        if debugging():
+            raise
+        return _say(f"distill: {error}", error.exit_code)
+    except OSError as error:
+        if debugging():
+            raise
+        return _say(f"distill: {_os_error(error)}", 1)
+
+
+def _check_surroundings(words: Sequence[str]) -> None:
+    """DistillError where relative paths lead nowhere, because the folder that this was started in is gone."""
+    if not words or "--help" in words or "--version" in words:
+        return
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise DistillError("the folder that this was started in is not there any more. Change to one that is (cd), and run the same command again.") from error
+
+
+def _os_error(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    again = " What was finished stays; make room and run the same command again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    if "No usable temporary directory" in str(error):
+        again = " Set TMPDIR to a folder that can be written."
+    return f"{where}{error.strerror or error}.{again}"
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("distill: %(message)s"))
+    log = logging.getLogger("distill")
+    log.handlers[:] = [handler]
+    log.setLevel(logging.DEBUG if debugging() else logging.WARNING)
+    log.propagate = False
