@@ -1,9 +1,15 @@
 """The command line as a person meets it: help, one message for each wrong input, exit codes, and what inspect says of everything."""
 
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 
 import pytest
 
+from distill.cli.main import VERBS
 from tests.conftest import distill, inside
 
 RUN = """
@@ -21,10 +27,100 @@ def fails(done, *messages, code=2):
     assert len(done.stderr.strip().splitlines()) <= 2
 
 
-@pytest.mark.parametrize("verb", ["faces", "chunk", "embed", "plan", "verify", "inspect", "train", "evaluate", "compare", "export", "demo"])
-def test_every_verb_has_help_with_an_example(verb):
+VERB_NAMES = [verb.__name__ for verbs in VERBS.values() for verb in verbs]
+
+
+@pytest.mark.parametrize("verb", VERB_NAMES)
+def test_every_verb_has_help_with_an_example(verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     done = inside(verb, "--help")
     assert done.returncode == 0 and f"Example: distill {verb}" in done.stdout
+    assert inside(verb, "-h").stdout == done.stdout and done.stdout.startswith(f"Usage: distill {verb} ")
+    assert "\033" not in done.stdout and all(len(line) <= 80 for line in done.stdout.splitlines())
+    flags = [line for line in done.stdout.splitlines() if "--no-" in line]
+    assert all("--relist" in line for line in flags), flags
+
+
+def test_help_lists_every_verb_in_a_group_with_a_whole_sentence(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = inside("-h")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and "..." not in done.stdout.partition("\n")[2]
+    assert [line[:-1] for line in lines if line in {f"{title}:" for title in VERBS}] == list(VERBS)
+    for verb in VERB_NAMES:
+        line = next(number for number, line in enumerate(lines) if line.startswith(f"  {verb} "))
+        assert "." in lines[line] or lines[line + 1].startswith(" " * 10) and "." in lines[line + 1], verb
+
+
+@pytest.mark.parametrize("words, said", [
+    (("trian",), "distill: no verb 'trian'. Did you mean train?"),
+    (("embedd", "a", "b"), "distill: no verb 'embedd'. Did you mean embed?"),
+    (("xyzzy",), "distill: no verb 'xyzzy'. (distill --help"),
+    (("--verison",), "distill: no option '--verison'. Did you mean --version?"),
+    (("embed", "a", "b", "--techer", "t"), "distill embed: no option '--techer'. Did you mean --teacher?"),
+    (("verify", "a", "--no-deep"), "distill verify: no option '--no-deep'"),
+    (("embed", "a", "b"), "distill embed: missing option --teacher."),
+    (("embed",), "distill embed: missing argument 'SOURCE'."),
+    (("faces", "a", "--size", "big"), "distill faces: invalid value for --size:"),
+    (("faces", "a", "b"), "distill faces:"),
+])  # fmt: skip
+def test_a_mistyped_line_is_answered_with_one_line(words, said):
+    done = inside(*words)
+    assert done.returncode == 2 and done.stderr.startswith(said) and len(done.stderr.splitlines()) == 1 and not done.stdout
+    assert done.stderr.rstrip().endswith(".)")
+
+
+def test_no_words_at_all_give_the_help_and_fail():
+    done = inside()
+    assert done.returncode == 2 and done.stderr == inside("--help").stdout
+
+
+def in_terminal(*words, **surroundings):
+    """What a terminal of 80 columns is sent."""
+    own, other = pty.openpty()
+    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"COLUMNS": "80", "TERM": "xterm", **surroundings}
+    with subprocess.Popen([sys.executable, "-m", "distill", *words], stdout=other, stderr=other, env=env) as process:
+        os.close(other)
+        sent = b""
+        while True:
+            try:
+                piece = os.read(own, 65536)
+            except OSError:  # the other end is closed
+                piece = b""
+            if not piece:
+                break
+            sent += piece
+    os.close(own)
+    assert process.returncode == 0
+    return sent.decode()
+
+
+def test_colours_are_for_terminals_whose_user_wants_them():
+    coloured = in_terminal("embed", "-h")
+    assert "\033[1mTeacher" in coloured and "\033[36m--teacher\033[0m" in coloured
+    plain = re.sub(r"\033\[\d+m", "", coloured)
+    assert in_terminal("embed", "-h", NO_COLOR="1") == in_terminal("embed", "-h", TERM="dumb") == plain
+
+
+@pytest.mark.parametrize("shell, written, expected", [
+    ("bash", "distill e", ["embed", "evaluate", "export"]),
+    ("bash", "distill embed --te", ["--teacher"]),
+    ("fish", "distill verify --d", ["--deep"]),
+    ("zsh", "distill embed --dtype f", ["float16", "float32"]),
+])  # fmt: skip
+def test_shells_complete_words(shell, written, expected):
+    """The scripts of the three shells ask in this way, and `--show-completion` prints them."""
+    words = written.split(" ")
+    asked = {"_DISTILL_COMPLETE": f"complete_{shell}", "COMP_WORDS": written, "COMP_CWORD": str(len(words) - 1)}
+    asked |= {"_TYPER_COMPLETE_ARGS": written, "_TYPER_COMPLETE_FISH_ACTION": "get-args", "_TYPER_COMPLETE_WORD_TO_COMPLETE": words[-1]}
+    done = distill(env={**os.environ, **asked})
+    assert done.returncode == 0 and all(word in done.stdout for word in expected), (done.stdout, done.stderr)
+    assert "--root" not in done.stdout and "verify" not in done.stdout
+
+
+def test_completion_can_be_printed():
+    done = distill("--show-completion", "bash")
+    assert done.returncode == 0 and "complete -o default -F _distill_completion distill" in done.stdout
 
 
 def test_in_a_process_of_its_own():

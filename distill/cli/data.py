@@ -10,11 +10,20 @@ import typer
 
 from distill import DistillError, Unfinished
 from distill.cli.options import (
+    IMAGES,
+    OUTPUT,
+    TEACHER,
+    VIEWS,
+    WORK,
     AllFiles,
     AsJson,
+    Batch,
     Color,
+    DryRun,
+    Dtype,
     Exif,
     Feed,
+    Images,
     LabelFrom,
     Offset,
     Out,
@@ -23,14 +32,20 @@ from distill.cli.options import (
     RecipeName,
     Resize,
     Root,
+    RootOfSet,
+    Rows,
     Scale,
     Signature,
     Size,
+    Source,
+    StoredImages,
     StripPrefix,
     Tags,
+    Teacher_,
     Views,
     Workers,
     debugging,
+    one_of,
     open_described,
     parse_recipe,
     parse_size,
@@ -38,16 +53,18 @@ from distill.cli.options import (
 )
 from distill.remote import place
 
+ENGINES = ("local", "processes", "dask", "portable", "flink", "prism", "dataflow")
+
 
 def faces(
     out: Out,
-    identities: int = 400,
-    images: int = 20,
-    size: int = 112,
-    seed: int = 0,
-    first: Annotated[int, typer.Option(help="number of the first identity; others are never drawn alike")] = 0,
+    identities: Annotated[int, typer.Option(metavar="N", help="how many identities, a folder each")] = 400,
+    images: Annotated[int, typer.Option(metavar="N", help="pictures of each identity")] = 20,
+    size: Annotated[int, typer.Option(metavar="N", help="height and width of a picture in pixels")] = 112,
+    seed: Annotated[int, typer.Option(metavar="N", help="another seed draws other identities")] = 0,
+    first: Annotated[int, typer.Option(metavar="N", help="number of the first identity; each number is another face")] = 0,
 ) -> None:
-    """Draw identities as JPEGs in class folders.
+    """Draw faces of invented identities, as JPEGs in class folders.
 
     \b
     Example: distill faces faces --identities 100 --images 20 --size 48
@@ -61,14 +78,14 @@ def faces(
 
 
 def chunk(
-    source: Annotated[str, typer.Argument(help="folder of class folders or photos, text list (path or path<TAB>label), train.rec or .tar")],
+    source: Images,
     out: Out,
-    rows: Annotated[int, typer.Option(help="rows of one chunk")] = 100_000,
+    rows: Rows = 100_000,
     all_files: AllFiles = False,
     strip_prefix: StripPrefix = "",
     label_from: LabelFrom = "",
 ) -> None:
-    """Cut an image list into chunk files. `distill embed` does this by itself; it is here for looking and for sharing a list.
+    """Cut an image list into chunk files. `distill embed` does this by itself; the verb is here for looking at a list and for sharing it.
 
     \b
     Example: distill chunk faces chunks --rows 1000
@@ -88,30 +105,43 @@ def chunk(
 
 def embed(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(help="folder of class folders or photos, text list, train.rec, .tar, or chunks")],
+    source: Source,
     out: Out,
-    teacher: Annotated[str, typer.Option(help="SavedModel folder, .keras, .h5 or .onnx file, or run folder")],
+    teacher: Teacher_,
     root: Root = None,
     all_files: AllFiles = False,
     strip_prefix: StripPrefix = "",
     label_from: LabelFrom = "",
-    format: Annotated[str, typer.Option(help="parquet or hdf5")] = "parquet",
-    rows: Annotated[int, typer.Option(help="rows of one chunk, the unit of work and of retry")] = 100_000,
-    dtype: Annotated[str, typer.Option(help="float16, float32 or int8, of the stored embeddings")] = "float16",
-    images: Annotated[str, typer.Option(help="inline: the shards hold the image bytes; path: only their sha256")] = "inline",
+    format: Annotated[str, typer.Option(**one_of("parquet", "hdf5"), rich_help_panel=OUTPUT, help="file format of the shards")] = "parquet",
+    rows: Rows = 100_000,
+    dtype: Dtype = "float16",
+    images: StoredImages = "inline",
     resize: Resize = "none",
     exif: Exif = "ignore",
     views: Views = 1,
-    add_views: Annotated[int, typer.Option(help="give the set in OUT so many views more than it was first made with; what is there stays")] = 0,
+    add_views: Annotated[
+        int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="give the set in OUT so many views more than it was first made with; what is there stays")
+    ] = 0,
     recipe: RecipeName = None,
-    view_seed: Annotated[int, typer.Option(help="another seed gives other views")] = 0,
+    view_seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="another seed gives other views")] = 0,
     size: Size = None,
-    batch: Annotated[int, typer.Option(help="images in one call of the teacher")] = 128,
-    engine: Annotated[str, typer.Option(help="local (threads), processes, dask, portable, flink, prism or dataflow")] = "local",
+    batch: Batch = 128,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", autocompletion=lambda: list(ENGINES), rich_help_panel=WORK, help=f"local (threads), {', '.join(ENGINES[1:-1])} or {ENGINES[-1]}"
+        ),
+    ] = "local",
     workers: Workers = "0",
-    only: Annotated[list[int] | None, typer.Option(help="embed only this chunk (again); may be given several times")] = None,
-    retry_rejects: Annotated[bool, typer.Option("--retry-rejects", help="make chunks again of which a rejected image can be read now")] = False,
-    max_rejects: Annotated[float, typer.Option(help="fraction of all rows that may be rejected, 0 to 1")] = 0.01,
+    only: Annotated[
+        list[int] | None, typer.Option(metavar="CHUNK", rich_help_panel=WORK, help="embed only this chunk (again), by its number; may be given several times")
+    ] = None,
+    retry_rejects: Annotated[
+        bool, typer.Option("--retry-rejects", rich_help_panel=WORK, help="make chunks again of which a rejected image can be read now")
+    ] = False,
+    max_rejects: Annotated[
+        float, typer.Option(metavar="FRACTION", rich_help_panel=WORK, help="fraction of all rows that may be rejected, 0 to 1")
+    ] = 0.01,
     signature: Signature = None,
     output: Output = None,
     scale: Scale = None,
@@ -121,17 +151,23 @@ def embed(
     feed: Feed = None,
     tags: Tags = None,
     relist: Annotated[
-        bool | None, typer.Option("--relist/--no-relist", help="look whether files were added, removed or changed since the set began; by default on this machine only")
+        bool | None,
+        typer.Option(
+            "--relist/--no-relist", rich_help_panel=IMAGES, help="look whether files were added, removed or changed since the set began",
+            show_default="only where SOURCE lies on this machine",
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="cut the list, print rows, chunks and GB, and stop")] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let the teacher label an image list: one shard of embeddings for each chunk. Running it again does what is missing.
+    """Embed images with a teacher, into a set of shards. Running it again does what is missing.
 
     \b
     Example: distill embed faces out --teacher teacher --rows 1000
-    With 8 views of each picture to learn from: distill embed faces out --teacher teacher --views 8 --recipe face
-    Options of Apache Beam follow a --: distill embed faces out --teacher teacher -- --job_name=first
+    With 8 views of each picture to learn from:
+             distill embed faces out --teacher teacher --views 8 --recipe face
+    Options of Apache Beam follow a --:
+             distill embed faces out --teacher teacher -- --job_name=first
     """
     from distill.screen import bar
     from distill.sources import root_of
@@ -187,23 +223,28 @@ def _estimate_line(estimate: dict[str, Any], workers: int) -> str:
 
 
 def plan(
-    source: Annotated[str, typer.Argument(help="folder of class folders or photos, text list, .rec, .tar, or chunks")],
-    teacher: Annotated[str, typer.Option(help="SavedModel folder, .keras, .h5 or .onnx file, or run folder")],
+    source: Source,
+    teacher: Teacher_,
     root: Root = None,
     all_files: AllFiles = False,
     strip_prefix: StripPrefix = "",
     label_from: LabelFrom = "",
-    rows: Annotated[int, typer.Option(help="rows of one chunk")] = 100_000,
-    dtype: Annotated[str, typer.Option(help="float16, float32 or int8")] = "float16",
-    images: Annotated[str, typer.Option(help="inline or path")] = "inline",
+    rows: Rows = 100_000,
+    dtype: Dtype = "float16",
+    images: StoredImages = "inline",
     resize: Resize = "none",
     exif: Exif = "ignore",
     views: Views = 1,
     recipe: RecipeName = None,
     size: Size = None,
-    batch: Annotated[int, typer.Option(help="images in one call of the teacher")] = 128,
-    workers: Annotated[list[int] | None, typer.Option(help="also say how long so many workers would take; may be given several times")] = None,
-    machine: Annotated[list[Path] | None, typer.Option(parser=place, metavar="FILE", help="what plan --json wrote on another machine: how long it takes there")] = None,
+    batch: Batch = 128,
+    workers: Annotated[
+        list[int] | None, typer.Option(metavar="N", rich_help_panel=WORK, help="also say how long so many workers would take; may be given several times")
+    ] = None,
+    machine: Annotated[
+        list[Path] | None,
+        typer.Option(parser=place, metavar="FILE", rich_help_panel=WORK, help="also say how long it takes on another machine, where plan --json wrote FILE"),
+    ] = None,
     signature: Signature = None,
     output: Output = None,
     scale: Scale = None,
@@ -214,7 +255,7 @@ def plan(
     tags: Tags = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how long a list will take and how many GB it will fill: some hundred images of it are labelled here and now, nothing is written.
+    """Say how long embedding will take and how many GB it will fill. Some hundred images are embedded here and now to measure it; nothing is written.
 
     \b
     Example: distill plan faces --teacher teacher --workers 8 --workers 64
@@ -241,14 +282,14 @@ def plan(
 
 
 def verify(
-    shards: Annotated[Path, typer.Argument(help="OUT of distill embed, or OUT/shards", parser=place, metavar="SHARDS")],
-    deep: Annotated[bool, typer.Option(help="hash every file again and read every row")] = False,
-    teacher: Annotated[str | None, typer.Option(help="label a sample again with this teacher")] = None,
-    sample: Annotated[int, typer.Option(help="rows of that sample")] = 64,
-    root: Root = None,
+    shards: Annotated[Path, typer.Argument(help="a set of shards: OUT of distill embed, or OUT/shards", parser=place, metavar="SHARDS")],
+    deep: Annotated[bool, typer.Option("--deep", help="hash every file again and read every row")] = False,
+    teacher: Annotated[str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="the teacher of the set: embed a sample again and compare")] = None,
+    sample: Annotated[int, typer.Option(metavar="N", rich_help_panel=TEACHER, help="rows of that sample")] = 64,
+    root: RootOfSet = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove that a set of shards is whole: counts and sizes, with --deep all hashes and rows. Exit code 1 when anything is wrong.
+    """Check that a set of shards is whole. Without --deep by counts and sizes, with it by all hashes and rows; exit code 1 where anything is wrong.
 
     \b
     Example: distill verify out --deep --teacher teacher
@@ -291,15 +332,15 @@ def verify(
 
 
 def views(
-    images: Annotated[list[Path], typer.Argument(help="pictures", parser=place, metavar="IMAGES...")],
+    images: Annotated[list[Path], typer.Argument(help="pictures to draw views of", parser=place, metavar="IMAGES...")],
     recipe: RecipeName = "face",
-    out: Annotated[Path, typer.Option(help="PNG to write", parser=place, metavar="PNG")] = Path("views.png"),
-    number: Annotated[int, typer.Option(help="views of each, the picture as it is first")] = 8,
-    seed: Annotated[int, typer.Option(help="--view-seed of distill embed")] = 0,
-    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of each view; pictures are cropped to it")] = "112x112",
+    out: Annotated[Path, typer.Option(help="PNG to write", parser=place, metavar="PNG", rich_help_panel=OUTPUT)] = Path("views.png"),
+    number: Annotated[int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="views of each, the picture as it is first")] = 8,
+    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="--view-seed of distill embed")] = 0,
+    size: Annotated[str, typer.Option(metavar="HxW", rich_help_panel=VIEWS, help="height x width of each view; pictures are cropped to it")] = "112x112",
     exif: Exif = "ignore",
 ) -> None:
-    """Draw a contact sheet: a row for each picture, a tile for each view. As in a set, if the paths are given as its keys are.
+    """Draw the views of some pictures on a contact sheet. They are those of a set if the paths are given as its keys are.
 
     \b
     Example: distill views anna.jpg bea.jpg --recipe photo --out sheet.png

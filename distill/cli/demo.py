@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from distill.remote import place
+from distill.cli.options import Out
 
 
 def demo(
-    out: Annotated[Path, typer.Argument(help="folder to write", parser=place, metavar="OUT")] = Path("demo"),
-    small: Annotated[bool, typer.Option(help="a minute instead of five, with figures that say little; for tests")] = False,
+    out: Out = Path("demo"),
+    small: Annotated[bool, typer.Option("--small", help="a minute instead of five, with figures that say little; for tests")] = False,
 ) -> None:
-    """All of it on drawn faces: teacher, shards, student, comparison, export, report.
+    """Show the whole job on drawn faces, in three to seven minutes.
 
     \b
     Example: distill demo

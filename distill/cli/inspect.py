@@ -12,7 +12,7 @@ from distill.remote import place
 
 
 def inspect(path: Annotated[Path, typer.Argument(help="anything that distill reads or writes", parser=place, metavar="PATH")], as_json: AsJson = False) -> None:
-    """Say in words what lies at a path: image list, chunk, shard, set, teacher, run or export.
+    """Say what lies at a path, and what to do with it next.
 
     \b
     Example: distill inspect out

@@ -16,6 +16,7 @@ import typer
 
 from distill import DistillError, Interrupted, __version__
 from distill.cli import data, demo, inspect, models, training
+from distill.cli.help import SETTINGS, Verb, Verbs, mistake_in_words
 from distill.cli.options import debugging
 from distill.process import keep_memory, open_streams, signal_code, signal_words, stop_on_signals
 
@@ -26,20 +27,36 @@ STAYS = {
     "demo": "Finished steps, chunks and epochs stay; the same command goes on behind them.",
 }
 NOTHING_STAYS = "Nothing is kept; the same command begins anew."
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+VERBS = {
+    "Start": (demo.demo,),
+    "Prepare": (data.faces, data.chunk, data.plan),
+    "Embed": (data.embed, data.verify),
+    "Look": (inspect.inspect, data.views),
+    "Train": (training.train,),
+    "Judge": (models.evaluate, models.compare),
+    "Ship": (models.export,),
+}
+app = typer.Typer(cls=Verbs, context_settings=SETTINGS, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
-def distill(version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False) -> None:
-    """Distil an image-embedding model into a small one: chunk, embed, train, evaluate, export. `distill demo` shows all of it."""
+def distill(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False) -> None:
+    """Distil an image-embedding model into a small one: embed images with the teacher, train a student, evaluate and export it.
+
+    `distill VERB --help` explains a verb; `distill demo` shows all of them at work.
+    """
     if version:
         print(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
-for verb in (data.faces, data.chunk, data.plan, data.verify, inspect.inspect, data.views, training.train, models.evaluate, models.compare, models.export, demo.demo):
-    app.command()(verb)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})(data.embed)
+for title, verbs in VERBS.items():
+    for verb in verbs:
+        more = {"allow_extra_args": True, "ignore_unknown_options": False} if verb is data.embed else None
+        app.command(cls=Verb, rich_help_panel=title, context_settings=more)(verb)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -76,8 +93,7 @@ def outcome(words: Sequence[str]) -> int:
         code = run(words)
         return _say(f"{signal_words()}. {stays}", signal_code()) if code == 130 else code
     except typer.TyperException as error:
-        error.show()  # type: ignore[attr-defined]
-        return error.exit_code
+        return _say(mistake_in_words(error) if hasattr(error, "ctx") else str(error), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return _say(f"{signal_words()}. {stays}", signal_code())
     except Interrupted as error:
@@ -94,7 +110,7 @@ def outcome(words: Sequence[str]) -> int:
 
 def _check_surroundings(words: Sequence[str]) -> None:
     """DistillError where relative paths lead nowhere, because the folder that this was started in is gone."""
-    if not words or "--help" in words or "--version" in words:
+    if not words or {"-h", "--help", "--version"}.intersection(words):
         return
     try:
         os.getcwd()

@@ -11,20 +11,24 @@ import typer
 
 from distill import DistillError, Unfinished
 from distill.cli.options import (
+    OUTPUT,
+    TEACHER,
     AsJson,
     Color,
     Exif,
     Feed,
+    Model,
     Offset,
     Out,
     Output,
     Preset,
     Resize,
-    Root,
+    RootOfSet,
     Scale,
     Signature,
     Size,
     Tags,
+    one_of,
     open_described,
     parse_size,
     print_json,
@@ -33,13 +37,24 @@ from distill.remote import place
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="run folder, SavedModel, .keras or .onnx")],
-    pairs: Annotated[Path | None, typer.Option(parser=place, metavar="FOLDER", help="folder of identities never trained on: pairs are drawn from it")] = None,
-    number: Annotated[int | None, typer.Option(help="how many pairs, half of them genuine; default: 6000, or as many as there are")] = None,
-    seed: Annotated[int, typer.Option(help="of the drawing")] = 0,
-    shards: Annotated[Path | None, typer.Option(parser=place, metavar="SHARDS", help="shards: how far the model agrees with the teacher that made them")] = None,
-    teacher: Annotated[str | None, typer.Option(help="evaluate this teacher on the same pairs, beside the model")] = None,
-    root: Root = None,
+    model: Model,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(parser=place, metavar="FOLDER", rich_help_panel="Pairs", help="class folders of identities never trained on: pairs are drawn from them"),
+    ] = None,
+    number: Annotated[
+        int | None,
+        typer.Option(metavar="N", rich_help_panel="Pairs", help="how many pairs, half of them genuine", show_default="6000, or as many as there are"),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel="Pairs", help="another seed draws other pairs")] = 0,
+    shards: Annotated[
+        Path | None,
+        typer.Option(parser=place, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="evaluate this teacher too, on the same pairs")
+    ] = None,
+    root: RootOfSet = None,
     resize: Resize = "none",
     exif: Exif = "ignore",
     size: Size = None,
@@ -51,12 +66,14 @@ def evaluate(
     preset: Preset = None,
     feed: Feed = None,
     tags: Tags = None,
-    out: Annotated[Path | None, typer.Option(parser=place, metavar="FOLDER", help="folder for evaluation.json and scores-*.npz")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=place, metavar="FOLDER", rich_help_panel=OUTPUT, help="also write evaluation.json and scores-*.npz into this folder")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a model: verification on pairs of unseen identities, agreement with its teacher on shards.
+    """Evaluate a model on unseen identities, and beside its teacher.
 
-    --signature, --output, --scale, --offset, --color, --preset, --feed and --tags are those of TEACHER where one is given, else of MODEL.
+    The options under Preprocessing are those of the teacher where --teacher is given, else those of MODEL.
 
     \b
     Example: distill evaluate runs/joint --pairs faces/unseen --shards out
@@ -89,7 +106,7 @@ def evaluate(
 
 
 def compare(
-    model: Annotated[str, typer.Argument(help="run folder, SavedModel, .keras or .onnx")],
+    model: Model,
     images: Annotated[list[Path], typer.Argument(help="two photos or more", parser=place, metavar="IMAGES...")],
     resize: Resize = "none",
     exif: Exif = "ignore",
@@ -104,7 +121,7 @@ def compare(
     tags: Tags = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the matrix of cosines of photos: 1 is the same direction, about 0 another person.
+    """Compare photos by the cosines of their embeddings. 1 is the same direction; two persons are near 0.
 
     \b
     Example: distill compare runs/joint anna1.jpg anna2.jpg bea.jpg
@@ -131,11 +148,11 @@ def compare(
 def export(
     student: Annotated[Path, typer.Argument(help="run folder or .keras file", parser=place, metavar="STUDENT")],
     out: Out,
-    format: Annotated[str, typer.Option(help="saved_model")] = "saved_model",
-    force: Annotated[bool, typer.Option(help="replace an earlier export at OUT")] = False,
+    format: Annotated[str, typer.Option(**one_of("saved_model"), help="file format to write")] = "saved_model",
+    force: Annotated[bool, typer.Option("--force", help="replace an earlier export at OUT")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the student for others to load; done only after it was loaded again and gave the same embeddings.
+    """Export a student as a SavedModel. It is loaded again first, and has to give the same embeddings.
 
     \b
     Example: distill export runs/joint exported

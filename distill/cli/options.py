@@ -17,26 +17,100 @@ from distill.remote import place
 if TYPE_CHECKING:
     from teachers import Teacher
 
-Out = Annotated[Path, typer.Argument(help="folder to write", parser=place, metavar="OUT")]
-Workers = Annotated[str, typer.Option(help="how many chunks at a time; 0: one a core; auto: measure, and choose the engine too")]
+def one_of(*words: str) -> dict[str, Any]:
+    """What an option of few words says of itself in help, and what the Tab key completes."""
+    return {"metavar": "|".join(words), "autocompletion": lambda: list(words)}
+
+
+IMAGES, TEACHER, PREPROCESSING, VIEWS, WORK, OUTPUT = "Images", "Teacher", "Preprocessing", "Views", "Work", "Output"  # groups of options in help
+ONLY_IMAGES = "the images: a folder of class folders or of photos, a text list, train.rec or .tar"
+A_MODEL = "SavedModel folder, .keras, .h5 or .onnx file, or run folder"
+Images = Annotated[str, typer.Argument(metavar="SOURCE", help=ONLY_IMAGES)]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help=f"{ONLY_IMAGES}; or chunks of one")]
+Out = Annotated[Path, typer.Argument(parser=place, metavar="OUT", help="the folder to write: a new or empty one, or one that distill made")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=A_MODEL)]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
-Root = Annotated[str | None, typer.Option(help="folder (or .rec or .tar) that keys are relative to; default: SOURCE itself, or the folder of the list")]
-AllFiles = Annotated[bool, typer.Option("--all-files", help="in class folders take files of any suffix, and every folder as a class")]
-StripPrefix = Annotated[str, typer.Option(help="beginning that is taken off every path of a text list: /old/root/")]
-LabelFrom = Annotated[str, typer.Option(help="folder: of a text list of bare paths, each file's folder is its label")]
-Resize = Annotated[str, typer.Option(help="an image of another size: none (it is an error), stretch or crop")]
-Exif = Annotated[str, typer.Option(help="EXIF rotation of a photo: ignore, or apply, so that it is seen as a viewer shows it")]
-Views = Annotated[int, typer.Option(help="views of each picture that the teacher labels, the picture as it is among them")]
-RecipeName = Annotated[str | None, typer.Option("--recipe", help="what views are: face (the default), photo, or a TOML file; distill views shows them")]
-Size = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, where the model takes images of any size")]
-Signature = Annotated[str | None, typer.Option(help="SavedModel signature; default serving_default")]
-Output = Annotated[str | None, typer.Option(help="name of its output; default: output, or the only one")]
-Scale = Annotated[float | None, typer.Option(help="the model sees pixel * scale + offset; pixels are 0 to 255; default 1")]
-Offset = Annotated[float | None, typer.Option(help="see --scale; default 0")]
-Color = Annotated[str | None, typer.Option(help="rgb or bgr: the order that the model wants; default rgb")]
-Preset = Annotated[str | None, typer.Option(help="insightface, insightface-128, unit or none, in place of --scale, --offset and --color")]
-Feed = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="a constant for an input beside the images: phase_train=false; may be given several times")]
-Tags = Annotated[str | None, typer.Option(help="of the graph in a SavedModel that has several, with commas; default serve, else the one without tags")]
+
+Root = Annotated[
+    str | None,
+    typer.Option(metavar="FOLDER", rich_help_panel=IMAGES, help="folder, .rec or .tar that keys are relative to; default: SOURCE, or the folder of the list"),
+]
+RootOfSet = Annotated[
+    str | None, typer.Option("--root", metavar="FOLDER", rich_help_panel=IMAGES, help="folder, .rec or .tar with the images, where the shards hold none")
+]
+AllFiles = Annotated[bool, typer.Option("--all-files", rich_help_panel=IMAGES, help="in class folders take files of any suffix, and every folder as a class")]
+StripPrefix = Annotated[str, typer.Option(metavar="PREFIX", rich_help_panel=IMAGES, help="take this beginning off every path of a text list: /old/root/")]
+LabelFrom = Annotated[
+    str, typer.Option(metavar="folder", rich_help_panel=IMAGES, help="class labels of a text list of bare paths: the folder that each file lies in")
+]
+Resize = Annotated[
+    str, typer.Option(**one_of("none", "stretch", "crop"), rich_help_panel=IMAGES, help="what to do with an image of another size; none: it is an error")
+]
+Exif = Annotated[
+    str, typer.Option(**one_of("ignore", "apply"), rich_help_panel=IMAGES, help="EXIF rotation of a photo; apply: the model sees it as a viewer shows it")
+]
+Size = Annotated[
+    str | None, typer.Option(metavar="HxW", rich_help_panel=IMAGES, help="height x width of the images, such as 112x112, where the model takes any size")
+]
+
+Teacher_ = Annotated[str, typer.Option("--teacher", metavar="MODEL", rich_help_panel=TEACHER, help=A_MODEL)]
+Batch = Annotated[int, typer.Option(metavar="N", rich_help_panel=TEACHER, help="images in one call of the teacher")]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", autocompletion=lambda: ["insightface", "insightface-128", "unit", "none"], rich_help_panel=PREPROCESSING,
+        help="insightface, insightface-128, unit or none, in place of --scale, --offset and --color",
+    ),
+]  # fmt: skip
+Scale = Annotated[
+    float | None,
+    typer.Option(metavar="X", rich_help_panel=PREPROCESSING, help="the model sees pixel * scale + offset; pixels are 0 to 255", show_default="1"),
+]
+Offset = Annotated[float | None, typer.Option(metavar="X", rich_help_panel=PREPROCESSING, help="see --scale", show_default="0")]
+Color = Annotated[
+    str | None, typer.Option(**one_of("rgb", "bgr"), rich_help_panel=PREPROCESSING, help="order of the colours that the model wants", show_default="rgb")
+]
+Signature = Annotated[
+    str | None, typer.Option(metavar="NAME", rich_help_panel=PREPROCESSING, help="signature of a SavedModel", show_default="serving_default")
+]
+Output = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", rich_help_panel=PREPROCESSING, help="which of the model's outputs is the embedding", show_default="output, or the only one"),
+]
+Feed = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE", rich_help_panel=PREPROCESSING,
+        help="a constant for an input beside the images, such as phase_train=false; may be given several times",
+    ),
+]  # fmt: skip
+Tags = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TAG,TAG", rich_help_panel=PREPROCESSING, help="tags of the graph in a SavedModel that has several",
+        show_default="serve, else the one without tags",
+    ),
+]  # fmt: skip
+
+Views = Annotated[int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="views of each picture to embed, the picture as it is among them")]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", metavar="face|photo|FILE", autocompletion=lambda: ["face", "photo"], rich_help_panel=VIEWS, show_default="face",
+        help="how views are made; a TOML file for a recipe of your own",
+    ),
+]  # fmt: skip
+
+Rows = Annotated[int, typer.Option(metavar="N", rich_help_panel=WORK, help="rows of one chunk, the unit of work and of retry")]
+Workers = Annotated[
+    str, typer.Option(metavar="N|auto", rich_help_panel=WORK, help="chunks at a time; 0: one a core; auto: measure, and choose the engine too")
+]
+
+Dtype = Annotated[str, typer.Option(**one_of("float16", "float32", "int8"), rich_help_panel=OUTPUT, help="type of the stored embeddings")]
+StoredImages = Annotated[
+    str, typer.Option("--images", **one_of("inline", "path"), rich_help_panel=OUTPUT, help="inline: the shards hold the image bytes; path: only their SHA-256")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", rich_help_panel=WORK, help="cut the list, print rows, chunks and GB, and stop")]
 
 
 def open_described(

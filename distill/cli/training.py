@@ -13,14 +13,17 @@ from distill.remote import place
 
 def train(
     run: Annotated[Path, typer.Argument(help="run file (TOML), or run.toml of an earlier run", parser=place, metavar="RUN")],
-    out: Annotated[Path, typer.Option(help="run folder", parser=place, metavar="FOLDER")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="change a value of the file: student.embedding=256")] = None,
+    out: Annotated[Path, typer.Option(help="the run folder to write, or to go on in", parser=place, metavar="FOLDER")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a value of the run file: student.embedding=256; may be given several times")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a student as a run file says. Running it again goes on where it stopped.
 
     \b
-    Example: distill train docs/examples/joint.toml --out runs/joint --set data.shards=out
+    Example: distill train docs/examples/joint.toml --out runs/joint \\
+               --set data.shards=out
     """
     from distill.api import load_model
     from distill.config import load_run
