@@ -165,6 +165,16 @@ def speak() -> None:
             os.dup2(_screen, 2)
 
 
+def say(text: str) -> None:
+    """Write to stderr, also while it is kept back: what a person is told of a library that loads. What cannot be written is left out."""
+    with _keeping, suppress(OSError, ValueError, AttributeError):
+        if _screen is not None and sys.stderr.fileno() == 2:
+            os.write(_screen, text.encode(sys.stderr.encoding or "ascii", "backslashreplace"))
+        else:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
 # --------------------------------------------------------------------------------------------------------------- as it was found
 
 

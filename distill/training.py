@@ -7,6 +7,7 @@ averages are taken anew, so that what is judged on held-out rows is what is save
 
 import itertools
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -27,9 +28,9 @@ from distill.optimizers import Rate, build_optimizer
 from distill.origin import origin_of, trained_names
 from distill.process import grow_gpu_memory, keep_memory
 from distill.runs import Progress, RunFolder
-from distill.screen import Screen
 from distill.stages import SMALL, Lesson, OpenTeacher, identities, open_lessons, prove_teacher, told_at_start
 from distill.students import ClassHead, build_student, layers_of, projection, settle_averages, settle_scales, weights_file
+from distill.table import Extent, Screen
 from distill.views import find_recipe
 
 # What batch norm's averages are taken from after each epoch: so many rows tell a mean to 1/45 of its deviation, and as 16 batches cost five steps
@@ -70,6 +71,9 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
     for line in prove_teacher(run, open_teacher):
         screen.line(line)
     parts, progress, arrays = _begin(run, folder, lessons, screen)
+    screen.plan([Extent(lesson.stage.epochs, lesson.steps, lesson.train.batch) for lesson in lessons])
+    logs = shlex.quote(str(folder.path))
+    screen.line(f"Ctrl-C stops; the same command goes on after the last finished epoch. To watch it in a browser: tensorboard --logdir {logs}")
     for number in range(progress.stage, len(lessons)):
         if number > progress.stage:
             progress = replace(progress, stage=number, epoch=0, best=None, waited=0)
@@ -313,8 +317,7 @@ class Recorder(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started = time.monotonic()
         self.number = self.before + epoch
-        label = f"stage {self.lesson.number} epoch {epoch + 1}/{self.lesson.stage.epochs}"
-        self.screen.start(label, self.lesson.steps)
+        self.screen.start(self.lesson.number - 1, epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if not math.isfinite(logs["loss"]):
@@ -322,6 +325,7 @@ class Recorder(keras.callbacks.Callback):
         self.screen.tick(batch + 1, logs)
 
     def on_test_begin(self, logs: Any = None) -> None:
+        self.screen.doing("held-out rows")
         self._settle()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -342,7 +346,7 @@ class Recorder(keras.callbacks.Callback):
         self.progress.history.append(row)
         self.folder.save(self.progress, arrays)
         self._events(row)
-        self.screen.epoch(f"stage {self.lesson.number} epoch {epoch + 1}/{self.lesson.stage.epochs}", row)
+        self.screen.epoch(row)
 
     def _count(self) -> int:
         """How many images this process left out; what an earlier one counted, of which not all may have come again, stays."""

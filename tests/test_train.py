@@ -22,10 +22,10 @@ from distill.evaluation import cosine_scores
 from distill.images import encode_jpeg
 from distill.optimizers import Rate, build_optimizer
 from distill.runs import Progress, RunFolder
-from distill.screen import Screen
 from distill.sources import NoiseSource
 from distill.stages import Lesson, open_lessons, told_at_start
 from distill.students import settle_averages
+from distill.table import Screen
 from distill.training import Parts, Recorder, Training, build_parts, check_batches, train
 from tests.warm import Begun
 
@@ -203,7 +203,7 @@ def test_a_finished_run_says_so_and_changes_nothing(undisturbed, capsys):
     folder, summary = undisturbed
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert train(two_stages(), folder) == summary
-    assert "is finished: 5 epochs" in capsys.readouterr().out
+    assert "is finished: 5 epochs" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
@@ -236,7 +236,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(killed, undisturbed, capsys):
     assert 3 <= done < 5
     assert not (folder / "student.keras").exists()
     train(two_stages(), folder)
-    assert f"going on after stage 2, epoch {done - 2}" in capsys.readouterr().out
+    assert f"going on after stage 2, epoch {done - 2}" in capsys.readouterr().err
     assert figures_of(folder) == figures_of(undisturbed[0])
     weights = [keras.models.load_model(each / "student.keras", compile=False).get_weights() for each in (folder, undisturbed[0])]
     for one, other in zip(*weights, strict=True):
@@ -335,7 +335,7 @@ def test_images_left_out_are_counted_in_the_summary(tmp_path, monkeypatch, capsy
         train(run_of(stage, **data, max_rejects=0.2), tmp_path / "run", quiet=True)
     summary = train(run_of(stage, **data, max_rejects=0.25), tmp_path / "run")
     assert summary["left_out"] == {"size": 10} == json.loads((tmp_path / "run" / "summary.json").read_text())["left_out"]
-    assert "left out: 10 images (size)" in capsys.readouterr().out
+    assert "left out: 10 images (size)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -456,7 +456,7 @@ def test_steps_of_joined_batches_are_those_of_schedule_summary_and_screen(tmp_pa
 
     use({"shards": Odd})
     summary = train(run_of({"epochs": 2, "optimizer": ADAM, "terms": [COSINE], "schedule": {"name": "cosine"}}), tmp_path)
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     assert summary["steps"] == 4 and "131 rows of shards, 2 steps an epoch, 2 epochs; the last batch has 3 more rows" in told
     # half a cosine over 4 steps: the last step of epoch 1 is step 1, that of epoch 2 step 3
     rates = [float(row["learning_rate"]) for row in history_of(tmp_path)]
@@ -492,7 +492,7 @@ def test_averages_are_taken_from_2048_rows_and_no_teacher_is_asked(monkeypatch, 
     source = NoiseSource(lambda images: asked.append(len(images)) or np.zeros((len(images), 2), np.float32), size=(1, 1), batch=batch, steps=600, seed=4)
     lesson = Lesson(1, run_of().stage[0], source, None, ("embedding",), ())
     monkeypatch.setattr("distill.training.settle_averages", lambda student, batches: seen.extend(batches))
-    recorder = Recorder(lesson, None, None, Parts(None), {}, None, 0, None)
+    recorder = Recorder(lesson, None, None, Parts(None), {}, None, 0, Screen(quiet=True))
     recorder.set_model(None)
     recorder.number = 2
     recorder._settle()
@@ -565,7 +565,7 @@ def test_labels_noise_and_shards_train_one_student(tmp_path, capsys):
     noise = {"source": "noise", "teacher": "t", "steps": 5, "optimizer": ADAM, "terms": [COSINE, {"name": "mse"}]}
     labels = {"source": "images", "epochs": 2, "optimizer": ADAM, "terms": [{"name": "softmax", "scale": 16.0}]}
     train(run_of(noise, labels, student={"embedding": 8, "precision": "mixed_bfloat16"}), tmp_path)
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     for line in ("device: cpu:0, mixed_bfloat16", "stage 1: 300 rows of noise", "a projection 8 -> 12", "effective weights"):
         assert line in told
     rows = history_of(tmp_path)

@@ -42,7 +42,7 @@ def plain(tmp_path_factory):
 @pytest.mark.parametrize("views", ["one", "all", "plain"])
 def test_joint_losses_learn_from_views(views, viewed, tmp_path, capsys):
     summary = train(run_of(viewed, views=views), tmp_path / "run")
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     lesson = open_lessons(run_of(viewed, views=views))[0]
     assert {"one": "(one of 3 views of each an epoch)", "all": "(3 views of each)", "plain": "rows of shards,"}[views] in told
     assert lesson.train.rows == (3 if views == "all" else 1) * open_shards(viewed).rows - (3 if views == "all" else 1) * lesson.held_out.rows

@@ -72,7 +72,7 @@ def faces(
     from distill.faces import draw_folder
     from distill.screen import bar
 
-    with bar("drawing") as tell:
+    with bar("drawing", "identities") as tell:
         pictures = draw_folder(out, identities, images, size, seed, first, progress=tell)
     print(f"{out}: {pictures:,} pictures of {identities} identities, {size}x{size}")
 
@@ -97,7 +97,7 @@ def chunk(
 
     check_apart(source, out, "chunks")
     check_folder(out, "chunks")
-    with bar("rows") as tell:
+    with bar("cutting chunks", "rows") as tell:
         made = write_chunks(source, out, rows, progress=tell, rule=Rule(all_files, strip_prefix, label_from))
     skipped = "".join(f", {count} {reason} skipped" for reason, count in made.skipped.items() if count)
     print(f"{out}: {made.rows:,} rows of {len(made.classes):,} classes in {len(made.chunks)} chunks{skipped}")
@@ -182,11 +182,11 @@ def embed(
         strip_prefix=strip_prefix, label_from=label_from, relist=relist,
     )  # fmt: skip
     engine, number = _workers(job, engine, workers)
-    with bar("embedding") as tell:
+    with bar("embedding", "images") as tell:
         outcome = launch(
             job, engine, number, context.args, debug=debugging(),
             on_estimate=lambda estimate: print(_estimate_line(estimate, number), file=sys.stderr),
-            on_progress=lambda progress: tell(progress.done, progress.total),
+            on_progress=lambda progress: tell(progress.done, progress.total, progress.made),
         )  # fmt: skip
     if as_json:
         print_json(outcome.as_dict())
@@ -307,7 +307,7 @@ def verify(
         if described.fingerprint() != meta.teacher:
             other = described.fingerprint()[:12]
             raise Unfinished(f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {other}. Name the teacher that made it.")
-    with bar("verifying") as tell:
+    with bar("verifying", "shards") as tell:
         verdict = check(shards, deep=deep, on_shard=tell)
     agreement = check_sample(shards, described.load(), number=sample, root=root) if described and not verdict.problems else None
     if as_json:

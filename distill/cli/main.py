@@ -19,6 +19,7 @@ from distill.cli import data, demo, inspect, models, training
 from distill.cli.help import SETTINGS, Verb, Verbs, mistake_in_words
 from distill.cli.options import debugging
 from distill.process import keep_memory, open_streams, signal_code, signal_words, stop_on_signals
+from distill.screen import shown
 
 STAYS = {
     "faces": "Pictures that were drawn stay; the same command draws the others.",
@@ -90,7 +91,8 @@ def outcome(words: Sequence[str]) -> int:
     stays = STAYS.get(words[0] if words else "", NOTHING_STAYS)
     try:
         _check_surroundings(words)
-        code = run(words)
+        with shown():
+            code = run(words)
         return _say(f"{signal_words()}. {stays}", signal_code()) if code == 130 else code
     except typer.TyperException as error:
         return _say(mistake_in_words(error) if hasattr(error, "ctx") else str(error), error.exit_code)
