@@ -1,4 +1,5 @@
 # Everything runs in .venv, which is made when it is missing and brought up to date when pyproject.toml or constraints.txt has changed.
+# `make demo` installs what distill needs, the others also what tests and checks need (the extra dev).
 #   make test PYTHON=python3.12     takes that interpreter for a new .venv
 #   make test UV=                   takes plain venv and pip, also where uv is installed
 #   make test JOBS=4                takes four processes where there are cores and 3 GB for each; ARGS="-n 0 -x" tests in one, which a debugger can stop
@@ -13,6 +14,8 @@ UV ?= $(shell command -v uv)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+LOG := $(VENV)/install.log
 OUT ?= demo
 ARGS ?=
 JOBS ?= 2
@@ -26,38 +29,39 @@ SUPPORTED := sys.version_info[:2] in ((3, 11), (3, 12), (3, 13))
 CALLED := $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
 .PHONY: help demo test test-all test-engines check bench golden constraints
+.NOTPARALLEL:
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
-demo: $(READY) ## the whole job on drawn faces, into demo/ (OUT=folder, ARGS=--small for the one-minute version)
+demo: $(READY) ## the whole job on drawn faces, into demo/ (OUT=folder; ARGS=--small takes a minute, ARGS=--train-teacher trains the teacher too)
 	$(BIN)/distill demo $(OUT) $(ARGS)
 
-test: $(READY) ## all tests that do not take minutes
+test: $(READY_DEV) ## all tests that do not take minutes
 	$(TEST) -m "not slow and not engines" $(ARGS)
 
-test-all: $(READY) ## all tests but those of `make test-engines`
+test-all: $(READY_DEV) ## all tests but those of `make test-engines`
 	$(TEST) -m "not engines" $(ARGS)
 
 # Prism by Go and Flink's job server by Maven, where these are installed and have them; without them their tests say that they were skipped.
 BEAM = $(shell sed -n 's/^apache-beam==//p' constraints.txt)
 FLINK = 1.20
 FLINK_JAR = $(VENV)/flink-job-server.jar
-test-engines: $(READY) ## the same bytes from Dask, Prism, Flink and Dataflow: installs what they need
+test-engines: $(READY_DEV) ## the same bytes from Dask, Prism, Flink and Dataflow: installs what they need
 	@$(if $(UV),"$(UV)" pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check -q) -c constraints.txt -e ".[dask,dataflow]"
 	@GOBIN="$(CURDIR)/$(BIN)" go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM) || echo "no Prism: go install failed"
 	@mvn -q -B dependency:copy -Dartifact=org.apache.beam:beam-runners-flink-$(FLINK)-job-server:$(BEAM) -DoutputDirectory=$(VENV)/flink \
 	  && mv $(VENV)/flink/*.jar $(FLINK_JAR) || echo "no Flink: Maven does not have its job server for Beam $(BEAM)"
 	PRISM="$$(ls $(CURDIR)/$(BIN)/prism 2> /dev/null)" FLINK_JOB_SERVER="$$(ls $(CURDIR)/$(FLINK_JAR) 2> /dev/null)" $(BIN)/python -m pytest tests/test_engines.py -m "engines or not slow" -rs $(ARGS)
 
-check: $(READY) ## ruff and mypy
+check: $(READY_DEV) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(READY) ## all benchmarks: tables of ratios, and JSON in benchmarks/results/
+bench: $(READY_DEV) ## all benchmarks: tables of ratios, and JSON in benchmarks/results/
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" $(ARGS); done
 
-golden: $(READY) ## write the golden files of the present format version, which every later version must be able to read
+golden: $(READY_DEV) ## write the golden files of the present format version, which every later version must be able to read
 	$(BIN)/python -m tests.golden.make $(ARGS)
 
 constraints: ## resolve constraints.txt anew (needs uv)
@@ -76,18 +80,30 @@ for name in $(CALLED); do \
 done
 endef
 
-$(READY): pyproject.toml constraints.txt
+# One line for each thing that is done. What uv or pip prints is kept in .venv/install.log, and its end is shown where it fails.
+$(READY): WHAT := .
+$(READY): WORDS := what distill needs
+$(READY_DEV): WHAT := .[dev]
+$(READY_DEV): WORDS := what distill and its tests need
+$(READY) $(READY_DEV): pyproject.toml constraints.txt
 	@if ! $(BIN)/python -c "import sys; assert $(SUPPORTED)" 2> /dev/null; then \
 	  python=$$($(FIND_PYTHON)); \
 	  if [ -z "$$python" ]; then \
 	    echo "Found no Python 3.11, 3.12 or 3.13 that runs$(if $(UV),, and has venv) among: $(CALLED). Name one: make PYTHON=/path/to/python3.12" >&2; \
 	    exit 2; \
 	  fi; \
-	  echo "making $(VENV) with $$python and $(if $(UV),uv,venv)"; \
+	  echo "interpreter:  $$python ($$("$$python" -V))"; \
 	  rm -rf $(VENV); \
 	  $(if $(UV),"$(UV)" venv -q --python "$$python" $(VENV),"$$python" -m venv $(VENV)); \
+	  echo "environment:  $(CURDIR)/$(VENV), made with $(if $(UV),uv,venv)"; \
 	fi
-	@echo "installing distill and what it needs into $(VENV) with $(if $(UV),uv,pip), about 3 GB"
-	@$(if $(UV),"$(UV)" pip install --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off) \
-	  -c constraints.txt -e ".[dev]"
-	@touch $@
+	@echo "packages:     $(WORDS), about 3 GB, with $(if $(UV),uv,pip); some minutes (tail -f $(LOG) shows each)"
+	@started=$$SECONDS; \
+	if ! $(if $(UV),"$(UV)" pip install --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off) \
+	  -c constraints.txt -e "$(WHAT)" > $(LOG) 2>&1; then \
+	  tail -n 40 $(LOG) >&2; \
+	  echo "The installation failed; above is the end of $(CURDIR)/$(LOG). The same command tries again." >&2; \
+	  exit 1; \
+	fi; \
+	echo "installed:    $$($(BIN)/python -c "from importlib.metadata import distributions; print(len(list(distributions())))") packages in $$((SECONDS - started)) s"
+	@touch $(READY) $@

@@ -70,7 +70,7 @@ def prepare(folder: Path, recipe: str, identities: int) -> dict[str, dict[str, f
     }  # fmt: skip
     for name, (number, images, first) in drawn.items():
         distill("faces", folder / name, "--identities", number, "--images", images, "--size", size, "--first", first)
-    write_run_files(folder, FULL)
+    write_run_files(folder, FULL, train_teacher=True)
     distill("train", folder / "teacher.toml", "--out", folder / "runs/teacher")
     distill("export", folder / "runs/teacher", folder / "teacher", "--force")
     found = {}

@@ -1,8 +1,8 @@
 """The whole job on drawn faces, as a person would type it: every step is a command line of `distill`, run in this one process.
 
-A teacher is trained from labels, exported, and labels the pictures; a student at least ten times smaller learns from its embeddings. The
-same student learns from labels only and from noise only, for the same number of steps, so that the table says what distilling is worth.
-All four are judged on identities that nobody was trained on.
+The teacher that ships with distill (`distill.drawn_faces`), or one that is trained here from labels, is exported and labels the pictures; a
+student at least ten times smaller learns from its embeddings. The same student learns from labels only and from noise only, for the same
+number of steps, so that the table says what distilling is worth. All four are judged on identities that nobody was trained on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill import DistillError, Unfinished
+from distill import DistillError, Unfinished, drawn_faces
 from distill.files import committed, write_json
 from distill.folders import check_folder, kind_of
 
@@ -73,12 +73,13 @@ schedule = {{ name = "cosine", warmup = 0.05 }}
 terms = [{{ {term} }}]
 """
 TEACHER, STUDENT = "[32, 64, 128, 128]", "[12, 24, 32, 36]"
-PICTURES = 'images = "{out}/faces/train"\nsize = [{size}, {size}]'
+PICTURES = 'images = "{out}/faces/{pictures}"\nsize = [{size}, {size}]'
 TEACH = 'name = "cosine", weight = 64.0'
+SHIPPED = "; it ships trained, on identities {first} to {last}, and nothing here draws their pictures"
 # Each run of the demo: what it is, widths, data, source with its epochs, and its one term.
 RUN_FILES = {
     "teacher": (
-        "the teacher: a wider net, from labels alone", TEACHER, PICTURES, 'source = "images"\nepochs = {teacher_epochs}',
+        "the teacher: a wider net, from labels alone{shipped}", TEACHER, PICTURES, 'source = "images"\nepochs = {teacher_epochs}',
         'name = "arcface", scale = 20.0, angle_add = 0.0, cos_sub = 0.25',
     ),
     "student": (
@@ -95,19 +96,23 @@ RUN_FILES = {
 }  # fmt: skip
 
 
-def write_run_files(out: Path, recipe: Recipe) -> None:
-    """OUT/<name>.toml of the four runs."""
-    for name, text in run_files(out, recipe).items():
+def write_run_files(out: Path, recipe: Recipe, train_teacher: bool = False) -> None:
+    """Writes OUT/<name>.toml of the four runs."""
+    for name, text in run_files(out, recipe, train_teacher).items():
         with committed(out / f"{name}.toml") as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
-def run_files(out: Path, recipe: Recipe) -> dict[str, str]:
-    """The text of each run file, by its name."""
-    values = {**recipe.__dict__, "epoch_steps": recipe.epoch_steps, "out": out.as_posix(), "set": set_folder(out).as_posix()}
+def run_files(out: Path, recipe: Recipe, train_teacher: bool = False) -> dict[str, str]:
+    """Returns the text of each run file, by its name. That of the teacher that ships says how it was trained."""
+    values: dict[str, Any] = {**recipe.__dict__, "epoch_steps": recipe.epoch_steps, "out": out.as_posix(), "set": set_folder(out).as_posix()}
     texts = {}
     for name, (words, widths, *parts) in RUN_FILES.items():
-        data, source, term = (part.format(**values) for part in parts)
+        values |= {"pictures": "train", "shipped": ""}
+        if name == "teacher" and not train_teacher:
+            told = SHIPPED.format(first=drawn_faces.FIRST, last=drawn_faces.FIRST + drawn_faces.IDENTITIES - 1)
+            values |= {"pictures": "teacher", "shipped": told, "teacher_epochs": drawn_faces.EPOCHS}
+        words, data, source, term = (part.format(**values) for part in (words, *parts))
         texts[name] = RUN_FILE.format(**values, name=name, words=words, widths=widths, data=data, source=source, term=term)
     return texts
 
@@ -117,69 +122,95 @@ def set_folder(out: Path) -> Path:
     return out if kind_of(out) == "set" else out / "set"
 
 
-def check_demo(out: Path, recipe: Recipe) -> None:
+def check_demo(out: Path, recipe: Recipe, train_teacher: bool = False) -> None:
     """DistillError where OUT is no folder for this demo: somebody else's, or one of another demo."""
     check_folder(out, "demo")
-    for name, text in run_files(out, recipe).items():
+    for name, text in run_files(out, recipe, train_teacher).items():
         path = out / f"{name}.toml"
         if path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text:
-            raise DistillError(f"{path} is not what this demo would write: another size, another version, or a change of yours. Use another folder.")
+            raise DistillError(
+                f"{path} is not what this demo would write: it is of a demo with other options (--small, --train-teacher) or of another version of "
+                "distill, or was changed by hand. Nothing was written. Give the options that it was made with, or another folder: distill demo OUT."
+            )
 
 
-def demo(out: Path, small: bool, run: Run) -> dict[str, Any]:
-    """Run all steps in `out`; returns what OUT/summary.json holds. Training and labelling that an earlier run finished are not done again.
+def demo(out: Path, small: bool, run: Run, train_teacher: bool = False) -> dict[str, Any]:
+    """Runs all steps in `out`. Training and labelling that an earlier run finished are not done again.
 
     TensorFlow has trained in this process before it labels, so it keeps its own number of threads: the shards of the command line as printed,
     in a process of its own, may differ from these in the last bit of a few numbers.
+
+    Args:
+        out: the folder to write.
+        small: a minute with figures that say little.
+        run: runs one command line, and returns its exit code.
+        train_teacher: trains the teacher, and does not take the one that ships with distill.
+    Returns:
+        what OUT/summary.json holds.
+    Raises:
+        DistillError: `out` is another's; or a step was not done.
     """
-    from distill.report import write_demo_report
+    from distill.demo_report import write_demo_report
 
     recipe, started = SMALL if small else FULL, time.monotonic()
-    check_demo(out, recipe)
+    check_demo(out, recipe, train_teacher)
     out.mkdir(parents=True, exist_ok=True)
-    write_run_files(out, recipe)
-    for title, words in steps(out, recipe):
+    write_run_files(out, recipe, train_teacher)
+    for title, words in steps(out, recipe, train_teacher):
         print(f"\n# {title}\n$ distill {shlex.join(words)}", flush=True)
         if code := run(words):
             raise KeyboardInterrupt if code == 130 else Unfinished(f"`distill {shlex.join(words)}` ended with exit code {code}.")
-    summary = gather(out, time.monotonic() - started)
+    summary = gather(out, time.monotonic() - started, train_teacher)
     write_json(out / "summary.json", summary)
-    write_demo_report(out, summary)
+    write_demo_report(out, summary, teacher_run(out, train_teacher))
     print(
         f"\n{table(summary)}\n\n{out / 'summary.json'} has these figures, {out / 'report.html'} shows them. {summary['seconds']:.0f} s in all."
+        f"\nnext: your own photos and teacher: distill plan PHOTOS --teacher TEACHER"
     )
     return summary
 
 
-def steps(out: Path, recipe: Recipe) -> list[tuple[str, list[str]]]:
-    """(what happens, words of the command line) of every step."""
-    at, made = out.as_posix(), set_folder(out).as_posix()
+def teacher_run(out: Path, train_teacher: bool) -> Path:
+    """Returns the run folder of the teacher: that in OUT, or the one that ships with distill, as it is called from here."""
+    if train_teacher:
+        return out / "runs" / "teacher"
+    here = Path.cwd()
+    return drawn_faces.TEACHER.relative_to(here) if drawn_faces.TEACHER.is_relative_to(here) else drawn_faces.TEACHER
+
+
+def steps(out: Path, recipe: Recipe, train_teacher: bool = False) -> list[tuple[str, list[str]]]:
+    """Returns (what happens, words of the command line) of every step."""
+    at, made, teacher = out.as_posix(), set_folder(out).as_posix(), teacher_run(out, train_teacher).as_posix()
     size, images = str(recipe.size), str(recipe.images)
-    train = [(f"train: {WHO[name]}", ["train", f"{at}/{name}.toml", "--out", f"{at}/runs/{name}"]) for name in RUN_FILES]
+    runs = {name: teacher if name == "teacher" else f"{at}/runs/{name}" for name in RUN_FILES}
+    train = {name: (f"train: {WHO[name]}", ["train", f"{at}/{name}.toml", "--out", run]) for name, run in runs.items()}
+    taught = [train.pop("teacher")][: int(train_teacher)]
+    ships = "" if train_teacher else " (it ships with distill, trained on other drawn identities than these)"
     unseen = [f"{at}/faces/unseen/id{recipe.identities:04d}/00{number}.jpg" for number in (0, 1)]
     other = f"{at}/faces/unseen/id{recipe.identities + 1:04d}/000.jpg"
     return [
         ("draw the identities to learn from", ["faces", f"{at}/faces/train", "--identities", str(recipe.identities), "--images", images, "--size", size]),
         ("draw identities that nobody is trained on",
          ["faces", f"{at}/faces/unseen", "--identities", str(recipe.unseen), "--images", str(recipe.unseen_images), "--size", size, "--first", str(recipe.identities)]),
-        train[0],
-        ("write the teacher as a SavedModel, as a teacher usually comes", ["export", f"{at}/runs/teacher", f"{at}/teacher", "--force"]),
+        *taught,
+        (f"write the teacher as a SavedModel, as a teacher usually comes{ships}", ["export", teacher, f"{at}/teacher", "--force"]),
         ("let the teacher label the pictures", ["embed", f"{at}/faces/train", made, "--teacher", f"{at}/teacher", "--rows", str(recipe.chunk_rows)]),
         ("prove that nothing is missing or mixed up", ["verify", made, "--deep", "--teacher", f"{at}/teacher"]),
-        *train[1:],
-        *((f"judge: {WHO[name]}", ["evaluate", f"{at}/runs/{name}", "--pairs", f"{at}/faces/unseen", "--number", str(recipe.pairs),
-                                      *(["--shards", made] if name == "student" else []), "--out", f"{at}/evaluation/{name}"]) for name in RUN_FILES),
+        *train.values(),
+        *((f"judge: {WHO[name]}", ["evaluate", run, "--pairs", f"{at}/faces/unseen", "--number", str(recipe.pairs),
+                                      *(["--shards", made] if name == "student" else []), "--out", f"{at}/evaluation/{name}"]) for name, run in runs.items()),
         ("write the student for others to load", ["export", f"{at}/runs/student", f"{at}/student", "--force"]),
         ("compare photos with it: two of one identity, one of another", ["compare", f"{at}/student", *unseen, other]),
     ]  # fmt: skip
 
 
-def gather(out: Path, seconds: float) -> dict[str, Any]:
-    """The figures of the four models from the files that the verbs left."""
+def gather(out: Path, seconds: float, train_teacher: bool = False) -> dict[str, Any]:
+    """Returns the figures of the four models from the files that the verbs left; of a teacher that ships no seconds of training."""
     summary: dict[str, Any] = {}
     for name in RUN_FILES:
         judged = json.loads((out / "evaluation" / name / "evaluation.json").read_text())["model"]
-        trained = json.loads((out / "runs" / name / "summary.json").read_text())
+        run = teacher_run(out, train_teacher) if name == "teacher" else out / "runs" / name
+        trained = json.loads((run / "summary.json").read_text())
         pairs = judged["pairs"]
         summary[name] = {
             "accuracy": pairs["accuracy"], "accuracy_std": pairs["std"], "tar_at_far_1e-2": pairs["tar"]["0.01"]["tar"],
@@ -187,6 +218,8 @@ def gather(out: Path, seconds: float) -> dict[str, Any]:
         }  # fmt: skip
         if "agreement" in judged:
             summary[name]["agreement"] = judged["agreement"]["mean"]
+    if not train_teacher:
+        summary["teacher"] |= {"seconds": None, "shipped": True}
     return {**summary, "seconds": round(seconds, 1)}
 
 
@@ -198,7 +231,8 @@ def table(summary: dict[str, Any]) -> str:
     for name, words in WHO.items():
         row = summary[name]
         tar = "-" if row["tar_at_far_1e-2"] is None else f"{row['tar_at_far_1e-2']:.1%}"
+        seconds = "ships" if row["seconds"] is None else f"{row['seconds']:.0f} s"
         lines.append(
-            f"{words:<32} {row['accuracy']:>8.1%} {tar:>15} {row['parameters']:>11,} {row['parameters'] / whole:>11.1%} {row['seconds']:>7.0f} s"
+            f"{words:<32} {row['accuracy']:>8.1%} {tar:>15} {row['parameters']:>11,} {row['parameters'] / whole:>11.1%} {seconds:>9}"
         )
     return "\n".join(lines)

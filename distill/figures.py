@@ -25,12 +25,15 @@ LOOK = {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "grid.linewidth": 0.6,
-    "legend.fontsize": 9.5,
-    "lines.linewidth": 2.0,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
 }
-PIXELS_PER_INCH = 170  # sharp at the 540 points that a figure has on a laptop, and on a phone's dense screen
+# A figure is shown about 510 pixels wide on a laptop and 340 on a phone, where letters of 10 points are 10 pixels high.
+WIDTH, PIXELS_PER_INCH = 4.8, 220
+MARKS = (1e-2, 1e-3)  # FARs that are marked
 
 History = Mapping[str, np.ndarray]
+SHARES = ("agreement", "accuracy")  # of at most 1: a logarithmic axis would hide what there is between 0.9 and 1
 
 
 def _png(draw: Callable[[Any, bool], None], size: tuple[float, float], dark: bool) -> bytes:
@@ -45,7 +48,7 @@ def _png(draw: Callable[[Any, bool], None], size: tuple[float, float], dark: boo
         **dict.fromkeys(["axes.edgecolor", "grid.color"], grid),
         **dict.fromkeys(["axes.facecolor", "figure.facecolor"], "none"),
         **dict.fromkeys(["axes.spines.top", "axes.spines.right", "legend.frameon"], False),
-        **dict.fromkeys(["font.size", "axes.titlesize"], 10.5),
+        **dict.fromkeys(["font.size", "axes.titlesize"], 10),
         **dict.fromkeys(["xtick.major.size", "ytick.major.size", "xtick.minor.size", "ytick.minor.size"], 0),
         **LOOK,
     }
@@ -75,11 +78,12 @@ def curve(history: History, name: str, unit: str, dark: bool = False) -> bytes:
         axis = figure.subplots()
         _curves(axis, history, name, COLOURS[dark][0], dark)
         axis.set(title=name.replace("_", " "), xlabel="epoch", ylabel=unit)
-        _log_where_wide(axis, history[name])
+        if name not in SHARES:
+            _log_where_wide(axis, history[name])
         if f"held_out_{name}" in history:
             axis.legend(loc="best")
 
-    return _png(draw, (6.2, 3.3), dark)
+    return _png(draw, (WIDTH, 2.8), dark)
 
 
 def losses(runs: Mapping[str, History], dark: bool = False) -> bytes:
@@ -95,7 +99,7 @@ def losses(runs: Mapping[str, History], dark: bool = False) -> bytes:
         for axis in axes[len(runs) :]:
             axis.set_axis_off()
 
-    return _png(draw, (6.2, 2.4 * -(-len(runs) // min(2, len(runs)))), dark)
+    return _png(draw, (WIDTH, 2.1 * -(-len(runs) // min(2, len(runs)))), dark)
 
 
 def _curves(axis: Any, history: History, name: str, colour: str, dark: bool) -> None:
@@ -124,6 +128,7 @@ def _log_where_wide(axis: Any, values: np.ndarray) -> None:
     seen = values[np.isfinite(values)]
     if len(seen) and seen.min() > 0 and seen.max() > 20 * seen.min():
         axis.set_yscale("log")
+        axis.set_ylabel(f"{axis.get_ylabel()}, logarithmic")
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.grid(axis="y", which="major")
 
@@ -143,12 +148,12 @@ def histograms(scores: Mapping[str, tuple[np.ndarray, np.ndarray, float]], dark:
             for kind, colour, label in ((~same, INK[dark][2], "different people"), (same, looks[name]["color"], "same person")):
                 weights = np.full(int(kind.sum()), 100 / max(1, kind.sum()))
                 axis.hist(values[kind], edges, weights=weights, color=colour, alpha=0.75, label=label)
-            axis.axvline(threshold, color=INK[dark][0], linewidth=1.2, linestyle=":", label=f"threshold {threshold:.2f}")
-            axis.set(title=name, ylabel="pairs (%)")
-            axis.legend(loc="upper left", handlelength=1.4)
+            axis.axvline(threshold, color=INK[dark][0], linewidth=1.2, linestyle=":", label="threshold")
+            axis.set(title=f"{name}, threshold {threshold:.2f}", ylabel="pairs (%)")
         axes[-1].set_xlabel("cosine of the two embeddings")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, handlelength=1.4)
 
-    return _png(draw, (6.2, 1.75 * len(scores) + 0.5), dark)
+    return _png(draw, (WIDTH, 1.45 * len(scores) + 0.5), dark)
 
 
 def rocs(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], impostors: int, dark: bool = False) -> bytes:
@@ -162,7 +167,7 @@ def rocs(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], impostors: int, da
             start = float(tar[far <= floor].max(initial=0.0))
             inside = far > floor
             axis.step(np.append(floor, far[inside]), 100 * np.append(start, tar[inside]), where="post", label=name, **look)
-        for mark in (1e-2, 1e-3):
+        for mark in MARKS:
             if mark > floor:
                 axis.axvline(mark, color=INK[dark][2], linewidth=1, linestyle=":")
         chance = np.geomspace(floor, 1, 100)
@@ -172,7 +177,7 @@ def rocs(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], impostors: int, da
         axis.set(xlabel="impostor pairs accepted (FAR)", ylabel="genuine pairs accepted (TAR, %)")
         figure.legend(loc="outside upper center", ncols=3)
 
-    return _png(draw, (6.2, 6.4), dark)
+    return _png(draw, (WIDTH, 4.9), dark)
 
 
 def agreements(cosines: Mapping[str, np.ndarray], dark: bool = False) -> bytes:
@@ -189,7 +194,7 @@ def agreements(cosines: Mapping[str, np.ndarray], dark: bool = False) -> bytes:
         axis.set(xlabel="cosine of student's and teacher's embedding", ylabel="rows (%)", xlim=(edges[0], 1))
         axis.legend(loc="upper left")
 
-    return _png(draw, (6.2, 4.6), dark)
+    return _png(draw, (WIDTH, 3.8), dark)
 
 
 def _after_teacher(names: Iterable[str], dark: bool) -> list[dict[str, Any]]:

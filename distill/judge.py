@@ -18,6 +18,7 @@ from distill.config import Holdout
 from distill.evaluation import FOLDS, Model, Pairs, evaluate_pairs, evaluate_shards
 from distill.files import committed, write_json
 from distill.origin import Origin, origin_of, projection_of, trained_names
+from distill.remote import is_remote
 from distill.shards import ShardSet, open_shards
 from distill.sources import ShardSource
 
@@ -42,7 +43,16 @@ def judge(models: Mapping[str, tuple[str, Callable[[], Model]]], question: Quest
     result = {who: _judge_one(who, path, load(), question) for who, (path, load) in models.items()}
     if question.out is not None:
         write_json(question.out / "evaluation.json", result)
+        _tell_page(question.out)
     return result
+
+
+def _tell_page(out: Path) -> None:
+    """Writes the page of the run anew where the evaluation lies in a run's own folder."""
+    if not is_remote(out) and all((out / name).is_file() for name in ("run.toml", "history.csv")):
+        from distill.report import write_run_report
+
+        write_run_report(out)
 
 
 def _judge_one(who: str, path: str, model: Model, asked: Question) -> dict[str, Any]:

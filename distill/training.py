@@ -41,7 +41,8 @@ def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None,
     """Train the run in the folder `out`, or go on with it, or say that it is finished; the figures of summary.json.
 
     open_teacher turns the path of a noise stage's teacher into a callable, uint8 [B, H, W, 3] -> float32 [B, D]; what the stage's reading
-    sets (signature, output, scale, offset, color) comes by keyword. Keys of the result: parameters, seconds, epochs, steps, student, best,
+    sets (signature, output, scale, offset, color) comes by keyword. Keys of the result: parameters, seconds, epochs, steps, rows (of each
+    stage: its source, how many rows it trained on, how many were held out and judged), student, best,
     history (paths), last (the last row of the history), and where images were left out, left_out.
     DistillError: the run cannot work, or another process works on it. Unfinished: the loss was not finite, or somebody stopped it; the last good checkpoint stays.
     """
@@ -85,6 +86,10 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
         "seconds": round(progress.seconds, 3),
         "epochs": len(progress.history),
         "steps": sum(lesson.stage.epochs * lesson.steps for lesson in lessons),
+        "rows": [
+            {"stage": each.number, "source": each.name, "trained_on": each.train.rows, "held_out": each.held_out.rows if each.held_out else 0}
+            for each in lessons
+        ],
         "student": str(folder.student),
         "best": str(folder.best),
         "history": str(folder.history),

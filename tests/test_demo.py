@@ -3,19 +3,59 @@
 import json
 from types import SimpleNamespace
 
+import pytest
+
+from distill import DistillError
+from distill.demo import SMALL, check_demo, steps, teacher_run
 from tests.conftest import inside
 from tests.warm import forked
 
 
-def test_the_small_demo_runs_to_its_end_and_runs_again(tmp_path, monkeypatch):
+def small_demo(out, monkeypatch, *options):
+    """Its summary and what it printed."""
     monkeypatch.setattr("distill.export.subprocess", SimpleNamespace(run=forked))
-    done = inside("demo", tmp_path / "demo", "--small")
+    done = inside("demo", out, "--small", *options)
     assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text())
     for name in ("teacher", "student", "labels_only", "noise_only"):
-        assert 0.4 < summary[name]["accuracy"] <= 1 and 0 <= summary[name]["tar_at_far_1e-2"] <= 1 and summary[name]["seconds"] > 0
+        assert 0.4 < summary[name]["accuracy"] <= 1 and 0 <= summary[name]["tar_at_far_1e-2"] <= 1
+    for name in ("student", "labels_only", "noise_only"):
+        assert summary[name]["seconds"] > 0
     assert summary["teacher"]["parameters"] >= 10 * summary["student"]["parameters"] == 10 * summary["labels_only"]["parameters"]
-    assert (tmp_path / "demo" / "set" / "shards" / "index.json").is_file()
-    page = (tmp_path / "demo" / "report.html").read_text()
+    assert (out / "set" / "shards" / "index.json").is_file()
+    page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") > 10 and "http" not in page.replace("http://www.w3.org", "")
-    assert done.stdout.count("$ distill ") == 15 and "320 rows and 0 rejects" in done.stdout
+    assert "320 rows and 0 rejects" in done.stdout and "\nnext: " in done.stdout
+    return summary, done.stdout
+
+
+def test_the_small_demo_takes_the_teacher_that_ships(tmp_path, monkeypatch):
+    summary, printed = small_demo(tmp_path / "demo", monkeypatch)
+    assert printed.count("$ distill ") == 14 and "train: teacher" not in printed and not (tmp_path / "demo/runs/teacher").exists()
+    assert summary["teacher"]["accuracy"] > 0.93 and summary["teacher"]["seconds"] is None and summary["teacher"]["shipped"]
+    told = json.loads((tmp_path / "demo/evaluation/teacher/evaluation.json").read_text())["model"]["pairs"]
+    assert told["trained_identities"] == 0
+    page = (tmp_path / "demo/report.html").read_text()
+    assert "ships trained" in page and "The teacher ships with distill" in page
+    fails = inside("demo", tmp_path / "demo", "--small", "--train-teacher")
+    assert fails.returncode == 2 and "teacher.toml is not what this demo would write" in fails.stderr and "--train-teacher" in fails.stderr
+
+
+@pytest.mark.slow
+def test_the_small_demo_trains_a_teacher(tmp_path, monkeypatch):
+    summary, printed = small_demo(tmp_path / "demo", monkeypatch, "--train-teacher")
+    assert printed.count("$ distill ") == 15 and (tmp_path / "demo/runs/teacher/student.keras").is_file()
+    assert summary["teacher"]["seconds"] > 0 and "shipped" not in summary["teacher"]
+
+
+def test_the_teacher_is_trained_where_that_is_asked_for(tmp_path):
+    ships, trains = teacher_run(tmp_path, False).as_posix(), f"{tmp_path}/runs/teacher"
+    trained = {" ".join(words) for _, words in steps(tmp_path, SMALL, train_teacher=True)}
+    shipped = {" ".join(words).replace(ships, trains) for _, words in steps(tmp_path, SMALL)}
+    assert trained - shipped == {f"train {tmp_path}/teacher.toml --out {trains}"} and shipped <= trained
+
+
+def test_a_demo_of_an_earlier_version_is_refused_with_the_way_out(tmp_path):
+    (tmp_path / "teacher.toml").write_text("# distill train demo/teacher.toml --out demo/runs/teacher        the teacher: a wider net, from labels alone\n")
+    with pytest.raises(DistillError, match=r"another version.*another folder: distill demo OUT"):
+        check_demo(tmp_path, SMALL)

@@ -299,7 +299,7 @@ def test_a_demo_goes_on_in_its_own_folder_alone(tmp_path):
     check_demo(tmp_path, SMALL)
     (tmp_path / "notes.txt").write_text("mine")
     check_demo(tmp_path, SMALL)
-    with pytest.raises(DistillError, match="teacher.toml is not what this demo would write"):
+    with pytest.raises(DistillError, match="student.toml is not what this demo would write"):
         check_demo(tmp_path, FULL)
     (tmp_path / "student.toml").write_text("# mine")
     refused(("demo", tmp_path, "--small"), tmp_path, "student.toml is not what this demo would write")

@@ -5,32 +5,20 @@ import csv
 import io
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from distill import DistillError, figures
+from distill.config import dump_run, load_run
+from distill.demo_report import NAMES, write_demo_report
 from distill.evaluation import roc, verify_pairs
 from distill.images import encode_jpeg
+from distill.page import Case, Cases, Code, Commands, Faces, Facts, Figure, Section, Table, Text, Tiles, write_page
 from distill.pairs import draw_pairs
-from distill.report import (
-    NAMES,
-    Case,
-    Cases,
-    Code,
-    Faces,
-    Figure,
-    Section,
-    Table,
-    Text,
-    Tiles,
-    _duration,
-    read_history,
-    write_demo_report,
-    write_report,
-    write_run_report,
-)
+from distill.report import duration, read_history, write_run_report
 
 QUALITY = {"teacher": 0.7, "student": 0.8, "labels_only": 1.0, "noise_only": 4.0}  # noise on an identity's direction
 EVIL = '<script>alert("x")</script> & \'quotes\''
@@ -39,7 +27,7 @@ EVIL = '<script>alert("x")</script> & \'quotes\''
 class Page(HTMLParser):
     """Checks that tags close in order, and collects what the page would load."""
 
-    VOID = {"meta", "img", "source"}
+    VOID = {"meta", "img", "source", "br"}
 
     def __init__(self, text):
         super().__init__()
@@ -141,7 +129,7 @@ def test_the_demo_page_says_the_figures_of_the_summary(demo):
     for name, words in NAMES.items():
         assert words in text and f"{summary[name]['accuracy']:.1%} ± {summary[name]['accuracy_std']:.1%}" in text
     assert "11.6 times" in text and "8.6%" in text and "1 min 40 s" in text and "0.960" in text
-    for heading in ("The faces", "Telling people apart", "Where the student errs", "Training", "How it was done"):
+    for heading in ("The faces", "Verification: same person or not?", "Where the student errs", "Training", "How it was done"):
         assert f"<h2>{heading}</h2>" in text
 
 
@@ -151,7 +139,7 @@ def test_the_students_errors_are_its_farthest(demo):
         scores, same = stored["scores"], stored["same"]
     threshold = json.loads((out / "evaluation" / "student" / "evaluation.json").read_text())["model"]["pairs"]["threshold"]
     wrong = int(((scores >= threshold) != same).sum())
-    assert wrong and f"tells {wrong} of 400 pairs wrong" in text
+    assert wrong and f"judges {wrong} of 400 pairs wrong" in text
     assert f"student {scores[same].min():.2f}, teacher" in text and f"student {scores[~same].max():.2f}, teacher" in text
 
 
@@ -160,15 +148,17 @@ def test_every_text_is_escaped(tmp_path):
     blocks = [
         Text(EVIL),
         Tiles([(EVIL, EVIL)]),
-        Table([EVIL], [[EVIL, (EVIL, 0.5)]], EVIL),
+        Facts([(EVIL, EVIL), (EVIL, [EVIL, EVIL])]),
+        Commands([(EVIL, EVIL)]),
+        Table([EVIL, EVIL], [[EVIL, (EVIL, 0.5)]], EVIL),
         Figure((png, png), EVIL),
         Faces(png, EVIL),
         Cases([Case(png, png, EVIL, EVIL)]),
         Code(EVIL, EVIL),
     ]
-    text = write_report(tmp_path / "deep" / "page.html", EVIL, [Section(EVIL, blocks)], EVIL).read_text()
+    text = write_page(tmp_path / "deep" / "page.html", EVIL, [Section(EVIL, blocks)], EVIL).read_text()
     page = Page(text)
-    assert "script" not in page.seen and "<script" not in text and text.count("&lt;script&gt;") >= 15
+    assert "script" not in page.seen and "<script" not in text and text.count("&lt;script&gt;") >= 22
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["page.html"]
 
 
@@ -182,17 +172,96 @@ def test_bars_stay_inside_their_cell():
     assert "width:100.0%" in html and "width:0.0%" in html
 
 
-def test_the_page_of_a_run(tmp_path):
+RUN = """
+seed = 7
+[student]
+backbone = "small_conv"
+embedding = 64
+[data]
+shards = "{shards}"
+size = [32, 32]
+holdout = {{ by = "identity", fraction = 0.1 }}
+[[stage]]
+source = "noise"
+teacher = "big & small.onnx"
+steps = 9
+epochs = 4
+terms = [{{ name = "cosine", weight = 64.0 }}]
+[[stage]]
+source = "shards"
+epochs = 4
+terms = [{{ name = "cosine", weight = 8.0 }}, {{ name = "softmax" }}]
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
     run = tmp_path / "joint & co"
     write_history(run / "history.csv", epochs=4, stages=2)
-    (run / "summary.json").write_text(json.dumps({"parameters": 28336}))
-    (run / "run.toml").write_text("seed = 7\n")
+    rows = [
+        {"stage": 1, "source": "noise", "trained_on": 1152, "held_out": 0},
+        {"stage": 2, "source": "shards", "trained_on": 10800, "held_out": 1200},
+    ]
+    (run / "summary.json").write_text(json.dumps({"parameters": 28336, "rows": rows}))
+    (run / "student.keras").touch()
+    (run / "run.toml").write_text(RUN.format(shards=tmp_path / "gone"))
+    (run / "run.toml").write_text(dump_run(load_run(run / "run.toml")))  # in the letters of a run
+    return run
+
+
+def shown(text):
+    """A page's text as it is read: without tags, style and pictures."""
+    return unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.DOTALL))
+
+
+def test_the_page_of_a_run(run):
     text = write_run_report(run).read_text(encoding="utf-8")
     Page(text)
+    read = shown(text)
     assert "Run joint &amp; co" in text and "28,336" in text and "seed = 7" in text and "<b>8</b><span>epochs" in text and "28 s" in text
     history = read_history(run / "history.csv")
     assert f"{history['held_out_agreement'][-1]:.4f}" in text
     assert np.isnan(history["accuracy"][:4]).all() and np.isfinite(history["accuracy"][4:]).all()
+    assert "stage 1: 1,152 rows of noise, other ones in each epoch trained on, none held out" in read
+    assert "stage 2: 10,800 rows of the shards trained on, 1,200 held out (0.1 of all identities)" in read
+    assert "at big & small.onnx, asked about noise" in read and "gone, which cannot be opened now" in read
+    assert "2: source shards, 4 epochs, loss 8 × cosine + 1 × softmax, adamw at 0.001, schedule constant" in read
+    assert f"{run}/student.keras" in read and "embeddings of 64 numbers" in read
+    assert f"distill evaluate '{run}' --pairs FOLDER --shards {run.parent / 'gone'} --out '{run}'" in read
+    assert f"distill export '{run}' '{run}-export'" in read
+    assert "Solid: rows trained on; dashed: rows held out." in read and "vertical line marks where a stage begins" in read
+
+
+def test_the_page_of_a_run_says_its_evaluation(run):
+    assert "none in" in shown(write_run_report(run).read_text())
+    rng = np.random.default_rng(2)
+    same = np.tile([True, False], 1000)
+    judged = verify_pairs(np.where(same, 0.6, 0.1) + rng.normal(0, 0.2, 2000), same)
+    agreement = {"shards": "out", "part": "held-out rows", "mean": 0.9512, "rows": 1200}
+    (run / "evaluation.json").write_text(json.dumps({"model": {"pairs": {"folder": "unseen", **judged.as_dict()}, "agreement": agreement}}))
+    read = shown(write_run_report(run).read_text())
+    assert f"{judged.accuracy:.1%} of the pairs of its evaluation judged right" in re.sub(r"\s+", " ", read)
+    assert f"{judged.accuracy:.2%} ± {judged.std:.2%} of 2,000 pairs judged right, TAR {judged.tar[0].tar:.1%} at FAR 1.0% (pairs of unseen)" in read
+    assert "mean cosine 0.9512 to the stored embeddings over 1,200 rows (held-out rows)" in read and "none in" not in read
+
+
+def test_captions_say_what_is_drawn(tmp_path):
+    write_history(tmp_path / "history.csv", epochs=3, held_out=False)
+    read = shown(write_run_report(tmp_path).read_text())
+    assert "Solid: rows trained on." in read and "dashed" not in read and "by heart" not in read and "vertical" not in read
+
+
+def test_a_run_file_of_another_version_stands_in_the_page_as_it_is(tmp_path):
+    write_history(tmp_path / "history.csv", epochs=3)
+    (tmp_path / "run.toml").write_text("nonsense = 1\n")
+    assert "nonsense = 1" in write_run_report(tmp_path).read_text()
+
+
+def test_a_table_says_that_it_scrolls_where_a_phone_is_too_narrow_for_it():
+    narrow, wide = Table(["", "accuracy"], [["student", "95.8%"]]), Table([""] + 5 * ["a column"], [["the student", *5 * ["12,345,678"]]])
+    assert "scrolls" not in narrow.html() and narrow.width < 200 and 'class="wide" tabindex="0"' in narrow.html()
+    assert "it scrolls sideways" in wide.html() and wide.width > 500
+    assert Table(["none"], []).width > 0
 
 
 def test_a_run_without_history_is_said(tmp_path):
@@ -217,7 +286,7 @@ def test_every_figure_is_a_png_and_the_same_again():
         (figures.agreements, [{"student": 1 - rng.gamma(4, 0.01, 300)}]),
     ]:
         light, dark = figures.both(draw, *arguments)
-        assert light != dark and size(light) == size(dark) and size(light)[0] == 6.2 * figures.PIXELS_PER_INCH
+        assert light != dark and size(light) == size(dark) and size(light)[0] == figures.WIDTH * figures.PIXELS_PER_INCH
     assert draw(*arguments) == light  # the last and quickest of them
 
 
@@ -233,6 +302,6 @@ def test_contact_sheet_pixels():
 
 
 def test_durations_read_well():
-    assert [_duration(seconds) for seconds in (0.4, 59.4, 59.6, 200, 3599.6, 7500)] == [
+    assert [duration(seconds) for seconds in (0.4, 59.4, 59.6, 200, 3599.6, 7500)] == [
         "0 s", "59 s", "1 min 00 s", "3 min 20 s", "1 h 00 min", "2 h 05 min"
     ]  # fmt: skip

@@ -12,9 +12,12 @@ from distill.cli.options import Out
 
 def demo(
     out: Out = Path("demo"),
-    small: Annotated[bool, typer.Option("--small", help="a minute instead of five, with figures that say little; for tests")] = False,
+    small: Annotated[bool, typer.Option("--small", help="a minute instead of three, with figures that say little; for tests")] = False,
+    train_teacher: Annotated[
+        bool, typer.Option("--train-teacher", help="train the teacher here instead of using the one that ships with distill; takes some minutes more")
+    ] = False,
 ) -> None:
-    """Show the whole job on drawn faces, in three to seven minutes.
+    """Show the whole job on drawn faces, in about three minutes.
 
     \b
     Example: distill demo
@@ -22,4 +25,4 @@ def demo(
     from distill.cli.main import run
     from distill.demo import demo as show
 
-    show(out, small, run)
+    show(out, small, run, train_teacher)
