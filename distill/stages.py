@@ -225,7 +225,7 @@ def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
     shards = open_shards(str(run.data.shards))
     if not shards.golden:
         raise DistillError(f"{shards.folder} has no golden rows, so its teacher cannot be compared. Leave teacher out of [data], or run distill embed again.")
-    worst = worst_answer(shards.golden, shards.meta, open_teacher(run.data.teacher, **shards.meta.reading))
+    worst = worst_answer(shards.golden, shards.meta, open_teacher(run.data.teacher, **shards.meta.reading, beside=False))
     if worst < SAME:
         raise DistillError(
             f"{run.data.teacher} answers the golden rows of {shards.folder} otherwise than they are stored: cosine {worst:.4f}, expected {SAME} or more. "

@@ -14,6 +14,7 @@ handed on as it is, not normalised; rows that are not finite are the caller's to
 
 import hashlib
 import importlib
+import logging
 import math
 import os
 import sys
@@ -40,13 +41,17 @@ PRESETS: dict[str, tuple[float, float, str]] = {
     "insightface": (1 / 127.5, -1.0, "rgb"),  # (x - 127.5) / 127.5, the models of its zoo
     "insightface-128": (1 / 128, -127.5 / 128, "rgb"),  # (x - 127.5) / 128, the older habit
 }
-# What decides a SavedModel's answers. Left out: fingerprint.pb, which holds a random number, and what people or systems put beside it.
+PIXELS = ("scale", "offset", "color")
+# What decides a SavedModel's answers. Left out: fingerprint.pb, which holds a random number, and what people or systems put beside it, and
+# so model.json, whose values a set keeps itself as its reading.
 SAVED_MODEL_PARTS = ("saved_model.pb", "variables", "assets")
 STUDENT = "student.keras"
 EXPECTED = "expected a SavedModel folder (saved_model.pb), a .keras, .h5 or .onnx file, or the folder of a run (student.keras)"
 
 Scalar = bool | int | float | str
 
+log = logging.getLogger("distill")
+_told: set[str] = set()
 _loaded: dict[str, tuple[object, LoadedTeacher]] = {}
 _loading = Lock()
 _threads = (0, 0)
@@ -151,23 +156,56 @@ def open_teacher(
     preset: str | None = None,
     feed: Mapping[str, Scalar] | None = None,
     tags: Sequence[str] | None = None,
+    beside: bool = True,
 ) -> Teacher:
     """The teacher at `path`, described but not loaded: looks at what lies there, in milliseconds. DistillError where no model does.
 
     preset: a key of PRESETS, in place of scale, offset and color. feed: {name: value} of inputs beside the images; a text is read as the
-    input's type wants it. tags: of a graph in a SavedModel with several; an empty one for that without tags.
+    input's type wants it. tags: of a graph in a SavedModel with several; an empty one for that without tags. beside: whether a `model.json`
+    beside the model says what is not given here (see `teachers.model_json`); no for a set's own reading, which says all.
     """
-    given = {name: value for name, value in (("scale", scale), ("offset", offset), ("color", color)) if value is not None}
-    if preset is not None and preset not in PRESETS:
-        raise DistillError(f"teacher {path}: preset {preset!r}, expected one of: {', '.join(PRESETS)}.")
-    if preset is not None and given:
-        others = " and ".join(f"--{name} {value}" for name, value in given.items())
-        raise DistillError(f"teacher {path}: --preset {preset} and {others} both say what pixels it sees. Give one of them.")
-    usual = PRESETS[preset or "none"]
+    given = said(path, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=feed, tags=tags)
     found, kind = _find(place(path))
-    scale, offset = float(usual[0] if scale is None else scale), float(usual[1] if offset is None else offset)
-    fed, tagged = tuple(sorted((feed or {}).items())), None if tags is None else tuple(sorted(tags))
-    return Teacher(str(found), kind, signature, output, scale, offset, usual[2] if color is None else color, fed, tagged)
+    taken = _from_beside(str(found), given) if beside else {}
+    whole: dict[str, Any] = {**taken, **given, "feed": {**taken.get("feed", {}), **given.get("feed", {})}}
+    usual = dict(zip(PIXELS, PRESETS["none"], strict=True))
+    seen = {name: whole.get(name, usual[name]) for name in PIXELS}
+    fed, tagged = tuple(sorted(whole["feed"].items())), None if whole.get("tags") is None else tuple(sorted(whole["tags"]))
+    return Teacher(
+        str(found), kind, whole.get("signature"), whole.get("output"), float(seen["scale"]), float(seen["offset"]), seen["color"], fed, tagged
+    )
+
+
+def said(path: str | os.PathLike[str], **reading: Unpack[Reading]) -> dict[str, Any]:
+    """What was given of a reading, a preset as its scale, offset and color. DistillError where two of them speak of the same.
+
+    >>> said("model.onnx", preset="unit", signature=None)
+    {'scale': 0.00392156862745098, 'offset': 0.0, 'color': 'rgb'}
+    """
+    given: dict[str, Any] = {name: value for name, value in reading.items() if value is not None}
+    preset = given.pop("preset", None)
+    if preset is None:
+        return given
+    if preset not in PRESETS:
+        raise DistillError(f"teacher {path}: preset {preset!r}, expected one of: {', '.join(PRESETS)}.")
+    if others := " and ".join(f"--{name} {given[name]}" for name in PIXELS if name in given):
+        raise DistillError(f"teacher {path}: --preset {preset} and {others} both say what pixels it sees. Give one of them.")
+    return {**given, **dict(zip(PIXELS, PRESETS[preset], strict=True))}
+
+
+def _from_beside(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `model.json` says and nobody else does; it is told once in a process that this was taken from there."""
+    from teachers.model_json import in_words, path_beside, read_beside
+
+    read = read_beside(model)
+    taken = {name: value for name, value in read.items() if name not in given or name == "feed"}
+    if "feed" in taken:
+        taken["feed"] = {name: value for name, value in read["feed"].items() if name not in given.get("feed", {})}
+    line = f"preprocessing from {path_beside(model)}: {in_words(taken)}" if any(value not in ({}, None) for value in taken.values()) else ""
+    if line and line not in _told:
+        _told.add(line)
+        log.warning(line)
+    return taken
 
 
 def load_teacher(path: str | os.PathLike[str], **reading: Unpack[Reading]) -> LoadedTeacher:

@@ -303,7 +303,7 @@ def verify(
     described = None
     if teacher is not None:
         meta = open_shards(shards).meta
-        described = open_described(teacher, **meta.reading)
+        described = open_described(teacher, **meta.reading, beside=False)
         if described.fingerprint() != meta.teacher:
             other = described.fingerprint()[:12]
             raise Unfinished(f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {other}. Name the teacher that made it.")

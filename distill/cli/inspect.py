@@ -2,25 +2,83 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.cli.options import AsJson, open_described, print_json
+from distill import DistillError
+from distill.cli.options import PREPROCESSING, AsJson, Color, Feed, Offset, Output, Preset, Scale, Signature, Tags, parse_feed, print_json
 from distill.remote import place
 
+if TYPE_CHECKING:
+    from teachers import LoadedTeacher
 
-def inspect(path: Annotated[Path, typer.Argument(help="anything that distill reads or writes", parser=place, metavar="PATH")], as_json: AsJson = False) -> None:
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="anything that distill reads or writes", parser=place, metavar="PATH")],
+    signature: Signature = None,
+    output: Output = None,
+    scale: Scale = None,
+    offset: Offset = None,
+    color: Color = None,
+    preset: Preset = None,
+    feed: Feed = None,
+    tags: Tags = None,
+    save: Annotated[
+        bool, typer.Option("--save", rich_help_panel=PREPROCESSING, help="keep these options in model.json beside the model: all verbs then take them")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", rich_help_panel=PREPROCESSING, help="replace a model.json that says something else")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Say what lies at a path, and what to do with it next.
 
     \b
     Example: distill inspect out
+    Keep how a model wants its pixels, so that no verb needs to be told again:
+             distill inspect w600k_r50.onnx --preset insightface --save
     """
     from distill.describe import describe, in_words
+    from teachers import open_teacher, said
 
-    found = describe(path, lambda model: open_described(str(model)).load().describe())
+    tagged = None if tags is None else [tag.strip() for tag in tags.split(",") if tag.strip()]
+    given = {
+        "signature": signature, "output": output, "scale": scale, "offset": offset, "color": color, "preset": preset, "feed": parse_feed(feed or ()) or None,
+        "tags": tagged,
+    }  # fmt: skip
+    values = said(str(path), **given)  # type: ignore[arg-type]
+    if save and not values:
+        raise DistillError("--save keeps the options of this line, and none is given. Name some, such as --preset insightface --save.")
+    loaded: list[LoadedTeacher] = []
+
+    def ask(model: Path) -> dict[str, Any]:
+        loaded.append(open_teacher(model, **values, beside=not save).load())
+        return loaded[-1].describe()
+
+    found = describe(path, ask)
+    if (values or save) and not loaded:
+        raise DistillError(f"{path} is no model, but {found['kind']}. The options under Preprocessing are for models; leave them away.")
+    if save:
+        print(_save(loaded[-1], values, force), file=sys.stderr)
     if as_json:
         print_json(found)
     else:
         print(in_words(found))
+
+
+def _save(loaded: LoadedTeacher, values: dict[str, Any], force: bool) -> str:
+    """Write model.json, unless it says the same already; what was done, in words."""
+    from distill.files import committed
+    from teachers.model_json import in_words, path_beside, write_text
+
+    where = path_beside(loaded.teacher.path)
+    text = write_text({**values, **({"feed": loaded.feed} if loaded.feed else {})})
+    if where.is_file():
+        if where.read_bytes() == text.encode():
+            return f"{where} says this already"
+        if not force:
+            raise DistillError(f"{where} is there and says something else. It was left alone: --force replaces it.")
+    with committed(where) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return f"{where}: {in_words({key: value for key, value in values.items() if key != 'feed' or value})}"

@@ -116,13 +116,13 @@ DryRun = Annotated[bool, typer.Option("--dry-run", rich_help_panel=WORK, help="c
 def open_described(
     path: str, signature: str | None = None, output: str | None = None, scale: float | None = None, offset: float | None = None,
     color: str | None = None, preset: str | None = None, feed: Sequence[str] | Mapping[str, Any] | None = None,
-    tags: str | Sequence[str] | None = None,
+    tags: str | Sequence[str] | None = None, beside: bool = True,
 ) -> Teacher:  # fmt: skip
     from teachers import open_teacher
 
     fed = feed if isinstance(feed, Mapping) else parse_feed(feed or ())
     tagged = [tag.strip() for tag in tags.split(",") if tag.strip()] if isinstance(tags, str) else tags
-    return open_teacher(path, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=fed, tags=tagged)
+    return open_teacher(path, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=fed, tags=tagged, beside=beside)
 
 
 def parse_feed(words: Sequence[str]) -> dict[str, str]:
