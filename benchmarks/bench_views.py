@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.bench import save
 from distill.demo import FULL, STUDENT, write_run_files
 from distill.evaluation import kfold_accuracy, tar_at_far
+from distill.shards import open_shards
 
 IMAGES, FIRST = 10, 5000
 STEPS, BATCH, SEEDS, AGAIN = 1250, 128, (1, 2, 3), 200
@@ -79,8 +80,8 @@ def prepare(folder: Path, recipe: str, identities: int) -> dict[str, dict[str, f
         if not told.exists():
             words = ("--views", views, "--recipe", recipe) if views > 1 else ()
             distill("embed", folder / "faces/taught", folder / name, "--teacher", folder / "teacher", "--rows", 500, *words)
-            rows = json.loads((folder / name / "shards/index.json").read_text())
-            size_of = sum(record["shard_bytes"] for record in rows["records"]) / rows["rows"]
+            shards = open_shards(folder / name)
+            size_of = sum(record.shard_bytes for record in shards.records) / shards.rows
             seconds = again(folder, name, words)
             told.write_text(json.dumps({"bytes_a_row": size_of, "labelling_seconds": seconds}))
         found[name] = json.loads(told.read_text())

@@ -13,12 +13,12 @@ from distill import Damaged, DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
 from distill.files import read_json
 from distill.folders import read_card
+from distill.layout import LAYOUTS, PLAIN, find_index
 from distill.locks import holder
 from distill.shards import FORMATS, Record, ShardMeta, open_shards
 from distill.shards.rows import NoShard
 from distill.views import RECIPES
 
-_RECORD = re.compile(r"\d{5,}-of-\d{5,}\.json")
 _PROGRESS = re.compile(r"progress-(\d{5,})\.json")
 
 
@@ -77,7 +77,7 @@ def _kinds(describe_model: Callable[[Path], dict[str, Any]]) -> list[tuple[str, 
 
 
 def _index(path: Path) -> Path | None:
-    return next((one for one in (path / "index.json", path / "shards" / "index.json") if one.is_file()), None)
+    return find_index(path) or find_index(path / "shards")
 
 
 def _set(path: Path) -> dict[str, Any]:
@@ -111,6 +111,7 @@ class _Planned:
     meta: ShardMeta
     format: str = "parquet"
     first_views: int = 1
+    layout: str = PLAIN.name
 
 
 def _is_unfinished(path: Path) -> bool:
@@ -130,7 +131,8 @@ def _unfinished(path: Path) -> dict[str, Any]:
         return {**found, "plan": "none yet: it is written when the teacher is loaded and the list is cut"}
     plan, shards = _read_json(path / "plan.json", _Planned), path / "shards"
     names = {one.name for one in shards.iterdir()} if shards.is_dir() else set()
-    records = [Record.load(shards / name) for name in sorted(names) if _RECORD.fullmatch(name)]
+    layout = LAYOUTS.get(plan.layout, PLAIN)
+    records = [Record.load(shards / name) for name in sorted(names) if layout.is_record(name)]
     done = {record.number: record for record in records if record.shard in names and _size(shards / record.shard) == record.shard_bytes}
     if (views := plan.meta.views) > plan.first_views:  # those that still have the views they were first made with are not done
         done = {number: record for number, record in done.items() if _views_in(shards / record.shard, plan.format) == views}

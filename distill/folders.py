@@ -24,6 +24,7 @@ from typing import Any
 
 from distill import DistillError
 from distill.files import is_temporary, read_toml
+from distill.layout import INDEXES, NUMBERED
 from distill.locks import CLAIM
 from distill.remote import RemotePath, is_remote, place
 
@@ -39,7 +40,6 @@ SYSTEM = re.compile(
     r"|\.ipynb_checkpoints|\.stfolder|\.stignore|\.stversions|\.directory|\.localized|\.apdisk|\.AppleDouble|\.DocumentRevisions-V100|\.VolumeIcon\.icns"
     r"|Icon\r|ehthumbs(_vista)?\.db|@Recently-Snapshot|\.@__thumb|\.sync|\.dropbox(\.cache|\.attr)?|\.fuse_hidden[0-9a-f]+"
 )
-NUMBERED = r"\d{5,}-of-\d{5,}"
 LOGS = r"(?!\.).*\.(log|out)"  # what a person, nohup or a batch system lets a run say into its folder
 NOTES = re.compile(r"(estimate|error|finished)\.json|(progress|failed)-\d{5,}\.json")  # in OUT/state
 CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt|listing\.tsv\.zst")
@@ -104,7 +104,9 @@ def _holds_arrays(path: Path, *names: str) -> bool:
 
 def _is_set(folder: Path) -> bool:
     """A plan, an index, or one shard of ours."""
-    return any(said.match(_head(path)) for said, path in ((_PLAN, folder / "plan.json"), (_INDEX, folder / "shards/index.json"))) or _has_shard(folder / "shards")
+    if _PLAN.match(_head(folder / "plan.json")) or any(_INDEX.match(_head(folder / "shards" / name)) for name in INDEXES):
+        return True
+    return _has_shard(folder / "shards")
 
 
 def _has_shard(folder: Path) -> bool:
@@ -209,7 +211,7 @@ KINDS = {
     "demo": Kind("a demo", "OUT", lambda folder: _head(folder / "teacher.toml").startswith(b"# distill train "), {LOGS: _is_file}),
 }  # fmt: skip
 LISTED = ("set", "chunks", "run", "export")  # what is never taken for images
-SIGNS = frozenset({"index.json"}).union(*(KINDS[kind].signs for kind in LISTED))
+SIGNS = frozenset(INDEXES).union(*(KINDS[kind].signs for kind in LISTED))
 
 
 def kind_of(folder: Path, names: Collection[str] | None = None) -> str | None:
@@ -218,7 +220,7 @@ def kind_of(folder: Path, names: Collection[str] | None = None) -> str | None:
     names: what lies in it, where the caller knows; without one of SIGNS among them nothing is read.
     """
     there = SIGNS.intersection(names if names is not None else (name for name, _ in _entries(folder)))
-    if "index.json" in there and _INDEX.match(_head(folder / "index.json")):  # the shards of a set, which may have gone elsewhere without it
+    if any(_INDEX.match(_head(folder / name)) for name in there.intersection(INDEXES)):  # the shards of a set, which may have gone elsewhere without it
         return "set"
     return next((kind for kind in LISTED if KINDS[kind].signs & there and KINDS[kind].is_ours(folder)), None)
 

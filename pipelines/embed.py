@@ -2,7 +2,7 @@
 
     OUT/plan.json     what the set is: written once, before any shard; a run that asks for something else is refused
     OUT/chunks/       the image list in chunks, and classes.txt
-    OUT/shards/       shard, ledger of rejects and record of each chunk; index.json last
+    OUT/shards/       shard, ledger of rejects and record of each chunk; the index last
     OUT/state/        what the launcher reads while workers work: estimate, progress and failures; of no value afterwards
 
 One element is one chunk. A chunk whose shard is there is skipped; one that fails twice is noted and does not stop the others.
@@ -137,7 +137,7 @@ def _commit(records: list[Record], job: Job) -> None:
             f"ledgers ({job.shards}/*.rejects.jsonl) stay; the set is not committed. Mend the images and run again with --retry-rejects, or run again "
             "with a larger --max-rejects."
         )
-    write_index(job.shards, plan.format, found.values(), read_classes(job.chunks), lambda key: read_bytes(job.root, key))
+    write_index(job.shards, plan.format, found.values(), read_classes(job.chunks), lambda key: read_bytes(job.root, key), plan.names)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from distill import DistillError, Unfinished
 from distill.chunks import Chunk, chunk_name, read_chunk
 from distill.holders import unchanged
 from distill.images import BadImage, ImageSpec, ahead, decode_batch, orientation, read_bytes
+from distill.layout import UNDERSCORE, Layout
 from distill.remote import is_remote
 from distill.shards import FORMATS, Held, Record, Rows, ShardMeta, commit_shard, rows_there, shard_path
 from distill.shards.rows import quantise
@@ -56,10 +57,11 @@ class Task:
     format: str
     batch: int
     meta: ShardMeta
+    layout: Layout = UNDERSCORE
 
     @classmethod
     def of(cls, job: Job, plan: Plan, number: int) -> Task:
-        return cls(job, plan.format, plan.batch, plan.chunk_meta(number))
+        return cls(job, plan.format, plan.batch, plan.chunk_meta(number), plan.names)
 
 
 def try_teacher(job: Job, meta: ShardMeta, batch: int, keys: list[str]) -> None:
@@ -107,7 +109,7 @@ def stored(answers: np.ndarray, dtype: str) -> np.ndarray:
 def embed_chunk(task: Task) -> Record:
     """Label one chunk, or find that it was done. rows + rejects of the record = rows of the chunk, always."""
     job, meta, number = task.job, task.meta, task.meta.chunk
-    record = standing(job, task.format, meta)
+    record = standing(job, task.format, meta, task.layout)
     if record is not None:
         _tell(job, number, record.rows + record.rejects, 0)
         return record
@@ -119,8 +121,8 @@ def embed_chunk(task: Task) -> Record:
             f"{job.chunks}: chunk {number} is not the one of the plan. Put the old file back or start again with another OUT."
         )
     rejects: list[dict[str, Any]] = []
-    least = Held() if number in job.only else rows_there(job.shards, task.format, meta, len(chunk.keys))
-    record = commit_shard(job.shards, task.format, meta, _told(task, chunk, rejects), rejects, least=least)
+    least = Held() if number in job.only else rows_there(job.shards, task.format, meta, len(chunk.keys), task.layout)
+    record = commit_shard(job.shards, task.format, meta, _told(task, chunk, rejects), rejects, least=least, layout=task.layout)
     if record.rows + record.rejects != len(chunk.keys):
         raise DistillError(
             f"chunk {number}: {record.rows} rows and {record.rejects} rejects are not the {len(chunk.keys)} rows of the chunk."

@@ -247,7 +247,7 @@ def _outcome(job: Job, run: _Run, seconds: float) -> Outcome:
         raise Unfinished(f"{job.out}: no plan was written, and nobody could say why.{_full(job)} Run the same command again.")
     plan = Plan.load(job.folder / "plan.json")
     records, missing = _records(job, plan)
-    index = job.shards / "index.json"
+    index = job.shards / plan.names.index
     if not (job.dry_run or job.only) and (missing or not is_there(index)):
         gone = f"{len(missing)} of {len(plan.chunks)} chunks are" if missing else "the index is"
         raise Unfinished(f"{job.out}: {gone} not written, and nobody could say why.{_full(job)} What is done stays; run the same command again.")

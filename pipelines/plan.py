@@ -22,9 +22,10 @@ from distill.folders import CHUNKS, NOTES, check_apart, check_folder, remove_own
 from distill.holders import index_of
 from distill.imagelist import Rule, check_source, way_to
 from distill.images import EXIF, RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
+from distill.layout import LAYOUTS, PLAIN, UNDERSCORE, Layout, find_index, layout_in
 from distill.listing import ADDED, GONE, REMOVED, RESIZED, TOUCHED, Changes
 from distill.remote import is_remote, place
-from distill.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_ledger, shard_name, shard_path
+from distill.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_ledger, shard_path
 from distill.shards.golden import check_golden
 from distill.shards.rows import DTYPES, EXACT, MAX_VIEWS
 from distill.views import RECIPES, Recipe, check_size, software
@@ -161,7 +162,8 @@ class Plan:
     """Everything that decides the bytes of a set. chunk_rows: rows of one chunk, 0 where the source was chunks already.
 
     skipped: how many names of the source are no rows, by reason; told, not compared. first_views: how many views the set was made with before
-    any were added. rule: how names became rows; None in plans of earlier versions, which took every file.
+    any were added. rule: how names became rows; None in plans of earlier versions, which took every file. layout: what the files beside the shards
+    are called; plans of earlier versions say nothing, and theirs is plain.
     """
 
     source: str
@@ -176,13 +178,20 @@ class Plan:
     skipped: dict[str, int]
     first_views: int = 1
     rule: Rule | None = None
+    layout: str = PLAIN.name
 
     __pydantic_config__ = EXACT
+
+    def __post_init__(self) -> None:
+        """ValueError where no layout is called so."""
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout {self.layout!r}, expected {' or '.join(LAYOUTS)}")
 
     def save(self, path: Path) -> None:
         self.meta.check()
         told = {**asdict(self), "meta": self.meta.as_dict()}
-        write_json(path, {name: value for name, value in told.items() if name != "rule" or value})
+        unsaid = {"rule": None, "layout": PLAIN.name}  # as in plans of earlier versions
+        write_json(path, {name: value for name, value in told.items() if name not in unsaid or value != unsaid[name]})
 
     @classmethod
     def load(cls, path: Path) -> Plan:
@@ -199,17 +208,22 @@ class Plan:
 
     def find_record(self, shards: Path, number: int) -> Record | None:
         """The record of a chunk that is done, None where it has to be made."""
-        return find_record(shards, self.format, self.chunk_meta(number))
+        return find_record(shards, self.format, self.chunk_meta(number), self.names)
+
+    @property
+    def names(self) -> Layout:
+        """What the files beside the shards are called."""
+        return LAYOUTS[self.layout]
 
 
-def standing(job: Job, format: str, meta: ShardMeta) -> Record | None:
+def standing(job: Job, format: str, meta: ShardMeta, layout: Layout) -> Record | None:
     """Returns the record of a finished chunk that needs no work, else None.
 
     --only makes a chunk again whatever is there, --retry-rejects where one of its rejects can be read and decoded now.
     """
     if meta.chunk in job.only:
         return None
-    record = find_record(job.shards, format, meta)
+    record = find_record(job.shards, format, meta, layout)
     return None if record and job.retry_rejects and _mended(job, record, ImageSpec(**meta.image)) else record
 
 
@@ -317,7 +331,7 @@ def agree(job: Job, meta: ShardMeta, accept: Callable[[Plan, Path], None] = lamb
             raise DistillError(f"{path} says otherwise: {said}. One folder holds one data set: use another OUT, or ask for the same.")
         return _anew(job, meta, plan, accept), ""
     _check_no_views_added(job)
-    plan = _plan_of(job, meta, job.chunks, _cut(job, job.chunks))
+    plan = _plan_of(job, meta, job.chunks, _cut(job, job.chunks), layout_in(job.shards))
     plan.save(path)
     return plan, ""
 
@@ -332,7 +346,7 @@ def _anew(job: Job, meta: ShardMeta, old: Plan, accept: Callable[[Plan, Path], N
     given = old.source == str(job.chunks.resolve())  # SOURCE of the plan before: they are not of distill's making alone
     with _beside(job.chunks) as folder:
         chunks = job.chunks if own else folder
-        plan = _plan_of(job, meta, chunks, _cut(job, chunks))
+        plan = _plan_of(job, meta, chunks, _cut(job, chunks), UNDERSCORE)
         if given and plan.chunks != old.chunks:
             raise DistillError(f"{job.chunks} was SOURCE of this set and holds another list than {job.source}; it is left alone. Use another OUT.")
         accept(plan, chunks)
@@ -350,14 +364,14 @@ def _check_no_views_added(job: Job) -> None:
         raise DistillError(f"{job.out}: --add-views extends a set, and there is none. Make one: distill embed SOURCE {job.out} --views N.")
 
 
-def _plan_of(job: Job, meta: ShardMeta, folder: Path, skipped: dict[str, int]) -> Plan:
+def _plan_of(job: Job, meta: ShardMeta, folder: Path, skipped: dict[str, int], layout: Layout) -> Plan:
     """A plan of the chunks in a folder, all of which are read."""
     source = place(job.source).resolve()
     chunks = [(chunk.sha256, len(chunk.keys)) for chunk in map(read_chunk, list_chunks(folder))]
     return Plan(
         source=str(source), source_sha256=_source_sha256(source), chunk_rows=0 if is_chunk_folder(source) else job.rows,
         chunks=tuple(sha256 for sha256, _ in chunks), rows=sum(rows for _, rows in chunks), classes=len(read_classes(folder)),
-        meta=meta, format=job.format, batch=job.batch, skipped=skipped, first_views=meta.views, rule=job.rule,
+        meta=meta, format=job.format, batch=job.batch, skipped=skipped, first_views=meta.views, rule=job.rule, layout=layout.name,
     )  # fmt: skip
 
 
@@ -472,9 +486,9 @@ def has_rows(job: Job, plan: Plan) -> bool:
 
 
 def _forget(job: Job, plan: Plan, number: int) -> None:
-    """Remove what a run left of a chunk of which it could label no row, and the index with it."""
-    stem = shard_name(number, len(plan.chunks))
-    for name in ("index.json", f"{stem}.json", f"{stem}.rejects.jsonl", _shard(job, plan, number).name):
+    """Remove what a run left of a chunk of which it could label no row, and the index and its class table with it."""
+    layout, chunk = plan.names, (number, len(plan.chunks))
+    for name in (layout.index, layout.record(*chunk), layout.ledger(*chunk), _shard(job, plan, number).name, layout.classes):
         (job.shards / name).unlink(missing_ok=True)
 
 
@@ -492,8 +506,8 @@ def keep(job: Job, plan: Plan) -> None:
 def check_pixels(job: Job) -> None:
     """DistillError where the set that stands in OUT was made of other pixels than would be made here: its new rows would not fit the old ones,
     and its new index would say that all is well."""
-    index = job.shards / "index.json"
-    if not is_there(index):
+    index = find_index(job.shards)
+    if index is None:
         return
     try:
         shards = read_index(index)
@@ -597,7 +611,7 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "", chunks
     DistillError when what is to come cannot fit on the disk, or none of the images looked at can be labelled.
     """
     number = len(plan.chunks)
-    todo = [chunk for chunk in wanted if standing(job, plan.format, plan.chunk_meta(chunk)) is None]
+    todo = [chunk for chunk in wanted if standing(job, plan.format, plan.chunk_meta(chunk), plan.names) is None]
     sampled: list[tuple[str, int | None]] = []
     looked: list[str] = []
     rows = 0

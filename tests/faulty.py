@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.files import read_json, write_json
 from distill.images import encode_jpeg
+from distill.layout import PLAIN, UNDERSCORE, Layout
 from distill.shards import FORMATS
 from pipelines.embed import CutChunks, EmbedChunk, commit
 from pipelines.label import Task
@@ -27,6 +29,7 @@ SYSTEM = (
     "EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOLCK", "ESTALE", "ENOMEM", "ETIMEDOUT", "EAGAIN", "EBUSY", "ENODEV", "EROFS", "EDQUOT", "ENXIO",
 )  # fmt: skip
 FEW = ("EIO", "ESTALE")
+LAYOUT = {"parquet": UNDERSCORE, "hdf5": PLAIN}  # what is tried in each format: a new set, and one that an earlier version began
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,15 @@ def run(job: Job) -> list[str]:
     return [note.get("message") or note["reason"] for note in notes if "message" in note or "reason" in note]
 
 
+def begin_plain(job: Job) -> None:
+    """Leave what an earlier version left when nothing was labelled yet: chunks and a plan that says nothing of a layout."""
+    if said := run(replace(job, dry_run=True)):
+        raise SystemExit(f"the plan was not made: {said}")
+    plan = read_json(job.folder / "plan.json")
+    del plan["layout"]
+    write_json(job.folder / "plan.json", plan)
+
+
 def contents(out: Path) -> dict[str, bytes]:
     files = (path for path in sorted(out.rglob("*")) if path.is_file() and "state" not in path.parts and not path.name.startswith("."))
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
@@ -90,6 +102,8 @@ def only_copy(folder: Path, format: str) -> tuple[Job, dict[str, bytes]]:
     """A finished set whose photos are gone, but for the rejected one: the shards hold the only ones."""
     draw(folder)
     job = job_of(folder, format)
+    if LAYOUT[format] is PLAIN:
+        begin_plain(job)
     said = run(job)
     if said:
         raise SystemExit(f"the set itself was not made: {said}")
@@ -106,17 +120,18 @@ def faults(folder: Path, few: tuple[str, ...] = FEW) -> dict:
     system, tried, wrong = ctypes.CDLL(None), 0, list[str]()
     for format, shards in FORMATS.items():
         job, whole = only_copy(folder / format, format)
-        shard, written = f"shards/00000-of-00002.{shards.suffix}", f"shards/.00000-of-00002.{shards.suffix}"
-        others = ["shards/00001-of-00002.json", "shards/00001-of-00002.rejects.jsonl", f"shards/00001-of-00002.{shards.suffix}", "plan.json"]
+        shard, written, layout = f"shards/00000-of-00002.{shards.suffix}", f"shards/.00000-of-00002.{shards.suffix}", LAYOUT[format]
+        record, ledger, index, table = layout.record(0, 2), layout.ledger(0, 2), layout.index, layout.classes
+        others = [f"shards/{layout.record(1, 2)}", f"shards/{layout.ledger(1, 2)}", f"shards/00001-of-00002.{shards.suffix}", "plan.json"]
         cases = [(op, shard, name) for op in ("open", "read", "stat") for name in SYSTEM]
         cases += [(op, path, name) for path in others for op in ("open", "read", "stat") for name in few if (op, path[-4:]) != ("stat", "json")]
-        cases += [("fsync", path, name) for path in (written, "shards/.00000-of-00002.json", "shards/.00000-of-00002.rejects", "shards/.index") for name in few]
+        cases += [("fsync", path, name) for path in (written, *(f"shards/.{part}" for part in (record, ledger[:-6], index[:-5]))) for name in few]
         cases += [("open", written, name) for name in few]
-        cases += [("rename", path, name) for path in (shard, "shards/00000-of-00002.json", "shards/00000-of-00002.rejects.jsonl", "shards/index.json") for name in few]
+        cases += [("rename", path, name) for path in (shard, *(f"shards/{part}" for part in (record, ledger, table, index))) for name in few]
         cases += [(op, path, name) for path in ("chunks/00000-of-00002.parquet", "chunks/classes.txt") for op in ("open", "read") for name in few]
         for op, path, name in cases:
             # a run died here before: the first chunk has lost its record, so its rows are taken over from the only copy
-            restore(job.folder, whole, without=("shards/00000-of-00002.json", "shards/index.json"))
+            restore(job.folder, whole, without=(f"shards/{record}", f"shards/{index}"))
             system.fault(op.encode(), path.encode(), getattr(errno, name))
             said = run(replace(job, retry_rejects="rejects" in path))  # nobody else reads a ledger
             hits = system.fault_hits()
@@ -187,12 +202,16 @@ def forked(work: Callable[[], object], kill_at: int | None = None, below: Path |
 def kills(folder: Path) -> dict:
     tried, wrong = 0, list[str]()
     for format, images in (("parquet", "inline"), ("parquet", "path"), ("hdf5", "inline")):
-        place = folder / f"{format}-{images}"
+        place, layout = folder / f"{format}-{images}", LAYOUT[format]
         draw(place)
         job = job_of(place, format, images)
+        if layout is PLAIN:
+            forked(lambda job=job: begin_plain(job))
         forked(lambda job=job: run(job))
         old = contents(job.folder)
-        record, shard = "shards/00000-of-00002.json", f"shards/00000-of-00002.{FORMATS[format].suffix}"
+        record, shard, index = f"shards/{layout.record(0, 2)}", f"shards/00000-of-00002.{FORMATS[format].suffix}", f"shards/{layout.index}"
+        if {record, index} - old.keys():
+            wrong.append(f"{format}: the layout is not {layout.name}: {sorted(old)}")
         same = (place / "photos" / "1.jpg").read_bytes()
         swapped = bytes([*same[:-3], same[-3] ^ 1, *same[-2:]])  # a photo of the same size: so is its shard
         other = encode_jpeg(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
@@ -203,7 +222,7 @@ def kills(folder: Path) -> dict:
             cases.append(("a shard of another size", old, other, {"only": (0,)}))
         if (format, images) == ("parquet", "inline"):
             cases.append(("a shard of the same size", old, swapped, {"only": (0,)}))
-        cases.append(("a lost record", {name: data for name, data in old.items() if name not in (record, "shards/index.json")}, same, {}))
+        cases.append(("a lost record", {name: data for name, data in old.items() if name not in (record, index)}, same, {}))
         for what, before, photo, asked in cases:
             (place / "photos" / "1.jpg").write_bytes(photo)
             asking, below, seen = replace(job, **asked), job.shards if before else job.folder, list[dict]()
@@ -227,27 +246,27 @@ def kills(folder: Path) -> dict:
                 if said or after not in (old, new):
                     wrong.append(f"{case}: afterwards {said}, other than before {[one for one in old if after.get(one) != old[one]]}")
         (place / "photos" / "1.jpg").write_bytes(same)
-        wrong += [f"{format} {images}: {problem}" for problem in earlier_states(job, old, place, other if images == "inline" else same)]
+        wrong += [f"{format} {images}: {problem}" for problem in earlier_states(job, layout, old, place)]
     runs_tried, runs_wrong = run_kills(folder / "run")
     return {"tried": tried + runs_tried, "wrong": wrong + runs_wrong}
 
 
-def earlier_states(job: Job, whole: dict[str, bytes], place: Path, photo: bytes) -> list[str]:
+def earlier_states(job: Job, layout: Layout, whole: dict[str, bytes], place: Path) -> list[str]:
     """What a kill left when record and ledger still came before the shard."""
-    stem, suffix = "shards/00000-of-00002", FORMATS[job.format].suffix
+    record, ledger, shard = (f"shards/{name}" for name in (layout.record(0, 2), layout.ledger(0, 2), f"00000-of-00002.{FORMATS[job.format].suffix}"))
     (place / "elsewhere").mkdir()
-    foreign = {f"{stem}.rejects.jsonl": whole["shards/00001-of-00002.rejects.jsonl"]}
-    value = json.loads(whole[f"{stem}.json"])
-    value |= {"rows": 3, "rejects": 1, "shard_bytes": value["shard_bytes"] - 9, "ledger_bytes": len(foreign[f"{stem}.rejects.jsonl"])}
+    foreign = {ledger: whole[f"shards/{layout.ledger(1, 2)}"]}
+    value = json.loads(whole[record])
+    value |= {"rows": 3, "rejects": 1, "shard_bytes": value["shard_bytes"] - 9, "ledger_bytes": len(foreign[ledger])}
     states = {
-        "no shard": {f"{stem}.{suffix}": None},
-        "no record": {f"{stem}.json": None},
-        "the ledger of another one, no record": {**foreign, f"{stem}.json": None},
-        "ledger and record of another one": {**foreign, f"{stem}.json": json.dumps(value).encode()},
+        "no shard": {shard: None},
+        "no record": {record: None},
+        "the ledger of another one, no record": {**foreign, record: None},
+        "ledger and record of another one": {**foreign, record: json.dumps(value).encode()},
     }
     wrong = []
     for what, changed in states.items():
-        restore(job.folder, {name: data for name, data in {**whole, **changed}.items() if data is not None}, without=("shards/index.json",))
+        restore(job.folder, {name: data for name, data in {**whole, **changed}.items() if data is not None}, without=(f"shards/{layout.index}",))
         _, said = forked(lambda: run(job))
         if said or contents(job.folder) != whole:
             wrong.append(f"{what}: afterwards {said}")

@@ -22,7 +22,7 @@ def small_demo(out, monkeypatch, *options):
     for name in ("student", "labels_only", "noise_only"):
         assert summary[name]["seconds"] > 0
     assert summary["teacher"]["parameters"] >= 10 * summary["student"]["parameters"] == 10 * summary["labels_only"]["parameters"]
-    assert (out / "set" / "shards" / "index.json").is_file()
+    assert (out / "set" / "shards" / "_index.json").is_file()
     page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") > 10 and "http" not in page.replace("http://www.w3.org", "")
     assert "320 rows and 0 rejects" in done.stdout and "\nnext: " in done.stdout

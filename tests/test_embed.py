@@ -128,7 +128,7 @@ def test_how_a_list_is_read_is_never_dropped(undisturbed, faces, teacher, tmp_pa
 def test_only_writes_no_index_until_the_set_is_whole(faces, teacher, tmp_path):
     out = tmp_path / "out"
     done = embed(faces, out, teacher, "--only", 1, "--only", 4)
-    assert done.returncode == 0 and "3 of 5 chunks are missing" in done.stdout and not (out / "shards" / "index.json").exists()
+    assert done.returncode == 0 and "3 of 5 chunks are missing" in done.stdout and not (out / "shards" / "_index.json").exists()
     assert embed(faces, out, teacher, "--only", 0, "--only", 2, "--only", 3).returncode == 0
     assert open_shards(out).rows == 120
 
@@ -156,7 +156,7 @@ def test_what_cannot_be_labelled_is_in_the_ledger_and_too_much_of_it_is_an_error
     assert (
         done.returncode == 1
         and "3 of 123 images were rejected" in done.stderr
-        and not (tmp_path / "out" / "shards" / "index.json").exists()
+        and not (tmp_path / "out" / "shards" / "_index.json").exists()
     )
     done = embed(root, tmp_path / "out", teacher, "--max-rejects", 0.05)
     assert done.returncode == 0, done.stderr
@@ -182,7 +182,7 @@ def test_retried_rejects_make_only_the_mended_chunks_again(undisturbed, faces, t
     (root / broken[1]).touch()
     whole = (root / broken[2]).read_bytes()
     (root / broken[2]).write_bytes(whole[: len(whole) // 2])
-    assert embed(root, out, teacher).returncode == 1 and not (out / "shards" / "index.json").exists()
+    assert embed(root, out, teacher).returncode == 1 and not (out / "shards" / "_index.json").exists()
     before = made_at(out)
     for allowed, code in ((), 1), (("--max-rejects", 0.05), 0), (("--max-rejects", 0.05), 0):  # nothing is mended, so nothing is made
         done = embed(root, out, teacher, "--retry-rejects", *allowed, "--json")
@@ -239,7 +239,7 @@ def test_a_teacher_exchanged_in_place_is_refused(undisturbed, faces, teacher, tm
 def test_a_failed_chunk_is_told_with_its_reason(undisturbed, faces, teacher, tmp_path):
     out = tmp_path / "out"
     assert embed(faces, out, teacher, "--dry-run").returncode == 0
-    ledger = out / "shards" / "00002-of-00005.rejects.jsonl"
+    ledger = out / "shards" / "_00002-of-00005.rejects.jsonl"
     ledger.mkdir(parents=True)  # a folder has the name that the ledger should get
     done = embed(faces, out, teacher)
     assert done.returncode == 1 and "1 chunks failed, no index was written" in done.stderr and "chunk 2" in done.stderr

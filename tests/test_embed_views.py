@@ -134,7 +134,7 @@ def test_a_set_of_other_pixels_is_not_gone_on_with(words, at_once, faces, teache
     """As if views came out otherwise here. Its index, the only witness, must stay."""
     out = tmp_path / "out"
     shutil.copytree(at_once, out)
-    index = out / "shards" / "index.json"
+    index = out / "shards" / "_index.json"
     value = json.loads(index.read_text())
     value["golden"][0]["views"] = "0" * 64
     index.write_text(json.dumps(value))
@@ -230,7 +230,7 @@ def done_with_views(out) -> int:
     """Chunks that are done; a shard alone is none: who was killed between its name and its record's makes it again."""
     from distill.describe import _views_in  # 0 for a shard that is just being replaced
 
-    return sum(path.with_suffix(".json").exists() and _views_in(path, "parquet") == VIEWS for path in out.glob("shards/[!.]*.parquet"))
+    return sum((path.parent / f"_{path.stem}.json").exists() and _views_in(path, "parquet") == VIEWS for path in out.glob("shards/[!.]*.parquet"))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ FOREIGN = {
     "teacher.toml": b"mine = 1\n", ".drawing.json": b'{"house": 1}', "views.png": b"mine", "00000-of-00001.parquet": b"PAR1mine", "thesis.tmp": b"mine",
     "state/error.json": b'{"error": "mine"}', "state/finished.json": b'{"at": 1}', "state/progress-00001.json": b'{"done": 1}', "state/thesis.txt": b"mine",
     "chunks/00000-of-00001.parquet": b"PAR1mine", "chunks/classes.txt": b"mine", "shards/00000-of-00001.parquet": b"PAR1mine",
+    "_index.json": b'{"version": 3}', "shards/_00000-of-00001.json": b"{}", "shards/_index.json": b"{}", "shards/_classes.txt": b"",
     "shards/00000-of-00001.json": b"{}", "shards/index.json": b"{}", "shards/00000-of-00001.rejects.jsonl": b"", "variables/variables.index": b"mine",
     "assets.extra/distill.json": b'{"made_by": "me"}', "checkpoints/last.npz": archive("weights.npy"), "events/tomorrow.txt": b"party",
     "faces/mine.txt": b"mine", "runs/mine.txt": b"mine", "set/mine.txt": b"mine",

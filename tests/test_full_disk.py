@@ -158,12 +158,12 @@ def test_embed_on_a_disk_that_fills_up(format, keeps_filling, disk, people, teac
     """The disk fills when the estimate was made, with room for some shards; or it stays so full that not even a note can be written."""
     expected, out = undisturbed(format), disk / "out"
     room = 0 if keeps_filling else NEEDED[format] // 3
-    when = out / "shards" / f"00000-of-{CHUNKS:05d}.json" if keeps_filling else out / "state" / "estimate.json"
+    when = out / "shards" / f"_00000-of-{CHUNKS:05d}.json" if keeps_filling else out / "state" / "estimate.json"
     with filled(disk, when, room, again=keeps_filling):
         done = embed(people, out, teacher, format, through=warm if (format, keeps_filling) == ("parquet", False) else inside)
     is_one_message(done)
     there = contents(out)
-    assert 1 <= len(there) < len(expected) and "index.json" not in there
+    assert 1 <= len(there) < len(expected) and "_index.json" not in there
     assert all(expected[name] == data for name, data in there.items())
     no_half_names(out)
     (disk / "ballast").unlink()

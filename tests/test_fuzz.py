@@ -30,6 +30,7 @@ from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classe
 from distill.describe import describe
 from distill.imagelist import open_list
 from distill.images import BadImage, ImageSpec, decode
+from distill.layout import PLAIN, UNDERSCORE, Layout, layout_in
 from distill.shards import FORMATS, Record, commit_shard, find_record, hdf5, open_shards, write_index
 from distill.shards.rows import regrouped
 from distill.shards.verify import verify
@@ -100,11 +101,11 @@ def read_shard(format: str, path: Path) -> None:
     assert sum(len(group) for group in shards.read(path)) == said.rows
 
 
-def make_out(folder: Path, format: str, finished: bool = True, views: int = 1) -> Path:
+def make_out(folder: Path, format: str, finished: bool = True, views: int = 1, layout: Layout = UNDERSCORE) -> Path:
     """What `distill embed` leaves: plan, two chunks, shards. Row 3 of each chunk is a reject."""
     from pipelines.plan import Plan
 
-    out = folder / f"{'finished' if finished else 'unfinished'}{views if views > 1 else ''}-{format}"
+    out = folder / f"{'finished' if finished else 'unfinished'}{views if views > 1 else ''}{'plain' if layout is PLAIN else ''}-{format}"
     about = meta(of=2, views=views, recipe=RECIPES["photo" if views > 1 else "none"])
     out.mkdir(parents=True)
     (folder / "list.txt").write_text("".join(f"{key}\t{label + 1}\n" for key, label in zip(rows(60).keys, rows(60).labels, strict=True)))
@@ -118,16 +119,16 @@ def make_out(folder: Path, format: str, finished: bool = True, views: int = 1) -
             part, keys=[part.keys[row] for row in fine], labels=part.labels[fine] + 1, embeddings=part.embeddings[fine],
             images=[part.images[row] for row in fine],
         )  # fmt: skip
-        records.append(commit_shard(out / "shards", format, dataclasses.replace(about, chunk=chunk.number, chunk_sha256=chunk.sha256), [kept], [bad]))
+        records.append(commit_shard(out / "shards", format, dataclasses.replace(about, chunk=chunk.number, chunk_sha256=chunk.sha256), [kept], [bad], layout=layout))
     if finished:
-        write_index(out / "shards", format, records, read_classes(out / "chunks"))
+        write_index(out / "shards", format, records, read_classes(out / "chunks"), layout=layout)
     asked = {"source": str(folder / "list.txt"), "source_sha256": "", "chunk_rows": 30, "rows": 60, "classes": 5, "batch": 8, "skipped": {}}
-    Plan(**asked, chunks=tuple(chunk.sha256 for chunk in cut), meta=about, format=format).save(out / "plan.json")
+    Plan(**asked, chunks=tuple(chunk.sha256 for chunk in cut), meta=about, format=format, layout=layout.name).save(out / "plan.json")
     return out
 
 
 def sets(folder: Path) -> Made:
-    outs = [*(make_out(folder, format) for format in FORMATS), make_out(folder, "parquet", finished=False), make_out(folder, "parquet", views=2)]
+    outs = [*(make_out(folder, format) for format in FORMATS), make_out(folder, "parquet", finished=False), make_out(folder, "parquet", views=2, layout=PLAIN)]
     return [path for out in outs for path in sorted(out.rglob("*")) if path.is_file()], lambda path: read_out(out_of(path, outs))
 
 
@@ -146,7 +147,7 @@ def read_out(out: Path) -> None:
 
     for read in (
         lambda: verify(out), lambda: verify(out, deep=True), resumed, lambda: describe(out, dict), lambda: describe(out / "chunks", dict),
-        lambda: [find_record(out / "shards", out.name.partition("-")[2], meta(chunk=number, of=2)) for number in range(2)],
+        lambda: [find_record(out / "shards", out.name.partition("-")[2], meta(chunk=number, of=2), layout_in(out / "shards")) for number in range(2)],
     ):  # fmt: skip
         one_message(read)
 
@@ -542,8 +543,8 @@ def out(folder):
 
 
 JSON_FILES = [
-    "finished-parquet/shards/index.json", "finished-parquet/shards/00001-of-00002.json", "finished-parquet/shards/00001-of-00002.rejects.jsonl",
-    "finished-parquet/plan.json", "unfinished-parquet/shards/00001-of-00002.json", "unfinished-parquet/plan.json",
+    "finished-parquet/shards/_index.json", "finished-parquet/shards/_00001-of-00002.json", "finished-parquet/shards/_00001-of-00002.rejects.jsonl",
+    "finished-parquet/plan.json", "unfinished-parquet/shards/_00001-of-00002.json", "unfinished-parquet/plan.json",
 ]  # fmt: skip
 
 
@@ -571,7 +572,7 @@ def test_other_values_in_json(folder, name, data):
     path.write_bytes(json.dumps(other, indent=2 if name.endswith("json") else None).encode() + b"\n")
     try:
         read_out(out)
-        if name == "finished-parquet/shards/00001-of-00002.json" and other != value:
+        if name == "finished-parquet/shards/_00001-of-00002.json" and other != value:
             assert verify(out).problems
     finally:
         path.write_bytes(good)
@@ -580,14 +581,14 @@ def test_other_values_in_json(folder, name, data):
 @pytest.mark.parametrize("field", ["shard", "ledger"])
 @pytest.mark.parametrize("elsewhere", ["../secret", "/etc/passwd", "..", "", "a\0b", "sub/../../secret"])
 def test_an_index_does_not_lead_out_of_its_folder(out, field, elsewhere):
-    path, secret = out / "shards" / "index.json", out / "secret"
+    path, secret = out / "shards" / "_index.json", out / "secret"
     good = path.read_bytes()
     value = json.loads(good)
     secret.write_bytes((out / "shards" / value["records"][1][field]).read_bytes())
     value["records"][1][field] = elsewhere
     path.write_bytes(json.dumps(value).encode())
     try:
-        with pytest.raises(DistillError, match="index.json"):
+        with pytest.raises(DistillError, match="_index.json"):
             open_shards(out)
     finally:
         path.write_bytes(good)
@@ -595,7 +596,7 @@ def test_an_index_does_not_lead_out_of_its_folder(out, field, elsewhere):
 
 @pytest.mark.parametrize("field", ["shard", "ledger"])
 def test_a_record_does_not_lead_out_of_its_folder(out, field):
-    path, secret = out / "shards" / "00001-of-00002.json", out / "secret"
+    path, secret = out / "shards" / "_00001-of-00002.json", out / "secret"
     good = path.read_bytes()
     value = json.loads(good)
     secret.write_bytes((out / "shards" / value[field]).read_bytes())

@@ -1,5 +1,6 @@
 """Files of every published format version stay readable, with the values that they were written with."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from distill.chunks import list_chunks, read_chunk, read_classes
 from distill.images import decode
+from distill.layout import PLAIN
 from distill.shards import open_shards
 from distill.shards.verify import verify
 from tests.golden.make import KEYS, LABELS, SETS, embedding, image
@@ -35,7 +37,10 @@ def test_golden_shards(folder):
                 row += 1
     assert row == 6 and not verify(folder, deep=True).problems
     version, name = folder.parent.name, folder.name.partition("-")[2]
-    assert (shards.meta.dtype, shards.meta.views, f"v{shards.meta.version}") == (*SETS[version][name], version)
+    assert (shards.meta.dtype, shards.meta.views) == SETS[version][name]
+    assert shards.meta.version == (int(version[1:]) if shards.layout is PLAIN else 2 if name == "int8" else 1)
+    assert json.loads((folder / shards.layout.index).read_text())["version"] == int(version[1:2])
+    assert (shards.layout is PLAIN) == (version in ("v1", "v2", "v3"))
     assert [shards.group_rows(number) for number in range(2)] == ([[2, 2], [2]] if version == "v3" else [[4], [2]])
 
 

@@ -35,7 +35,7 @@ def made(request, tmp_path_factory, faces, teacher):
 def changed(made, tmp_path, **row):
     """A copy of the set whose first golden row says something else."""
     shutil.copytree(made, tmp_path / "out")
-    index = tmp_path / "out" / "shards" / "index.json"
+    index = tmp_path / "out" / "shards" / "_index.json"
     value = json.loads(index.read_text())
     value["golden"][0] |= row
     index.write_text(json.dumps(value))
@@ -96,7 +96,7 @@ def test_verify_asks_the_teacher_for_the_golden_rows(made, faces, teacher, tmp_p
 
 @pytest.mark.parametrize("row", [{"embedding": [1.0]}, {"embedding": None}, {"embedding": ["x"] * 16}, {"image": "no base64!"}, {"image": 7}], ids=str)
 def test_a_damaged_golden_row_is_one_message(made, row, tmp_path):
-    with pytest.raises(DistillError, match="index.json is not an index of shards"):
+    with pytest.raises(DistillError, match="_index.json is not an index of shards"):
         open_shards(changed(made, tmp_path, **row))
 
 
@@ -109,7 +109,7 @@ def test_without_golden_rows_a_teacher_is_asked_for_the_sample_alone(made, faces
     from teachers import load_teacher
 
     shutil.copytree(made, tmp_path / "out")
-    index = tmp_path / "out" / "shards" / "index.json"
+    index = tmp_path / "out" / "shards" / "_index.json"
     value = json.loads(index.read_text())
     del value["golden"]
     index.write_text(json.dumps(value))

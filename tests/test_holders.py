@@ -283,7 +283,7 @@ def test_shards_are_those_of_the_same_file_on_disk(store, folder, sets, teacher,
         here, there = ({one.name: sha256_file(one) for one in (out / name).iterdir() if not one.name.startswith((".", "listing"))} for out in (whole, tmp_path / "out"))
         assert here == there and len(here) in (6, 17)
     assert faults >= 2 and embed(far, tmp_path / "out", teacher, "--json").stdout.count('"made": 0') == 1
-    (tmp_path / "out" / "shards" / "index.json").unlink()
+    (tmp_path / "out" / "shards" / "_index.json").unlink()
     assert "the same list elsewhere" in embed(path, tmp_path / "out", teacher).stderr
 
 

@@ -105,7 +105,7 @@ def test_nothing_half_named_is_left(stopped, undisturbed):
     whole = contents(undisturbed)
     shards = {name.removeprefix("shards/") for name in stopped.left if name.startswith("shards/")}
     named = {name for name in shards if not name.startswith(".")}
-    assert named and "index.json" not in named
+    assert named and "_index.json" not in named
     for name in named:
         assert (stopped.out / "shards" / name).read_bytes() == whole[name]
     assert all(re.fullmatch(r"\..+\.[0-9a-f]{12}\.\d+\.\d+-[0-9a-f]{16}\.tmp", name) for name in shards - named)

@@ -35,7 +35,7 @@ def test_images_that_are_not_kept_are_read_again(tmp_path, format, images, reque
     job = job_of(tmp_path, format, images)
     assert run(job) == []
     whole = contents(job.folder)
-    assert len(whole["shards/00000-of-00002.rejects.jsonl"]) == 0 and b'"7.jpg"' in whole["shards/00001-of-00002.rejects.jsonl"]
+    assert len(whole["shards/_00000-of-00002.rejects.jsonl"]) == 0 and b'"7.jpg"' in whole["shards/_00001-of-00002.rejects.jsonl"]
     shutil.rmtree(job.folder)
     request.getfixturevalue("least")
     assert run(job) == [] and contents(job.folder) == whole
@@ -51,7 +51,7 @@ def test_rows_are_taken_over_in_little_memory(tmp_path, format, monkeypatch, lea
     for number in range(7):
         (tmp_path / "photos" / f"{number}.jpg").unlink()
     for number in range(2):
-        (job.shards / f"0000{number}-of-00002.json").unlink()
+        (job.shards / f"_0000{number}-of-00002.json").unlink()
     assert run(job) == [] and contents(job.folder) == whole
     found = open_shards(job.folder)
     assert (found.meta.version, found.meta.groups) == (3, (1,) * 7) and not verify(job.folder, deep=True).problems

@@ -106,7 +106,7 @@ def test_a_run_that_is_interrupted(theirs, many, teacher, tmp_path):  # noqa: F8
     with nothing_changed(theirs), pytest.raises(KeyboardInterrupt):
         launch.embed(job(many, out, teacher, rows=300, batch=1), workers=2, on_progress=interrupt)
     there = sorted(path.name for path in out.rglob("*"))
-    assert "index.json" not in there and not [name for name in there if name.endswith(".tmp")]
+    assert "_index.json" not in there and not [name for name in there if name.endswith(".tmp")]
     time.sleep(0.5)
     assert sorted(path.name for path in out.rglob("*")) == there
     assert launch.embed(job(many, out, teacher, rows=300, batch=1)).committed

@@ -476,7 +476,7 @@ def test_killed_in_the_middle_and_run_again_with_faults(store, far, near):
     store.faults(0.0)
     left = contents(out)
     whole = contents(near)
-    assert left and "shards/index.json" not in left and not [name for name, data in left.items() if whole[name] != data]
+    assert left and "shards/_index.json" not in left and not [name for name, data in left.items() if whole[name] != data]
     store.faults(0.15, seed=3)
     done = embed(far / "faces", out, far / "teacher", "--engine", "processes", "--workers", 2, through=partial(command_line, env=environment))
     assert done.returncode == 0 and "120 rows in 5 shards" in done.stdout and "Traceback" not in done.stderr, done.stderr

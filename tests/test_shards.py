@@ -4,18 +4,23 @@ import dataclasses
 import errno
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.dataset
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill import Damaged, DistillError, Unfinished
+from distill.layout import LAYOUTS, UNDERSCORE, Layout, layout_in
 from distill.shards import (
     FORMATS,
     GROUP_ROWS,
     Held,
+    Record,
     Rows,
     ShardMeta,
     commit_shard,
@@ -176,7 +181,7 @@ def test_a_set_with_groups_cut_by_bytes_is_version_3(tmp_path, monkeypatch, form
     assert [FORMATS[format].read_meta(shard).version for shard in found.shards] == [1, 3]
     assert found.meta.unwritten() == dataclasses.replace(meta(), chunk=-1, of=2, chunk_sha256="")
     assert not verify(tmp_path, deep=True).problems
-    index = tmp_path / "index.json"
+    index = tmp_path / "_index.json"
     whole = index.read_text()
     for groups in ([1024, 5, 2, 2], [1024, 6, 1, 1, 1], [1024, 6, 2, 1], [1025, 5, 1, 2]):
         value = json.loads(whole)
@@ -210,48 +215,89 @@ def test_any_rows_survive(tmp_path, format, data):
     assert (same(back[0], part) and len(back) == 1) if count else back == []
 
 
-def make_set(folder: Path, format: str, of: int = 3) -> None:
+def make_set(folder: Path, format: str, of: int = 3, layout: Layout = UNDERSCORE) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     records = []
     for number in range(of):
         rejects = [{"key": f"bad{number}", "reason": "the file is empty", "sha256": None}] if number == 1 else []
-        records.append(
-            commit_shard(folder, format, meta(chunk=number, of=of, chunk_sha256=f"{number}" * 64), [rows(40, number * 40)], rejects)
-        )
-    write_index(folder, format, records, ["a", "b", "c", "d"])
+        about = meta(chunk=number, of=of, chunk_sha256=f"{number}" * 64)
+        records.append(commit_shard(folder, format, about, [rows(40, number * 40)], rejects, layout=layout))
+    write_index(folder, format, records, ["a", "b", "c", "d"], layout=layout)
 
 
-def test_a_set_is_committed_opened_and_verified(tmp_path, format):
-    make_set(tmp_path / "out" / "shards", format)
+@pytest.fixture(params=LAYOUTS.values(), ids=LAYOUTS)
+def layout(request) -> Layout:
+    return request.param
+
+
+def test_a_set_is_committed_opened_and_verified(tmp_path, format, layout):
+    make_set(tmp_path / "out" / "shards", format, layout=layout)
     found = open_shards(tmp_path / "out")
     assert (found.rows, found.rejects, found.dimension, found.classes, found.labelled) == (120, 1, 3, ("a", "b", "c", "d"), False)
     assert [len(group) for number in range(3) for group in found.read(number)] == [40, 40, 40]
-    assert {path.name.partition(".")[2] for path in found.folder.glob("00001-of-00003.*")} == {
-        "json",
-        FORMATS[format].suffix,
-        "rejects.jsonl",
-    }
-    assert verify(tmp_path / "out", deep=True).problems == ()
+    prefix = "_" if layout is UNDERSCORE else ""
+    beside = {"index.json", "classes.txt", *(f"{number:05d}-of-00003.{end}" for number in range(3) for end in ("json", "rejects.jsonl"))}
+    shards = {f"{number:05d}-of-00003.{FORMATS[format].suffix}" for number in range(3)}
+    assert {path.name for path in found.folder.iterdir()} == {f"{prefix}{name}" for name in beside} | shards
+    assert verify(tmp_path / "out", deep=True).problems == () and (found.layout, layout_in(found.folder)) == (layout, layout)
+    version = json.loads((found.folder / layout.index).read_text())["version"]
+    assert (version, found.meta.version) == (3 if layout is UNDERSCORE else 1, 1)
+
+
+def test_shards_have_the_same_bytes_in_both_layouts(tmp_path, format):
+    found = []
+    for layout in LAYOUTS.values():
+        make_set(tmp_path / layout.name, format, layout=layout)
+        found.append({path.name.lstrip("_"): path.read_bytes() for path in (tmp_path / layout.name).iterdir()})
+    assert {name for name in found[0] if found[0][name] == found[1][name]} == {name for name in found[0] if not name.endswith("json")}
+    sets = [open_shards(tmp_path / name) for name in LAYOUTS]
+    assert sets[0].identity == sets[1].identity
+
+
+def test_two_sets_in_one_folder_are_refused(tmp_path, format):
+    for layout in LAYOUTS.values():
+        make_set(tmp_path, format, layout=layout)
+    with pytest.raises(DistillError, match="holds _index.json and index.json, so the files of two sets are mixed there"):
+        open_shards(tmp_path)
+
+
+def test_a_record_or_index_under_the_name_of_another_layout_is_refused(tmp_path, format, layout):
+    make_set(tmp_path, format, of=1, layout=layout)
+    other = next(one for one in LAYOUTS.values() if one is not layout)
+    for mine, theirs in ((layout.record(0, 1), other.record(0, 1)), (layout.index, other.index)):
+        (tmp_path / mine).rename(tmp_path / theirs)
+    with pytest.raises(Damaged, match="is no record of a chunk.*the ledger"):
+        Record.load(tmp_path / other.record(0, 1))
+    with pytest.raises(Damaged, match=f"{other.index} is not an index"):
+        open_shards(tmp_path)
+
+
+def test_the_layout_of_a_folder_without_an_index(tmp_path, layout):
+    assert layout_in(tmp_path / "none") is UNDERSCORE and layout_in(tmp_path) is UNDERSCORE
+    for name in (layout.ledger(0, 2), layout.record(1, 2), "00000-of-00002.parquet", "index.json.bak"):
+        (tmp_path / name).touch()
+        assert layout_in(tmp_path) is layout
 
 
 def test_a_set_with_a_missing_chunk_is_not_committed(tmp_path, format):
     record = commit_shard(tmp_path, format, meta(chunk=1, of=3), [rows(4)], [])
     with pytest.raises(Unfinished, match=r"chunks \[0, 2\] of 3"):
         write_index(tmp_path, format, [record], [])
-    assert not (tmp_path / "index.json").exists()
+    assert not (tmp_path / "_index.json").exists()
 
 
-def test_find_record_believes_only_a_whole_shard(tmp_path, format):
-    record = commit_shard(tmp_path, format, meta(), [rows(100)], [])
-    assert find_record(tmp_path, format, meta()) == record
-    assert find_record(tmp_path, format, meta(chunk_sha256="d" * 64)) is None and find_record(tmp_path, format, meta(teacher="u" * 64)) is None
+def test_find_record_believes_only_a_whole_shard(tmp_path, format, layout):
+    record = commit_shard(tmp_path, format, meta(), [rows(100)], [], layout=layout)
+    find = partial(find_record, tmp_path, format, layout=layout)
+    assert find(meta()) == record and [find_record(tmp_path, format, meta(), other) for other in LAYOUTS.values() if other is not layout] == [None]
+    assert find(meta(chunk_sha256="d" * 64)) is None and find(meta(teacher="u" * 64)) is None
     ledger = tmp_path / record.ledger
     ledger.unlink()
-    assert find_record(tmp_path, format, meta()) is None
+    assert find(meta()) is None
     ledger.write_text("")
     shard = tmp_path / record.shard
     shard.write_bytes(shard.read_bytes()[:-1])
-    assert find_record(tmp_path, format, meta()) is None
+    assert find(meta()) is None
 
 
 def test_deep_verification_finds_flipped_bytes(tmp_path, format):
@@ -289,10 +335,11 @@ def test_damaged_files_give_one_message(tmp_path, format, data):
 
 def test_index_of_another_version_or_shape_is_refused(tmp_path, format):
     make_set(tmp_path, format, of=1)
-    index = tmp_path / "index.json"
+    index = tmp_path / "_index.json"
     value = json.loads(index.read_text())
     for change, message in (
         ({"version": 9}, "format version 9"),
+        ({"version": 1}, "version 1, but what it holds is version 3"),
         ({"format": "csv"}, "csv"),
         ({"records": [{}]}, "record"),
         ({"rows": "x"}, "index"),
@@ -300,18 +347,39 @@ def test_index_of_another_version_or_shape_is_refused(tmp_path, format):
         index.write_text(json.dumps({**value, **change}))
         with pytest.raises(DistillError, match=message):
             open_shards(tmp_path)
-    with pytest.raises(DistillError, match="no index.json"):
+    with pytest.raises(DistillError, match="no _index.json"):
         open_shards(tmp_path / "elsewhere")
 
 
-def test_parquet_opens_without_us(tmp_path):
+@pytest.mark.parametrize("views, dtype", [(1, "float16"), (1, "float32"), (3, "float16"), (2, "int8")])
+def test_a_folder_of_shards_opens_as_one_table(tmp_path, views, dtype):
+    """In pandas, pyarrow and DuckDB by its name; in Polars by a glob. Its shards have other metadata each, a missing label, and one has other row groups."""
     duckdb, pandas, polars = (pytest.importorskip(name) for name in ("duckdb", "pandas", "polars"))
-    make_set(tmp_path, "parquet", of=1)
-    path = str(open_shards(tmp_path).shards[0])
-    frame = pandas.read_parquet(path)
-    assert list(frame.columns) == ["key", "label", "image", "embedding"] and np.asarray(frame.embedding[7]).tolist() == [7.0, 1.0, 1.0]
-    assert polars.read_parquet(path)["embedding"][7].to_list() == [7.0, 1.0, 1.0]
-    assert duckdb.sql(f"select count(*), sum(label) from '{path}' where label is not null").fetchall() == [(32, 48)]
+    folder, width = tmp_path / "out" / "shards", 3 * views
+    folder.mkdir(parents=True)
+    about = meta(of=2, views=views, recipe=RECIPES["face" if views > 1 else "none"], dtype=dtype)
+    given = [rows(40, 40 * number, width, "float32" if dtype == "int8" else dtype) for number in range(2)]
+    records = [
+        commit_shard(folder, "parquet", dataclasses.replace(about, chunk=number, chunk_sha256=f"{number}" * 64), [part], rejected("x"))
+        for number, part in enumerate(given)
+    ]
+    write_index(folder, "parquet", records, ["a", "b", "c", "d"])
+    keys = [key for part in given for key in part.keys]
+    labels = [int(label) if label >= 0 else None for part in given for label in part.labels]
+    expected = given[0].embeddings[7, :3].tolist()
+    frame = pandas.read_parquet(folder)
+    assert frame.key.tolist() == keys and frame.label.isna().sum() == labels.count(None) > 0
+    tables = [
+        pyarrow.dataset.dataset(folder).to_table(), pyarrow.parquet.read_table(folder), polars.scan_parquet(f"{folder}/*.parquet").collect().to_arrow(),
+        duckdb.sql(f"from '{folder}/*.parquet'").to_arrow_table(), duckdb.sql(f"from read_parquet('{folder}')").to_arrow_table(),
+    ]  # fmt: skip
+    for table in tables:
+        assert table.column_names == list(frame.columns) and table["key"].to_pylist() == keys and table["label"].to_pylist() == labels
+        found = np.array(table["embedding"][7].as_py(), float) * (table["scale"][7].as_py() if dtype == "int8" else 1)
+        assert np.abs(found - expected).max() <= (7 / 127 / 2 * 1.001 if dtype == "int8" else 0)
+    assert duckdb.sql(f"select count(*), sum(label) from '{folder}/*.parquet' where label is not null").fetchall() == [
+        (len(labels) - labels.count(None), sum(label for label in labels if label is not None))
+    ]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
@@ -379,7 +447,7 @@ def test_a_shard_is_not_replaced_by_one_of_fewer_rows(tmp_path, format):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / record.shard).write_bytes(before[record.shard][:100])
     assert rows_there(tmp_path, format, meta(), 9) == Held(3)  # by its record
-    (tmp_path / record.shard.replace(FORMATS[format].suffix, "json")).unlink()
+    (tmp_path / UNDERSCORE.record(record.number, record.of)).unlink()
     assert rows_there(tmp_path, format, meta(), 9) == Held(9)  # by its ledger: none was rejected
     (tmp_path / record.ledger).write_text("cut")
     assert rows_there(tmp_path, format, meta(), 8) == Held(8, known=False)

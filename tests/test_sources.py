@@ -455,7 +455,7 @@ def test_pictures_too_large_for_a_recipe_are_told_when_a_source_opens(folder):
 def test_views_that_come_out_otherwise_now_are_named(viewed, tmp_path):
     """As with another OpenCV: the pictures decode as they did, their views have other pixels."""
     shutil.copytree(viewed, tmp_path / "s")
-    index = tmp_path / "s" / "index.json"
+    index = tmp_path / "s" / "_index.json"
     value = json.loads(index.read_text())
     value["golden"][1]["views"] = "0" * 64
     index.write_text(json.dumps(value))

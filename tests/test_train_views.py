@@ -98,7 +98,7 @@ def test_a_teacher_at_hand_answers_the_golden_views_again(viewed):
 
 def test_a_set_without_golden_rows_cannot_prove_its_teacher(viewed, tmp_path):
     shutil.copytree(viewed, tmp_path / "s")
-    index = tmp_path / "s" / "index.json"
+    index = tmp_path / "s" / "_index.json"
     value = json.loads(index.read_text())
     index.write_text(json.dumps({**value, "golden": []}))
     with pytest.raises(DistillError, match="has no golden rows"):

@@ -12,10 +12,12 @@ import pytest
 from distill import DistillError
 from distill.chunks import read_chunk, read_classes, write_chunks
 from distill.images import encode_jpeg
+from distill.layout import PLAIN, UNDERSCORE, Layout, layout_in
 from distill.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, find_record, open_shards, write_index
 from distill.shards.verify import verify
 
 CHUNKS, ROWS, SIZE = 4, 50, 8
+SETS = {**{format: (format, UNDERSCORE) for format in sorted(FORMATS)}, "parquet-plain": ("parquet", PLAIN)}
 
 
 def meta(number: int, chunk_sha256: str) -> ShardMeta:
@@ -27,29 +29,34 @@ def meta(number: int, chunk_sha256: str) -> ShardMeta:
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory) -> Path:
-    """A folder with a set in each format: 4 chunks of 50 rows; the first row of chunk 2 is a reject."""
+    """A folder with a set of each of SETS: 4 chunks of 50 rows; the first row of chunk 2 is a reject."""
     folder, rng = tmp_path_factory.mktemp("sets"), np.random.default_rng(0)
     (folder / "list.txt").write_text("".join(f"id{row // 20:02d}/ü {row}.jpg\tid{row // 20:02d}\n" for row in range(CHUNKS * ROWS)))
     chunks = [read_chunk(path) for path in write_chunks(folder / "list.txt", folder / "chunks", ROWS).chunks]
     encoded = [encode_jpeg(rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8)) for _ in range(ROWS)]
     embeddings = rng.normal(size=(ROWS, 16)).astype(np.float16)
-    for format in FORMATS:
-        shards = folder / format / "shards"
+    for name, (format, layout) in SETS.items():
+        shards = folder / name / "shards"
         shards.mkdir(parents=True)
-        shutil.copytree(folder / "chunks", folder / format / "chunks")
+        shutil.copytree(folder / "chunks", folder / name / "chunks")
         records = []
         for chunk in chunks:
             first = int(chunk.number == 2)
             rejects = [{"key": chunk.keys[0], "reason": "the file is empty", "sha256": None}] * first
             rows = Rows(chunk.keys[first:], chunk.labels[first:], embeddings[first:], encoded[first:])
-            records.append(commit_shard(shards, format, meta(chunk.number, chunk.sha256), [rows], rejects))
-        write_index(shards, format, records, read_classes(folder / "chunks"))
+            records.append(commit_shard(shards, format, meta(chunk.number, chunk.sha256), [rows], rejects, layout=layout))
+        write_index(shards, format, records, read_classes(folder / "chunks"), layout=layout)
     return folder
 
 
-@pytest.fixture(params=sorted(FORMATS))
+@pytest.fixture(params=SETS)
 def out(originals, request, tmp_path) -> Path:
     return shutil.copytree(originals / request.param, tmp_path / "out")
+
+
+@pytest.fixture
+def layout(out) -> Layout:
+    return layout_in(out / "shards")
 
 
 def flips(paths: list[Path], number: int, seed: int) -> Iterator[tuple[Path, int]]:
@@ -106,15 +113,15 @@ def test_one_flipped_byte_in_a_ledger_is_found(out):
     assert not verify(out, deep=True).problems
 
 
-def test_one_flipped_byte_in_the_class_table_is_found_by_whoever_opens_the_set(out):
-    for _ in flips([out / "shards" / "classes.txt"], 20, seed=3):
+def test_one_flipped_byte_in_the_class_table_is_found_by_whoever_opens_the_set(out, layout):
+    for _ in flips([out / "shards" / layout.classes], 20, seed=3):
         with pytest.raises(DistillError, match=r"classes\.txt is missing or not the table of this set"):
             open_shards(out)
 
 
-def test_one_flipped_byte_in_the_index_is_found_or_changes_nothing_that_is_read(out):
+def test_one_flipped_byte_in_the_index_is_found_or_changes_nothing_that_is_read(out, layout):
     before, harmless = open_shards(out), 0
-    for _, at in flips([out / "shards" / "index.json"], 150, seed=4):
+    for _, at in flips([out / "shards" / layout.index], 150, seed=4):
         try:
             problems = verify(out, deep=True).problems
         except DistillError as error:
@@ -131,16 +138,16 @@ def test_one_flipped_byte_in_a_record_is_found_by_verify_and_mostly_by_a_run_tha
     shards = open_shards(out)
     format, believed = shards.format, 0
     for path, at in flips(sorted(out.glob("shards/*-of-*.json")), 60, seed=5):
-        number = int(path.name[:5])
+        number = int(path.stem.lstrip("_")[:5])
         named = {chunk for chunk, _ in verify(out).problems}
         assert named == {number} or Record.load(path) == shards.records[number], f"byte {at} of {path.name}"  # a space is as good as a tab
-        expected = meta(number, read_chunk(out / "chunks" / f"{path.stem}.parquet").sha256)
-        believed += find_record(out / "shards", format, expected) is not None
+        expected = meta(number, read_chunk(out / "chunks" / f"{path.stem.lstrip('_')}.parquet").sha256)
+        believed += find_record(out / "shards", format, expected, shards.layout) is not None
     assert believed < 20  # resuming does not hash: with a wrong hash in its record a shard is believed, and the deep verification tells
 
 
-def test_a_lost_record_or_ledger_is_found(out):
-    for name in ("00001-of-00004.json", "00001-of-00004.rejects.jsonl"):
+def test_a_lost_record_or_ledger_is_found(out, layout):
+    for name in (layout.record(1, 4), layout.ledger(1, 4)):
         (out / "shards" / name).rename(out / "aside")
         assert [chunk for chunk, _ in verify(out).problems] == [1]
         (out / "aside").rename(out / "shards" / name)
@@ -164,8 +171,8 @@ def test_what_has_changed_is_not_opened(out, monkeypatch):
     ({"dtype": "float32"}, "was made with dtype"),
     ({"reading": {"signature": "other"}}, "was made with reading"),
 ])  # fmt: skip
-def test_an_index_that_says_otherwise_than_its_shards(out, change, says):
-    index = out / "shards" / "index.json"
+def test_an_index_that_says_otherwise_than_its_shards(out, layout, change, says):
+    index = out / "shards" / layout.index
     value = json.loads(index.read_text())
     value["meta"] |= change
     index.write_text(json.dumps(value))
@@ -173,8 +180,8 @@ def test_an_index_that_says_otherwise_than_its_shards(out, change, says):
     assert {chunk for chunk, problem in problems if says in problem} == set(range(CHUNKS))
 
 
-def test_a_golden_row_that_is_not_its_shards(out):
-    index = out / "shards" / "index.json"
+def test_a_golden_row_that_is_not_its_shards(out, layout):
+    index = out / "shards" / layout.index
     value = json.loads(index.read_text())
     value["golden"][1]["embedding"][3] += 0.5
     index.write_text(json.dumps(value))
@@ -182,9 +189,9 @@ def test_a_golden_row_that_is_not_its_shards(out):
     assert chunk == -1 and "golden row 'id00/ü 1.jpg'" in problem
 
 
-def test_labels_are_counted(out):
-    index = out / "shards" / "index.json"
-    record = out / "shards" / "00003-of-00004.json"
+def test_labels_are_counted(out, layout):
+    index = out / "shards" / layout.index
+    record = out / "shards" / layout.record(3, 4)
     value = json.loads(index.read_text())
     value["records"][3]["labelled"] = 7
     index.write_text(json.dumps(value))

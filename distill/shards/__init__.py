@@ -1,9 +1,10 @@
 """Shards on disk. A shard under its final name is whole, and its record proves that its ledger of rejects is there; nothing here edits one in place.
 
 Order of commit for chunk 17 of 59, when all three are written and synced under temporary names: an old record goes, then
-`00017-of-00059.parquet` gets its name (over an old shard, whose images may be nowhere else), `00017-of-00059.rejects.jsonl` (also when empty), and
-`00017-of-00059.json` (the record: rows, rejects, size and sha256 of both files). So a record stands beside its own files or not at all.
-`index.json` gathers the records and comes last, only when the set is whole.
+`00017-of-00059.parquet` gets its name (over an old shard, whose images may be nowhere else), `_00017-of-00059.rejects.jsonl` (also when empty), and
+`_00017-of-00059.json` (the record: rows, rejects, size and sha256 of both files). So a record stands beside its own files or not at all.
+`_index.json` gathers the records and comes last, only when the set is whole. Sets that began before have these names without the underscore:
+see distill.layout.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from distill import Damaged, DistillError, Unfinished
 from distill.files import committed, is_there, json_text, named, parse_json, read_json, read_whole, sha256_file, sync, write_json
 from distill.images import BadImage, ImageSpec
+from distill.layout import INDEXES, LAYOUTS, UNDERSCORE, Layout, find_index, layout_of, shard_name
 from distill.remote import is_remote, place
 from distill.shards.golden import NUMBER, GoldenRow, golden_rows
 from distill.shards.hdf5 import Hdf5Shards
@@ -44,7 +46,6 @@ __all__ = [
     "open_shards",
     "read_index",
     "rows_there",
-    "shard_name",
     "shard_path",
     "view_column",
     "write_index",
@@ -69,11 +70,6 @@ class ShardFormat(Protocol):
 READERS = 8  # footers looked at together: one of an object store is a wait of some requests
 
 FORMATS: dict[str, ShardFormat] = {"parquet": ParquetShards(), "hdf5": Hdf5Shards()}
-
-
-def shard_name(number: int, of: int) -> str:
-    """The stem of everything that belongs to a chunk: (17, 59) -> "00017-of-00059"."""
-    return f"{number:05d}-of-{of:05d}"
 
 
 def shard_path(folder: Path, format: str, number: int, of: int) -> Path:
@@ -103,9 +99,9 @@ class Record:
 
     def __post_init__(self) -> None:
         """ValueError where it claims what cannot be: its files have the names of its chunk, so that none leads elsewhere."""
-        stem = shard_name(self.number, self.of)
-        shards = [f"{stem}.{format.suffix}" for format in FORMATS.values()]
-        if self.shard not in shards or self.ledger != f"{stem}.rejects.jsonl" or not 0 <= self.number < self.of:
+        shards = [f"{shard_name(self.number, self.of)}.{format.suffix}" for format in FORMATS.values()]
+        ledgers = [layout.ledger(self.number, self.of) for layout in LAYOUTS.values()]
+        if self.shard not in shards or self.ledger not in ledgers or not 0 <= self.number < self.of:
             raise ValueError(f"chunk {self.number} of {self.of} with the files {self.shard!r} and {self.ledger!r}")
         if min(self.rows, self.rejects, self.labelled, self.shard_bytes, self.ledger_bytes) < 0:
             raise ValueError(f"rows, rejects, labelled, bytes {self.rows, self.rejects, self.labelled, self.shard_bytes, self.ledger_bytes}")
@@ -113,9 +109,16 @@ class Record:
     @classmethod
     def load(cls, path: Path) -> Record:
         try:
-            return read_json(path, cls)
+            record: Record = read_json(path, cls)
+            record.check(layout_of(path))
         except ValueError as error:
             raise damaged(path, f"it is no record of a chunk ({error})") from error
+        return record
+
+    def check(self, layout: Layout) -> None:
+        """ValueError where its ledger is called as in another layout."""
+        if self.ledger != layout.ledger(self.number, self.of):
+            raise ValueError(f"the ledger {self.ledger!r}, expected {layout.ledger(self.number, self.of)!r}")
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def read_ledger(path: Path) -> list[Reject]:
 
 @dataclass(frozen=True)
 class _Index:
-    """index.json. classes: sha256 of classes.txt; golden: as GoldenRow.to_json; sets of the first days have none."""
+    """The index. classes: sha256 of the class table; golden: as GoldenRow.to_json; sets of the first days have none."""
 
     version: int
     format: str
@@ -166,7 +169,7 @@ class _Index:
 
 @dataclass(frozen=True)
 class ShardSet:
-    """A committed set: index.json, and the folder it lies in."""
+    """A committed set: its index, and the folder it lies in."""
 
     folder: Path
     format: str
@@ -176,6 +179,7 @@ class ShardSet:
     classes: tuple[str, ...]
     records: tuple[Record, ...]
     golden: tuple[GoldenRow, ...] = ()
+    layout: Layout = UNDERSCORE
 
     @property
     def dimension(self) -> int:
@@ -229,8 +233,9 @@ class ShardSet:
 
 
 def commit_shard(
-    folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows], rejects: list[dict[str, Any]], *, least: Held = Held()  # noqa: B008
-) -> Record:
+    folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows], rejects: list[dict[str, Any]], *, least: Held = Held(),  # noqa: B008
+    layout: Layout = UNDERSCORE,
+) -> Record:  # fmt: skip
     """Write one chunk's shard, ledger and record in the order of the module's first lines.
 
     `rows` may come in parts of any size; `rejects` may be filled meanwhile: the ledger is written after the rows are. A shard that stands there
@@ -238,12 +243,12 @@ def commit_shard(
 
     Args:
         least: rows of the shard that stands there, where it may not be replaced by one of fewer.
+        layout: that of the set, which is one for all its chunks.
     Raises:
         Unfinished: what was written does not read back, or has fewer rows than `least`; nothing was changed then.
     """
-    stem, shards = shard_name(meta.chunk, meta.of), FORMATS[format]
-    shard, ledger, path = (folder / f"{stem}.{end}" for end in (shards.suffix, "rejects.jsonl", "json"))
-    labelled = 0
+    shard, shards, labelled = shard_path(folder, format, meta.chunk, meta.of), FORMATS[format], 0
+    ledger, path = (folder / name(meta.chunk, meta.of) for name in (layout.ledger, layout.record))
 
     def counted() -> Iterator[Rows]:
         nonlocal labelled
@@ -266,7 +271,7 @@ def commit_shard(
         record_file.write_bytes(json_text(asdict(record)))
         for file in (record_file, ledger_file, shard_file):  # a full disk shows here, before anything is changed
             sync(file)
-        for old in (folder / "index.json", path):
+        for old in (folder / layout.index, path):
             old.unlink(missing_ok=True)
         if not is_remote(folder):
             sync(folder)
@@ -297,7 +302,7 @@ def _fewer(shard: Path, least: Held, rows: int, rejects: list[dict[str, Any]]) -
     )
 
 
-def find_record(folder: Path, format: str, expected: ShardMeta) -> Record | None:
+def find_record(folder: Path, format: str, expected: ShardMeta, layout: Layout = UNDERSCORE) -> Record | None:
     """The record of a chunk whose shard is there and belongs to it, by sizes and footer; None when it has to be made (again).
 
     Args:
@@ -305,8 +310,7 @@ def find_record(folder: Path, format: str, expected: ShardMeta) -> Record | None
     Raises:
         OSError, StoreError: nobody can tell. Only a file that is not there, or proven to be damaged, has to be made again.
     """
-    stem = shard_name(expected.chunk, expected.of)
-    path, shard = folder / f"{stem}.json", shard_path(folder, format, expected.chunk, expected.of)
+    path, shard = folder / layout.record(expected.chunk, expected.of), shard_path(folder, format, expected.chunk, expected.of)
     try:
         record = Record.load(path)
         sizes = (shard.stat().st_size, (folder / record.ledger).stat().st_size)
@@ -319,19 +323,19 @@ def find_record(folder: Path, format: str, expected: ShardMeta) -> Record | None
     return record if same and meta.unwritten() == expected.unwritten() else None
 
 
-def rows_there(folder: Path, format: str, expected: ShardMeta, rows: int) -> Held:
+def rows_there(folder: Path, format: str, expected: ShardMeta, rows: int, layout: Layout = UNDERSCORE) -> Held:
     """How many rows the shard of a chunk of `rows` rows holds, or held before it was damaged; 0 where none is there.
 
     Asked of the shard itself, then of its record and its ledger; where none of them can say, up to all rows of the chunk.
     """
-    stem = shard_name(expected.chunk, expected.of)
-    shard = shard_path(folder, format, expected.chunk, expected.of)
+    chunk = expected.chunk, expected.of
+    shard = shard_path(folder, format, *chunk)
     if not is_there(shard):
         return Held()
     asked: tuple[Callable[[], int], ...] = (
         lambda: FORMATS[format].read_meta(shard).rows,
-        lambda: Record.load(folder / f"{stem}.json").rows,
-        lambda: rows - len(read_ledger(folder / f"{stem}.rejects.jsonl")),
+        lambda: Record.load(folder / layout.record(*chunk)).rows,
+        lambda: rows - len(read_ledger(folder / layout.ledger(*chunk))),
     )
     for ask in asked:
         with suppress(FileNotFoundError, Damaged):
@@ -340,9 +344,10 @@ def rows_there(folder: Path, format: str, expected: ShardMeta, rows: int) -> Hel
 
 
 def write_index(
-    folder: Path, format: str, records: Iterable[Record], classes: Sequence[str], read_image: Callable[[str], bytes] | None = None
-) -> ShardSet:
-    """The commit of a set: classes.txt, then index.json. `records` must be whole; a chunk that is missing is an error that names it.
+    folder: Path, format: str, records: Iterable[Record], classes: Sequence[str], read_image: Callable[[str], bytes] | None = None,
+    layout: Layout = UNDERSCORE,
+) -> ShardSet:  # fmt: skip
+    """The commit of a set: the class table, then the index. `records` must be whole; a chunk that is missing is an error that names it.
 
     read_image: a key's encoded bytes, for the golden rows of a set made with --images path; without it such a set has none.
     """
@@ -357,50 +362,53 @@ def write_index(
     with ThreadPoolExecutor(READERS) as pool:
         groups = list(pool.map(lambda record: FORMATS[format].group_rows(folder / record.shard), ordered))
     table = "".join(f"{name}\n" for name in classes).encode()
-    with committed(folder / "classes.txt") as temporary:
+    with committed(folder / layout.classes) as temporary:
         temporary.write_bytes(table)
     rows, rejects = sum(record.rows for record in ordered), sum(record.rejects for record in ordered)
     golden = _golden(folder / first.shard, format, read_image) if first.rows else ()
-    index = ShardSet(folder, format, rows, rejects, _set_meta(meta, rows, ordered, groups), tuple(classes), ordered, golden)
-    write_json(folder / "index.json", {
-        "version": index.meta.version, "format": format, "rows": rows, "rejects": rejects, "classes": hashlib.sha256(table).hexdigest(),
+    index = ShardSet(folder, format, rows, rejects, _set_meta(meta, rows, ordered, groups), tuple(classes), ordered, golden, layout)
+    write_json(folder / layout.index, {
+        "version": max(layout.version, index.meta.version), "format": format, "rows": rows, "rejects": rejects, "classes": hashlib.sha256(table).hexdigest(),
         "meta": index.meta.as_dict(), "golden": [row.to_json() for row in golden], "records": [asdict(record) for record in ordered],
     })  # fmt: skip
     return index
 
 
 def open_shards(path: str | os.PathLike[str]) -> ShardSet:
-    """Open a committed set. `path`: OUT of `distill embed`, OUT/shards or index.json itself."""
+    """Open a committed set. `path`: OUT of `distill embed`, OUT/shards or the index itself."""
     given = place(path)
-    places = [given / "index.json", given / "shards" / "index.json", given]
-    index = next((place for place in places if place.name == "index.json" and is_there(place)), None)
+    index = find_index(given) or find_index(given / "shards") or (given if given.name in INDEXES and is_there(given) else None)
     if index is None:
         raise DistillError(
-            f"{given} holds no index.json, so no finished set of shards is there. Run distill embed SOURCE {given} until it says done."
+            f"{given} holds no {INDEXES[0]} (nor the {INDEXES[1]} of older sets), so no finished set of shards is there. "
+            f"Run distill embed SOURCE {given} until it says done."
         )
     found = read_index(index)
     for record in found.records:
         if not is_there(found.folder / record.shard):
             raise DistillError(
-                f"{found.folder / record.shard} is named in index.json but is not there. Embed that chunk again (distill embed --only {record.number})."
+                f"{found.folder / record.shard} is named in {index.name} but is not there. Embed that chunk again (distill embed --only {record.number})."
             )
     return found
 
 
 def read_index(index: Path) -> ShardSet:
-    """What an index.json says, and whether it belongs to the class table beside it; the shards are not looked at."""
+    """What an index says, and whether it belongs to the class table beside it; the shards are not looked at."""
     try:
         version = read_json(index).get("version")
         check_version(version, index)
         value: _Index = read_json(index, _Index)
         value.meta.check()
-        if value.meta.version != version:
-            raise ValueError(f"version {version}, but what it holds is version {value.meta.version}")
+        layout = layout_of(index)
+        if version != max(layout.version, value.meta.version):
+            raise ValueError(f"version {version}, but what it holds is version {max(layout.version, value.meta.version)}")
+        for record in value.records:
+            record.check(layout)
         golden = tuple(map(GoldenRow.from_json, value.golden))
         if len(golden) > NUMBER or any(len(row.embedding) != value.meta.width for row in golden):
             raise ValueError(f"more than {NUMBER} golden rows, or one without {value.meta.width} numbers")
-        classes = _classes(index.parent / "classes.txt", value.classes)
-        found = ShardSet(index.parent, value.format, value.rows, value.rejects, value.meta, tuple(classes), value.records, golden)
+        classes = _classes(index.parent / layout.classes, value.classes)
+        found = ShardSet(index.parent, value.format, value.rows, value.rejects, value.meta, tuple(classes), value.records, golden, layout)
         found.check_groups()
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(

@@ -1,4 +1,4 @@
-"""The golden rows of a set: its first images, the pixels and views they become, and the teacher's answers, kept in index.json.
+"""The golden rows of a set: its first images, the pixels and views they become, and the teacher's answers, kept in the index.
 
 Whoever reads the set can prove with them that decoder and views still give the same pixels, and with the teacher at hand that its scale and
 colour order are the same. In JSON: {"key", "image": the encoded bytes in base64, "pixels": sha256 of the uint8 pixels, "embedding": [...]},
@@ -24,7 +24,7 @@ NUMBER = 4
 SAME = 0.999  # cosine from which on an answer is the stored one: float16, int8 and other processors move it by less than 1e-4
 OTHER_PIXELS = (
     "Install the versions that the set names (distill inspect), or embed the list into another folder. "
-    "If index.json itself was damaged, remove it, and distill embed writes it anew."
+    "If the index itself was damaged, remove it (_index.json; index.json in older sets), and distill embed writes it anew."
 )
 PROVED = 16  # views of each golden image, also in a set of fewer: enough for each change of a recipe to happen
 

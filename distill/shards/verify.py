@@ -71,25 +71,25 @@ def verify(path: str | Path, *, deep: bool = False, on_shard: Callable[[int, int
 
 
 def _index_problems(shards: ShardSet) -> Iterator[str]:
-    """What index.json says of the whole set is what its records add up to."""
-    records, whole = shards.records, shards.meta
+    """What the index says of the whole set is what its records add up to."""
+    records, whole, index = shards.records, shards.meta, shards.layout.index
     rows, rejects = sum(record.rows for record in records), sum(record.rejects for record in records)
     if (rows, rejects, rows) != (shards.rows, shards.rejects, whole.rows):
-        yield f"index.json says {shards.rows} rows and {shards.rejects} rejects, its records add up to {rows} and {rejects}"
+        yield f"{index} says {shards.rows} rows and {shards.rejects} rejects, its records add up to {rows} and {rejects}"
     if [record.number for record in records] != list(range(len(records))) or any(record.of != len(records) for record in records):
-        yield "index.json does not list chunks 0 to of - 1, each once"
+        yield f"{index} does not list chunks 0 to of - 1, each once"
     norm = float(np.round(sum(record.mean_norm * record.rows for record in records) / max(rows, 1), 6))
     if (whole.chunk, whole.chunk_sha256, whole.mean_norm) != (-1, "", norm):
-        yield f"index.json says chunk {whole.chunk} and mean norm {whole.mean_norm}, expected -1 and {norm}"
+        yield f"{index} says chunk {whole.chunk} and mean norm {whole.mean_norm}, expected -1 and {norm}"
 
 
 def _shard_problems(shards: ShardSet, number: int, chunk: Path | None, deep: bool) -> Iterator[str]:
     """number: place in the index, from 0."""
     record = shards.records[number]
     shard, ledger = shards.folder / record.shard, shards.folder / record.ledger
-    written = shards.folder / f"{shard.stem}.json"
+    written = shards.folder / shards.layout.record(record.number, record.of)
     if Record.load(written) != record:
-        yield f"{written.name} is not the record that index.json has of this chunk"
+        yield f"{written.name} is not the record that {shards.layout.index} has of this chunk"
     changed = [
         *_changes(shard, record.shard_bytes, record.shard_sha256, deep),
         *_changes(ledger, record.ledger_bytes, record.ledger_sha256, deep),
@@ -129,11 +129,11 @@ def _meta_problems(shards: ShardSet, number: int, meta: ShardMeta) -> Iterator[s
         yield f"{record.shard} is not the shard of its record: rows, chunk, of {meta.rows, meta.chunk, meta.of}, expected {record.rows, record.number, record.of}"
     whole = shards.meta
     if meta.group_rows() != shards.group_rows(number):
-        yield f"{record.shard} has {len(meta.group_rows())} row groups, index.json says {len(shards.group_rows(number))}, or of other sizes"
+        yield f"{record.shard} has {len(meta.group_rows())} row groups, {shards.layout.index} says {len(shards.group_rows(number))}, or of other sizes"
     shared = replace(meta, chunk=whole.chunk, chunk_sha256=whole.chunk_sha256, rows=whole.rows, mean_norm=whole.mean_norm, groups=whole.groups)
     for name in (field.name for field in fields(whole)):
         if getattr(shared, name) != getattr(whole, name):
-            yield f"{record.shard} was made with {name} {getattr(shared, name)!r}, index.json says {getattr(whole, name)!r}"
+            yield f"{record.shard} was made with {name} {getattr(shared, name)!r}, {shards.layout.index} says {getattr(whole, name)!r}"
 
 
 def _golden_problems(shards: ShardSet) -> Iterator[str]:
@@ -146,7 +146,7 @@ def _golden_problems(shards: ShardSet) -> Iterator[str]:
     known = {key: (digests[row], tuple(rows.embeddings[row].tolist())) for row, key in enumerate(rows.keys)}
     for golden in shards.golden:
         if known.get(golden.key) != (hashlib.sha256(golden.image).digest(), golden.embedding):
-            yield f"index.json: the golden row {golden.key!r} is not what {shards.records[first].shard} holds"
+            yield f"{shards.layout.index}: the golden row {golden.key!r} is not what {shards.records[first].shard} holds"
 
 
 def _row_problems(shards: ShardSet, number: int, expected: list[tuple[str, int]] | None) -> Iterator[str]:

@@ -1,8 +1,9 @@
-"""Writes the golden files of the present format version: `make golden`. Files of an earlier version are never written again.
+"""Writes the golden files of the present format version and layout: `make golden`. Files of an earlier one are never written again.
 
 Six rows of two classes and one reject in two chunks, in each format; every value is a formula of the row and the view, so that the test can
 say it. Version 1 had one view of each; version 2 is what sets with views, or stored as int8, are written as; in version 3 row groups were cut by
-the bytes of their images: here two images go into one.
+the bytes of their images: there two images went into one. These are of the plain layout; in `v3-underscore` the files beside the shards have names
+with an underscore, and the shards are of versions 1 and 2.
 """
 
 import hashlib
@@ -12,18 +13,19 @@ import numpy as np
 
 from distill.chunks import read_chunk, write_chunks
 from distill.images import encode_jpeg
+from distill.layout import UNDERSCORE
 from distill.shards import FORMATS, Rows, ShardMeta, commit_shard, write_index
-from distill.shards import rows as cutting
 from distill.shards.rows import FORMAT_VERSIONS
 from distill.views import RECIPES
 
-HERE = Path(__file__).parent / f"v{FORMAT_VERSIONS[-1]}"
+HERE = Path(__file__).parent / f"v{FORMAT_VERSIONS[-1]}-{UNDERSCORE.name}"
 KEYS = [f"{name}/ö {number}.jpg" for name in ("anna", "bea") for number in range(3)] + ["bea/reject.jpg"]
 LABELS = [0, 0, 0, 1, 1, 1, 1]
 SETS = {  # dtype and views of each set, by version
     "v1": {"inline": ("float16", 1), "path": ("float32", 1)},
     "v2": {"inline": ("float16", 3), "path": ("float32", 2), "int8": ("int8", 2)},
     "v3": {"inline": ("float16", 1), "int8": ("int8", 2)},
+    "v3-underscore": {"inline": ("float16", 1), "path": ("float32", 1), "int8": ("int8", 2)},
 }
 
 
@@ -37,7 +39,6 @@ def embedding(row: int, view: int = 0) -> list[float]:
 
 def main() -> None:
     HERE.mkdir(exist_ok=True)
-    cutting.GROUP_BYTES = 2 * len(encode_jpeg(image(1)))
     listed = HERE / "list.txt"
     listed.write_text("".join(f"{key}\t{('anna', 'bea')[label]}\n" for key, label in zip(KEYS, LABELS, strict=True)), encoding="utf-8")
     chunks = write_chunks(listed, HERE / "chunks", rows=4)
