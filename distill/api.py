@@ -1,24 +1,535 @@
-"""The verbs as functions, for Python: `import distill` gives them. The command line calls these and prints what they return."""
+"""The verbs as functions, for Python: `import distill` gives them. The command line calls these and prints what they return.
+
+Paths are texts or path objects, of this machine or of gs:// and s3://. `progress=False` prints nothing. Bad input raises a DistillError with one
+message, and what the system fails to do an OSError; no function ends the process, asks anything, or leaves handlers of signals or logs behind.
+The functions are safe to call in a thread, one at a time for one folder.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
+
+from distill import DistillError, Unfinished
+from distill.remote import place
+from distill.results import (
+    ChunkResult,
+    CompareResult,
+    EmbedResult,
+    EvaluateResult,
+    ExportResult,
+    FacesResult,
+    Judged,
+    PlanResult,
+    TrainResult,
+    VerifyResult,
+    ViewsResult,
+)
 
 if TYPE_CHECKING:
-    from teachers import LoadedTeacher, Teacher
+    from distill.config import Run
+    from distill.shards import ShardSet
+    from distill.views import Recipe
+    from pipelines.plan import Job
+    from teachers import LoadedTeacher, Reading, Teacher
+
+Path: TypeAlias = str | os.PathLike[str]
+Size: TypeAlias = str | Sequence[int]
 
 
-def load_model(path: str, **reading: Any) -> LoadedTeacher:
-    """Loads a model on disk as a callable uint8 [B, H, W, 3] -> float32 [B, D]; reading: the options of `teachers.open_teacher`."""
-    from teachers import open_teacher
+# ---------------------------------------------------------------------------------------------------- images and their embeddings
 
-    return load_steady(open_teacher(path, **reading))
+
+def draw_faces(
+    out: Path, identities: int = 400, images: int = 20, size: int = 112, seed: int = 0, first: int = 0, *, progress: bool = True
+) -> FacesResult:
+    """Draws identities as JPEGs in class folders, `out/id0000/000.jpg` and so on; the same arguments draw the same bytes.
+
+    Args:
+        images: of each identity.
+        size: height and width of each picture, in pixels.
+        first: number of the first identity; another number is another face.
+    """
+    from distill.faces import draw_folder
+    from distill.screen import bar, shown
+
+    with shown(progress), bar("drawing", "identities") as tell:
+        pictures = draw_folder(_text(out), identities, images, size, seed, first, progress=tell)
+    return FacesResult(_text(out), pictures, identities, size)
+
+
+def chunk(
+    source: Path, out: Path, *, rows: int = 100_000, all_files: bool = False, strip_prefix: str = "", label_from: str = "", progress: bool = True
+) -> ChunkResult:
+    """Cuts an image list into chunk files of `rows` rows; `embed` does this by itself.
+
+    Args:
+        source: folder of class folders or of photos, text list, .rec or .tar.
+    """
+    from distill.chunks import write_chunks
+    from distill.folders import check_apart, check_folder
+    from distill.imagelist import Rule
+    from distill.screen import bar, shown
+    from distill.sources import root_of
+
+    check_apart(_text(source), _text(out), "chunks")
+    check_folder(place(out), "chunks")
+    with shown(progress), bar("cutting chunks", "rows") as tell:
+        made = write_chunks(_text(source), place(out), rows, progress=tell, rule=Rule(all_files, strip_prefix, label_from))
+    return ChunkResult(_text(out), made.rows, len(made.classes), len(made.chunks), made.skipped, root_of(place(source)))
+
+
+def embed(
+    source: Path,
+    out: Path,
+    *,
+    teacher: Path,
+    root: Path | None = None,
+    all_files: bool = False,
+    strip_prefix: str = "",
+    label_from: str = "",
+    format: str = "parquet",
+    rows: int = 100_000,
+    dtype: str = "float16",
+    images: str = "inline",
+    resize: str = "none",
+    exif: str = "ignore",
+    views: int = 1,
+    add_views: int = 0,
+    recipe: Path | Recipe | None = None,
+    view_seed: int = 0,
+    size: Size | None = None,
+    batch: int = 128,
+    engine: str = "local",
+    workers: int | Literal["auto"] = 0,
+    only: Sequence[int] = (),
+    retry_rejects: bool = False,
+    max_rejects: float = 0.01,
+    relist: bool | None = None,
+    dry_run: bool = False,
+    beam: Sequence[str] = (),
+    progress: bool = True,
+    **reading: Unpack[Reading],
+) -> EmbedResult:
+    """Lets the teacher label an image list: one shard of embeddings for each chunk. Called again it does what is missing.
+
+    Args:
+        source: folder of class folders or of photos, text list, .rec, .tar, or chunks.
+        teacher: SavedModel folder, .keras, .h5 or .onnx file, or run folder.
+        root: folder (or .rec or .tar) that keys are relative to; None: `source` itself, or the folder of the list.
+        size: (height, width) or "HEIGHTxWIDTH", where the teacher takes images of any size.
+        workers: chunks at a time, 0 for one a core; "auto" measures, and chooses the engine too.
+        only: numbers of chunks to make (again), empty for all.
+        dry_run: cut the list, return rows, chunks and bytes in `estimate`, and stop.
+        beam: options of Apache Beam, such as ["--job_name=first"].
+        reading: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
+        The others are the options of `distill embed`, which explains them.
+
+    Returns:
+        Figures of the whole set, and of this call.
+    Raises:
+        DistillError: bad input; nothing was changed.
+        Unfinished: a chunk failed, or too many images were rejected; what is done stays.
+    """
+    from distill.screen import bar, shown
+    from pipelines.launch import embed as launch
+
+    job = _job(
+        source, out, teacher, reading, root, recipe, size, all_files=all_files, strip_prefix=strip_prefix, label_from=label_from, format=format,
+        rows=rows, dtype=dtype, images=images, resize=resize, exif=exif, views=views, add_views=add_views, view_seed=view_seed, batch=batch,
+        only=tuple(only), retry_rejects=retry_rejects, max_rejects=max_rejects, relist=relist, dry_run=dry_run,
+    )  # fmt: skip
+    planned: dict[str, Any] = {}
+
+    def told(estimate: dict[str, Any]) -> None:
+        planned.update(estimate)
+        _say(_estimate_line(estimate, number))
+
+    with shown(progress):
+        engine, number = _workers(job, engine, workers)
+        with bar("embedding", "images") as tell:
+            done = launch(
+                job, engine, number, tuple(beam), debug=os.environ.get("DISTILL_DEBUG") == "1",
+                on_estimate=told, on_progress=lambda moment: tell(moment.done, moment.total, moment.made),
+            )  # fmt: skip
+    return replace(done, estimate=planned or None)
+
+
+def plan(
+    source: Path,
+    *,
+    teacher: Path,
+    root: Path | None = None,
+    all_files: bool = False,
+    strip_prefix: str = "",
+    label_from: str = "",
+    rows: int = 100_000,
+    dtype: str = "float16",
+    images: str = "inline",
+    resize: str = "none",
+    exif: str = "ignore",
+    views: int = 1,
+    recipe: Path | Recipe | None = None,
+    size: Size | None = None,
+    batch: int = 128,
+    workers: Sequence[int] = (),
+    machine: Sequence[Path] = (),
+    **reading: Unpack[Reading],
+) -> PlanResult:
+    """Measures how long a list will take and how many GB it will fill: some hundred of its images are labelled, nothing is written.
+
+    Takes about 15 s and twice the time that the teacher takes to load.
+
+    Args:
+        workers: also say how long so many workers would take, each as fast as one here.
+        machine: files that `distill plan --json` wrote on other machines: how long it takes there.
+        The others are those of `embed`.
+    """
+    from pipelines.forecast import cores, forecast, read_rates
+
+    job = _job(
+        source, ".", teacher, reading, root, recipe, size, all_files=all_files, strip_prefix=strip_prefix, label_from=label_from, rows=rows,
+        dtype=dtype, images=images, resize=resize, exif=exif, views=views, batch=batch,
+    )  # fmt: skip
+    for number in workers:
+        if number < 1:
+            raise DistillError(f"--workers {number}: expected 1 or more.")
+    elsewhere = {_text(path): read_rates(place(path)) for path in machine}
+    return PlanResult(forecast(job, cores()), tuple(workers), elsewhere)
+
+
+def verify(
+    shards: Path, *, deep: bool = False, teacher: Path | None = None, sample: int = 64, root: Path | None = None, progress: bool = True
+) -> VerifyResult:
+    """Checks that a set of shards is whole: counts and sizes, with `deep` all hashes and rows. `ok` and `failure` of the result say what was found.
+
+    Args:
+        shards: OUT of `embed`, or OUT/shards.
+        teacher: the one that made the set; it labels `sample` rows again.
+        root: where the images lie, for a set without them.
+
+    Raises:
+        DistillError: there is no set, or the teacher's answers depend on chance.
+        Unfinished: the set was made by another teacher.
+    """
+    from distill.screen import bar, shown
+    from distill.shards import open_shards
+    from distill.shards.verify import check_sample
+    from distill.shards.verify import verify as check
+
+    described = None
+    if teacher is not None:
+        meta = open_shards(shards).meta
+        described = _describe(teacher, {**meta.reading, "beside": False})
+        if described.fingerprint() != meta.teacher:
+            other = described.fingerprint()[:12]
+            raise Unfinished(f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {other}. Name the teacher that made it.")
+    with shown(progress), bar("verifying", "shards") as tell:
+        found = check(place(shards), deep=deep, on_shard=tell)
+    agreed = None
+    if described and not found.problems:
+        agreed = check_sample(place(shards), described.load(), number=sample, root=None if root is None else _text(root))
+    result = VerifyResult(_text(shards), found.rows, found.rejects, found.shards, found.deep, found.problems, agreed)
+    return replace(result, failure=_failure(result, described))
+
+
+def draw_views(
+    images: Sequence[Path],
+    *,
+    recipe: Path | Recipe = "face",
+    out: Path = "views.png",
+    number: int = 8,
+    seed: int = 0,
+    size: Size = (112, 112),
+    exif: str = "ignore",
+) -> ViewsResult:
+    """Draws a contact sheet of views as a PNG: a row for each picture, `number` views of each, the picture as it is first.
+
+    Args:
+        size: (height, width) of each view; pictures are cropped to it.
+    """
+    from distill.folders import check_picture
+    from distill.images import write_png
+    from distill.views import contact_sheet
+
+    found = _recipe(recipe)
+    check_picture(place(out))
+    tiles = contact_sheet([place(image) for image in images], _size(size) or (112, 112), found, seed, number, exif)
+    write_png(place(out), tiles, "distill views")
+    return ViewsResult(_text(out), len(images), number, found.name)
+
+
+# --------------------------------------------------------------------------------------------------------------- students and models
+
+
+def train(
+    run: Path | Run, out: Path, *, set: Mapping[str, object] | Sequence[str] = (), progress: bool = True  # noqa: A002 - as the option is called
+) -> TrainResult:
+    """Trains a student as a run file says. Called again it goes on where it stopped; of a finished run it returns the figures.
+
+    Args:
+        run: run file (TOML), run.toml of an earlier run, or a `distill.config.Run`.
+        out: the run folder, on a local disk.
+        set: values of the run file to change: {"student.embedding": 256}, or ["student.embedding=256"].
+
+    Raises:
+        DistillError: the run cannot work, or another run or process has the folder.
+        Unfinished: the loss was not finite; the last good checkpoint stays.
+    """
+    from distill.config import Run, load_run
+    from distill.process import quiet_import
+    from distill.report import write_run_report
+    from distill.screen import shown
+
+    if isinstance(run, Run) and set:
+        raise DistillError("train: a Run and changes to it were given. Give the path of a run file with `set`, or a Run that has the changes.")
+    loaded = run if isinstance(run, Run) else load_run(place(run), _overrides(set))
+    with shown(progress):
+        with quiet_import():
+            from distill.training import train as run_stages
+        summary = run_stages(loaded, _text(out), open_teacher=load_model, quiet=not progress)
+    report = write_run_report(_text(out))
+    return TrainResult(
+        _text(out), summary["student"], summary["best"], summary["history"], str(report), summary["parameters"], summary["epochs"],
+        summary["steps"], summary["seconds"], summary["last"], summary.get("left_out", {}),
+    )  # fmt: skip
+
+
+def evaluate(
+    model: Path,
+    *,
+    pairs: Path | None = None,
+    number: int | None = None,
+    seed: int = 0,
+    shards: Path | None = None,
+    teacher: Path | None = None,
+    root: Path | None = None,
+    resize: str = "none",
+    exif: str = "ignore",
+    size: Size | None = None,
+    out: Path | None = None,
+    progress: bool = True,
+    **reading: Unpack[Reading],
+) -> EvaluateResult:
+    """Judges a model: verification on pairs of unseen identities, and agreement with its teacher on shards.
+
+    Args:
+        model: run folder, SavedModel, .keras, .h5 or .onnx file.
+        pairs: folder of class folders, of identities that it was not trained on; pairs are drawn from it.
+        number: how many pairs, half of them genuine; None: 6,000, or as many as there are.
+        shards: a set, for the agreement with the embeddings in it.
+        teacher: another model to judge on the same pairs.
+        out: folder for evaluation.json and scores-*.npz; None writes nothing.
+        reading: signature, output, scale, offset, color, preset, feed, tags; of the teacher where one is given, else of the model.
+
+    Returns:
+        Figures of the model and of the teacher. Where no agreement could be told, `left_out` of a model says why.
+    """
+    if pairs is None and shards is None:
+        raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
+    described = {"model": _describe(model, {} if teacher is not None else reading)}
+    if teacher is not None:
+        described["teacher"] = _describe(teacher, reading)
+    from distill.evaluation import draw_pairs
+    from distill.folders import check_apart, check_folder
+    from distill.judge import Question, judge
+    from distill.origin import origin_of
+    from distill.screen import bar, shown
+
+    folder, target, set_ = (None if path is None else place(path) for path in (pairs, out, shards))
+    if target is not None:
+        check_folder(target, "evaluation", "run")
+        if folder is not None:
+            check_apart(folder, target, "evaluation")
+    drawn = None if folder is None else draw_pairs(folder, number, seed)
+    holdout, base = origin_of(place(model)).holdout, None if root is None else _text(root)
+    question = Question(folder, drawn, set_, holdout, base, resize, _size(size), target, exif)
+    with shown(progress):
+        found = judge({who: (one.path, partial(load_steady, one, _size(size))) for who, one in described.items()}, question, bar)
+    return EvaluateResult({who: Judged(figures["path"], figures) for who, figures in found.items()})
+
+
+def compare(
+    model: Path,
+    images: Sequence[Path],
+    *,
+    threshold: float | None = None,
+    resize: str = "none",
+    exif: str = "ignore",
+    size: Size | None = None,
+    **reading: Unpack[Reading],
+) -> CompareResult:
+    """Computes the cosines of photos: 1 is the same direction, about 0 another person.
+
+    Args:
+        images: two photos or more.
+        threshold: the cosine from which on two photos are called the same person, -1 to 1; `evaluate` finds one.
+    """
+    if threshold is not None and not -1 <= threshold <= 1:
+        raise DistillError(f"--threshold {threshold}: expected a cosine, from -1 to 1. distill evaluate MODEL --pairs FOLDER finds one.")
+    from distill.evaluation import compare as cosines
+    from distill.images import orientation
+
+    described, paths = _describe(model, reading), [place(image) for image in images]
+    matrix = cosines(load_steady(described), paths, resize, _size(size), exif)
+    turned = tuple(str(path) for path in paths if exif == "ignore" and orientation(path.read_bytes()) != 1)
+    return CompareResult(tuple(map(str, paths)), matrix, threshold, turned)
+
+
+def export_model(student: Path, out: Path, *, format: str = "saved_model", force: bool = False) -> ExportResult:
+    """Writes a student for others to load; done only after it was loaded again and gave the same embeddings.
+
+    Args:
+        student: run folder or .keras file.
+        out: folder to write, on a local disk.
+        force: replace an earlier export in `out`, and never anything else.
+    """
+    from distill.export import export as write
+    from distill.folders import CARD
+
+    card = write(place(student), place(out), format, force=force)
+    sizes = (card["height"], card["width"], card["dimension"], card["parameters"], card["bytes"])
+    return ExportResult(place(out), format, *sizes, place(out) / CARD, card)
+
+
+def load_model(path: Path, **reading: Unpack[Reading]) -> LoadedTeacher:
+    """Loads a model on disk as a callable uint8 [B, H, W, 3], RGB, 0 to 255 -> float32 [B, D].
+
+    Args:
+        path: run folder, SavedModel, .keras, .h5 or .onnx file.
+        reading: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
+
+    Raises:
+        DistillError: there is no model, or its answers depend on chance or on the other images.
+    """
+    return load_steady(_describe(path, reading))
 
 
 def load_steady(teacher: Teacher, size: tuple[int, int] | None = None) -> LoadedTeacher:
-    """It loaded. DistillError where its answers depend on chance or on the other images."""
+    """Loads a described model. DistillError where its answers depend on chance or on the other images."""
     from teachers.trial import check_steady
 
     loaded = teacher.load()
     check_steady(loaded, size)
     return loaded
+
+
+def open_shards(path: Path) -> ShardSet:
+    """Opens a committed set: OUT of `embed`, OUT/shards or index.json itself. Reads the index alone."""
+    from distill.shards import open_shards as opened
+
+    return opened(path)
+
+
+# ----------------------------------------------------------------------------------------------------------------- what they share
+
+
+def _job(source: Path, out: Path, teacher: Path, reading: Reading, root: Path | None, recipe: Path | Recipe | None, size: Size | None, **asked: Any) -> Job:
+    from distill.sources import root_of
+    from pipelines.plan import Job
+
+    described = _describe(teacher, reading)
+    base = root_of(place(source)) if root is None or root == "" else _text(root)
+    found = None if recipe is None else _recipe(recipe)
+    return Job(source=_text(source), out=_text(out), root=base, teacher=described, recipe=found, size=_size(size), **asked)
+
+
+def _describe(path: Path, reading: Mapping[str, Any]) -> Teacher:
+    """Returns a model described but not loaded. tags may be one text with commas."""
+    from teachers import open_teacher
+
+    tags = reading.get("tags")
+    if isinstance(tags, str):
+        reading = {**reading, "tags": [tag.strip() for tag in tags.split(",") if tag.strip()]}
+    return open_teacher(path, **reading)
+
+
+def _recipe(recipe: Path | Recipe) -> Recipe:
+    from distill.views import Recipe, find_recipe
+
+    return recipe if isinstance(recipe, Recipe) else find_recipe(_text(recipe))
+
+
+def _size(size: Size | None) -> tuple[int, int] | None:
+    """("112x96") -> (112, 96), and so does (112, 96)."""
+    if size is None:
+        return None
+    parts = size.split("x") if isinstance(size, str) else list(size)
+    if len(parts) != 2 or not all(str(part).isdecimal() and int(part) for part in parts):
+        raise DistillError(f"--size {size}: expected HEIGHTxWIDTH, such as 112x112.")
+    return int(parts[0]), int(parts[1])
+
+
+def _overrides(changes: Mapping[str, object] | Sequence[str]) -> Sequence[str]:
+    """({"student.embedding": 256}) -> ["student.embedding=256"]."""
+    if not isinstance(changes, Mapping):
+        return changes
+    import tomli_w
+
+    try:
+        return [f"{key}={tomli_w.dumps({'value': value}).partition('=')[2].strip()}" for key, value in changes.items()]
+    except TypeError as error:
+        raise DistillError(f"set: {error}. Expected values that TOML has: texts, numbers, true or false, lists of them.") from error
+
+
+def _text(path: Path) -> str:
+    return str(place(path))
+
+
+def _failure(found: VerifyResult, teacher: Teacher | None) -> str:
+    """Returns what is wrong with a set and the way out, "" where nothing is. DistillError where it is the teacher's fault."""
+    from distill.shards import open_shards
+    from distill.shards.golden import OTHER_PIXELS, SAME
+    from distill.shards.verify import PIXELS
+
+    if found.problems:
+        again = " ".join(f"--only {number}" for number in sorted({number for number, _ in found.problems if number >= 0}))
+        anew = f"Put back whole copies of them, or make these chunks again from the images that are there: distill embed ... {again}"
+        way_out = anew if again else "Run distill embed again: it writes the index anew."
+        if any(number == PIXELS for number, _ in found.problems):
+            way_out = OTHER_PIXELS
+        return f"{found.path}: {len(found.problems)} problems. {way_out}"
+    if teacher and found.sample and (worst := found.sample["worst_cosine"]) < SAME:
+        image = open_shards(found.path).meta.image
+        load_steady(teacher, (image["height"], image["width"]))
+        return f"{found.path}: a stored embedding is not the teacher's answer (cosine {worst:.4f}). Decoder, scale or colour order differ."
+    return ""
+
+
+def _workers(job: Job, engine: str, workers: int | str) -> tuple[str, int]:
+    """(engine, number of workers); "auto" measures."""
+    from pipelines.forecast import cores, forecast
+
+    if workers != "auto":
+        if not isinstance(workers, int):
+            raise DistillError(f"--workers {workers}: expected a number of chunks at a time, 0 for one a core, or auto.")
+        return engine, workers or cores()
+    if engine not in ("local", "processes"):
+        raise DistillError(f"--workers auto measures this machine; --engine {engine} may run elsewhere. Give a number.")
+    rates = forecast(job, cores()).rates
+    _say(f"{rates.in_words()}; taking --engine {rates.engine} --workers {rates.workers}")
+    return rates.engine, rates.workers
+
+
+def _estimate_line(estimate: Mapping[str, Any], workers: int) -> str:
+    done = estimate["chunks"] - estimate["todo_chunks"]
+    line = f"{estimate['rows']:,} rows in {estimate['chunks']} chunks" + (f", {done} of them done" if done else "")
+    line += f"; about {estimate['bytes'] / 1e9:.2f} GB to write" + ("" if estimate["free"] is None else f", {estimate['free'] / 1e9:.1f} GB free")
+    line += "".join(f"; skipped: {count} {reason}" for reason, count in estimate["skipped"].items())
+    line += f"\n{estimate['note']}" * bool(estimate.get("note"))
+    if estimate["todo_chunks"] == estimate["chunks"] == 1 < workers:
+        line += f"\nOne chunk keeps one core busy: --rows {-(-estimate['rows'] // workers)} would use {workers}."
+    if estimate.get("warning"):
+        line += f"\nwarning: {estimate['warning']}"
+    return line
+
+
+def _say(text: str) -> None:
+    """Shows a line that stays, where progress is shown."""
+    from distill.screen import here
+
+    if display := here():
+        display.line(text)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from distill import DistillError
 from distill.config import Holdout
-from distill.evaluation import FOLDS, Model, Pairs, evaluate_pairs, evaluate_shards
+from distill.evaluation import Model, Pairs, evaluate_pairs, evaluate_shards
 from distill.files import committed, write_json
 from distill.origin import Origin, origin_of, projection_of, trained_names
 from distill.remote import is_remote
@@ -38,9 +39,17 @@ class Question:
     exif: str = "ignore"
 
 
-def judge(models: Mapping[str, tuple[str, Callable[[], Model]]], question: Question) -> dict[str, Any]:
+Tell = Callable[[int, int], object]
+Bar = Callable[[str], AbstractContextManager[Tell]]  # of a label: what is called with (done, of) while it is open
+
+
+def _silent(label: str) -> AbstractContextManager[Tell]:
+    return nullcontext(lambda done, of: None)
+
+
+def judge(models: Mapping[str, tuple[str, Callable[[], Model]]], question: Question, bar: Bar = _silent) -> dict[str, Any]:
     """{who: figures} of {who: (path, how to load it)}, each model loaded when its turn comes."""
-    result = {who: _judge_one(who, path, load(), question) for who, (path, load) in models.items()}
+    result = {who: _judge_one(who, path, load(), question, bar) for who, (path, load) in models.items()}
     if question.out is not None:
         write_json(question.out / "evaluation.json", result)
         _tell_page(question.out)
@@ -55,7 +64,7 @@ def _tell_page(out: Path) -> None:
         write_run_report(out)
 
 
-def _judge_one(who: str, path: str, model: Model, asked: Question) -> dict[str, Any]:
+def _judge_one(who: str, path: str, model: Model, asked: Question, bar: Bar) -> dict[str, Any]:
     found: dict[str, Any] = {"path": path}
     arrays: dict[str, Any] = {}
     origin = origin_of(path)
@@ -70,13 +79,15 @@ def _judge_one(who: str, path: str, model: Model, asked: Question) -> dict[str, 
     if reason and asked.pairs is None:
         raise DistillError(f"{path}: {reason}.")
     if asked.pairs is not None and asked.folder is not None:
-        judged = evaluate_pairs(model, asked.folder, asked.pairs, resize=asked.resize, size=asked.size, exif=asked.exif)
+        with bar(f"{who}: pairs") as tell:
+            judged = evaluate_pairs(model, asked.folder, asked.pairs, resize=asked.resize, size=asked.size, exif=asked.exif, progress=tell)
         found["pairs"] = {"folder": str(asked.folder), **judged.verification.as_dict(), **_people(asked, origin)}
         arrays |= {"scores": judged.scores, "same": asked.pairs.same, "first": asked.pairs.first, "second": asked.pairs.second}
     if reason:
         found["agreement_left_out"] = reason
     if shards is not None and comparable is not None:
-        found["agreement"], arrays["cosines"] = _agreement(comparable, shards, asked, origin)
+        with bar(f"{who}: agreement") as tell:
+            found["agreement"], arrays["cosines"] = _agreement(comparable, shards, asked, origin, tell)
     if asked.out is not None:
         asked.out.mkdir(parents=True, exist_ok=True)
         with committed(asked.out / f"scores-{who}.npz") as temporary, open(temporary, "wb") as file:
@@ -115,14 +126,14 @@ def _comparable(path: str, model: Model, dimension: int) -> Model | None:
     return None if kernel is None or kernel.shape != (model.dimension, dimension) else _Projected(model, kernel)
 
 
-def _agreement(model: Model, shards: ShardSet, asked: Question, origin: Origin) -> tuple[dict[str, Any], np.ndarray]:
+def _agreement(model: Model, shards: ShardSet, asked: Question, origin: Origin, tell: Tell) -> tuple[dict[str, Any], np.ndarray]:
     part = "held_out" if asked.holdout else "all"
     source = ShardSource(str(asked.shards), batch=256, seed=0, part=part, holdout=asked.holdout, root=asked.root, views="plain")
     told: dict[str, Any] = {"shards": str(asked.shards), "part": "held-out rows" if asked.holdout else "all rows"}
     told["trained_on"] = origin.learned(shards.identity, asked.holdout)
     if isinstance(model, _Projected):
         told["projected"] = True
-    found = evaluate_shards(model, source)
+    found = evaluate_shards(model, source, tell)
     return {**told, **found.as_dict()}, found.cosines
 
 
@@ -135,37 +146,3 @@ def _people(asked: Question, origin: Origin) -> dict[str, Any]:
         if shards.labelled and origin.donor is None and dict(origin.sets) == {"shards": shards.identity}:
             trained = trained_names(shards.classes, origin.holdout)
     return {"identities": len(shown), "trained_identities": None if trained is None else len(shown & trained)}
-
-
-def in_words(result: Mapping[str, Any]) -> str:
-    """Some lines for each model: what it is worth, and beside it on whom and on what that was found."""
-    lines = []
-    for who, judged in result.items():
-        if found := judged.get("pairs"):
-            tars = ", ".join(_tar_in_words(far, point) for far, point in found["tar"].items())
-            number = found["genuine"] + found["impostors"]
-            folds = f" in {found['folds']} folds" if found["folds"] != FOLDS else ""
-            lines.append(f"{who:>8}: {found['accuracy']:.2%} +- {found['std']:.2%} of {number:,} pairs right{folds}, {tars}")
-            lines.append(f"{'':>8}  {_people_in_words(found['identities'], found['trained_identities'])}")
-        if found := judged.get("agreement"):
-            low = found["quantiles"]["5"]
-            seen = {True: ", which it was trained on", False: "", None: "; whether it was trained on them is not known"}[found["trained_on"]]
-            behind = ", behind the projection of its run" if found.get("projected") else ""
-            lines.append(
-                f"{who:>8}: mean cosine to the stored embeddings {found['mean']:.4f} over {found['rows']:,} rows ({found['part']}{seen}), 5 % below {low:.4f}{behind}"
-            )
-        if reason := judged.get("agreement_left_out"):
-            lines.append(f"{who:>8}: no agreement: {reason}")
-    return "\n".join(lines)
-
-
-def _tar_in_words(far: str, point: Mapping[str, Any]) -> str:
-    if point["tar"] is None:
-        return f"TAR - at FAR {far} ({point['left_out']})"
-    return f"TAR {point['tar']:.1%} at FAR {far}"
-
-
-def _people_in_words(shown: int, trained: int | None) -> str:
-    if trained is None:
-        return f"whether it was trained on their {shown:,} identities is not known"
-    return f"{trained:,} of their {shown:,} identities have the name of one that it was trained on"

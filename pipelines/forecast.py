@@ -95,6 +95,20 @@ class Forecast:
         here = {"engine": self.rates.engine, "seconds": round(self.seconds(), 1)}
         return {**asdict(self), **here, "seconds_on_workers": on_workers, "seconds_on_machines": machines}
 
+    def in_words(self, workers: Sequence[int] = (), elsewhere: Mapping[str, Rates] | None = None) -> str:
+        """The forecast as a person reads it: here, on so many workers of this kind, and on machines that were measured."""
+        rates = self.rates
+        lines = [
+            f"{self.rows:,} rows in {self.chunks} chunks, about {self.gigabytes:.2f} GB of shards; of the images looked at {self.rejects:.1%} would be rejected",
+            f"measured: {rates.one:,.0f} images/s with one worker, {rates.in_words()}; a process takes {rates.megabytes:,.0f} MB",
+            f"here, --engine {rates.engine} --workers {rates.workers}: {_duration(self.seconds())}{_idle(rates.workers, self.chunks)}",
+        ]
+        lines += [f"{number} workers as fast as one here: {_duration(self.seconds(number))}{_idle(number, self.chunks)}" for number in workers]
+        for name, there in (elsewhere or {}).items():
+            line = f"{name}, --engine {there.engine} --workers {there.workers}: {_duration(self.seconds_at(there))}"
+            lines.append(line + _idle(there.workers, self.chunks))
+        return "\n".join(lines)
+
 
 def forecast(job: Job, workers: int) -> Forecast:
     """Measure. Takes about 15 s and the time that the teacher takes to load, twice."""
@@ -117,21 +131,6 @@ def row_bytes(job: Job, embedding_bytes: int, keys: Sequence[str], sizes: Sequen
     """Of one row in a shard, on average. embedding_bytes: of all views of a row; sizes: of the images looked at."""
     image = float(np.mean(sizes)) if job.images == "inline" else 32
     return embedding_bytes + image + float(np.mean([len(key.encode()) for key in keys])) + 8
-
-
-def in_words(found: Forecast, workers: Sequence[int], elsewhere: Mapping[str, Rates]) -> str:
-    """The forecast as a person reads it: here, on so many workers of this kind, and on machines that were measured."""
-    lines = [
-        f"{found.rows:,} rows in {found.chunks} chunks, about {found.gigabytes:.2f} GB of shards; of the images looked at {found.rejects:.1%} would be rejected",
-        f"measured: {found.rates.one:,.0f} images/s with one worker, {found.rates.in_words()}; a process takes {found.rates.megabytes:,.0f} MB",
-        f"here, --engine {found.rates.engine} --workers {found.rates.workers}: {_duration(found.seconds())}",
-    ]
-    lines[-1] += _idle(found.rates.workers, found.chunks)
-    lines += [f"{number} workers as fast as one here: {_duration(found.seconds(number))}" + _idle(number, found.chunks) for number in workers]
-    for name, rates in elsewhere.items():
-        line = f"{name}, --engine {rates.engine} --workers {rates.workers}: {_duration(found.seconds_at(rates))}"
-        lines.append(line + _idle(rates.workers, found.chunks))
-    return "\n".join(lines)
 
 
 def _idle(workers: int, chunks: int) -> str:

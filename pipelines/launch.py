@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from distill.folders import CHUNKS, Made, make_folder, remove_own
 from distill.locks import only_process
 from distill.process import environment, hushed, quiet_import, speak, without_proxy
 from distill.remote import is_remote
+from distill.results import EmbedResult
 from pipelines.engines import Engine, Workers, beam_options, check_reach, find_engine, runner, service
 from pipelines.plan import Job, Plan, break_off, go_on, why
 
@@ -29,41 +30,6 @@ TOLD = ("error.json", "estimate.json", "finished.json")  # notes in OUT/state th
 PATIENCE = 3.0  # seconds for a thread that was told to stop
 STRAGGLER = 60.0  # seconds that another run in this process waits for it
 LOST_AFTER = 5.0  # seconds between a worker process going and the run being given up
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run has reached. rows and rejects are those of the whole set; made counts the rows that this run labelled.
-
-    turned: how many of these have an EXIF rotation that was not applied; why: the rejects in groups."""
-
-    out: str
-    rows: int
-    rejects: int
-    chunks: int
-    missing: tuple[int, ...]
-    made: int
-    seconds: float
-    committed: bool
-    turned: int = 0
-    why: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def in_words(self) -> str:
-        rate = (
-            f", {self.made:,} of them now in {self.seconds:.0f} s ({self.made / self.seconds:,.0f}/s)"
-            if self.made
-            else ", all there already"
-        )
-        if self.missing:
-            return (
-                f"{self.out}: {self.rows:,} rows{rate}. {len(self.missing)} of {self.chunks} chunks are missing, so there is no index yet."
-            )
-        rejects = f" and {self.rejects:,} rejects ({self.out}/shards/*.rejects.jsonl): {self.why}" if self.rejects else ", no rejects"
-        turned = f" {self.turned:,} images carry an EXIF rotation that is not applied; --exif apply turns them, in another OUT." if self.turned else ""
-        return f"{self.out}: {self.rows:,} rows in {self.chunks} shards{rate}{rejects}. Done.{turned}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +51,7 @@ def embed(
     on_estimate: Callable[[dict[str, Any]], None] = lambda estimate: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     debug: bool = False,
-) -> Outcome:
+) -> EmbedResult:
     """Make, or finish, the set in job.out. Raises Unfinished when chunks failed, a worker was lost or too much was rejected.
 
     workers: 0 for one a core. flags go to Beam.
@@ -228,7 +194,7 @@ def _progress(job: Job, estimate: dict[str, Any] | None, seconds: float) -> Prog
     return Progress(sum(part["done"] for part in parts), sum(part["made"] for part in parts), estimate["rows"] if estimate else 0, seconds)
 
 
-def _outcome(job: Job, run: _Run, seconds: float) -> Outcome:
+def _outcome(job: Job, run: _Run, seconds: float) -> EmbedResult:
     told = _json(job.state / "error.json")
     if told:
         raise (Unfinished if told["exit_code"] == 1 else DistillError)(told["message"])
@@ -252,9 +218,9 @@ def _outcome(job: Job, run: _Run, seconds: float) -> Outcome:
         gone = f"{len(missing)} of {len(plan.chunks)} chunks are" if missing else "the index is"
         raise Unfinished(f"{job.out}: {gone} not written, and nobody could say why.{_full(job)} What is done stays; run the same command again.")
     progress = _progress(job, None, seconds)
-    return Outcome(
+    return EmbedResult(
         job.out, sum(record.rows for record in records), sum(record.rejects for record in records), len(plan.chunks), missing,
-        progress.made, round(seconds, 3), is_there(index) and not missing, _turned(job), why(job, records),
+        progress.made, round(seconds, 3), is_there(index) and not missing, _turned(job), why(job, records), job.root, job.dry_run,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def undisturbed(tmp_path_factory, faces, teacher):
     def make(out):
         done = embed(faces, out, teacher, through=warm)
         assert done.returncode == 0, done.stderr
-        assert "120 rows in 5 shards" in done.stdout and done.stdout.endswith("Done.\n")
+        assert "120 rows in 5 shards" in done.stdout and "Done.\nnext: distill verify " in done.stdout
 
     return once(tmp_path_factory, "undisturbed", make)
 

@@ -252,7 +252,7 @@ def test_what_lies_in_a_store_is_read_by_every_verb(folder, faces, quick, tmp_pa
     judge = ("evaluate", folder / "run", "--pairs", folder / "faces", "--number", 60)
     for _ in range(2):  # the second time over what the first has left
         done = inside(*judge, "--out", folder / "judged")
-        assert done.returncode == 0 and "pairs right" in done.stdout, done.stderr
+        assert done.returncode == 0 and "accuracy" in done.stdout, done.stderr
     assert json.loads((folder / "judged" / "evaluation.json").read_bytes())["model"]["pairs"]["folder"] == f"{folder}/faces"
     photos = [folder / "faces" / name for name in ("id0000/000.jpg", "id0001/000.jpg")]
     assert "1.000" in inside("compare", folder / "run", *photos).stdout

@@ -11,7 +11,7 @@ import pytest
 from distill import DistillError
 from distill.chunks import write_chunks
 from distill.shards import open_shards
-from pipelines.forecast import Forecast, Rates, in_words, read_rates, row_bytes, sample
+from pipelines.forecast import Forecast, Rates, read_rates, row_bytes, sample
 from pipelines.plan import Job
 from teachers import Teacher
 from tests.conftest import inside
@@ -102,7 +102,7 @@ def test_one_chunk_keeps_one_worker_busy():
 
 
 def test_in_words():
-    lines = in_words(FORECAST, [3, 64], {"far.json": replace(RATES, workers=24, processes=2400, free_megabytes=64_000)}).splitlines()
+    lines = FORECAST.in_words([3, 64], {"far.json": replace(RATES, workers=24, processes=2400, free_megabytes=64_000)}).splitlines()
     assert lines == [
         "60,000 rows in 12 chunks, about 1.50 GB of shards; of the images looked at 1.0% would be rejected",
         "measured: 100 images/s with one worker, 150 images/s with 4 threads, 300 with 4 processes; a process takes 1,000 MB",
@@ -111,13 +111,13 @@ def test_in_words():
         "64 workers as fast as one here: 50 s (52 of them idle: there are 12 chunks; use smaller --rows)",
         "far.json, --engine processes --workers 24: 50 s (12 of them idle: there are 12 chunks; use smaller --rows)",
     ]
-    assert "no memory for 4 processes" in in_words(replace(FORECAST, rates=replace(RATES, processes=0)), [], {})
+    assert "no memory for 4 processes" in replace(FORECAST, rates=replace(RATES, processes=0)).in_words()
 
 
 @pytest.mark.parametrize("seconds, words", [(59, "59 s"), (90, "1.5 minutes"), (5400, "1.5 hours"), (129_600, "1.5 days"), (0.2, "0 s")])
 def test_a_duration_in_words(seconds, words):
     rates = replace(RATES, workers=1, local=100, processes=0)
-    assert in_words(Forecast(int(100 * seconds), 1, 0, 0, rates), [], {}).splitlines()[2].endswith(f": {words}")
+    assert Forecast(int(100 * seconds), 1, 0, 0, rates).in_words().splitlines()[2].endswith(f": {words}")
 
 
 @pytest.mark.parametrize("change, engine", [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
 from distill import DistillError, Unfinished
+from distill.cli.endings import given, print_next, training
 from distill.cli.options import (
     IMAGES,
     OUTPUT,
@@ -44,11 +44,9 @@ from distill.cli.options import (
     Teacher_,
     Views,
     Workers,
-    debugging,
     one_of,
-    open_described,
-    parse_recipe,
-    parse_size,
+    parse_feed,
+    parse_tags,
     print_json,
 )
 from distill.remote import place
@@ -69,12 +67,10 @@ def faces(
     \b
     Example: distill faces faces --identities 100 --images 20 --size 48
     """
-    from distill.faces import draw_folder
-    from distill.screen import bar
+    from distill import api
 
-    with bar("drawing", "identities") as tell:
-        pictures = draw_folder(out, identities, images, size, seed, first, progress=tell)
-    print(f"{out}: {pictures:,} pictures of {identities} identities, {size}x{size}")
+    print(api.draw_faces(out, identities, images, size, seed, first).in_words())
+    print_next(["embed", out, "OUT", "--teacher", "TEACHER"])
 
 
 def chunk(
@@ -90,17 +86,11 @@ def chunk(
     \b
     Example: distill chunk faces chunks --rows 1000
     """
-    from distill.chunks import write_chunks
-    from distill.folders import check_apart, check_folder
-    from distill.imagelist import Rule
-    from distill.screen import bar
+    from distill import api
 
-    check_apart(source, out, "chunks")
-    check_folder(out, "chunks")
-    with bar("cutting chunks", "rows") as tell:
-        made = write_chunks(source, out, rows, progress=tell, rule=Rule(all_files, strip_prefix, label_from))
-    skipped = "".join(f", {count} {reason} skipped" for reason, count in made.skipped.items() if count)
-    print(f"{out}: {made.rows:,} rows of {len(made.classes):,} classes in {len(made.chunks)} chunks{skipped}")
+    made = api.chunk(source, out, rows=rows, all_files=all_files, strip_prefix=strip_prefix, label_from=label_from)
+    print(made.in_words())
+    print_next(["embed", out, "OUT", "--root", made.root, "--teacher", "TEACHER"])
 
 
 def embed(
@@ -169,60 +159,40 @@ def embed(
     Options of Apache Beam follow a --:
              distill embed faces out --teacher teacher -- --job_name=first
     """
-    from distill.screen import bar
-    from distill.sources import root_of
-    from pipelines.launch import embed as launch
-    from pipelines.plan import Job
+    from distill import api
 
-    described = open_described(teacher, signature, output, scale, offset, color, preset, feed, tags)
-    job = Job(
-        source=source, out=str(out), root=root or root_of(place(source)), teacher=described, format=format, rows=rows, dtype=dtype, images=images,
-        resize=resize, exif=exif, views=views, add_views=add_views, recipe=parse_recipe(recipe), view_seed=view_seed, size=parse_size(size), batch=batch,
-        only=tuple(only or ()), retry_rejects=retry_rejects, max_rejects=max_rejects, dry_run=dry_run, all_files=all_files,
-        strip_prefix=strip_prefix, label_from=label_from, relist=relist,
+    done = api.embed(
+        source, out, teacher=teacher, root=root, all_files=all_files, strip_prefix=strip_prefix, label_from=label_from, format=format, rows=rows,
+        dtype=dtype, images=images, resize=resize, exif=exif, views=views, add_views=add_views, recipe=recipe, view_seed=view_seed, size=size,
+        batch=batch, engine=engine, workers=_workers(workers), only=only or (), retry_rejects=retry_rejects, max_rejects=max_rejects, relist=relist,
+        dry_run=dry_run, beam=context.args, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset,
+        feed=parse_feed(feed), tags=parse_tags(tags),
     )  # fmt: skip
-    engine, number = _workers(job, engine, workers)
-    with bar("embedding", "images") as tell:
-        outcome = launch(
-            job, engine, number, context.args, debug=debugging(),
-            on_estimate=lambda estimate: print(_estimate_line(estimate, number), file=sys.stderr),
-            on_progress=lambda progress: tell(progress.done, progress.total, progress.made),
-        )  # fmt: skip
     if as_json:
-        print_json(outcome.as_dict())
-    elif not dry_run:
-        print(outcome.in_words())
+        print_json(done.as_dict())
+        return
+    print(done.in_words())
+    if not done.committed:
+        again = given(context, but=("dry_run", "only"))
+        print_next(["embed", source, out, *again, *(["--", *context.args] if context.args else [])])
+        return
+    verifying = ["verify", out, "--deep", "--teacher", teacher, *(["--root", root or done.root] if images == "path" else [])]
+    print_next(verifying, training(out))
 
 
-def _workers(job: Any, engine: str, workers: str) -> tuple[str, int]:
-    """(engine, number of workers); "auto" measures."""
-    from pipelines.forecast import cores, forecast
-
-    if workers != "auto":
-        if not workers.isdecimal():
-            raise DistillError(f"--workers {workers}: expected a number of chunks at a time, 0 for one a core, or auto.")
-        return engine, int(workers) or cores()
-    if engine not in ("local", "processes"):
-        raise DistillError(f"--workers auto measures this machine; --engine {engine} may run elsewhere. Give a number.")
-    rates = forecast(job, cores()).rates
-    print(f"{rates.in_words()}; taking --engine {rates.engine} --workers {rates.workers}", file=sys.stderr)
-    return rates.engine, rates.workers
+def _workers(text: str) -> int | Literal["auto"]:
+    """("auto") -> "auto", ("4") -> 4."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise DistillError(f"--workers {text}: expected a number of chunks at a time, 0 for one a core, or auto.")
+    return int(text)
 
 
-def _estimate_line(estimate: dict[str, Any], workers: int) -> str:
-    done = estimate["chunks"] - estimate["todo_chunks"]
-    line = f"{estimate['rows']:,} rows in {estimate['chunks']} chunks" + (f", {done} of them done" if done else "")
-    line += f"; about {estimate['bytes'] / 1e9:.2f} GB to write" + ("" if estimate["free"] is None else f", {estimate['free'] / 1e9:.1f} GB free")
-    line += "".join(f"; skipped: {count} {reason}" for reason, count in estimate["skipped"].items())
-    line += f"\n{estimate['note']}" * bool(estimate.get("note"))
-    if estimate["todo_chunks"] == estimate["chunks"] == 1 < workers:
-        line += f"\nOne chunk keeps one core busy: --rows {-(-estimate['rows'] // workers)} would use {workers}."
-    if estimate.get("warning"):
-        line += f"\nwarning: {estimate['warning']}"
-    return line
 
 
 def plan(
+    context: typer.Context,
     source: Source,
     teacher: Teacher_,
     root: Root = None,
@@ -260,25 +230,19 @@ def plan(
     \b
     Example: distill plan faces --teacher teacher --workers 8 --workers 64
     """
-    from distill.sources import root_of
-    from pipelines.forecast import cores, forecast, in_words, read_rates
-    from pipelines.plan import Job
+    from distill import api
 
-    job = Job(
-        source=source, out=".", root=root or root_of(place(source)),
-        teacher=open_described(teacher, signature, output, scale, offset, color, preset, feed, tags), rows=rows,
-        dtype=dtype, images=images, resize=resize, exif=exif, views=views, recipe=parse_recipe(recipe), size=parse_size(size), batch=batch, all_files=all_files,
-        strip_prefix=strip_prefix, label_from=label_from,
+    found = api.plan(
+        source, teacher=teacher, root=root, all_files=all_files, strip_prefix=strip_prefix, label_from=label_from, rows=rows, dtype=dtype,
+        images=images, resize=resize, exif=exif, views=views, recipe=recipe, size=size, batch=batch, workers=workers or (), machine=machine or (),
+        signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=parse_feed(feed), tags=parse_tags(tags),
     )  # fmt: skip
-    for number in workers or ():
-        if number < 1:
-            raise DistillError(f"--workers {number}: expected 1 or more.")
-    elsewhere = {str(path): read_rates(path) for path in machine or ()}
-    found = forecast(job, cores())
     if as_json:
-        print_json(found.as_dict(workers or (), elsewhere))
-    else:
-        print(in_words(found, workers or (), elsewhere))
+        print_json(found.as_dict())
+        return
+    print(found.in_words())
+    measured = ["--engine", found.engine, "--workers", found.workers]
+    print_next(["embed", source, "OUT", *given(context, but=("workers", "machine")), *measured])
 
 
 def verify(
@@ -294,41 +258,17 @@ def verify(
     \b
     Example: distill verify out --deep --teacher teacher
     """
-    from distill.screen import bar
-    from distill.shards import open_shards
-    from distill.shards.golden import OTHER_PIXELS, SAME
-    from distill.shards.verify import PIXELS, check_sample
-    from distill.shards.verify import verify as check
+    from distill import api
 
-    described = None
-    if teacher is not None:
-        meta = open_shards(shards).meta
-        described = open_described(teacher, **meta.reading, beside=False)
-        if described.fingerprint() != meta.teacher:
-            other = described.fingerprint()[:12]
-            raise Unfinished(f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {other}. Name the teacher that made it.")
-    with bar("verifying", "shards") as tell:
-        verdict = check(shards, deep=deep, on_shard=tell)
-    agreement = check_sample(shards, described.load(), number=sample, root=root) if described and not verdict.problems else None
+    found = api.verify(shards, deep=deep, teacher=teacher, sample=sample, root=root)
     if as_json:
-        print_json({**verdict.as_dict(), "sample": agreement})
+        print_json(found.as_dict())
     else:
-        print(verdict.in_words())
-        if agreement:
-            print(f"{agreement['rows']} rows labelled again: worst cosine {agreement['worst_cosine']:.7f}, mean {agreement['mean_cosine']:.7f}")
-    if verdict.problems:
-        again = " ".join(f"--only {number}" for number in sorted({number for number, _ in verdict.problems if number >= 0}))
-        anew = f"Put back whole copies of them, or make these chunks again from the images that are there: distill embed ... {again}"
-        way_out = anew if again else "Run distill embed again: it writes the index anew."
-        if any(number == PIXELS for number, _ in verdict.problems):
-            way_out = OTHER_PIXELS
-        raise Unfinished(f"{shards}: {len(verdict.problems)} problems. {way_out}")
-    if described and agreement and agreement["worst_cosine"] < SAME:
-        from teachers.trial import check_steady
-
-        check_steady(described.load(), (meta.image["height"], meta.image["width"]))
-        worst = agreement["worst_cosine"]
-        raise Unfinished(f"{shards}: a stored embedding is not the teacher's answer (cosine {worst:.4f}). Decoder, scale or colour order differ.")
+        print(found.in_words())
+    if found.failure:
+        raise Unfinished(found.failure)
+    if not as_json:
+        print_next(training(shards))
 
 
 def views(
@@ -345,11 +285,8 @@ def views(
     \b
     Example: distill views anna.jpg bea.jpg --recipe photo --out sheet.png
     """
-    from distill.folders import check_picture
-    from distill.images import write_png
-    from distill.views import contact_sheet, find_recipe
+    from distill import api
 
-    check_picture(out)
-    tiles = contact_sheet(images, parse_size(size) or (112, 112), find_recipe(recipe or "face"), seed, number, exif)
-    write_png(out, tiles, "distill views")
-    print(f"{out}: {len(images)} pictures, {number} views each, recipe {recipe}")
+    print(api.draw_views(images, recipe=recipe or "face", out=out, number=number, seed=seed, size=size, exif=exif).in_words())
+    asked = ["--views", number, "--recipe", recipe, *(["--view-seed", seed] if seed else [])]
+    print_next(["embed", "SOURCE", "OUT", "--teacher", "TEACHER", *asked])

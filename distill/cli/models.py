@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill import DistillError, Unfinished
+from distill import Unfinished
+from distill.cli.endings import print_next
 from distill.cli.options import (
     OUTPUT,
     TEACHER,
@@ -29,11 +29,14 @@ from distill.cli.options import (
     Size,
     Tags,
     one_of,
-    open_described,
-    parse_size,
+    parse_feed,
+    parse_tags,
     print_json,
 )
 from distill.remote import place
+
+if TYPE_CHECKING:
+    from distill.results import EvaluateResult
 
 
 def evaluate(
@@ -78,36 +81,36 @@ def evaluate(
     \b
     Example: distill evaluate runs/joint --pairs faces/unseen --shards out
     """
-    if pairs is None and shards is None:
-        raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
-    reading = (signature, output, scale, offset, color, preset, feed, tags)
-    described = {"model": open_described(model, *(() if teacher else reading))}
-    if teacher is not None:
-        described["teacher"] = open_described(teacher, *reading)
-    from distill.api import load_steady
-    from distill.evaluation import draw_pairs
-    from distill.folders import check_apart, check_folder
-    from distill.judge import Question, in_words, judge
-    from distill.origin import origin_of
+    from distill import api
 
-    if out is not None:
-        check_folder(out, "evaluation", "run")
-    if out is not None and pairs is not None:
-        check_apart(pairs, out, "evaluation")
-    drawn = None if pairs is None else draw_pairs(pairs, number, seed)
-    question = Question(pairs, drawn, shards, origin_of(model).holdout, root, resize, parse_size(size), out, exif)
-    result = judge({who: (one.path, partial(load_steady, one, parse_size(size))) for who, one in described.items()}, question)
+    found = api.evaluate(
+        model, pairs=pairs, number=number, seed=seed, shards=shards, teacher=teacher, root=root, resize=resize, exif=exif, size=size, out=out,
+        signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=parse_feed(feed), tags=parse_tags(tags),
+    )  # fmt: skip
     if as_json:
-        print_json(result)
+        print_json(found.as_dict())
     else:
-        print(in_words(result))
-    if left := [who for who, judged in result.items() if "agreement_left_out" in judged]:
+        print(found.in_words())
+        print_next(*_after_evaluate(model, found))
+    if left := [who for who, one in found.judged.items() if one.left_out]:
         raise Unfinished(f"{shards}: no agreement of the {' and the '.join(left)} with it could be told.")
+
+
+def _after_evaluate(model: str, found: EvaluateResult) -> list[list[object]]:
+    """Returns what a person does with a model that was judged: pairs with its threshold, and the export of a student that is none yet."""
+    threshold = found.model.threshold
+    words: list[list[object]] = [] if threshold is None else [["compare", model, "ONE.jpg", "OTHER.jpg", "--threshold", f"{threshold:.3f}"]]
+    if model.endswith(".keras") or (place(model) / "student.keras").is_file():
+        words.append(["export", model, "OUT"])
+    return words
 
 
 def compare(
     model: Model,
     images: Annotated[list[Path], typer.Argument(help="two photos or more", parser=place, metavar="IMAGES...")],
+    threshold: Annotated[
+        float | None, typer.Option(metavar="X", help="cosine from which on two photos show the same person, -1 to 1; evaluate finds one")
+    ] = None,
     resize: Resize = "none",
     exif: Exif = "ignore",
     size: Size = None,
@@ -126,23 +129,21 @@ def compare(
     \b
     Example: distill compare runs/joint anna1.jpg anna2.jpg bea.jpg
     """
-    from distill.api import load_steady
-    from distill.evaluation import compare as cosines
-    from distill.images import orientation
+    from distill import api
 
-    described = open_described(model, signature, output, scale, offset, color, preset, feed, tags)
-    matrix = cosines(load_steady(described), images, resize, parse_size(size), exif)
-    turned = [str(image) for image in images if exif == "ignore" and orientation(image.read_bytes()) != 1]
-    if turned:
-        print(f"{len(turned)} of {len(images)} images carry an EXIF rotation that is not applied, {turned[0]} for one; --exif apply turns them", file=sys.stderr)
+    found = api.compare(
+        model, images, threshold=threshold, resize=resize, exif=exif, size=size, signature=signature, output=output, scale=scale, offset=offset,
+        color=color, preset=preset, feed=parse_feed(feed), tags=parse_tags(tags),
+    )  # fmt: skip
+    if found.turned:
+        told = f"{len(found.turned)} of {len(images)} images carry an EXIF rotation that is not applied, {found.turned[0]} for one"
+        print(f"{told}; --exif apply turns them", file=sys.stderr)
     if as_json:
-        print_json({"images": [str(image) for image in images], "cosines": matrix.round(6).tolist()})
+        print_json(found.as_dict())
         return
-    print(
-        "\n".join(
-            f"{str(image)[-40:]:>40} " + " ".join(f"{value:6.3f}" for value in row) for image, row in zip(images, matrix, strict=True)
-        )
-    )
+    print(found.in_words())
+    if threshold is None:
+        print_next(["evaluate", model, "--pairs", "FOLDER"], note="finds a threshold for --threshold")
 
 
 def export(
@@ -157,10 +158,12 @@ def export(
     \b
     Example: distill export runs/joint exported
     """
-    from distill.export import export as write
+    from distill import api
 
-    card = write(student, out, format, force=force)
+    made = api.export_model(student, out, format=format, force=force)
     if as_json:
-        print_json(card)
-    else:
-        print(f"{out}: {format}, loaded again and equal to the student")
+        print_json(made.as_dict())
+        return
+    print(made.in_words())
+    print(f"in Python: import distill; model = distill.load_model({str(out)!r})  # uint8 [N, {made.height}, {made.width}, 3] -> float32 [N, {made.dimension}]")
+    print_next(["evaluate", out, "--pairs", "FOLDER"])

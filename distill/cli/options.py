@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from distill import DistillError
 from distill.remote import place
 
-if TYPE_CHECKING:
-    from teachers import Teacher
 
 def one_of(*words: str) -> dict[str, Any]:
     """What an option of few words says of itself in help, and what the Tab key completes."""
@@ -113,42 +111,20 @@ StoredImages = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", rich_help_panel=WORK, help="cut the list, print rows, chunks and GB, and stop")]
 
 
-def open_described(
-    path: str, signature: str | None = None, output: str | None = None, scale: float | None = None, offset: float | None = None,
-    color: str | None = None, preset: str | None = None, feed: Sequence[str] | Mapping[str, Any] | None = None,
-    tags: str | Sequence[str] | None = None, beside: bool = True,
-) -> Teacher:  # fmt: skip
-    from teachers import open_teacher
-
-    fed = feed if isinstance(feed, Mapping) else parse_feed(feed or ())
-    tagged = [tag.strip() for tag in tags.split(",") if tag.strip()] if isinstance(tags, str) else tags
-    return open_teacher(path, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=fed, tags=tagged, beside=beside)
+def parse_tags(words: str | None) -> list[str] | None:
+    """("serve, gpu") -> ["serve", "gpu"]."""
+    return None if words is None else [tag.strip() for tag in words.split(",") if tag.strip()]
 
 
-def parse_feed(words: Sequence[str]) -> dict[str, str]:
+def parse_feed(words: Sequence[str] | None) -> dict[str, str]:
     """["a=1"] -> {"a": "1"}."""
     fed = dict[str, str]()
-    for word in words:
+    for word in words or ():
         name, equals, value = word.partition("=")
         if not equals or not name.strip() or name.strip() in fed:
             raise DistillError(f"--feed {word}: expected NAME=VALUE, each name once, such as --feed phase_train=false.")
         fed[name.strip()] = value
     return fed
-
-
-def parse_recipe(name: str | None) -> Any:
-    from distill.views import find_recipe
-
-    return None if name is None else find_recipe(name)
-
-
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    height, cross, width = text.partition("x")
-    if not (cross and height.isdecimal() and width.isdecimal()):
-        raise DistillError(f"--size {text}: expected HEIGHTxWIDTH, such as 112x112.")
-    return int(height), int(width)
 
 
 def print_json(value: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from distill.cli.endings import print_next
 from distill.cli.options import AsJson, print_json
 from distill.remote import place
 
@@ -25,17 +26,11 @@ def train(
     Example: distill train docs/examples/joint.toml --out runs/joint \\
                --set data.shards=out
     """
-    from distill.api import load_model
-    from distill.config import load_run
+    from distill import api
 
-    loaded = load_run(run, set_ or ())
-    from distill.process import quiet_import
-    from distill.report import write_run_report
-
-    with quiet_import():
-        from distill.training import train as run_stages
-
-    summary = run_stages(loaded, out, open_teacher=load_model, quiet=as_json)
-    write_run_report(out)
+    done = api.train(run, out, set=set_ or (), progress=not as_json)
     if as_json:
-        print_json(summary)
+        print_json(done.as_dict())
+        return
+    print(done.in_words())
+    print_next(["evaluate", out, "--pairs", "FOLDER"], ["export", out, "OUT"])
