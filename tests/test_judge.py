@@ -270,3 +270,13 @@ def test_the_command_line_ends_with_what_it_could_not_do(room):
     assert json.loads(done.stdout)["model"]["pairs"]["genuine"] == 24
     done = inside("compare", room / "bare.keras", room / "faces" / "p18" / "0.jpg")
     assert done.returncode == 2 and "1 image given. Expected two or more" in done.stderr
+
+
+def test_an_evaluation_in_the_folder_of_a_run_is_on_its_page(room, tmp_path):
+    shutil.copytree(room / "run", tmp_path / "run")
+    asked(room, tmp_path / "run", student_of(room), shards=room / "set", out=tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())["model"]["agreement"]
+    assert f"mean cosine {found['mean']:.4f} to the stored embeddings over 150 rows" in (tmp_path / "run" / "report.html").read_text()
+    shutil.copytree(room / "run", tmp_path / "other")
+    asked(room, room / "run", student_of(room), shards=room / "set", out=tmp_path / "other")  # of another model
+    assert "to the stored embeddings" not in (tmp_path / "other" / "report.html").read_text()
