@@ -158,3 +158,12 @@ def _failed(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}."
     return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":  # python -m pipelines.embed SOURCE OUT --teacher T -- options of Beam
+    import sys
+
+    from distill.cli import main
+
+    sys.argv.insert(1, "embed")
+    main()

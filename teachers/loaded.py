@@ -85,6 +85,10 @@ class LoadedTeacher:
             raise self._no_embeddings(text_of("float32", rows.shape), f"{len(images)} images, but says that D is {self.dimension}")
         return rows
 
+    def __repr__(self) -> str:
+        size = text_of("uint8", (None, self.height, self.width, 3))
+        return f"<model {self.teacher.path}: {size} -> float32 [N, {self.dimension}]>"
+
     @property
     def pixels(self) -> str:
         """What it sees, in words."""

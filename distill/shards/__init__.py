@@ -181,6 +181,29 @@ class ShardSet:
     golden: tuple[GoldenRow, ...] = ()
     layout: Layout = UNDERSCORE
 
+    def __len__(self) -> int:
+        return self.rows
+
+    def __bool__(self) -> bool:
+        return True  # a set of no rows is a set
+
+    def __repr__(self) -> str:
+        told = f"{self.rows:,} rows, {self.rejects:,} rejects, {len(self.records):,} shards, {len(self.classes):,} classes"
+        size = f"{self.meta.image['height']}x{self.meta.image['width']}"
+        return f"<ShardSet {self.folder}: {told}; images of {size}, embeddings of {self.dimension} numbers, {self.meta.dtype}>"
+
+    def _repr_html_(self) -> str:
+        from distill.results import html_table
+
+        facts = {"rows": self.rows, "rejects": self.rejects, "shards": len(self.records), "classes": len(self.classes), "dimension": self.dimension}
+        shown = [*((name, f"{value:,}") for name, value in facts.items()), ("dtype", self.meta.dtype), ("format", self.format)]
+        return html_table(("", str(self.folder)), shown)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The shard files, in order."""
+        return list(self.shards)
+
     @property
     def dimension(self) -> int:
         return self.meta.dimension

@@ -1,0 +1,86 @@
+"""The verbs from Python: the README's lines as they stand, what results say of themselves, types, and what an import costs."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distill
+from distill import DistillError
+from distill.results import CompareResult, EmbedResult, VerifyResult
+from tests.conftest import inside
+from tests.warm import warm_code
+
+ROOT = Path(__file__).parent.parent
+RUN = """
+[student]
+widths = [4]
+embedding = 3
+[data]
+batch = 60
+holdout = { by = "key", fraction = 0.2 }
+[[stage]]
+terms = [{ name = "cosine" }]
+"""
+
+
+def test_an_import_loads_nothing_and_knows_the_verbs():
+    code = "import sys, distill; dir(distill); print([n for n in ('numpy', 'pyarrow', 'pydantic', 'typer', 'rich', 'distill.api') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert {"embed", "train", "load_model", "DistillError"} <= set(dir(distill)) and callable(distill.embed)
+    with pytest.raises(AttributeError, match="no attribute 'embd'"):
+        distill.embd  # noqa: B018
+
+
+def test_the_lines_of_the_readme_run(tmp_path, faces, quick):
+    section = (ROOT / "README.md").read_text().partition("### From Python")[2]
+    code = re.search(r"```python\n(.*?)```", section, re.S)[1]
+    for name, there in (("photos", faces), ("unseen", faces), ("one.jpg", faces / "id0000" / "000.jpg"), ("two.jpg", faces / "id0001" / "000.jpg")):
+        (tmp_path / name).symlink_to(there)
+    (tmp_path / "teacher.onnx").symlink_to(quick)
+    (tmp_path / "run.toml").write_text(RUN)
+    code = code.replace('teacher="teacher"', 'teacher="teacher.onnx"')
+    done = warm_code(f"import os; os.chdir({str(tmp_path)!r})\n{code}\nprint(repr(made), repr(model), repr(distill.open_shards('out')))")
+    assert done.returncode == 0, done.stderr
+    assert "120 0 " in done.stdout and "EmbedResult(out='out', rows=120, rejects=0" in done.stdout and "Verdict(first='one.jpg'" in done.stdout
+    assert "<model student: uint8 [N, 32, 32, 3] -> float32 [N, 3]>" in done.stdout and "120 rows, 0 rejects" in done.stdout
+
+
+def test_results_are_what_the_command_line_prints(tmp_path, faces, quick):
+    made = distill.embed(faces, tmp_path / "out", teacher=quick, rows=60, progress=False)
+    assert isinstance(made, EmbedResult) and (made.rows, made.chunks, made.committed, made.estimate["rows"]) == (120, 2, True, 120)
+    found = distill.verify(tmp_path / "out", progress=False)
+    assert isinstance(found, VerifyResult) and found.ok and "<td>120</td>" in found._repr_html_()
+    done = inside("verify", tmp_path / "out")
+    assert done.stdout == f"{found.in_words()}\nnext: distill train RUN.toml --out runs/NAME --set data.shards={tmp_path / 'out'}\n"
+    assert json.loads(inside("verify", tmp_path / "out", "--json").stdout) == json.loads(json.dumps(found.as_dict()))
+    shards = distill.open_shards(tmp_path / "out")
+    assert len(shards) == 120 and [path.is_file() for path in shards.paths] == [True, True] and "<td>120</td>" in shards._repr_html_()
+    shards.paths[0].unlink()
+    with pytest.raises(DistillError, match="not there"):
+        distill.verify(tmp_path / "out", progress=False)
+
+
+def test_bad_input_is_one_message(tmp_path, faces, quick):
+    for size in ("12", (3,), (0, 4), "3xa"):
+        with pytest.raises(DistillError, match="HEIGHTxWIDTH"):
+            distill.embed(faces, tmp_path / "out", teacher=quick, size=size)
+    for threshold in (1.5, float("nan")):
+        with pytest.raises(DistillError, match="from -1 to 1"):
+            distill.compare(quick, [faces, faces], threshold=threshold)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_threshold_gives_verdicts():
+    matrix = np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.2], [0.1, 0.2, 1.0]])
+    found = CompareResult(("a.jpg", "b.jpg", "a.jpg"), matrix, 0.5)
+    assert [(one.cosine, one.same) for one in found.verdicts] == [(0.9, True), (0.1, False), (0.2, False)]
+    assert found.in_words().splitlines()[-4:] == [
+        "1 and 2: same (0.900)", "1 and 3: different (0.100)", "2 and 3: different (0.200)",
+        "1 of 3 pairs reach the threshold of 0.5 (*): taken for the same person",
+    ]  # fmt: skip
+    assert "0.900*" in found.in_words() and found.as_dict()["verdicts"][0]["same"] is True
