@@ -1,8 +1,11 @@
 """A set that an earlier version began keeps the names of its files, whatever is done with it; its shards are those of a new set, byte for byte."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from distill.layout import PLAIN, UNDERSCORE
@@ -11,6 +14,8 @@ from distill.shards.verify import verify
 from tests.conftest import inside, once
 
 ROWS = 25
+README = (Path(__file__).parent.parent / "README.md").read_text()
+TOOLS = re.findall(r"```python\n(.*?)```", README.partition("### The set in other tools\n")[2].partition("\n#")[0], re.DOTALL)
 
 
 def embed(source, out, teacher, *words):
@@ -134,3 +139,31 @@ def test_the_shards_alone_are_found_wherever_they_lie(old, new, tmp_path):
         away = shutil.copytree(source / "shards", tmp_path / layout.name)
         assert [open_shards(path).layout for path in (away, away / layout.index)] == [layout, layout] and not verify(away, deep=True).problems
         assert inside("inspect", away).returncode == 0
+
+
+def library(lines: str) -> str:
+    return re.split("[ ;\\n]", lines.partition(";")[0].partition("\n")[0])[-1]
+
+
+def test_the_readme_names_these_tools():
+    assert [library(lines) for lines in TOOLS] == ["pandas", "polars", "duckdb", "tensorflow", "torch"]
+
+
+@pytest.mark.parametrize("lines", TOOLS, ids=library)
+def test_the_lines_of_the_readme_work(lines, new, tmp_path, monkeypatch, capsys):
+    pytest.importorskip(library(lines))
+    (tmp_path / "out").symlink_to(new)
+    monkeypatch.chdir(tmp_path)
+    made: dict = {}
+    exec(compile(lines, "README.md", "exec"), made)
+    stored = np.concatenate([rows.embeddings for number in range(5) for rows in open_shards(new).read(number)])
+    if library(lines) in ("pandas", "polars"):
+        assert np.array_equal(made["embeddings"], stored)
+    elif library(lines) == "duckdb":
+        assert made["table"].fetchall() and sum(row[1] for row in made["table"].fetchall()) == 120 and "images" in capsys.readouterr().out
+    elif library(lines) == "tensorflow":
+        seen = [(images.shape, answers.numpy()) for images, answers in made["data"]]
+        assert [shape for shape, _ in seen] == [(32, 32, 32, 3)] * 3 + [(24, 32, 32, 3)] and sum(len(answers) for _, answers in seen) == 120
+        assert sorted(np.concatenate([answers for _, answers in seen]).tolist()) == sorted(stored.astype(np.float32).tolist())
+    else:
+        assert made["images"].dtype == made["torch"].uint8 and made["embeddings"].shape == (24, 3)
