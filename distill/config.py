@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PlainSerializer, ValidationError, model_validator
 
 from distill import DistillError
+from distill.catalog import TERM_OPTIONS
 from distill.files import read_toml
 from distill.views import Recipe, recipe_of
 
@@ -153,15 +154,6 @@ class Schedule(Frozen):
         return self
 
 
-# What each term takes beside its weight, with the value it has when nothing is said. The functions stand in distill/losses.py.
-TERM_OPTIONS: dict[str, dict[str, float]] = {
-    "mse": {},
-    "cosine": {},
-    "softmax": {"scale": 64.0},
-    "arcface": {"scale": 64.0, "angle_add": 0.5, "angle_mult": 1.0, "cos_sub": 0.0},
-}
-
-
 class Term(Frozen):
     """One summand of the loss: weight times the mean over the batch of what `name` says (distill/losses.py has the formulas)."""
 
@@ -273,15 +265,26 @@ def load_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
     try:
         values = read_toml(path)
     except FileNotFoundError:
-        raise DistillError(f"{path}: no such run file. docs/examples has some to start from.") from None
+        raise DistillError(f"{path}: no such run file. `distill init > run.toml` writes one to start from.") from None
     except (ValueError, IsADirectoryError) as error:
         raise DistillError(f"{path} cannot be read as TOML: {error}") from None
+    return build_run(values, overrides, str(path))
+
+
+def build_run(values: dict[str, Any], overrides: Sequence[str], name: str) -> Run:
+    """Returns the run of these values, changed by overrides as in `load_run`. Changes `values`.
+
+    Args:
+        name: what the values came from; messages begin with it.
+    Raises:
+        DistillError: lists every problem, one a line.
+    """
     for override in overrides:
         _override(values, override)
     try:
         return Run.model_validate(values)
     except ValidationError as error:
-        raise DistillError("\n".join(f"{path}: {problem}" for problem in problems(error))) from None
+        raise DistillError("\n".join(f"{name}: {problem}" for problem in problems(error))) from None
 
 
 def dump_run(run: Run) -> str:

@@ -1,5 +1,6 @@
 """What each stage of a run learns from: its sources opened, checked against the terms and against one another, before the first step."""
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from distill.losses import TERMS
 Teacher = Callable[[np.ndarray], np.ndarray]
 OpenTeacher = Callable[..., Teacher]  # of a path, and of what a stage's reading sets, by keyword
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]
+USUAL_STEPS, FEW_STEPS = 2000, 500  # of a student that begins from nothing: what it gets without a run file; fewer than it can do with
 SMALL = 8  # rows under which batch norm knows too little of the others: a last batch of fewer is no step of its own
 
 
@@ -213,6 +215,18 @@ def identities(lessons: list[Lesson]) -> dict[str, str]:
     return {source.name: identity for source in sources if (identity := source.identity())}
 
 
+def few_steps(run: Run, lessons: list[Lesson]) -> list[str]:
+    """Returns a warning where a student that begins from nothing has fewer steps than it needs, in one line; else nothing."""
+    steps = sum(lesson.stage.epochs * lesson.steps for lesson in lessons)
+    if steps >= FEW_STEPS or run.student.weights:
+        return []
+    longer = " ".join(f"--set stage.{lesson.number}.epochs={math.ceil(lesson.stage.epochs * USUAL_STEPS / steps)}" for lesson in lessons)
+    return [
+        f"warning: {steps:,} step{'s' * (steps > 1)} in all {'are' if steps > 1 else 'is'} few; a student usually needs {USUAL_STEPS:,}. "
+        f"To train longer: --steps {USUAL_STEPS}, or with a run file {longer}"
+    ]
+
+
 def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
     """Label the golden rows of the shards again where [data] names their teacher; what was found, in words. DistillError where it differs."""
     if run.data.teacher is None:
@@ -263,6 +277,8 @@ def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
         lines.append(f"  held out: {held_out.rows:,} rows, judged by {', '.join(lesson.held_out_fields)}")
     elif lesson.unjudged:
         lines.append(f"  held-out rows are not judged: {lesson.unjudged}")
+    elif run.data.holdout is None:
+        lines.append("  no rows are held out, so all figures are of rows that the student learns from")
     return lines
 
 

@@ -28,7 +28,7 @@ from distill.optimizers import Rate, build_optimizer
 from distill.origin import origin_of, trained_names
 from distill.process import grow_gpu_memory, keep_memory
 from distill.runs import Progress, RunFolder
-from distill.stages import SMALL, Lesson, OpenTeacher, identities, open_lessons, prove_teacher, told_at_start
+from distill.stages import SMALL, Lesson, OpenTeacher, few_steps, identities, open_lessons, prove_teacher, told_at_start
 from distill.students import ClassHead, build_student, layers_of, projection, settle_averages, settle_scales, weights_file
 from distill.table import Extent, Screen
 from distill.views import find_recipe
@@ -69,7 +69,7 @@ def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None,
 def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen: Screen) -> dict[str, Any]:
     screen.line(f"device: {prepare_device()}, {run.student.precision}")
     lessons = open_lessons(run, open_teacher)
-    for line in prove_teacher(run, open_teacher):
+    for line in [*few_steps(run, lessons), *prove_teacher(run, open_teacher)]:
         screen.line(line)
     parts, progress, arrays = _begin(run, folder, lessons, screen)
     screen.plan([Extent(lesson.stage.epochs, lesson.steps, lesson.train.batch) for lesson in lessons])
@@ -206,20 +206,27 @@ class Training(keras.Model):
         return {name: value for name, value in told.items() if self.needs.get(name) in (None, *y)}
 
 
+def compiled(run: Run, lesson: Lesson, parts: Parts) -> tuple[Training, Rate]:
+    """Returns the model of one stage, ready for its first step, and its learning rate."""
+    stage = lesson.stage
+    model = Training(parts, lesson)
+    rate = Rate(stage.schedule, stage.optimizer.learning_rate, stage.epochs * lesson.steps)
+    optimizer = build_optimizer(stage.optimizer, rate, model.trainable_variables, run.student.precision)
+    # XLA on CPU was measured at 0.08 to 0.84 times the speed
+    model.compile(optimizer=optimizer, jit_compile=False if on_cpu() else "auto")
+    return model, rate
+
+
 def train_stage(
     run: Run, lesson: Lesson, parts: Parts, folder: RunFolder, progress: Progress, arrays: dict[str, np.ndarray] | None, screen: Screen
 ) -> None:
     """Train one stage from progress.epoch on; `arrays` is the checkpoint to take the optimizer's state from."""
     keras.utils.set_random_seed(run.seed + lesson.number)
     stage = lesson.stage
-    model = Training(parts, lesson)
-    rate = Rate(stage.schedule, stage.optimizer.learning_rate, stage.epochs * lesson.steps)
-    optimizer = build_optimizer(stage.optimizer, rate, model.trainable_variables, run.student.precision)
-    state = {f"optimizer/{number}": variable for number, variable in enumerate(optimizer.variables)}
+    model, rate = compiled(run, lesson, parts)
+    state = {f"optimizer/{number}": variable for number, variable in enumerate(model.optimizer.variables)}
     if arrays is not None:
         restore(state, arrays, folder.checkpoints)
-    # XLA on CPU was measured at 0.08 to 0.84 times the speed
-    model.compile(optimizer=optimizer, jit_compile=False if on_cpu() else "auto")
     for line in told_at_start(run, lesson, model.projection is not None):
         screen.line(line)
     before = sum(each.epochs for each in run.stage[: lesson.number - 1])

@@ -9,7 +9,7 @@ from distill import DistillError
 from distill.config import TERM_OPTIONS, differences, dump_run, load_run
 from distill.views import find_recipe
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "docs" / "examples").glob("*.toml"))
+EXAMPLES = sorted((Path(__file__).parent.parent / "distill" / "examples").glob("*.toml"))
 GOOD = """
 [data]
 shards = "out/shards"
@@ -40,11 +40,11 @@ def file(tmp_path):
 def test_every_example_loads_and_comes_back_the_same(path, file):
     run = load_run(path)
     assert load_run(file(dump_run(run))) == run
-    assert f"distill train docs/examples/{path.name} --out" in path.read_text().splitlines()[0]
+    assert f"distill init {path.stem} > run.toml; distill train run.toml --out" in path.read_text().splitlines()[0]
 
 
-def test_the_five_examples_are_there():
-    assert [path.stem for path in EXAMPLES] == ["cosine", "joint", "labels", "noise", "staged"]
+def test_the_six_examples_are_there():
+    assert [path.stem for path in EXAMPLES] == ["arcface", "cosine", "joint", "labels", "noise", "staged"]
 
 
 def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):

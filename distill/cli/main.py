@@ -33,7 +33,7 @@ VERBS = {
     "Prepare": (data.faces, data.chunk, data.plan),
     "Embed": (data.embed, data.verify),
     "Look": (inspect.inspect, data.views),
-    "Train": (training.train,),
+    "Train": (training.init, training.train),
     "Judge": (models.evaluate, models.compare),
     "Ship": (models.export,),
 }
