@@ -31,6 +31,8 @@ from distill.results import (
 
 if TYPE_CHECKING:
     from distill.config import Run
+    from distill.methods import Planned
+    from distill.rehearsal import Rehearsal
     from distill.shards import ShardSet
     from distill.views import Recipe
     from pipelines.plan import Job
@@ -266,27 +268,32 @@ def draw_views(
 
 
 def train(
-    run: Path | Run, out: Path, *, set: Mapping[str, object] | Sequence[str] = (), progress: bool = True  # noqa: A002 - as the option is called
+    run: Path | Run | None = None,
+    out: Path = "",
+    *,
+    set: Mapping[str, object] | Sequence[str] = (),  # noqa: A002 - as the option is called
+    progress: bool = True,
+    **planned: Unpack[Planned],
 ) -> TrainResult:
-    """Trains a student as a run file says. Called again it goes on where it stopped; of a finished run it returns the figures.
+    """Trains a student from a set of shards, or as a run file says. Called again it goes on where it stopped; of a finished run it returns the figures.
 
     Args:
-        run: run file (TOML), run.toml of an earlier run, or a `distill.config.Run`.
+        run: run file (TOML), the folder of an earlier run, or a `distill.config.Run`; None plans one from `planned`.
         out: the run folder, on a local disk.
-        set: values of the run file to change: {"student.embedding": 256}, or ["student.embedding=256"].
+        set: values of the run to change: {"student.embedding": 256}, or ["student.embedding=256"].
+        planned: shards, method, images, size, teacher, student, embedding, epochs, steps, batch, seed: options of `distill train`, which explains them.
 
     Raises:
         DistillError: the run cannot work, or another run or process has the folder.
         Unfinished: the loss was not finite; the last good checkpoint stays.
     """
-    from distill.config import Run, load_run
     from distill.process import quiet_import
     from distill.report import write_run_report
     from distill.screen import shown
 
-    if isinstance(run, Run) and set:
-        raise DistillError("train: a Run and changes to it were given. Give the path of a run file with `set`, or a Run that has the changes.")
-    loaded = run if isinstance(run, Run) else load_run(place(run), _overrides(set))
+    if not _text(out):
+        raise DistillError("train: out, the run folder, is missing. Expected: train(..., out=FOLDER).")
+    loaded = _planned_run(run, set, planned)
     with shown(progress):
         with quiet_import():
             from distill.training import train as run_stages
@@ -296,6 +303,42 @@ def train(
         _text(out), summary["student"], summary["best"], summary["history"], str(report), summary["parameters"], summary["epochs"],
         summary["steps"], summary["seconds"], summary["last"], summary.get("left_out", {}),
     )  # fmt: skip
+
+
+def rehearse(
+    run: Path | Run | None = None,
+    out: Path = "",
+    *,
+    set: Mapping[str, object] | Sequence[str] = (),  # noqa: A002 - as the option is called
+    progress: bool = True,
+    **planned: Unpack[Planned],
+) -> Rehearsal:
+    """Returns what `train` with the same arguments would take: rows, steps, parameters, memory, and time after some steps on trial. Writes nothing."""
+    from distill.folders import check_folder
+    from distill.process import quiet_import
+    from distill.screen import shown
+
+    loaded = _planned_run(run, set, planned)
+    if _text(out):
+        check_folder(_text(out), "run", "evaluation")
+    with shown(progress):
+        with quiet_import():
+            from distill.rehearsal import rehearse as take_steps
+        return take_steps(loaded, open_teacher=load_model)
+
+
+def _planned_run(run: Path | Run | None, set: Mapping[str, object] | Sequence[str], planned: Planned) -> Run:  # noqa: A002
+    """Returns the run of a file, of a value, or of options."""
+    from distill.config import Run
+    from distill.methods import plan_run
+
+    if isinstance(run, Run):
+        if set or any(value is not None for value in planned.values()):
+            raise DistillError("train: a Run and changes to it were given. Give the path of a run file with `set`, or a Run that has the changes.")
+        return run
+    size = _size(planned.get("size"))
+    options = {**planned, "size": size}
+    return plan_run(None if run is None else _text(run), set_=_overrides(set), **options)  # type: ignore[arg-type]
 
 
 def evaluate(

@@ -7,11 +7,12 @@ epochs. `plan_run` is what the command line and `distill.train` call; `values_of
 from __future__ import annotations
 
 import math
+import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from distill import DistillError
 from distill.catalog import BACKBONES, DEFAULT, METHODS, example, near
@@ -29,6 +30,22 @@ NOISE_STEPS = 100  # of an epoch, where rows are drawn
 EPOCH_STEPS, BATCHES = 16, (128, 64, 32, 16)  # the largest batch of which an epoch has so many steps
 IDENTITIES, ROWS = 20, 200  # fewer than these, and there are too few to hold some out
 LARGE, LARGE_ROWS = 96, 50_000  # from this side in pixels and number of rows on, a large student is worth its time
+
+
+class Planned(TypedDict, total=False):
+    """What a run can be planned from: the options of `distill train`, but RUN, --out and --set."""
+
+    shards: str | os.PathLike[str] | None
+    method: str | None
+    images: str | os.PathLike[str] | None
+    size: str | Sequence[int] | None
+    teacher: str | os.PathLike[str] | None
+    student: str | None
+    embedding: int | None
+    epochs: int | None
+    steps: int | None
+    batch: int | None
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -149,13 +166,13 @@ def choose_student(facts: Facts) -> str:
 
 
 def plan_run(
-    run: str | Path | None = None,
+    run: str | os.PathLike[str] | None = None,
     *,
-    shards: str | Path | None = None,
+    shards: str | os.PathLike[str] | None = None,
     method: str | None = None,
-    images: str | Path | None = None,
+    images: str | os.PathLike[str] | None = None,
     size: tuple[int, int] | None = None,
-    teacher: str | Path | None = None,
+    teacher: str | os.PathLike[str] | None = None,
     student: str | None = None,
     embedding: int | None = None,
     epochs: int | None = None,
@@ -249,7 +266,7 @@ def _check_numbers(given: dict[str, Any]) -> None:
 
 
 def _look(
-    method: str, shards: str | Path | None, images: str | Path | None, size: tuple[int, int] | None, teacher: str | Path | None
+    method: str, shards: str | os.PathLike[str] | None, images: str | os.PathLike[str] | None, size: tuple[int, int] | None, teacher: str | os.PathLike[str] | None
 ) -> tuple[Facts, dict[str, Any]]:
     """Returns the facts of what a method learns from, and where that lies. DistillError where an option is missing, or belongs to another method."""
     source, where = METHODS[method].source, f"--method {method}"
@@ -280,7 +297,7 @@ _REASONS = {
 }
 
 
-def _look_at_shards(method: str, shards: str | Path, teacher: str | Path | None) -> tuple[Facts, dict[str, Any]]:
+def _look_at_shards(method: str, shards: str | Path, teacher: str | os.PathLike[str] | None) -> tuple[Facts, dict[str, Any]]:
     from distill.shards import open_shards
 
     opened = open_shards(place(shards))
@@ -294,7 +311,7 @@ def _look_at_shards(method: str, shards: str | Path, teacher: str | Path | None)
     return facts, places
 
 
-def _look_at_images(images: str | Path | None, size: tuple[int, int] | None) -> tuple[Facts, dict[str, Any]]:
+def _look_at_images(images: str | os.PathLike[str] | None, size: tuple[int, int] | None) -> tuple[Facts, dict[str, Any]]:
     from distill.sources import ImageSource
 
     if images is None or size is None:

@@ -38,4 +38,4 @@ def given(context: typer.Context, *names: str, but: Iterable[str] = ()) -> list[
 
 def training(shards: object) -> list[object]:
     """Returns the words that train a student from a set of shards."""
-    return ["train", "RUN.toml", "--out", "runs/NAME", "--set", f"data.shards={shards}"]
+    return ["train", "--shards", shards, "--out", "runs/NAME"]

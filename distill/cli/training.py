@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distill.cli.endings import print_next
-from distill.cli.options import A_MODEL, AsJson, one_of, parse_size, print_json
+from distill.cli.options import A_MODEL, AsJson, one_of, print_json
 from distill.remote import place
+
+if TYPE_CHECKING:
+    from distill.methods import Planned
 
 LEARN, STUDENT, LENGTH = "Without a run file", "Student", "Length"  # groups of options in help
 METHODS = one_of("cosine", "joint", "arcface", "labels", "noise")
@@ -66,23 +69,16 @@ def train(
     Example: distill train --shards out --out runs/student
     """
     from distill import api
-    from distill.methods import plan_run
 
-    planned = plan_run(
-        run, shards=shards, method=method, images=images, size=parse_size(size), teacher=teacher, student=student, embedding=embedding,
-        epochs=epochs, steps=steps, batch=batch, seed=seed, set_=set_ or (),
-    )  # fmt: skip
+    planned: Planned = {
+        "shards": shards, "method": method, "images": images, "size": size, "teacher": teacher, "student": student, "embedding": embedding,
+        "epochs": epochs, "steps": steps, "batch": batch, "seed": seed,
+    }  # fmt: skip
     if dry_run:
-        from distill.folders import check_folder
-        from distill.process import quiet_import
-
-        check_folder(out, "run", "evaluation")
-        with quiet_import():
-            from distill.rehearsal import rehearse
-        found = rehearse(planned, open_teacher=api.load_model)
+        found = api.rehearse(run, out, set=set_ or (), progress=not as_json, **planned)
         print_json(found.as_dict()) if as_json else print(found.in_words())
         return
-    done = api.train(planned, out, progress=not as_json)
+    done = api.train(run, out, set=set_ or (), progress=not as_json, **planned)
     if as_json:
         print_json(done.as_dict())
         return
