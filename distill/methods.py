@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from distill import DistillError
 from distill.catalog import BACKBONES, DEFAULT, METHODS, example, near
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from distill.config import Run
 
 Words = Sequence[str]
+Place: TypeAlias = str | os.PathLike[str]
 
 
 STEPS = 2000  # in all, that a small set is trained for; benchmarks of drawn faces chose it
@@ -35,11 +36,11 @@ LARGE, LARGE_ROWS = 96, 50_000  # from this side in pixels and number of rows on
 class Planned(TypedDict, total=False):
     """What a run can be planned from: the options of `distill train`, but RUN, --out and --set."""
 
-    shards: str | os.PathLike[str] | None
+    shards: Place | None
     method: str | None
-    images: str | os.PathLike[str] | None
+    images: Place | None
     size: str | Sequence[int] | None
-    teacher: str | os.PathLike[str] | None
+    teacher: Place | None
     student: str | None
     embedding: int | None
     epochs: int | None
@@ -166,13 +167,13 @@ def choose_student(facts: Facts) -> str:
 
 
 def plan_run(
-    run: str | os.PathLike[str] | None = None,
+    run: Place | None = None,
     *,
-    shards: str | os.PathLike[str] | None = None,
+    shards: Place | None = None,
     method: str | None = None,
-    images: str | os.PathLike[str] | None = None,
+    images: Place | None = None,
     size: tuple[int, int] | None = None,
-    teacher: str | os.PathLike[str] | None = None,
+    teacher: Place | None = None,
     student: str | None = None,
     embedding: int | None = None,
     epochs: int | None = None,
@@ -266,7 +267,7 @@ def _check_numbers(given: dict[str, Any]) -> None:
 
 
 def _look(
-    method: str, shards: str | os.PathLike[str] | None, images: str | os.PathLike[str] | None, size: tuple[int, int] | None, teacher: str | os.PathLike[str] | None
+    method: str, shards: Place | None, images: Place | None, size: tuple[int, int] | None, teacher: Place | None
 ) -> tuple[Facts, dict[str, Any]]:
     """Returns the facts of what a method learns from, and where that lies. DistillError where an option is missing, or belongs to another method."""
     source, where = METHODS[method].source, f"--method {method}"
@@ -297,7 +298,7 @@ _REASONS = {
 }
 
 
-def _look_at_shards(method: str, shards: str | Path, teacher: str | os.PathLike[str] | None) -> tuple[Facts, dict[str, Any]]:
+def _look_at_shards(method: str, shards: Place, teacher: Place | None) -> tuple[Facts, dict[str, Any]]:
     from distill.shards import open_shards
 
     opened = open_shards(place(shards))
@@ -311,7 +312,7 @@ def _look_at_shards(method: str, shards: str | Path, teacher: str | os.PathLike[
     return facts, places
 
 
-def _look_at_images(images: str | os.PathLike[str] | None, size: tuple[int, int] | None) -> tuple[Facts, dict[str, Any]]:
+def _look_at_images(images: Place | None, size: tuple[int, int] | None) -> tuple[Facts, dict[str, Any]]:
     from distill.sources import ImageSource
 
     if images is None or size is None:
