@@ -11,6 +11,14 @@ Batches of the teacher are cut by the rows of the chunk alone, so that shards ar
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # python -m pipelines.embed SOURCE OUT --teacher T -- options of Beam; before Beam speaks while it loads
+    import sys
+
+    from distill.cli import main
+
+    sys.argv.insert(1, "embed")
+    main()
+
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,12 +166,3 @@ def _failed(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}."
     return f"{type(error).__name__}: {error}"
-
-
-if __name__ == "__main__":  # python -m pipelines.embed SOURCE OUT --teacher T -- options of Beam
-    import sys
-
-    from distill.cli import main
-
-    sys.argv.insert(1, "embed")
-    main()
