@@ -30,6 +30,7 @@ from distill.files import committed, failure, is_there, read_whole, sweep
 from distill.imagelist import ImageList, Rule, open_list
 from distill.images import is_holder
 from distill.remote import place, readable
+from distill.screen import phase
 
 FORMAT = "distill.chunk.1"
 CLASSES = "classes.txt"
@@ -82,7 +83,8 @@ def write_chunks(
         raise DistillError(f"rows is {rows}, expected at least 1 row in a chunk.")
     if is_chunk_folder(source):
         raise DistillError(f"{source} holds chunks already. Use it as it is, or cut the list that it was made from.")
-    images = open_list(source, rule)
+    with phase("reading the list"):
+        images = open_list(source, rule)
     out.mkdir(parents=True, exist_ok=True)
     sweep(out)
     of = -(-images.rows // rows)

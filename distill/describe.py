@@ -127,6 +127,8 @@ def _unfinished(path: Path) -> dict[str, Any]:
         found["error"] = notes["error.json"].get("message")
     if launcher == "":
         found["next"] = "run the same distill embed again: it goes on here"
+    if launcher != "" and (doing := notes.get("phase.json", {}).get("phase")):
+        found["phase"] = doing
     if not (path / "plan.json").is_file():
         return {**found, "plan": "none yet: it is written when the teacher is loaded and the list is cut"}
     plan, shards = _read_json(path / "plan.json", _Planned), path / "shards"

@@ -32,6 +32,7 @@ from distill import DistillError, __version__
 from distill.files import sha256_file, sweep, temporary_for, write_json
 from distill.folders import CARD, EXPORT, SYSTEM, check_place, make_folder, read_card, strangers
 from distill.remote import local_copy, place
+from distill.screen import phase
 
 TOLERANCE = 1e-5  # largest difference of one number of an embedding, as a share of the embedding's norm
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -172,7 +173,8 @@ def _in_own_process(keras_file: Path, folder: Path) -> dict[str, Any]:
     """Run this file as a program; its last line of output is one JSON object: the facts, or {"error": message}."""
     quiet = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "distill.export", str(keras_file.resolve()), str(folder)]
-    done = subprocess.run(command, env={**os.environ, **quiet}, capture_output=True, text=True, errors="replace")
+    with phase("writing the student and loading it again"):
+        done = subprocess.run(command, env={**os.environ, **quiet}, capture_output=True, text=True, errors="replace")
     lines = done.stdout.strip().splitlines()
     try:
         answer = json.loads(lines[-1])

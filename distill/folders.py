@@ -41,7 +41,7 @@ SYSTEM = re.compile(
     r"|Icon\r|ehthumbs(_vista)?\.db|@Recently-Snapshot|\.@__thumb|\.sync|\.dropbox(\.cache|\.attr)?|\.fuse_hidden[0-9a-f]+"
 )
 LOGS = r"(?!\.).*\.(log|out)"  # what a person, nohup or a batch system lets a run say into its folder
-NOTES = re.compile(r"(estimate|error|finished)\.json|(progress|failed)-\d{5,}\.json")  # in OUT/state
+NOTES = re.compile(r"(estimate|error|finished|phase)\.json|(progress|failed)-\d{5,}\.json")  # in OUT/state
 CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt|listing\.tsv\.zst")
 CARD = "assets.extra/distill.json"
 DRAWN = b"Software\0distill views"  # in the head of a PNG

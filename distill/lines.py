@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BAR, LEAST_BAR = 30, 8  # letters that a bar has where there is room, and without which it is left out
-FANCY, PLAIN = ("━", "╺", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"), ("#", "-", "|/-\\")  # done, to do, the turning sign; for terminals of few letters
+FANCY, PLAIN = ("━", "─", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"), ("#", "-", "|/-\\")  # done, to do, the turning sign; for terminals of few letters
 
 
 def duration(seconds: float) -> str:

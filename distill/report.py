@@ -18,6 +18,7 @@ from distill import DistillError, figures
 from distill.config import Run, Stage, load_run
 from distill.folders import check_folder
 from distill.page import Block, Code, Commands, Facts, Figure, Section, Text, Tiles, write_page
+from distill.screen import phase
 
 CURVES = {  # columns of history.csv: what the axis says; what is drawn; what is added where rows were held out
     "loss": (
@@ -52,6 +53,7 @@ def read_history(path: str | Path) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name]) if row[name] else np.nan for row in rows]) for name in rows[0]}
 
 
+@phase("drawing the report")
 def write_run_report(run: str | Path) -> Path:
     """Writes RUN/report.html and returns its path.
 

@@ -197,27 +197,28 @@ class Display:
     def __init__(self, clock: Callable[[], float] = time.monotonic, beat: bool = True) -> None:
         self.clock, self.beat = clock, beat
         self.kind = "notebook" if _notebook() else "terminal" if _terminal() else "log"
-        self._lock, self._live, self._over = threading.RLock(), list[_Live](), threading.Event()
+        self.lock, self._live, self._over = threading.RLock(), list[_Live](), threading.Event()
         self._drawn, self._turn, self._page = "", 0, None
+        self.writing = False  # what is written now is the display's own
         self._above: list[_Above] = []
 
     @contextmanager
     def showing(self, live: L) -> Iterator[L]:
         """Until the block ends."""
-        with self._lock:
+        with self.lock:
             self._live.append(live)
             if len(self._live) == 1:
                 self._begin()
         try:
             yield live
         finally:
-            with self._lock:
+            with self.lock:
                 self._live.remove(live)
                 if not self._live:
                     self._end()
 
     def say_phase(self, live: _Phase, text: str) -> None:
-        with self._lock:
+        with self.lock:
             if text != live.name:
                 live.name, live.since, live.told = text, self.clock(), False
                 if self.kind != "log":
@@ -225,29 +226,29 @@ class Display:
 
     def line(self, text: str) -> None:
         """A line that stays, above the one that changes."""
-        with self._lock:
+        with self.lock:
             self.erase()
             if self.kind == "notebook":
                 print(text)  # a notebook paints stderr red
             else:
-                say(f"{text}\n")
+                self._write(f"{text}\n")
 
     def look(self) -> None:
         """Show how things stand now."""
-        with self._lock:
+        with self.lock:
             now, self._turn = self.clock(), self._turn + 1
             if self.kind == "log":
                 for due in filter(None, [live.due(now) for live in self._live]):
-                    say(f"{due}\n")
+                    self._write(f"{due}\n")
                 return
             letters, width = (_letters(), width_here() - 1) if self.kind == "terminal" else (FANCY, LOG_WIDTH)
             texts = (live.text(now, width, self._turn, letters) for live in reversed(self._live))
             self._draw(next(filter(None, texts), ""))
 
     def erase(self) -> None:
-        with self._lock:
+        with self.lock:
             if self._drawn and self.kind == "terminal":
-                say("\r\x1b[K")
+                self._write("\r\x1b[K")
                 self._drawn = ""
 
     def _draw(self, text: str) -> None:
@@ -255,10 +256,17 @@ class Display:
             if text:
                 self._page = _show_page(self._page, text)
         elif text and all(above.at_start for above in self._above):
-            say(f"\r{text}\x1b[K")
+            self._write(f"\r{text}\x1b[K")
             self._drawn = text
         elif not text:
             self.erase()
+
+    def _write(self, text: str) -> None:
+        self.writing = True
+        try:
+            say(text)
+        finally:
+            self.writing = False
 
     def _begin(self) -> None:
         self._over = threading.Event()
@@ -276,7 +284,7 @@ class Display:
 
     def _beat(self, over: threading.Event) -> None:
         while not over.wait(TURN[self.kind]):
-            with self._lock:
+            with self.lock:
                 if not over.is_set():
                     self.look()
 
@@ -290,7 +298,9 @@ class _Above:
         setattr(sys, name, self)
 
     def write(self, text: str) -> int:
-        with self.display._lock:
+        with self.display.lock:
+            if self.display.writing:
+                return self.stream.write(text)
             self.display.erase()
             self.at_start = text.endswith("\n") if text else self.at_start
             return self.stream.write(text)
@@ -300,6 +310,8 @@ class _Above:
             setattr(sys, self.name, self.stream)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "stream":  # of a copy that was not made by __init__
+            raise AttributeError(name)
         return getattr(self.stream, name)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from distill import DistillError
 from distill.config import Run, Stage
 from distill.losses import TERMS
+from distill.screen import phase
 
 Teacher = Callable[[np.ndarray], np.ndarray]
 OpenTeacher = Callable[..., Teacher]  # of a path, and of what a stage's reading sets, by keyword
@@ -151,6 +152,7 @@ SOURCES: dict[str, Callable[[Run, Stage, OpenTeacher | None], Opened]] = {
     "images": _open_images,
     "noise": _open_noise,
 }
+OPENING = {"shards": "reading shards", "images": "reading the list of images", "noise": "loading the teacher"}
 
 
 TEACHABLE = {  # what a term needs of its field
@@ -166,7 +168,8 @@ def open_lessons(run: Run, open_teacher: OpenTeacher | None = None) -> list[Less
     for number, stage in enumerate(run.stage, 1):
         key = (stage.source, stage.teacher, stage.reading, stage.steps)
         if key not in opened:
-            opened[key] = SOURCES[stage.source](run, stage, open_teacher)
+            with phase(OPENING[stage.source]):
+                opened[key] = SOURCES[stage.source](run, stage, open_teacher)
         taught, held_out = opened[key]
         for term in stage.terms:
             needs = TERMS[term.name].needs
@@ -227,6 +230,7 @@ def few_steps(run: Run, lessons: list[Lesson]) -> list[str]:
     ]
 
 
+@phase("labelling golden rows again")
 def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
     """Label the golden rows of the shards again where [data] names their teacher; what was found, in words. DistillError where it differs."""
     if run.data.teacher is None:

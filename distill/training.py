@@ -28,6 +28,7 @@ from distill.optimizers import Rate, build_optimizer
 from distill.origin import origin_of, trained_names
 from distill.process import grow_gpu_memory, keep_memory
 from distill.runs import Progress, RunFolder
+from distill.screen import phase
 from distill.stages import SMALL, Lesson, OpenTeacher, few_steps, identities, open_lessons, prove_teacher, told_at_start
 from distill.students import ClassHead, build_student, layers_of, projection, settle_averages, settle_scales, weights_file
 from distill.table import Extent, Screen
@@ -142,12 +143,14 @@ def _begin(run: Run, folder: RunFolder, lessons: list[Lesson], screen: Screen) -
     """All weights of the run as its last checkpoint has them, how far that is, and its arrays; a run without one begins."""
     saved = folder.load()
     progress, arrays = saved if saved else (Progress(), None)
-    folder.prove(run, progress, identities(lessons))
+    with phase("proving that the rows are those of the run"):
+        folder.prove(run, progress, identities(lessons))
     if not saved:
         folder.people = people(run, lessons)
     keras.utils.set_random_seed(run.seed)
     student = run.student.model_copy(update={"weights": None}) if saved else run.student  # a checkpoint has every weight, so the donor may be gone
-    parts = build_parts(run.model_copy(update={"student": student}), lessons)
+    with phase("building the student"):
+        parts = build_parts(run.model_copy(update={"student": student}), lessons)
     for line in check_batches(lessons, parts.student):
         screen.line(line)
     screen.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}")

@@ -29,9 +29,23 @@ import apache_beam as beam
 from distill import DistillError, Unfinished
 from distill.chunks import chunk_name, read_chunk, read_classes
 from distill.images import read_bytes
+from distill.screen import phase
 from distill.shards import Record, ShardMeta, write_index
 from pipelines.label import BrokenOff, Task, embed_chunk, try_teacher
-from pipelines.plan import Job, Plan, agree, check_pixels, clear_notes, estimate, is_broken_off, keep, leave_note, meta_of, why
+from pipelines.plan import (
+    Job,
+    Plan,
+    agree,
+    check_pixels,
+    clear_notes,
+    estimate,
+    is_broken_off,
+    keep,
+    leave_note,
+    meta_of,
+    phases_noted,
+    why,
+)
 from teachers import limit_threads
 
 log = logging.getLogger("distill")
@@ -60,7 +74,7 @@ class InspectTeacher(beam.DoFn):
     """Job -> (job, metadata of every shard): loads the teacher once, so that a wrong one ends the run before any chunk."""
 
     def process(self, job: Job) -> Iterator[tuple[Job, ShardMeta]]:
-        with _told(job):
+        with _told(job), phases_noted(job):
             if not limit_threads(TEACHER_THREADS):
                 log.debug("TensorFlow computes in this process already, with its own threads: the last bit of an embedding may differ")
             yield job, meta_of(job)
@@ -72,7 +86,7 @@ class CutChunks(beam.DoFn):
     def process(self, asked: tuple[Job, ShardMeta]) -> Iterator[Task]:
         job, meta = asked
         tasks: list[Task] = []
-        with _told(job):
+        with _told(job), phases_noted(job):
             limit_threads(TEACHER_THREADS)
             accepted = list[Plan]()
 
@@ -122,7 +136,7 @@ class EmbedChunk(beam.DoFn):
 
 def commit(records: list[Record], job: Job) -> None:
     """Write the index when the set is whole and not too much was rejected."""
-    with _told(job):
+    with _told(job), phases_noted(job):
         if not job.dry_run and not is_broken_off(job) and not (job.state / "error.json").exists():
             _commit(records, job)
     leave_note(job, "finished.json", {})
@@ -145,7 +159,8 @@ def _commit(records: list[Record], job: Job) -> None:
             f"ledgers ({job.shards}/*.rejects.jsonl) stay; the set is not committed. Mend the images and run again with --retry-rejects, or run again "
             "with a larger --max-rejects."
         )
-    write_index(job.shards, plan.format, found.values(), read_classes(job.chunks), lambda key: read_bytes(job.root, key), plan.names)
+    with phase("writing the index"):
+        write_index(job.shards, plan.format, found.values(), read_classes(job.chunks), lambda key: read_bytes(job.root, key), plan.names)
 
 
 @contextmanager

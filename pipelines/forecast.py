@@ -27,6 +27,7 @@ from distill.chunks import Chunk, is_chunk_folder, list_chunks, read_chunk
 from distill.imagelist import open_list, way_to
 from distill.images import BadImage, read_bytes
 from distill.process import quiet_import, uninterrupted
+from distill.screen import phase, phases
 from pipelines.label import Task, label_rows, try_teacher
 from pipelines.plan import Job, meta_of
 from teachers import limit_threads
@@ -113,7 +114,8 @@ class Forecast:
 def forecast(job: Job, workers: int) -> Forecast:
     """Measure. Takes about 15 s and the time that the teacher takes to load, twice."""
     job.check_paths()
-    keys, rows, chunks = sample(job, IMAGES)
+    with phase("reading the list"):
+        keys, rows, chunks = sample(job, IMAGES)
     sizes = []
     for key in keys:
         with suppress(BadImage):
@@ -210,11 +212,18 @@ def _ask(job: Job, keys: list[str], workers: int) -> dict[str, Any]:
         return sum(_hear(pipe)["rate"] for pipe in asked)
 
     try:
-        (told,) = start(1)
-        rates = {"one": rate(pipes, 1), "local": rate(pipes, workers), "processes": 0.0}
-        if _fits(told["megabytes"], workers, free):
-            start(workers - 1)
-            rates["processes"] = rate(pipes, 1)
+        with phases() as show:
+            show("loading the teacher in a process of its own")
+            (told,) = start(1)
+            show("measuring one worker")
+            rates = {"one": rate(pipes, 1), "local": 0.0, "processes": 0.0}
+            show(f"measuring {workers} threads")
+            rates["local"] = rate(pipes, workers)
+            if _fits(told["megabytes"], workers, free):
+                show(f"loading the teacher in {workers} processes")
+                start(workers - 1)
+                show(f"measuring {workers} processes")
+                rates["processes"] = rate(pipes, 1)
         return {**told, **rates, "free_megabytes": free}
     finally:
         for child in children:

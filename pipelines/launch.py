@@ -22,11 +22,14 @@ from distill.locks import only_process
 from distill.process import environment, hushed, quiet_import, speak, without_proxy
 from distill.remote import is_remote
 from distill.results import EmbedResult
+from distill.screen import Watcher, phase, phases
 from pipelines.engines import Engine, Workers, beam_options, check_reach, find_engine, runner, service
 from pipelines.plan import Job, Plan, break_off, go_on, why
 
 FULL = 1 << 20  # bytes: where less is free, not even a note has room
 TOLD = ("error.json", "estimate.json", "finished.json")  # notes in OUT/state that say how a run goes on
+PHASE = "phase.json"  # a note in OUT/state on what is done now
+STARTING = "starting the workers"
 PATIENCE = 3.0  # seconds for a thread that was told to stop
 STRAGGLER = 60.0  # seconds that another run in this process waits for it
 LOST_AFTER = 5.0  # seconds between a worker process going and the run being given up
@@ -64,7 +67,7 @@ def embed(
     job.check_paths()
     job.check_out()
     with _as_found(debug) as found:
-        with quiet_import():
+        with phase("importing Apache Beam"), quiet_import():
             import apache_beam  # noqa: F401 - here, where what it says can be kept back
         options = beam_options(place, workers, flags)
         made = make_folder(job.folder, ".launcher", ".launcher.claims", "plan.json", "shards", "chunks", "state")
@@ -75,7 +78,8 @@ def embed(
             with service(place, options, workers) as own:
                 run = _Run(job, place, options, debug, check_hold, own, found)
                 try:
-                    _watch(run, place, started, on_estimate, on_progress)
+                    with phases() as show:
+                        _watch(run, place, started, on_estimate, on_progress, show)
                 except BaseException:
                     run.break_off()
                     raise
@@ -141,6 +145,8 @@ class _Run:
         except BaseException as error:  # handed to the launcher's thread
             self.error = error
         finally:
+            with suppress(OSError):
+                (self.job.state / PHASE).unlink(missing_ok=True)
             found.let_go()
 
     def break_off(self) -> None:
@@ -166,7 +172,7 @@ def _wait_for_straggler(job: Job) -> None:
             raise Unfinished(f"{job.out}: a run of this process that was broken off has not come to its end yet. Try again in a moment.")
 
 
-def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[..., None], on_progress: Callable[..., None]) -> None:
+def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[..., None], on_progress: Callable[..., None], show: Watcher) -> None:
     estimate: dict[str, Any] | None = None
     seen: set[psutil.Process] = set()
     lost_at = None
@@ -177,7 +183,10 @@ def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[...,
         looked = time.monotonic()
         if estimate is None and (estimate := _json(run.job.state / "estimate.json")):
             on_estimate(estimate)
-        on_progress(_progress(run.job, estimate, time.monotonic() - started) if estimate else Progress(0, 0, 0, time.monotonic() - started))
+        progress = _progress(run.job, estimate, time.monotonic() - started) if estimate else Progress(0, 0, 0, time.monotonic() - started)
+        on_progress(progress)
+        if doing := _json(run.job.state / PHASE):
+            show(doing["phase"] or ("" if progress.made else STARTING))
         pause = max(0.2, 10 * (time.monotonic() - looked))  # looking costs a tenth of the time, also at thousands of chunks or far away
         if engine.children and not (run.job.state / "finished.json").exists():  # at the end workers go one after another
             alive = run.workers.alive()

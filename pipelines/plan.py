@@ -25,6 +25,7 @@ from distill.images import EXIF, RESIZE, BadImage, ImageSpec, decode, is_holder,
 from distill.layout import LAYOUTS, PLAIN, UNDERSCORE, Layout, find_index, layout_in
 from distill.listing import ADDED, GONE, REMOVED, RESIZED, TOUCHED, Changes
 from distill.remote import is_remote, place
+from distill.screen import phase, watched
 from distill.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_ledger, shard_path
 from distill.shards.golden import check_golden
 from distill.shards.rows import DTYPES, EXACT, MAX_VIEWS
@@ -150,6 +151,13 @@ def leave_note(job: Job, name: str, value: dict[str, Any]) -> None:
     """A file in OUT/state for the launcher. On a full disk there is no room for it: the launcher then says what is missing, and that."""
     with suppress(OSError):
         write_json(job.state / name, value)
+
+
+@contextmanager
+def phases_noted(job: Job) -> Iterator[None]:
+    """The launcher is told of the phases of the block."""
+    with watched(lambda text: leave_note(job, "phase.json", {"phase": text})):
+        yield
 
 
 def clear_notes(job: Job) -> None:
@@ -413,6 +421,7 @@ def _copy(path: Path, to: Path) -> None:
         shutil.copyfileobj(file, copy)
 
 
+@phase("comparing the list with what was labelled")
 def _relisted(job: Job, plan: Plan) -> Changes:
     """How what lies there now differs from the listing of the set; no changes where there is none or nobody is to look."""
     source, path = place(job.source).resolve(), job.chunks / listing.LISTING
@@ -597,7 +606,8 @@ def _source_sha256(source: Path) -> str:
 def _cut(job: Job, folder: Path) -> dict[str, int]:
     """Put chunks into a folder, cut from the list, or copied where SOURCE is others than these; returns what the list passed over, by reason."""
     if not is_chunk_folder(job.source):
-        return write_chunks(job.source, folder, job.rows, rule=job.rule, root=job.root).skipped
+        with phase("cutting chunks"):
+            return write_chunks(job.source, folder, job.rows, rule=job.rule, root=job.root).skipped
     if place(job.source).resolve() != folder.resolve():
         folder.mkdir(exist_ok=True)
         for path in (*list_chunks(job.source), place(job.source) / "classes.txt"):
@@ -605,6 +615,7 @@ def _cut(job: Job, folder: Path) -> dict[str, int]:
     return {}
 
 
+@phase("looking at the first images")
 def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "", chunks: Path | None = None) -> list[int]:
     """The chunks that have to be made, and OUT/state/estimate.json for the launcher to show, with a note on the list.
 

@@ -28,6 +28,7 @@ from typing import Any, TypedDict, Unpack
 from distill import DistillError
 from distill.process import grow_gpu_memory, keep_memory, quiet_import
 from distill.remote import local_copy, place
+from distill.screen import phase
 from teachers.foreign import WEIGHTS, known_name
 from teachers.loaded import LoadedTeacher
 
@@ -93,7 +94,8 @@ class Teacher:
             key, state = os.path.abspath(self.local), (self, _stamp(self), _threads if self.kind == "onnx" else None)
             if key not in _loaded or _loaded[key][0] != state:
                 _loaded.pop(key, None)  # an older reading of the same model must not stay in memory beside the new one
-                _loaded[key] = (state, LoadedTeacher(self, importlib.import_module(LOADERS[self.kind]).load(self)))
+                with phase("loading the model"):
+                    _loaded[key] = (state, LoadedTeacher(self, importlib.import_module(LOADERS[self.kind]).load(self)))
             return _loaded[key][1]
 
     @property
@@ -240,7 +242,7 @@ def asked_threads() -> tuple[int, int]:
 def start_tensorflow() -> Any:
     """Import TensorFlow and hand it over, with the threads that were asked for, and GPU memory that grows as it is needed."""
     keep_memory()
-    with quiet_import():
+    with phase("importing TensorFlow"), quiet_import():
         import tensorflow as tf
 
         grow_gpu_memory()

@@ -13,6 +13,7 @@ import numpy as np
 
 from distill import DistillError
 from distill.process import quiet_import
+from distill.screen import phase
 from teachers import Teacher, start_tensorflow
 from teachers.causes import reason
 from teachers.feed import pick
@@ -61,7 +62,7 @@ def load(teacher: Teacher) -> Model:
 
 
 def _read(teacher: Teacher) -> Any:
-    with quiet_import():
+    with phase("importing TensorFlow"), quiet_import():
         import keras
 
     if keras.backend.backend() == "tensorflow":

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distill import DistillError
+from distill.screen import phase
 from teachers.loaded import NoMemory
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ SIDE = 112  # of the pictures that are drawn for a model of any size
 INFERENCE = "Export it in inference mode (training=False, phase_train=False, eval mode in PyTorch)"
 
 
+@phase("trying the teacher")
 def check_teacher(teacher: LoadedTeacher, images: np.ndarray, batch: int) -> np.ndarray:
     """Try a teacher on images of a list; what it answers to each of the first different ones, float32 [up to MOST, D].
 
@@ -48,6 +50,7 @@ def check_teacher(teacher: LoadedTeacher, images: np.ndarray, batch: int) -> np.
     return many[: len(images)]
 
 
+@phase("trying the model")
 def check_steady(teacher: LoadedTeacher, size: tuple[int, int] | None = None) -> None:
     """The part of the trial that needs no images: DistillError where answers depend on chance or on the rest of the batch."""
     height, width = teacher.height or (size or (SIDE, SIDE))[0], teacher.width or (size or (SIDE, SIDE))[1]

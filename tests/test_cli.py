@@ -24,7 +24,8 @@ terms = [{ name = "cosine" }]
 def fails(done, *messages, code=2):
     assert done.returncode == code, done.stderr + done.stdout
     assert "Traceback" not in done.stderr and all(message in done.stderr for message in messages), done.stderr
-    assert len(done.stderr.strip().splitlines()) <= 2
+    told = [line for line in done.stderr.strip().splitlines() if not line.endswith(" ...")]  # phases, of a slow machine
+    assert len(told) <= 2
 
 
 VERB_NAMES = [verb.__name__ for verbs in VERBS.values() for verb in verbs]

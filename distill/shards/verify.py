@@ -17,6 +17,7 @@ from distill import DistillError, Unfinished
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk
 from distill.files import sha256_file
 from distill.images import BadImage, decode_batch, read_bytes
+from distill.screen import phase
 from distill.shards import FORMATS, Record, ShardMeta, ShardSet, open_shards, read_ledger
 from distill.shards.golden import cosine, pixel_problems, worst_answer
 from distill.views import replay
@@ -164,6 +165,7 @@ def _row_problems(shards: ShardSet, number: int, expected: list[tuple[str, int]]
         yield f"{labelled} rows have a label, the record says {shards.records[number].labelled}"
 
 
+@phase("labelling a sample again")
 def check_sample(
     path: str | Path, teacher: Callable[[np.ndarray], np.ndarray], *, number: int = 64, seed: int = 0, root: str | None = None
 ) -> dict[str, float]:
