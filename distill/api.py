@@ -289,16 +289,16 @@ def train(
     """
     from distill.process import quiet_import
     from distill.report import write_run_report
-    from distill.screen import shown
+    from distill.screen import phase, shown
 
     if not _text(out):
         raise DistillError("train: out, the run folder, is missing. Expected: train(..., out=FOLDER).")
     loaded = _planned_run(run, set, planned)
     with shown(progress):
-        with quiet_import():
+        with phase("importing TensorFlow"), quiet_import():
             from distill.training import train as run_stages
         summary = run_stages(loaded, _text(out), open_teacher=load_model, quiet=not progress)
-    report = write_run_report(_text(out))
+        report = write_run_report(_text(out))
     return TrainResult(
         _text(out), summary["student"], summary["best"], summary["history"], str(report), summary["parameters"], summary["epochs"],
         summary["steps"], summary["seconds"], summary["last"], summary.get("left_out", {}),
