@@ -12,12 +12,14 @@ from typing import Any
 from distill import Damaged, DistillError
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
 from distill.files import read_json
-from distill.folders import read_card
+from distill.folders import KINDS, read_card
 from distill.layout import LAYOUTS, PLAIN, find_index
 from distill.locks import holder
+from distill.remote import is_remote
 from distill.shards import FORMATS, Record, ShardMeta, open_shards
 from distill.shards.rows import NoShard
 from distill.views import RECIPES
+from distill.written import find_written
 
 _PROGRESS = re.compile(r"progress-(\d{5,})\.json")
 
@@ -26,6 +28,8 @@ def describe(path: Path, describe_model: Callable[[Path], dict[str, Any]]) -> di
     """The first of the known kinds that fits. describe_model: what a teacher or student on disk says of itself."""
     if not path.exists():
         raise DistillError(f"{path}: nothing is there.")
+    if (written := None if is_remote(path) else find_written(path)) is not None:
+        return {"kind": written[0], "path": str(path), **written[1]}
     for kind, fits, tell in _kinds(describe_model):
         if fits(path):
             return {"kind": kind, "path": str(path), **tell(path)}
@@ -85,7 +89,7 @@ def _set(path: Path) -> dict[str, Any]:
     size = sum(record.shard_bytes for record in shards.records)
     return {
         "rows": shards.rows, "rejects": shards.rejects, "shards": len(shards.records), "format": shards.format, "gigabytes": round(size / 1e9, 3),
-        "classes": len(shards.classes), "every_row_labelled": shards.labelled,
+        "classes": len(shards.classes), "every_row_labelled": shards.labelled, "next": f"distill verify {path}",
         "meta": {name: value for name, value in _meta(shards.meta).items() if name not in ("chunk", "of", "chunk_sha256", "rows")},
     }  # fmt: skip
 
@@ -234,7 +238,12 @@ def _list(path: Path) -> dict[str, Any]:
     rows, first = 0, list[str]()
     for keys, _ in images.batches(100_000):
         first, rows = first or list(keys[:3]), rows + len(keys)
-    return {"rows": rows, "classes": len(images.classes), "first_keys": first, **({"skipped": images.skipped} if images.skipped else {})}
+    return {"rows": rows, "classes": len(images.classes), "first_keys": first, **({"skipped": images.skipped} if images.skipped else {}), **_drawn(path)}
+
+
+def _drawn(path: Path) -> dict[str, Any]:
+    """How the pictures of a folder were drawn, where distill drew them."""
+    return {"drawn": _read_json(path / ".drawing.json")} if not is_remote(path) and KINDS["drawing"].is_ours(path) else {}
 
 
 def _short(value: Any) -> str:

@@ -1,0 +1,80 @@
+"""inspect knows what distill writes, and takes nothing of it for a list of images."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.conftest import inside
+
+RUN = '[data]\nshards = "out"\n[[stage]]\nsource = "shards"\nepochs = 2\nterms = [{ name = "cosine" }]\n'
+
+
+def found(path):
+    done = inside("inspect", path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert inside("inspect", path).stdout.startswith("kind: ")
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, faces, quick):
+    """One of everything that is made without TensorFlow."""
+    root = tmp_path_factory.mktemp("written")
+    model = shutil.copy(quick, root / "mean.onnx")
+    photo = faces / "id0000" / "000.jpg"
+    for words in (
+        ("embed", faces, root / "out", "--teacher", model, "--rows", 60),
+        ("evaluate", model, "--pairs", faces, "--number", 20, "--out", root / "judged"),
+        ("faces", root / "drawn", "--identities", 2, "--images", 2, "--size", 16),
+        ("views", photo, "--out", root / "views.png"),
+        ("inspect", model, "--preset", "none", "--save"),
+    ):
+        done = inside(*words)
+        assert done.returncode == 0, done.stderr
+    (root / "run.toml").write_text(RUN)
+    return root
+
+
+@pytest.mark.parametrize("name, kind, key, value", [
+    ("run.toml", "run file", "stages", ["stage 1: 2 epochs on shards, learning from cosine"]),
+    ("out", "set of shards", "rows", 120),
+    ("out/plan.json", "plan of a set", "chunks", 2),
+    ("out/shards/_index.json", "index of a set", "rows", 120),
+    ("out/shards/_00000-of-00002.json", "chunk record", "rows", 60),
+    ("out/shards/_00000-of-00002.rejects.jsonl", "rejects of a chunk", "rejects", 0),
+    ("judged", "evaluation", None, None),
+    ("judged/evaluation.json", "evaluation", None, None),
+    ("judged/scores-model.npz", "scores of an evaluation", "scores_rows", 20),
+    ("drawn", "image list", "rows", 4),
+    ("drawn/.drawing.json", "description of drawn faces", "size", 16),
+    ("views.png", "contact sheet of views", "mode", "RGB"),
+    ("mean.model.json", "model.json", "format", "distill.model.1"),
+    ("mean.onnx", "model", "format", "onnx"),
+])  # fmt: skip
+def test_what_distill_writes_is_known(made, name, kind, key, value):
+    told = found(made / name)
+    assert told["kind"] == kind and (key is None or told[key] == value), told
+
+
+def test_an_image_is_told_with_its_size(faces):
+    told = found(faces / "id0000" / "000.jpg")
+    assert (told["kind"], told["width"], told["height"], told["mode"], told["format"], told["exif_rotation"]) == ("image", 32, 32, "RGB", "JPEG", "none")
+    assert len(told["sha256"]) == 64
+
+
+def test_a_folder_of_drawn_faces_says_how_they_were_drawn(made):
+    assert found(made / "drawn")["drawn"]["identities"] == 2
+
+
+def test_a_run_file_with_a_mistake_says_it(tmp_path):
+    (tmp_path / "run.toml").write_text(RUN.replace("epochs", "epoch"))
+    told = found(tmp_path / "run.toml")
+    assert told["valid"] is False and "Did you mean epochs" in told["problems"][0]
+
+
+@pytest.mark.parametrize("name, text", [("x.json", "{}"), ("x.json", "[1]"), ("x.json", "{"), ("x.html", "<html>a</html>"), ("x.toml", "a = ["), ("x.toml", "a = 1")])
+def test_what_is_another_programs_is_no_image_list(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    done = inside("inspect", tmp_path / name)
+    assert done.returncode == 2 and str(tmp_path / name) in done.stderr and len(done.stderr.splitlines()) == 1 and not done.stdout
