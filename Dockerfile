@@ -1,12 +1,13 @@
-# One image for training, and with all that a Dataflow worker needs: Beam's worker, this project, and TensorFlow. `distill embed` has no
-# engine that starts such workers yet.
+# One image for training and for the workers of `distill embed --engine dataflow`: this project, TensorFlow, and Beam's boot program as the
+# entrypoint. docs/dataflow.md walks through the whole job.
 #
 #   docker build -t distill .                                       CPU
 #   docker build -t distill --build-arg GPU=1 .                     with TensorFlow's CUDA libraries
 #   docker build -t distill --build-arg BASE=IMAGE .                on an image of your own, with or without Python
 #   docker build -t distill --build-arg PYTHON=3.12 .               where the launcher runs Python 3.12
 #
-#   docker run --rm -v "$PWD:/work" -w /work --entrypoint distill distill train run.toml --out run
+#   docker run --rm -v "$PWD:/data" -w /data --entrypoint distill distill train --shards out --out runs/student
+#   docker run --rm --gpus all -v "$PWD:/data" -w /data --entrypoint distill distill train --shards out --out runs/student       with GPU=1
 #
 # Beam requires the launcher's and the workers' Python (3.x) and Beam versions to be equal; tests/test_docker.py holds those below against
 # constraints.txt. Building needs the two base images from a registry, so no test builds it.
