@@ -16,18 +16,6 @@ from tests.conftest import inside
 from tests.warm import warm_code
 
 ROOT = Path(__file__).parent.parent
-RUN = """
-[student]
-widths = [4]
-embedding = 3
-[data]
-batch = 60
-holdout = { by = "key", fraction = 0.2 }
-[[stage]]
-terms = [{ name = "cosine" }]
-"""
-
-
 def test_an_import_loads_nothing_and_knows_the_verbs():
     code = "import sys, distill; dir(distill); print([n for n in ('numpy', 'pyarrow', 'pydantic', 'typer', 'rich', 'distill.api') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -37,14 +25,13 @@ def test_an_import_loads_nothing_and_knows_the_verbs():
 
 
 def test_the_lines_of_the_readme_run(tmp_path, faces, quick):
-    section = (ROOT / "README.md").read_text().partition("### From Python")[2]
+    section = (ROOT / "README.md").read_text().partition("## From Python")[2]
     code = re.search(r"```python\n(.*?)```", section, re.S)[1]
     for name, there in (("photos", faces), ("unseen", faces), ("one.jpg", faces / "id0000" / "000.jpg"), ("two.jpg", faces / "id0001" / "000.jpg")):
         (tmp_path / name).symlink_to(there)
     (tmp_path / "teacher.onnx").symlink_to(quick)
-    (tmp_path / "run.toml").write_text(RUN)
-    code = code.replace('teacher="teacher"', 'teacher="teacher.onnx"')
-    done = warm_code(f"import os; os.chdir({str(tmp_path)!r})\n{code}\nprint(repr(made), repr(model), repr(distill.open_shards('out')))")
+    code = code.replace('teacher="teacher"', 'teacher="teacher.onnx"').replace('shards="out", out=', 'shards="out", steps=8, out=')
+    done = warm_code(f"import os; os.chdir({str(tmp_path)!r})\n{code}\nprint(repr(model), repr(distill.open_shards('out')))")
     assert done.returncode == 0, done.stderr
     assert "120 0 " in done.stdout and "EmbedResult(out='out', rows=120, rejects=0" in done.stdout and "Verdict(first='one.jpg'" in done.stdout
     assert "<model student: uint8 [N, 32, 32, 3] -> float32 [N, 3]>" in done.stdout and "120 rows, 0 rejects" in done.stdout
