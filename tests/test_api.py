@@ -43,7 +43,7 @@ def test_results_are_what_the_command_line_prints(tmp_path, faces, quick):
     found = distill.verify(tmp_path / "out", progress=False)
     assert isinstance(found, VerifyResult) and found.ok and "<td>120</td>" in found._repr_html_()
     done = inside("verify", tmp_path / "out")
-    assert done.stdout == f"{found.in_words()}\nnext: distill train RUN.toml --out runs/NAME --set data.shards={tmp_path / 'out'}\n"
+    assert done.stdout == f"{found.in_words()}\nnext: distill train --shards {tmp_path / 'out'} --out runs/NAME\n"
     assert json.loads(inside("verify", tmp_path / "out", "--json").stdout) == json.loads(json.dumps(found.as_dict()))
     shards = distill.open_shards(tmp_path / "out")
     assert len(shards) == 120 and [path.is_file() for path in shards.paths] == [True, True] and "<td>120</td>" in shards._repr_html_()
