@@ -22,6 +22,7 @@ from distill.results import (
     EvaluateResult,
     ExportResult,
     FacesResult,
+    ImportResult,
     Judged,
     PlanResult,
     TrainResult,
@@ -203,6 +204,56 @@ def plan(
     return PlanResult(forecast(job, cores()), tuple(workers), elsewhere)
 
 
+def import_set(
+    source: Path,
+    out: Path,
+    *,
+    root: Path,
+    teacher: Path | None = None,
+    strip_prefix: str = "",
+    label_from: str = "",
+    format: str = "parquet",
+    rows: int = 100_000,
+    dtype: str = "float16",
+    images: str = "inline",
+    resize: str = "none",
+    exif: str = "ignore",
+    size: Size | None = None,
+    max_rejects: float = 0.01,
+    progress: bool = True,
+    **reading: Unpack[Reading],
+) -> ImportResult:
+    """Makes a set of shards of embeddings that other programs have stored. Called again it does what is missing.
+
+    Args:
+        source: folder of N_img.foo and N_emb.npy, of .npz files with image_names and image_embs, or one such .npz.
+        root: folder that the paths are relative to.
+        teacher: embeds a sample again, which must agree; None: the set says that its teacher is unknown.
+        size: (height, width) that the teacher saw, where no teacher is given; None: that of the first image.
+        reading: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
+        The others are those of `embed`.
+
+    Raises:
+        DistillError: the files do not fit together; nothing was changed.
+        Unfinished: too many images were rejected; what is done stays.
+    """
+    from distill.screen import bar, shown
+    from pipelines.imports import Import
+    from pipelines.imports import import_set as run
+
+    asked = Import(
+        _text(source), _text(out), _text(root), None if teacher is None else _describe(teacher, reading), strip_prefix, label_from, format, dtype, images,
+        resize, exif, _size(size), rows, max_rejects,
+    )  # fmt: skip
+    with shown(progress), bar("importing", "rows") as tell:
+        done = run(asked, tell)
+    made = done.set
+    return ImportResult(
+        _text(out), made.rows, made.rejects, len(made.records), made.dimension, len(made.classes), done.made, done.notes, done.rejected,
+        made.meta.teacher, done.sample, done.worst_cosine,
+    )  # fmt: skip
+
+
 def verify(
     shards: Path, *, deep: bool = False, teacher: Path | None = None, sample: int = 64, root: Path | None = None, progress: bool = True
 ) -> VerifyResult:
@@ -219,6 +270,7 @@ def verify(
     """
     from distill.screen import bar, shown
     from distill.shards import open_shards
+    from distill.shards.rows import UNKNOWN
     from distill.shards.verify import check_sample
     from distill.shards.verify import verify as check
 
@@ -226,7 +278,7 @@ def verify(
     if teacher is not None:
         meta = open_shards(shards).meta
         described = _describe(teacher, {**meta.reading, "beside": False})
-        if described.fingerprint() != meta.teacher:
+        if meta.teacher != UNKNOWN and described.fingerprint() != meta.teacher:
             other = described.fingerprint()[:12]
             raise Unfinished(f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {other}. Name the teacher that made it.")
     with shown(progress), bar("verifying", "shards") as tell:

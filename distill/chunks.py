@@ -85,6 +85,14 @@ def write_chunks(
         raise DistillError(f"{source} holds chunks already. Use it as it is, or cut the list that it was made from.")
     with phase("reading the list"):
         images = open_list(source, rule)
+    return write_list(images, out, rows, progress, lambda names: _listed(images, rows, place(source), root, out, names))
+
+
+def write_list(
+    images: ImageList, out: Path, rows: int, progress: Callable[[int, int], None] | None = None,
+    batches: Callable[[ExitStack], Iterator[tuple[list[str], np.ndarray | None]]] | None = None,
+) -> ChunkSet:  # fmt: skip
+    """Cut an image list that is open into chunks; see `write_chunks`. batches: those of the list, where something is done with them meanwhile."""
     out.mkdir(parents=True, exist_ok=True)
     sweep(out)
     of = -(-images.rows // rows)
@@ -95,7 +103,7 @@ def write_chunks(
     with ExitStack() as names:  # leaves in reverse order: classes.txt gets its name last
         if not is_there(out / CLASSES):
             names.enter_context(committed(out / CLASSES)).write_bytes(table)
-        for number, (keys, labels) in enumerate(_listed(images, rows, place(source), root, out, names)):
+        for number, (keys, labels) in enumerate(batches(names) if batches else images.batches(rows)):
             labels = np.full(len(keys), -1, np.int32) if labels is None else labels
             chunk = Chunk(number, of, rows_sha256(keys, labels), hashlib.sha256(table).hexdigest(), keys, labels)
             written += _write_one(names, paths[number], chunk)

@@ -211,6 +211,40 @@ class PlanResult(Result):
 
 
 @dataclass(frozen=True, repr=False)
+class ImportResult(Result):
+    """A set of shards of embeddings that were there already. made: rows of it that this call made; notes: what is odd about the files; rejected: why
+    images were rejected; teacher: its fingerprint, or "unknown"; sample: rows embedded again; worst_cosine: the worst of them, None without a teacher."""
+
+    SHOWN: ClassVar[tuple[str, ...]] = ("out", "rows", "rejects", "shards", "dimension", "classes", "teacher")
+    out: str
+    rows: int
+    rejects: int
+    shards: int
+    dimension: int
+    classes: int
+    made: int
+    notes: tuple[str, ...]
+    rejected: str
+    teacher: str
+    sample: int
+    worst_cosine: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def in_words(self) -> str:
+        new = f", {self.made:,} of them imported now" if self.made < self.rows else ""
+        rejects = f", {self.rejects:,} rejects ({self.out}/shards/*.rejects.jsonl): {self.rejected}" if self.rejects else ", no rejects"
+        told = [*(f"note: {note}" for note in self.notes)]
+        told.append(f"{self.out}: {self.rows:,} rows of {self.dimension:,} numbers in {self.shards:,} shards{new}{rejects}")
+        if self.worst_cosine is None:
+            told.append("The embeddings could not be held against their teacher, so the set says that it is unknown: --teacher embeds a sample again.")
+        else:
+            told.append(f"{self.sample} rows embedded again by the teacher: worst cosine {self.worst_cosine:.7f}")
+        return "\n".join(told)
+
+
+@dataclass(frozen=True, repr=False)
 class VerifyResult(Result):
     """Whether a set of shards is whole. problems: (chunk number, -1 for the index, -2 where images become other pixels here; what is wrong).
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from distill import DistillError, Interrupted, __version__
-from distill.cli import data, demo, inspect, models, training
+from distill.cli import data, demo, importing, inspect, models, training
 from distill.cli.help import SETTINGS, Verb, Verbs, mistake_in_words
 from distill.cli.options import debugging
 from distill.process import keep_memory, open_streams, signal_code, signal_words, stop_on_signals
@@ -24,6 +24,7 @@ from distill.screen import shown
 STAYS = {
     "faces": "Pictures that were drawn stay; the same command draws the others.",
     "embed": "Finished chunks stay; the same command makes the others, those begun from their first row.",
+    "import": "Finished chunks stay; the same command makes the others.",
     "train": "Finished epochs stay; the same command goes on behind the last one.",
     "demo": "Finished steps, chunks and epochs stay; the same command goes on behind them.",
 }
@@ -31,7 +32,7 @@ NOTHING_STAYS = "Nothing is kept; the same command begins anew."
 VERBS = {
     "Start": (demo.demo,),
     "Prepare": (data.faces, data.chunk, data.plan),
-    "Embed": (data.embed, data.verify),
+    "Embed": (data.embed, importing.import_, data.verify),
     "Look": (inspect.inspect, data.views),
     "Train": (training.init, training.train),
     "Judge": (models.evaluate, models.compare),
@@ -57,7 +58,7 @@ def distill(context: typer.Context, version: Annotated[bool, typer.Option("--ver
 for title, verbs in VERBS.items():
     for verb in verbs:
         more = {"allow_extra_args": True, "ignore_unknown_options": False} if verb is data.embed else None
-        app.command(cls=Verb, rich_help_panel=title, context_settings=more)(verb)
+        app.command(verb.__name__.rstrip("_"), cls=Verb, rich_help_panel=title, context_settings=more)(verb)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from distill.views import RECIPES, Recipe
 
 FORMAT_VERSIONS = (1, 2, 3)  # 2: views, or int8; 3: groups, or one of NEW_IMAGE and NEW_READING
 DTYPES = {"float16": 2, "float32": 4, "int8": 1}  # bytes a number; int8 has one float32 more a row and view
+UNKNOWN = "unknown"  # as `teacher` of a set that was imported without one
 EXACT = {"extra": "forbid", "allow_inf_nan": False}  # of what is read from JSON: nothing else, and numbers
 Column = Any  # None where it was not asked for; what is in it stands in Rows
 NamedRecipe = Annotated[Recipe, BeforeValidator(lambda value: RECIPES.get(value, value) if isinstance(value, str) else value)]
@@ -57,7 +58,7 @@ class Rows:
 class ShardMeta:
     """Metadata of a shard. No clock, host, engine or path: equal input gives equal bytes.
 
-    teacher: its fingerprint (sha256 over the model's files); reading: its signature, output, scale, offset and colour order;
+    teacher: its fingerprint (sha256 over the model's files), or UNKNOWN; reading: its signature, output, scale, offset and colour order;
     image: fields of ImageSpec; images: "inline" or "path"; views, recipe, view_seed: view n of a row is distill.views.view of these, its key
     and n; mean_norm: mean L2 norm of the embeddings as stored, over all rows and views; groups: rows of each row group, where images were so large
     that groups were cut by bytes, else empty; version: follows from the others.
