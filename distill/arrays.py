@@ -90,7 +90,8 @@ def _gaps(numbers: list[int]) -> list[str]:
     if not missing:
         return []
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    return [f"numbers {', '.join(map(str, missing[:5]))}{more} are missing between {numbers[0]} and {numbers[-1]}; the others are imported"]
+    which = "number {} is" if len(missing) == 1 else "numbers {} are"
+    return [f"{which.format(', '.join(map(str, missing[:5])) + more)} missing between {numbers[0]} and {numbers[-1]}; the others are imported"]
 
 
 def _read_pair(listed: Path, array: Path) -> Part:

@@ -61,9 +61,9 @@ class Import:
     max_rejects: float = 0.01
 
     def job(self) -> Job:
-        """The Job of the same folders and options, which checks them."""
+        """The Job of the same folders and options, which checks them; its teacher is not loaded where none was given."""
         names = ("source", "out", "root", "strip_prefix", "label_from", "format", "dtype", "images", "resize", "exif", "size", "rows", "max_rejects")
-        return Job(teacher=self.teacher or Teacher(UNKNOWN, UNKNOWN), **{name: getattr(self, name) for name in names})
+        return Job(teacher=self.teacher or Teacher(UNKNOWN, "onnx"), **{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)

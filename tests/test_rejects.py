@@ -84,7 +84,7 @@ def test_exif_rotation_is_counted_and_applied(teacher, faces, tmp_path):
     done = inside("embed", tmp_path / "photos", tmp_path / "out", "--teacher", teacher, "--exif", "apply")
     assert done.returncode == 0 and "EXIF" not in done.stdout
     plain, applied = (json.loads((tmp_path / name / "shards" / "_index.json").read_text()) for name in ("plain", "out"))
-    assert (plain["version"], applied["version"]) == (1, 3) and "exif" not in plain["meta"]["image"] and applied["meta"]["image"]["exif"] == "apply"
+    assert (plain["meta"]["version"], applied["meta"]["version"]) == (1, 3) and "exif" not in plain["meta"]["image"] and applied["meta"]["image"]["exif"] == "apply"
     assert inside("verify", tmp_path / "out", "--deep", "--teacher", teacher).returncode == 0
     (tmp_path / "upright").mkdir()
     pixels = np.rot90(np.asarray(Image.open(tmp_path / "photos" / "a" / "turned.jpg")), -1)

@@ -63,7 +63,7 @@ def import_(
     tags: Tags = None,
     rows: Rows = 100_000,
     max_rejects: Annotated[
-        float, typer.Option(metavar="FRACTION", rich_help_panel=WORK, help="how many of the rows may be rejected, 0 to 1")
+        float, typer.Option(metavar="FRACTION", rich_help_panel=WORK, help="fraction of all rows that may be rejected, 0 to 1")
     ] = 0.01,
     format: Annotated[str, typer.Option(**one_of("parquet", "hdf5"), rich_help_panel=OUTPUT, help="format of the shards")] = "parquet",
     dtype: Dtype = "float16",
