@@ -159,8 +159,10 @@ def _header(name: str, file: Any, size: int) -> tuple[tuple[int, ...], bool, np.
         if read is None:
             raise ValueError(f"version {version} of the format")
         shape, fortran, dtype = read(file)
-    except (ValueError, EOFError, TypeError, KeyError, RecursionError, MemoryError, SyntaxError) as error:
+    except Exception as error:  # NumPy reads a header as Python's own literals, with whatever its tokenizer raises
         raise Damaged(f"{name} is no .npy that can be read ({(str(error).splitlines() or ['?'])[0]}). Copy it again.") from error
+    if not all(isinstance(side, int) for side in shape):
+        raise Damaged(f"{name} says {dtype} {list(shape)}, which is no shape. Copy it again.")
     needed = dtype.itemsize * int(np.prod([int(side) for side in shape], dtype=object))
     if any(side < 0 for side in shape) or not dtype.hasobject and needed != size - file.tell():
         raise Damaged(f"{name} says {dtype} {list(shape)}, which are {needed:,} bytes; {size - file.tell():,} are there. Copy it again.")
