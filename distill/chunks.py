@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill import Damaged, DistillError, listing
+from distill.columns import labels_of
 from distill.files import committed, failure, is_there, read_whole, sweep
 from distill.imagelist import ImageList, Rule, open_list
 from distill.images import is_holder
@@ -182,7 +183,7 @@ def read_chunk(path: str | Path) -> Chunk:
         raise DistillError(f"{path}: no such chunk. Run distill chunk again.") from error
     except (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
-    keys, labels = table["key"].to_pylist(), table["label"].combine_chunks().fill_null(-1).to_numpy()
+    keys, labels = table["key"].to_pylist(), labels_of(table["label"].combine_chunks())
     digest = "" if table["key"].null_count else rows_sha256(keys, labels)
     if digest != sha256:
         raise DistillError(f"{path} is damaged: its rows have sha256 {digest[:12]}, its metadata says {sha256[:12]}. Cut the list again.")

@@ -24,7 +24,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,13 +35,10 @@ import numpy as np
 from distill import DistillError
 from distill.images import is_holder
 from distill.photos import open_folder
-from distill.records import open_records
 from distill.remote import is_remote, place
-from distill.tars import open_tar
 from distill.textlist import Dialect, Lines, count_lines, dialect_of, mixed, read_lines
 
 MAX_CLASSES = 10_000_000
-_HOLDERS: dict[str, Callable[[Path, int], "ImageList"]] = {".rec": open_records, ".tar": open_tar}
 
 _NUMBER = re.compile(r"0|[1-9][0-9]*")
 
@@ -91,8 +88,15 @@ def open_list(source: str | Path, rule: Rule = Rule()) -> ImageList:  # noqa: B0
     if source.is_dir():
         return open_folder(source, rule.all_files)
     if is_holder(source):
-        return _HOLDERS[source.suffix.lower()](source, MAX_CLASSES)
+        return _open_holder(source)
     return _open_text(source, rule)
+
+
+def _open_holder(source: Path) -> ImageList:
+    from distill.records import open_records
+    from distill.tars import open_tar
+
+    return open_records(source, MAX_CLASSES) if source.suffix.lower() == ".rec" else open_tar(source, MAX_CLASSES)
 
 
 def check_source(source: Path) -> None:

@@ -28,8 +28,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from distill import DistillError, Unfinished
 from distill.files import host_name, lives, parse_json, process_space, started, write_json
 from distill.remote import is_remote, place
@@ -120,6 +118,8 @@ def _locked_by(folder: Path, name: str) -> Iterator[Callable[[], None]]:
 
 def _names(file: IO[str]) -> str:
     """The living process of this machine that wrote its name into an open file and has not taken it out again, else ""."""
+    import psutil
+
     file.seek(0)
     said = file.read().strip()
     named = re.fullmatch(r"process (\d{1,9}) on (.*)", said)

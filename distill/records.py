@@ -33,6 +33,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from distill import DistillError
+from distill.columns import numbers_of
 from distill.holders import HeldFile, Readable, held, index_of
 from distill.images import MAX_BYTES, BadImage
 from distill.remote import is_remote, place, readable
@@ -145,8 +146,8 @@ def _read_index(path: str, index: str) -> tuple[np.ndarray, np.ndarray]:
             convert_options=csv.ConvertOptions(column_types={"id": pa.int64(), "offset": pa.int64()}, null_values=[]),
         ) as reader:
             for batch in reader:
-                columns[0].frombytes(batch["id"].to_numpy().view(np.uint8))
-                columns[1].frombytes(batch["offset"].to_numpy().view(np.uint8))
+                columns[0].frombytes(numbers_of(batch["id"], np.int64).tobytes())
+                columns[1].frombytes(numbers_of(batch["offset"], np.int64).tobytes())
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or ["damaged"])[0][:200]
         raise DistillError(f"{index} is no index of {os.path.basename(path)}: {reason}. Expected id<TAB>offset on each line.") from error

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted(path for folder in ("distill", "pipelines", "teachers") for path in (ROOT / folder).rglob("*.py"))
 DATA_ROOMS = {
     "config", "files", "folders", "layout", "remote", "stores", "locks", "images", "imagelist", "photos", "textlist", "listing", "holders", "records", "tars", "chunks",
-    "sources", "shards", "views",
+    "columns", "sources", "shards", "views",
 }  # fmt: skip
 MODEL_ROOMS = {"students", "losses", "training", "stages", "optimizers", "export"}
 

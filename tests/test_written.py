@@ -2,9 +2,14 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from distill.columns import labels_of, numbers_of
 from tests.conftest import inside
 
 RUN = '[data]\nshards = "out"\n[[stage]]\nsource = "shards"\nepochs = 2\nterms = [{ name = "cosine" }]\n'
@@ -78,3 +83,26 @@ def test_what_is_another_programs_is_no_image_list(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     done = inside("inspect", tmp_path / name)
     assert done.returncode == 2 and str(tmp_path / name) in done.stderr and len(done.stderr.splitlines()) == 1 and not done.stdout
+
+
+def test_looking_at_parquet_loads_nothing_heavy(made):
+    code = (
+        "import sys; from distill.cli import outcome\n"
+        "codes = [outcome(['inspect', path]) for path in sys.argv[1:]]\n"
+        "heavy = ('pandas', 'h5py', 'cv2', 'skimage', 'PIL', 'simplejpeg', 'tensorflow', 'keras', 'apache_beam', 'onnxruntime', 'psutil')\n"
+        "print(codes, [name for name in heavy if name in sys.modules])\n"
+    )
+    paths = [str(made / "out" / name) for name in ("", "shards/00000-of-00002.parquet", "chunks", "chunks/00001-of-00002.parquet")]
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0] []", done.stdout + done.stderr
+
+
+def test_columns_are_read_as_arrow_stores_them():
+    """Nulls, parts that begin in the middle of a byte of the bits that say so, lists, and no rows at all."""
+    kept = pa.array([0, None, 2, 3, None, 5, 6, 7, 8, None, 10], pa.int32())
+    assert labels_of(kept).tolist() == [0, -1, 2, 3, -1, 5, 6, 7, 8, -1, 10] and labels_of(kept).dtype == np.int32
+    assert labels_of(kept[3:10]).tolist() == [3, -1, 5, 6, 7, 8, -1] and labels_of(kept[5:8]).tolist() == [5, 6, 7]
+    assert labels_of(kept[4:4]).tolist() == [] and labels_of(pa.array([None, None], pa.int32())).tolist() == [-1, -1]
+    rows = pa.array([[1.5, 2], [3, 4], [5, 6]], pa.list_(pa.float16(), 2))
+    assert numbers_of(rows, "float16").tolist() == [[1.5, 2], [3, 4], [5, 6]] and numbers_of(rows[1:], "float16").tolist() == [[3, 4], [5, 6]]
+    assert numbers_of(rows[3:], "float16").shape == (0, 2) and numbers_of(pa.array([7, 8], pa.int8())[1:], "int8").tolist() == [8]

@@ -70,6 +70,7 @@ def main() -> None:
     """The console script. A thread of a broken pipeline may still run: it must not keep the process from ending."""
     import threading
 
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else pydantic looks for them in every installed package: 0.1 s
     unprinted = open_streams()
     stop_on_signals()
     code = outcome(sys.argv[1:])

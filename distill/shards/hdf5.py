@@ -14,14 +14,16 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from distill.files import failure
 from distill.remote import readable
 from distill.shards.rows import GROUP_ROWS, NoShard, Rows, ShardMeta, damaged, read_columns, restored, stored
+
+if TYPE_CHECKING:
+    import h5py
 
 BYTES_CHUNK = 1 << 16  # a shard of few rows stays small
 FLETCHER32 = 4  # bytes of the checksum behind each chunk
@@ -101,6 +103,8 @@ class _Disk:
 @contextmanager
 def _created(path: Path) -> Iterator[h5py.File]:
     """A new file, whole when the block ends; an OSError that says why where the disk did not take it."""
+    import h5py
+
     with open(path, "w+b", buffering=0) as opened:
         disk = _Disk(opened)
         try:
@@ -170,6 +174,8 @@ def _read_flat(file: h5py.File, name: str, part: slice) -> list[memoryview]:
 def _opened(path: Path) -> Iterator[h5py.File]:
     """An open file; whatever h5py finds wrong in it (OSError, KeyError, ValueError ...) comes out as one message, and what fails in the system
     as an OSError. HDF5's own locks are left out: nobody writes into a shard, and not every file system has locks."""
+    import h5py
+
     try:
         with h5py.File(readable(path), "r", locking=False) as file:
             yield file
@@ -215,6 +221,8 @@ def _columns(meta: ShardMeta) -> dict[str, tuple[int | None, Any, tuple[int, ...
 
 def _check_column(file: h5py.File, name: str, rows: int | None, dtype: np.dtype, width: tuple[int, ...]) -> None:
     """ValueError where a dataset is not as `_create` makes it, above all where its bytes are packed, elsewhere, or more than the file's."""
+    import h5py
+
     if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise ValueError(f"{name} is a link")
     dataset = file[name]

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distill.columns import labels_of, numbers_of
 from distill.files import failure
 from distill.remote import is_remote, readable
 from distill.shards.rows import NoShard, Rows, ShardMeta, damaged, read_columns, restored, stored
@@ -92,20 +93,14 @@ def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
 def _rows(table: pa.Table, meta: ShardMeta) -> Rows:
     found = {name: table.column(name).combine_chunks() for name in table.column_names}
     labels = found.get("label")
-    embeddings = {name: _numbers(found[name]) for name in meta.embedding_columns() if name in found}
+    embeddings = {name: numbers_of(found[name], dtype) for name, (dtype, _) in meta.embedding_columns().items() if name in found}
     return Rows(
         keys=found["key"].to_pylist() if "key" in found else None,
-        labels=None if labels is None else labels.fill_null(-1).to_numpy(zero_copy_only=False),
+        labels=None if labels is None else labels_of(labels),
         embeddings=restored(embeddings, meta) if embeddings else None,
         images=_views(found["image"]) if "image" in found else None,
         image_sha256=found["image_sha256"].to_pylist() if "image_sha256" in found else None,
     )
-
-
-def _numbers(column: pa.Array) -> np.ndarray:
-    if not pa.types.is_fixed_size_list(column.type):
-        return column.to_numpy(zero_copy_only=False)
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
 
 
 def _views(column: pa.BinaryArray) -> list[memoryview]:
