@@ -220,6 +220,7 @@ def import_set(
     exif: str = "ignore",
     size: Size | None = None,
     max_rejects: float = 0.01,
+    retry_rejects: bool = False,
     progress: bool = True,
     **reading: Unpack[Reading],
 ) -> ImportResult:
@@ -243,7 +244,7 @@ def import_set(
 
     asked = Import(
         _text(source), _text(out), _text(root), None if teacher is None else _describe(teacher, reading), strip_prefix, label_from, format, dtype, images,
-        resize, exif, _size(size), rows, max_rejects,
+        resize, exif, _size(size), rows, max_rejects, retry_rejects,
     )  # fmt: skip
     with shown(progress), bar("importing", "rows") as tell:
         done = run(asked, tell)
@@ -277,7 +278,7 @@ def verify(
     described = None
     if teacher is not None:
         meta = open_shards(shards).meta
-        described = _describe(teacher, {**meta.reading, "beside": False})
+        described = _describe(teacher, {**meta.reading, "beside": meta.teacher == UNKNOWN})
         if meta.teacher != UNKNOWN and described.fingerprint() != meta.teacher:
             other = described.fingerprint()[:12]
             raise Unfinished(f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {other}. Name the teacher that made it.")

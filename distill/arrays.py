@@ -9,13 +9,16 @@ strings are built, and no code that it names is ever called.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from distill import Damaged, DistillError
 
 _LIST, _EMBEDDINGS = re.compile(r"(\d+)_img\.(.+)"), re.compile(r"(\d+)_emb\.npy")
 _MAX_RATIO = 1100  # deflate makes at most 1,032 bytes of one
+_BLOCK = 1 << 14  # rows that are hashed together
 _AS_TEXT = "Write the paths as text, one a line: open(NAME, 'w').write('\\n'.join(paths))"
 
 
@@ -58,9 +62,11 @@ def read_parts(source: Path) -> tuple[list[Part], list[str]]:
         raise DistillError(f"{source} {what}. Expected a folder with 0_img.foo and 0_emb.npy, or an .npz with image_names and image_embs.")
     names = sorted(path.name for path in source.iterdir() if not path.name.startswith("."))
     lists = [(int(match[1]), name) for name in names if (match := _LIST.fullmatch(name))]
-    arrays = {int(match[1]): name for name in names if (match := _EMBEDDINGS.fullmatch(name))}
-    if len({number for number, _ in lists}) < len(lists):
-        raise DistillError(f"{source} holds two lists of one number among {', '.join(name for _, name in lists)}. Leave one of each.")
+    found = [(int(match[1]), name) for name in names if (match := _EMBEDDINGS.fullmatch(name))]
+    for what, numbered in (("lists", lists), ("arrays", found)):
+        if len({number for number, _ in numbered}) < len(numbered):
+            raise DistillError(f"{source} holds two {what} of one number among {', '.join(name for _, name in numbered)}. Leave one of each.")
+    arrays = dict(found)
     for number in sorted({number for number, _ in lists} ^ arrays.keys()):
         there = arrays.get(number) or dict(lists)[number]
         raise DistillError(f"{source}: {there} is there without {number}_{'img.foo' if number in arrays else 'emb.npy'}. Put it back, or take {there} away.")
@@ -69,6 +75,15 @@ def read_parts(source: Path) -> tuple[list[Part], list[str]]:
     if not parts:
         raise DistillError(f"{source} holds no pair N_img.foo and N_emb.npy and no .npz, so nothing can be imported.")
     return parts, _gaps(sorted(arrays))
+
+
+def sha256_of(parts: Sequence[Part]) -> str:
+    """Returns what proves which embeddings these are: their dtype and values row by row, however files cut them."""
+    digest = hashlib.sha256(" ".join(sorted({part.embeddings.dtype.str for part in parts})).encode())
+    for part in parts:
+        for start in range(0, len(part.embeddings), _BLOCK):
+            digest.update(np.ascontiguousarray(part.embeddings[start : start + _BLOCK]).data)
+    return digest.hexdigest()
 
 
 def check_parts(parts: list[Part]) -> None:
@@ -86,12 +101,13 @@ def check_parts(parts: list[Part]) -> None:
 
 
 def _gaps(numbers: list[int]) -> list[str]:
-    missing = sorted(set(range(numbers[0], numbers[-1])) - set(numbers)) if numbers else []
-    if not missing:
+    number = numbers[-1] - numbers[0] + 1 - len(numbers) if numbers else 0
+    if not number:
         return []
-    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    which = "number {} is" if len(missing) == 1 else "numbers {} are"
-    return [f"{which.format(', '.join(map(str, missing[:5])) + more)} missing between {numbers[0]} and {numbers[-1]}; the others are imported"]
+    between = (missing for low, high in pairwise(numbers) for missing in range(low + 1, high))  # names may claim any number
+    more = f" and {number - 5:,} more" if number > 5 else ""
+    which = "number {} is" if number == 1 else "numbers {} are"
+    return [f"{which.format(', '.join(map(str, islice(between, 5))) + more)} missing between {numbers[0]} and {numbers[-1]}; the others are imported"]
 
 
 def _read_pair(listed: Path, array: Path) -> Part:
@@ -121,6 +137,9 @@ def _read_npz(path: Path) -> Part:
             found = {name: _member(path, file, there[name]) for name in ("image_names", "image_embs", "image_classes") if name in there}
     except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
         raise Damaged(f"{path} is no .npz that can be read ({error}). Copy it again.") from error
+    for name in ("image_embs", "image_classes"):
+        if not isinstance(found.get(name, np.empty(0)), np.ndarray):
+            raise DistillError(f"{path}: {name} holds Python objects; expected numbers. Store it with astype({'float' if name == 'image_embs' else 'int'}).")
     paths, embeddings, classes = _strings(path, found["image_names"]), found["image_embs"], found.get("image_classes")
     _check(f"image_embs of {path}", embeddings)
     lengths = {"image_names": len(paths), "image_embs": len(embeddings), **({} if classes is None else {"image_classes": classes.size})}
@@ -164,7 +183,7 @@ def _header(name: str, file: Any, size: int) -> tuple[tuple[int, ...], bool, np.
     if not all(isinstance(side, int) for side in shape):
         raise Damaged(f"{name} says {dtype} {list(shape)}, which is no shape. Copy it again.")
     needed = dtype.itemsize * int(np.prod([int(side) for side in shape], dtype=object))
-    if any(side < 0 for side in shape) or not dtype.hasobject and needed != size - file.tell():
+    if any(side < 0 for side in shape) or not dtype.hasobject and (needed != size - file.tell() or not dtype.itemsize):
         raise Damaged(f"{name} says {dtype} {list(shape)}, which are {needed:,} bytes; {size - file.tell():,} are there. Copy it again.")
     return shape, fortran, dtype
 

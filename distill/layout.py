@@ -91,5 +91,5 @@ def layout_in(folder: Path) -> Layout:
         return layout_of(index)
     plain = re.compile(rf"{NUMBERED}\.(json|rejects\.jsonl)")
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    there = any(plain.fullmatch(name) for name in names) and not any(map(UNDERSCORE.is_record, names))
+    there = any(plain.fullmatch(name) or name == PLAIN.classes for name in names) and not any(map(UNDERSCORE.is_record, names))
     return PLAIN if there else UNDERSCORE

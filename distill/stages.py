@@ -237,13 +237,14 @@ def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
         return []
     from distill.shards import open_shards
     from distill.shards.golden import SAME, worst_answer
+    from distill.shards.rows import UNKNOWN
 
     if open_teacher is None:
         raise DistillError("[data] names a teacher, but train() was called without open_teacher.")
     shards = open_shards(str(run.data.shards))
     if not shards.golden:
         raise DistillError(f"{shards.folder} has no golden rows, so its teacher cannot be compared. Leave teacher out of [data], or run distill embed again.")
-    worst = worst_answer(shards.golden, shards.meta, open_teacher(run.data.teacher, **shards.meta.reading, beside=False))
+    worst = worst_answer(shards.golden, shards.meta, open_teacher(run.data.teacher, **shards.meta.reading, beside=shards.meta.teacher == UNKNOWN))
     if worst < SAME:
         raise DistillError(
             f"{run.data.teacher} answers the golden rows of {shards.folder} otherwise than they are stored: cosine {worst:.4f}, expected {SAME} or more. "

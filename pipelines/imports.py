@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from distill import DistillError, Unfinished
-from distill.arrays import Part, check_parts, read_parts
+from distill.arrays import Part, check_parts, read_parts, sha256_of
 from distill.chunks import chunk_name, read_chunk, write_list
 from distill.files import is_there, sweep
 from distill.folders import check_apart, check_folder, make_folder
@@ -31,13 +31,14 @@ from distill.remote import is_remote, place
 from distill.shards import Record, Rows, ShardMeta, ShardSet, commit_shard, rows_there, write_index
 from distill.shards.golden import SAME, cosine
 from distill.shards.rows import UNKNOWN
-from pipelines.plan import SOFTWARE, Job, Plan
-from pipelines.rejects import grouped, in_words
+from pipelines.plan import SOFTWARE, Job, Plan, standing
+from pipelines.rejects import WAYS, grouped, in_words
 from teachers import Teacher
 
 WINDOW = 256  # images read and decoded together
 LOOKED = 64  # images of which the first that can be read gives the size, and that a teacher embeds again
 ZERO = "the teacher's embedding is all zeros"
+_WAYS = {**WAYS, "answer": ("with stored embeddings that are not finite", "they are so in the files that were imported")}
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,11 @@ class Import:
     size: tuple[int, int] | None = None
     rows: int = 100_000
     max_rejects: float = 0.01
+    retry_rejects: bool = False
 
     def job(self) -> Job:
         """The Job of the same folders and options, which checks them; its teacher is not loaded where none was given."""
-        names = ("source", "out", "root", "strip_prefix", "label_from", "format", "dtype", "images", "resize", "exif", "size", "rows", "max_rejects")
+        names = ("source", "out", "root", "strip_prefix", "label_from", "format", "dtype", "images", "resize", "exif", "size", "rows", "max_rejects", "retry_rejects")
         return Job(teacher=self.teacher or Teacher(UNKNOWN, "onnx"), **{name: getattr(self, name) for name in names})
 
 
@@ -116,10 +118,10 @@ def import_set(asked: Import, progress: Callable[[int, int], None] = lambda done
         for folder in (job.folder, job.chunks, job.shards):
             folder.mkdir(exist_ok=True)
             sweep(folder)
-        plan = _agreed(asked, meta, listed)
+        plan = _agreed(asked, meta, listed, sha256_of(parts))
         made, records = 0, list[Record]()
         for number in range(len(plan.chunks)):
-            record = plan.find_record(job.shards, number)
+            record = standing(job, plan.format, plan.chunk_meta(number), plan.names)
             if record is None:
                 record = _commit(job, plan, number, parts)
                 made += record.rows
@@ -129,7 +131,7 @@ def import_set(asked: Import, progress: Callable[[int, int], None] = lambda done
         if rejects > asked.max_rejects * plan.rows:
             raise Unfinished(
                 f"{rejects:,} of {plan.rows:,} images were rejected, --max-rejects allows a fraction of {asked.max_rejects}: {why}. The set is not committed. "
-                "Mend the images and import into another OUT, or run again with a larger --max-rejects."
+                "Mend the images and run again with --retry-rejects, or run again with a larger --max-rejects."
             )
         done = write_index(job.shards, plan.format, records, listed.classes, lambda key: read_bytes(asked.root, key), plan.names)
     return Imported(done, made, tuple(notes), why, looked, worst)
@@ -176,10 +178,9 @@ def _key(path: str, prefix: str, where: str) -> str:
         if not key.startswith(prefix):
             raise DistillError(f"{where}: {path!r} does not begin with --strip-prefix {prefix}. Name a beginning that all paths have.")
         key = key.removeprefix(prefix).lstrip("/")
-    while key.startswith("./"):
-        key = key[2:]
     if key.startswith("/") or key[1:3] == ":/":
         raise DistillError(f"{where}: {path!r} is an absolute path. Take its beginning off with --strip-prefix, and name that folder with --root.")
+    key = "/".join(part for part in key.split("/") if part not in ("", "."))  # a//b and ./a/b are the image a/b
     if not key or ".." in key.split("/") or any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in key):
         raise DistillError(f"{where}: {path!r} is no path below a folder. Expected names without control characters and without '..'.")
     return key
@@ -249,7 +250,10 @@ def _embedded_again(asked: Import, meta: ShardMeta, parts: Sequence[Part], keys:
             number += 1
             worst = min(worst, (cosine(given, np.asarray(loaded(pixels[None]), np.float64)[0]), keys[row]))
     if number == 0:
-        raise DistillError(f"{asked.root}: none of the {min(LOOKED, len(keys))} images looked at can be read, so the teacher cannot be held against {asked.source}.")
+        raise DistillError(
+            f"{asked.root}: none of the {min(LOOKED, len(keys))} rows looked at has an image that can be read and a finite embedding, so the teacher "
+            f"cannot be held against {asked.source}."
+        )
     if worst[0] < SAME:
         raise DistillError(
             f"{asked.teacher.path} gives {worst[1]!r} another embedding than {asked.source} has: cosine {worst[0]:.4f}, expected {SAME} or more. "  # type: ignore[union-attr]
@@ -258,14 +262,14 @@ def _embedded_again(asked: Import, meta: ShardMeta, parts: Sequence[Part], keys:
     return number, worst[0]
 
 
-def _agreed(asked: Import, meta: ShardMeta, listed: _List) -> Plan:
-    """The plan of OUT: written now, or the one that is there if it says the same."""
+def _agreed(asked: Import, meta: ShardMeta, listed: _List, embeddings: str) -> Plan:
+    """The plan of OUT: written now, or the one that is there if it says the same. embeddings: their sha256; the chunks hold only that of the paths."""
     job = asked.job()
     cut = write_list(listed, job.chunks, asked.rows)
     chunks = tuple(read_chunk(path).sha256 for path in cut.chunks)
     path = job.folder / "plan.json"
     wanted = Plan(
-        source=str(Path(asked.source).resolve()), source_sha256="", chunk_rows=asked.rows, chunks=chunks, rows=cut.rows, classes=len(cut.classes), meta=meta,
+        source=str(Path(asked.source).resolve()), source_sha256=embeddings, chunk_rows=asked.rows, chunks=chunks, rows=cut.rows, classes=len(cut.classes), meta=meta,
         format=asked.format, batch=0, skipped={}, rule=Rule(strip_prefix=asked.strip_prefix, label_from=asked.label_from), layout=UNDERSCORE.name,
     )  # fmt: skip
     if not is_there(path):
@@ -275,7 +279,8 @@ def _agreed(asked: Import, meta: ShardMeta, listed: _List) -> Plan:
     if replace(there, source=wanted.source) != wanted:
         old, new = ({**asdict(plan), **asdict(plan.meta)} for plan in (there, wanted))
         names = [name for name in old if name not in ("meta", "source") and old[name] != new[name]]
-        said = "; ".join(f"{name}: {str(old[name])[:80]} there, {str(new[name])[:80]} asked for" for name in names)
+        called = {"source_sha256": "sha256 of the embeddings"}
+        said = "; ".join(f"{called.get(name, name)}: {str(old[name])[:80]} there, {str(new[name])[:80]} asked for" for name in names)
         raise DistillError(f"{path} says otherwise: {said}. One folder holds one data set: use another OUT, or ask for the same.")
     return there
 
@@ -341,5 +346,5 @@ def _why(job: Job, records: Sequence[Record]) -> str:
 
     rejected = [(reject.key, reject.reason) for record in records if record.rejects for reject in read_ledger(job.shards / record.ledger)]
     zeros = Counter(reason == ZERO for _, reason in rejected)[True]
-    groups = in_words(grouped((key, reason) for key, reason in rejected if reason != ZERO))
+    groups = in_words(grouped((key, reason) for key, reason in rejected if reason != ZERO), _WAYS)
     return "; ".join([*([f"{zeros:,} with embeddings of zeros"] if zeros else []), *([groups] if groups else [])])

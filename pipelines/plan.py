@@ -334,6 +334,10 @@ def agree(job: Job, meta: ShardMeta, accept: Callable[[Plan, Path], None] = lamb
             return plan, _note(changes)
         if unlike and labelled:
             raise DistillError(_unlike(job, plan, unlike))
+        if labelled and not plan.batch:
+            raise DistillError(
+                f"{path}: this set was made by distill import, and distill embed adds nothing to it. Use another OUT; {job.chunks} as SOURCE is the same list."
+            )
         if labelled:
             said = "; ".join(differing)
             raise DistillError(f"{path} says otherwise: {said}. One folder holds one data set: use another OUT, or ask for the same.")

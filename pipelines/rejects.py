@@ -5,7 +5,7 @@ A file of its own, because the plan, the commit and the launcher all ask it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -44,8 +44,8 @@ class Group:
     key: str
     reason: str
 
-    def in_words(self) -> str:
-        name, way_out = WAYS[self.kind]
+    def in_words(self, ways: Mapping[str, tuple[str, str]] = WAYS) -> str:
+        name, way_out = ways[self.kind]
         return f"{self.number:,} {name}, {self.key!r} for one: {plain(self.reason)} ({way_out})"
 
 
@@ -58,9 +58,10 @@ def grouped(rejects: Iterable[tuple[str, str]]) -> list[Group]:
     return sorted((Group(kind, *rest) for kind, rest in found.items()), key=lambda group: -group.number)
 
 
-def in_words(groups: Sequence[Group]) -> str:
+def in_words(groups: Sequence[Group], ways: Mapping[str, tuple[str, str]] = WAYS) -> str:
+    """Returns groups on one line. ways: what kinds are called and their ways out, where they are others than those of `distill embed`."""
     more = sum(group.number for group in groups[SHOWN:])
-    return "; ".join([*(group.in_words() for group in groups[:SHOWN]), *([f"{more:,} of other kinds"] if more else [])])
+    return "; ".join([*(group.in_words(ways) for group in groups[:SHOWN]), *([f"{more:,} of other kinds"] if more else [])])
 
 
 def spread(keys: Sequence[str], share: int) -> list[str]:

@@ -61,6 +61,14 @@ def pairs(folder, answers, sizes, write=WRITERS["text"], prefix=""):
     return folder
 
 
+def headed(path, kind, shape, rest=b"") -> bytes:
+    """A file of a header and whatever comes behind it; returns the header."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": kind, "fortran_order": False, "shape": shape})
+    path.write_bytes(head.getvalue() + rest)
+    return head.getvalue()
+
+
 def held(out) -> dict[str, list[float]]:
     shards = open_shards(out)
     groups = [rows for number in range(len(shards.records)) for rows in shards.read(number)]
@@ -136,15 +144,13 @@ def test_as_many_embeddings_as_paths(tmp_path, answers, sizes, wrong, by):
 
 def test_an_archive_that_claims_more_than_it_holds_is_refused(tmp_path):
     """A header of 8 TB, in an .npy and in an .npz: no memory is reserved for it."""
-    head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (10**9, 2000)})
     (tmp_path / "0_img.foo").write_text("a\n")
-    (tmp_path / "0_emb.npy").write_bytes(head.getvalue() + bytes(24))
+    head = headed(tmp_path / "0_emb.npy", "<f4", (10**9, 2000), bytes(24))
     with pytest.raises(DistillError, match="says float32 .*8,000,000,000,000 bytes; 24 are there"):
         read_parts(tmp_path)
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as file:
-        file.writestr("image_names.npy", head.getvalue())
-        file.writestr("image_embs.npy", head.getvalue())
+        file.writestr("image_names.npy", head)
+        file.writestr("image_embs.npy", head)
     with pytest.raises(DistillError, match="8,000,000,000,000 bytes; 0 are there"):
         read_parts(tmp_path / "x.npz")
 
@@ -179,7 +185,7 @@ def test_an_npz_becomes_a_set_of_an_unknown_teacher(faces, answers, quick, tmp_p
     assert (shards.meta.teacher, shards.meta.reading, shards.labelled, shards.classes[3]) == ("unknown", {}, True, "3")
     assert inside("verify", out, "--deep").returncode == 0 and inside("verify", out, "--teacher", quick).returncode == 0
     done = inside("embed", faces, out, "--teacher", quick)
-    assert done.returncode == 2 and "says otherwise" in done.stderr and held(out).keys() == answers.keys()
+    assert done.returncode == 2 and "was made by distill import, and distill embed adds nothing to it" in done.stderr and held(out).keys() == answers.keys()
     done = inside("import", tmp_path / "old.npz", out, "--root", faces, "--dtype", "float32")
     assert done.returncode == 2 and "dtype: float16 there, float32 asked for" in done.stderr
 
@@ -201,6 +207,38 @@ def test_what_cannot_be_a_row_is_a_reject(faces, answers, tmp_path):
     assert (done.set.rows, done.set.rejects, done.made) == (115, 5, 0) and not verify(tmp_path / "out", deep=True).problems
     ledger = (tmp_path / "out/shards" / done.set.records[0].ledger).read_text()
     assert all(word in ledger for word in ("no such file", "all zeros", "not finite", "does not fit into float16"))
+    for key in keys[2:4]:
+        shutil.copy(faces / key, root / key)
+    words = ("import", old, tmp_path / "out", "--root", root, "--max-rejects", 0.1)
+    assert "0 of them imported now" in inside(*words).stdout
+    done = inside(*words, "--retry-rejects")
+    assert done.returncode == 0 and "117 rows" in done.stdout and "1 with stored embeddings that are not finite" in done.stdout, done.stderr
+    assert set(keys) - held(tmp_path / "out").keys() == set(keys[4:7])
+
+
+@pytest.mark.parametrize("name", ["image_embs", "image_classes"])
+def test_an_archive_of_python_objects_is_no_array_of_numbers(name, answers, faces, tmp_path):
+    arrays = {"image_names": np.array(list(answers)), "image_classes": np.arange(120) // 10, "image_embs": np.array(list(answers.values()))}
+    arrays[name] = np.array(["a"] * 120, object)
+    np.savez(tmp_path / "old.npz", **arrays)
+    done = inside("import", tmp_path / "old.npz", tmp_path / "out", "--root", faces)
+    assert done.returncode == 2 and f"{name} holds Python objects; expected numbers" in done.stderr and not (tmp_path / "out").exists(), done.stderr
+
+
+def test_other_embeddings_are_another_set(faces, answers, tmp_path):
+    """Of a set that is half made, and of one that is whole: rows of two origins never stand in one set. How files cut them does not matter."""
+    old, out = pairs(tmp_path / "old", answers, [60, 60]), tmp_path / "out"
+    words = ("--root", faces, "--rows", 40)
+    assert inside("import", old, out, *words).returncode == 0
+    other = pairs(tmp_path / "other", {key: answer + 1 for key, answer in answers.items()}, [60, 60])
+    for _ in range(2):
+        before = snapshot(out, times=False)
+        done = inside("import", other, out, *words)
+        assert done.returncode == 2 and "sha256 of the embeddings: " in done.stderr and snapshot(out, times=False) == before, done.stderr
+        for path in (out / "shards" / UNDERSCORE.record(1, 3), out / "shards/00001-of-00003.parquet"):
+            path.unlink(missing_ok=True)
+    done = inside("import", pairs(tmp_path / "cut", answers, [119, 1]), out, *words)
+    assert done.returncode == 0 and "40 of them imported now" in done.stdout and not verify(out, deep=True).problems, done.stderr
 
 
 def write(folder, name, array):
@@ -210,12 +248,16 @@ def write(folder, name, array):
 WRONG = {
     "no emb": (lambda old: (old / "1_emb.npy").unlink(), "1_img.foo is there without 1_emb.npy"),
     "no img": (lambda old: (old / "1_img.foo").unlink(), "1_emb.npy is there without 1_img.foo"),
+    "two arrays": (lambda old: shutil.copy(old / "0_emb.npy", old / "00_emb.npy"), "two arrays of one number among 00_emb.npy, 0_emb.npy"),
+    "strings of no bytes": (lambda old: headed(old / "0_img.foo", "<U0", (10**12,)), "says <U0 [1000000000000], which are 0 bytes"),
     "two lists": (lambda old: shutil.copy(old / "0_img.foo", old / "0_img.txt"), "two lists of one number"),
     "another D": (lambda old: write(old, "1_emb.npy", np.zeros((3, 4), np.float32)), "has embeddings of 4 numbers"),
     "integers": (lambda old: write(old, "1_emb.npy", np.zeros((3, D), np.int64)), "int64 [3, 3]; expected floating-point"),
     "one dimension": (lambda old: write(old, "1_emb.npy", np.zeros(3, np.float32)), "float32 [3]; expected floating-point"),
     "twice": (lambda old: shutil.copy(old / "0_img.foo", old / "1_img.foo"), "is also row 0 of 0_img.foo"),
     "blank line": (lambda old: (old / "1_img.foo").write_text("a\n\nb\n"), "line 2 is blank"),
+    "twice in other letters": (lambda old: (old / "1_img.foo").write_text("a//b\na/./b\nc\n"), "'a/./b' is also row 0 of 1_img.foo"),
+    "not finite": (lambda old: [write(old, f"{number}_emb.npy", np.full((3, D), np.nan)) for number in (0, 1)], "none of the 6 rows looked at has an image that"),
     "leaves": (lambda old: (old / "1_img.foo").write_text("a\n../b\nc\n"), "is no path below a folder"),
     "absolute": (lambda old: (old / "1_img.foo").write_text("a\n/b\nc\n"), "is an absolute path"),
     "binary": (lambda old: (old / "1_img.foo").write_bytes(b"a\0b\n"), "it holds zero bytes"),
@@ -242,6 +284,34 @@ def test_a_gap_in_the_numbers_is_told(faces, answers, tmp_path):
         path.unlink()
     done = inside("import", old, tmp_path / "out", "--root", faces)
     assert done.returncode == 0 and "note: number 1 is missing between 0 and 2" in done.stdout and open_shards(tmp_path / "out").rows == 4
+
+
+def test_a_number_of_any_size_is_a_gap(tmp_path):
+    pairs(tmp_path / "old", {"a": np.zeros(D), "b": np.zeros(D)}, [1, 1])
+    for name in ("img.foo", "emb.npy"):
+        (tmp_path / "old" / f"1_{name}").rename(tmp_path / "old" / f"{10**15}_{name}")
+    assert read_parts(tmp_path / "old")[1] == [f"numbers 1, 2, 3, 4, 5 and {10**15 - 6:,} more are missing between 0 and {10**15}; the others are imported"]
+
+
+def test_an_unknown_teacher_is_read_as_the_file_beside_it_says(faces, answers, quick, tmp_path):
+    """The set has no reading of its own that could win over it."""
+    model = shutil.copy(quick, tmp_path / "mean.onnx")
+    out, run = tmp_path / "out", tmp_path / "run.toml"
+    old = pairs(tmp_path / "old", {key: answer[::-1] for key, answer in answers.items()}, [120])
+    assert inside("import", old, out, "--root", faces).returncode == 0
+    assert inside("verify", out, "--teacher", model).returncode == 1
+    assert inside("inspect", model, "--color", "bgr", "--save").returncode == 0
+    done = inside("verify", out, "--teacher", model)
+    assert done.returncode == 0 and "worst cosine 0.99999" in done.stdout or "worst cosine 1.0" in done.stdout, done.stderr
+    from distill.config import load_run
+    from distill.stages import prove_teacher
+    from teachers import load_teacher
+
+    run.write_text(
+        f'seed = 1\n[student]\nbackbone = "small_conv"\nembedding = 3\n[data]\nshards = "{out}"\nteacher = "{model}"\n[[stage]]\nsource = "shards"\nepochs = 1\n'
+        'optimizer = { name = "adamw", learning_rate = 1e-3 }\nterms = [{ name = "cosine" }]\n'
+    )
+    assert "4 golden rows labelled again" in prove_teacher(load_run(run), load_teacher)[0]
 
 
 def test_an_import_that_is_broken_off_goes_on(faces, answers, tmp_path, monkeypatch):

@@ -81,7 +81,7 @@ def test_a_half_made_set_is_told_and_gone_on_with(old, faces, quick, tmp_path):
     assert shards(out) == shards(old)
 
 
-@pytest.mark.parametrize("gone", ["plan.json", "plan.json and index"])
+@pytest.mark.parametrize("gone", ["plan.json", "plan.json and index", "all but shards and classes"])
 def test_without_a_plan_the_names_in_the_folder_tell(gone, old, new, faces, quick, tmp_path):
     for source, layout in ((old, PLAIN), (new, UNDERSCORE)):
         out = shutil.copytree(source, tmp_path / layout.name)
@@ -89,6 +89,9 @@ def test_without_a_plan_the_names_in_the_folder_tell(gone, old, new, faces, quic
         if gone != "plan.json":
             (out / "shards" / layout.index).unlink()
             (out / "shards" / layout.record(2, 5)).unlink()
+        if gone.startswith("all"):
+            for path in [*(out / "shards").glob("*.json"), *(out / "shards").glob("*.jsonl")]:
+                path.unlink()
         embed(faces, out, quick)
         check(out, layout)
         assert shards(out) == shards(source)

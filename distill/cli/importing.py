@@ -65,6 +65,9 @@ def import_(
     max_rejects: Annotated[
         float, typer.Option(metavar="FRACTION", rich_help_panel=WORK, help="fraction of all rows that may be rejected, 0 to 1")
     ] = 0.01,
+    retry_rejects: Annotated[
+        bool, typer.Option("--retry-rejects", rich_help_panel=WORK, help="make chunks again of which a rejected image can be read now")
+    ] = False,
     format: Annotated[str, typer.Option(**one_of("parquet", "hdf5"), rich_help_panel=OUTPUT, help="format of the shards")] = "parquet",
     dtype: Dtype = "float16",
     images: StoredImages = "inline",
@@ -79,8 +82,8 @@ def import_(
 
     done = api.import_set(
         source, out, root=root, teacher=teacher, strip_prefix=strip_prefix, label_from=label_from, format=format, rows=rows, dtype=dtype, images=images,
-        resize=resize, exif=exif, size=size, max_rejects=max_rejects, signature=signature, output=output, scale=scale, offset=offset, color=color,
-        preset=preset, feed=parse_feed(feed), tags=parse_tags(tags),
+        resize=resize, exif=exif, size=size, max_rejects=max_rejects, retry_rejects=retry_rejects, signature=signature, output=output, scale=scale,
+        offset=offset, color=color, preset=preset, feed=parse_feed(feed), tags=parse_tags(tags),
     )  # fmt: skip
     if as_json:
         print_json(done.as_dict())
