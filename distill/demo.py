@@ -151,6 +151,7 @@ def demo(out: Path, small: bool, run: Run, train_teacher: bool = False) -> dict[
         DistillError: `out` is another's; or a step was not done.
     """
     from distill.demo_report import write_demo_report
+    from distill.screen import phase, shown
 
     recipe, started = SMALL if small else FULL, time.monotonic()
     check_demo(out, recipe, train_teacher)
@@ -162,7 +163,8 @@ def demo(out: Path, small: bool, run: Run, train_teacher: bool = False) -> dict[
             raise KeyboardInterrupt if code == 130 else Unfinished(f"`distill {shlex.join(words)}` ended with exit code {code}.")
     summary = gather(out, time.monotonic() - started, train_teacher)
     write_json(out / "summary.json", summary)
-    write_demo_report(out, summary, teacher_run(out, train_teacher))
+    with shown(), phase("drawing the report"):
+        write_demo_report(out, summary, teacher_run(out, train_teacher))
     print(
         f"\n{table(summary)}\n\n{out / 'summary.json'} has these figures, {out / 'report.html'} shows them. {summary['seconds']:.0f} s in all."
         f"\nnext: your own photos and teacher: distill plan PHOTOS --teacher TEACHER"

@@ -34,12 +34,15 @@ WORDS = {
 FIRST = (
     "epoch", "loss", "held_out_loss", "agreement", "held_out_agreement", "left", "accuracy", "held_out_accuracy", "images_per_second", "learning_rate",
 )  # fmt: skip
+TERMS = {"cosine", "mse", "softmax", "arcface"}
 GAP = "  "
 
 
 def table_columns(names: Sequence[str], width: int) -> list[Column]:
-    """Returns the columns for rows of these figures in so many letters; those that do not fit stand in history.csv alone."""
-    there, used, chosen = {"epoch", "left", *names}, -len(GAP), set[str]()
+    """Returns the columns for rows of these figures in so many letters; those that do not fit stand in history.csv alone. So does a term that is alone:
+    the loss says the same."""
+    terms = TERMS & {*names}
+    there, used, chosen = {"epoch", "left", *names} - (terms if len(terms) == 1 else set()), -len(GAP), set[str]()
     for name in dict.fromkeys((*FIRST, *WORDS)):
         if name in there and used + len(GAP) + WORDS[name][1] <= width:
             used += len(GAP) + WORDS[name][1]
@@ -84,18 +87,20 @@ def figure(value: float) -> str:
 
 @dataclass(frozen=True)
 class Extent:
-    """What a stage has to do."""
+    """What a stage has to do. after: batches that go through the student after the steps of each epoch, for averages and held-out rows."""
 
     epochs: int
     steps: int
     batch: int
+    after: int = 0
 
 
 class Pace:
     """How fast a training goes and how long all of it will still take: of this stage and of those behind it.
 
     A step takes what the steps of this stage took, without the first two, in which the step is compiled. What lies between two epochs (held-out
-    rows, averages, the checkpoint) takes what it took after the epoch before. Times are seconds of any clock.
+    rows, averages, the checkpoint) takes what it took after the epoch before. After the first epoch that is compiled too, so until the second is over
+    no batch of it is taken to cost more than a step. Times are seconds of any clock.
     """
 
     WARM = 2
@@ -103,12 +108,13 @@ class Pace:
     def __init__(self, stages: Sequence[Extent]) -> None:
         self.stages, self.stage, self.epoch, self.step = stages, 0, 0, 0
         self._warm, self._steps, self._seconds, self._between, self.last = 0, 0, 0.0, 0.0, 0.0
+        self._compiled = False  # what lies between two epochs
         self._before = 0, 0.0  # steps and seconds before this epoch
 
     def begin(self, stage: int, epoch: int, now: float) -> None:
         """An epoch begins; both numbers count from 0."""
         if stage != self.stage:
-            self._warm, self._steps, self._seconds, self._between = 0, 0, 0.0, 0.0
+            self._warm, self._steps, self._seconds, self._between, self._compiled = 0, 0, 0.0, 0.0, False
         self.stage, self.epoch, self.step, self.last = stage, epoch, 0, now
         self._before = self._steps, self._seconds
 
@@ -123,7 +129,10 @@ class Pace:
 
     def end(self, now: float) -> None:
         """The epoch is over, with all that comes after its steps."""
-        self._between, self.epoch, self.step = now - self.last, self.epoch + 1, 0
+        self._between = now - self.last
+        if not self._compiled and self._steps:
+            self._between = min(self._between, self.stages[self.stage].after * self._seconds / self._steps)
+        self._compiled, self.epoch, self.step = True, self.epoch + 1, 0
 
     def name(self, stage: int, epoch: int) -> str:
         """An epoch in the table, where there are several stages with the stage before it; both numbers count from 1."""

@@ -73,7 +73,7 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
     for line in [*few_steps(run, lessons), *prove_teacher(run, open_teacher)]:
         screen.line(line)
     parts, progress, arrays = _begin(run, folder, lessons, screen)
-    screen.plan([Extent(lesson.stage.epochs, lesson.steps, lesson.train.batch) for lesson in lessons])
+    screen.plan([extent(lesson) for lesson in lessons])
     logs = shlex.quote(str(folder.path))
     screen.line(f"Ctrl-C stops; the same command goes on after the last finished epoch. To watch it in a browser: tensorboard --logdir {logs}")
     for number in range(progress.stage, len(lessons)):
@@ -101,6 +101,17 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
         screen.line(f"left out: {', '.join(f'{count:,} images ({kind})' for kind, count in progress.left_out.items())}")
     folder.finish(summary)
     return summary
+
+
+def extent(lesson: Lesson) -> Extent:
+    """How much a stage has to do."""
+    judged = lesson.held_out.steps if lesson.held_out else 0
+    return Extent(lesson.stage.epochs, lesson.steps, lesson.train.batch, averaged_batches(lesson) + judged)
+
+
+def averaged_batches(lesson: Lesson) -> int:
+    """Batches that batch norm's averages are taken from after an epoch, where it has so many."""
+    return math.ceil(AVERAGED_ROWS / lesson.train.batch)
 
 
 def people(run: Run, lessons: list[Lesson]) -> set[str] | None:
@@ -374,7 +385,7 @@ class Recorder(keras.callbacks.Callback):
         self.trained = time.monotonic() - self.started
         lesson, _ = self.lesson, self._current()
         with closing(lesson.pictures(self.number)) as pictures:
-            settle_averages(self.parts.student, itertools.islice(pictures, math.ceil(AVERAGED_ROWS / lesson.train.batch)))
+            settle_averages(self.parts.student, itertools.islice(pictures, averaged_batches(lesson)))
 
     def close(self) -> None:
         if self.writer:

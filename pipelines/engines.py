@@ -123,14 +123,18 @@ class Workers:
         self.others: Callable[[], list[int | None]] = list  # process ids that somebody else knows
         self.asked: weakref.WeakSet[Any] = weakref.WeakSet()  # Beam's connections to them
 
-    def alive(self) -> set[psutil.Process]:
-        """Those of Beam. A process knows its start time, so that a number used again is another process."""
-        return {child for child in psutil.Process().children(recursive=True) if _lives(child, self.mark)}
+    def alive(self, below: bool = False) -> set[psutil.Process]:
+        """Those of Beam. A process knows its start time, so that a number used again is another process.
+
+        below: with what they have started. A process that a worker starts has the worker's command line until it becomes another program, so that
+        somebody who looks just then takes it for a worker, and later for one that was lost.
+        """
+        return {child for child in psutil.Process().children(recursive=below or os.name == "nt") if _lives(child, self.mark)}
 
     def end(self) -> None:
         from apache_beam.portability.api import beam_fn_api_pb2
 
-        found = self.alive()
+        found = self.alive(below=True)
         for pid in filter(None, self.others()):
             with suppress(psutil.NoSuchProcess):
                 found.add(psutil.Process(pid))

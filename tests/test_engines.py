@@ -15,7 +15,7 @@ import pytest
 
 from distill import DistillError
 from distill.shards.verify import verify
-from pipelines.engines import ENGINES, beam_options, check_reach, find_engine
+from pipelines.engines import ENGINES, Workers, beam_options, check_reach, find_engine
 from pipelines.plan import Job
 from teachers import Teacher
 from tests.conftest import distill
@@ -225,3 +225,20 @@ def test_a_dataflow_job_submitted_polled_and_done(undisturbed, faces, teacher, t
         fetch = f"import sys; from distill.remote import local_copy; import shutil; shutil.copytree(local_copy('gs://{BUCKET}/out'), sys.argv[1])"
         subprocess.run([sys.executable, "-c", fetch, str(tmp_path / "out")], env=there, check=True, timeout=120)
     assert contents(tmp_path / "out") == contents(undisturbed)
+
+
+def test_what_a_worker_starts_is_no_worker():
+    """It has the worker's command line until it becomes another program, and then it is gone: no worker was lost."""
+    workers = Workers()
+    code = "import os, time; child = os.fork(); print(child, flush=True) if child else None; time.sleep(60)"
+    worker = subprocess.Popen([sys.executable, "-c", code, workers.mark], stdout=subprocess.PIPE, text=True)
+    try:
+        assert worker.stdout is not None
+        below = int(worker.stdout.readline())
+        assert {each.pid for each in workers.alive()} == {worker.pid}
+        assert {each.pid for each in workers.alive(below=True)} == {worker.pid, below}
+    finally:
+        for each in workers.alive(below=True):
+            each.kill()
+        worker.wait()
+        worker.stdout.close()

@@ -160,9 +160,16 @@ def test_the_table_at_80_and_at_120_columns():
         "   3/20   12.3456     0.9123    0.5000   11.1000     0.9200     1,234   1:23:45",
     ]
     assert table(120) == [
-        "                                                  held-out   held-out    cosine",
-        "  epoch        lr      loss  agreement  accuracy      loss  agreement  distance  images/s      left",
-        "   3/20    0.0098   12.3456     0.9123    0.5000   11.1000     0.9200    0.0877     1,234   1:23:45",
+        "                                                  held-out   held-out",
+        "  epoch        lr      loss  agreement  accuracy      loss  agreement  images/s      left",
+        "   3/20    0.0098   12.3456     0.9123    0.5000   11.1000     0.9200     1,234   1:23:45",
+    ]
+
+
+def test_terms_are_shown_where_there_are_several():
+    assert table(120, (*ROW, "arcface"))[:2] == [
+        "                                                  held-out   held-out    cosine   arcface",
+        "  epoch        lr      loss  agreement  accuracy      loss  agreement  distance      loss  images/s      left",
     ]
 
 
@@ -172,8 +179,9 @@ def test_the_table_of_a_stage_that_holds_nothing_out():
 
 
 def test_time_left_is_that_of_the_whole_run():
-    """Two stages: 3 epochs of 10 steps and 2 of 5. The first two steps (of 4 s) are not counted, others take half a second, 6 s come after an epoch."""
-    pace, now = Pace([Extent(3, 10, 64), Extent(2, 5, 64)]), 100.0
+    """Two stages: 3 epochs of 10 steps and 2 of 5. The first two steps (of 4 s) are not counted, others take half a second; after an epoch come 4 batches,
+    which take 60 s with their compiling, then 6 s."""
+    pace, now = Pace([Extent(3, 10, 64, 4), Extent(2, 5, 64, 4)]), 100.0
     pace.begin(0, 0, now)
     for step in (1, 2):
         now += 4.0
@@ -183,12 +191,15 @@ def test_time_left_is_that_of_the_whole_run():
         now += 0.5
         pace.at(step, now)
     assert pace.images_per_second == 128.0 and pace.left == (20 + 10) * 0.5
-    now += 6.0
+    now += 60.0
     pace.end(now)
-    assert pace.left == (20 + 10) * 0.5 + 4 * 6.0
+    assert pace.left == (20 + 10) * 0.5 + 4 * (4 * 0.5)
     pace.begin(0, 1, now)
     pace.at(5, now + 2.5)
-    assert pace.left == (5 + 10 + 10) * 0.5 + 4 * 6.0
+    assert pace.left == (5 + 10 + 10) * 0.5 + 4 * (4 * 0.5)
+    pace.at(10, now + 5.0)
+    pace.end(now + 5.0 + 6.0)
+    assert pace.left == (10 + 10) * 0.5 + 3 * 6.0
     pace.begin(1, 0, 500.0)
     assert pace.left is None  # another stage has steps of its own
 
