@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from distill import Damaged, DistillError
@@ -39,9 +40,14 @@ def describe(path: Path, describe_model: Callable[[Path], dict[str, Any]]) -> di
 
 
 def in_words(found: dict[str, Any]) -> str:
-    """One line for each entry, lists and dicts one level deep below their name."""
+    """One line for each entry, lists and dicts one level deep below their name; what comes next stands last."""
     lines = []
-    for name, value in found.items():
+    left_out = {"gigabytes"} if "bytes" in found else set()
+    shown = {name: value for name, value in found.items() if name not in {"next", *left_out}} | {name: found[name] for name in ("next",) if name in found}
+    for name, value in shown.items():
+        if name == "bytes":
+            lines.append(f"size: {_size_in_words(value)}")
+            continue
         if isinstance(value, dict):
             lines += [f"{name.replace('_', ' ')}:", *(f"  {key}: {_short(one)}" for key, one in value.items())]
         elif isinstance(value, list) and value and not isinstance(value[0], (int, float)):
@@ -57,7 +63,8 @@ def in_words(found: dict[str, Any]) -> str:
 
 def _kinds(describe_model: Callable[[Path], dict[str, Any]]) -> list[tuple[str, Callable[[Path], bool], Callable[[Path], dict[str, Any]]]]:
     def model(path: Path) -> dict[str, Any]:
-        return {"format" if name == "kind" else name: value for name, value in describe_model(path).items()}
+        told = {"format" if name == "kind" else name: value for name, value in describe_model(path).items()}
+        return {**told, "next": f"distill embed SOURCE OUT --teacher {quote(str(path))}"}
 
     return [
         ("set of shards", lambda path: _index(path) is not None, _set),
@@ -88,8 +95,8 @@ def _set(path: Path) -> dict[str, Any]:
     shards = open_shards(path)
     size = sum(record.shard_bytes for record in shards.records)
     return {
-        "rows": shards.rows, "rejects": shards.rejects, "shards": len(shards.records), "format": shards.format, "gigabytes": round(size / 1e9, 3),
-        "classes": len(shards.classes), "every_row_labelled": shards.labelled, "next": f"distill verify {path}",
+        "rows": shards.rows, "rejects": shards.rejects, "shards": len(shards.records), "format": shards.format, "gigabytes": round(size / 1e9, 3), "bytes": size,
+        "classes": len(shards.classes), "every_row_labelled": shards.labelled, "next": f"distill verify {quote(str(path))}",
         "meta": {name: value for name, value in _meta(shards.meta).items() if name not in ("chunk", "of", "chunk_sha256", "rows")},
     }  # fmt: skip
 
@@ -190,7 +197,8 @@ def _pace(notes: dict[str, dict[str, Any]], done: set[int]) -> dict[str, Any]:
 
 def _chunks(path: Path) -> dict[str, Any]:
     chunks = [read_chunk(one) for one in list_chunks(path)]
-    return {"rows": sum(len(chunk.keys) for chunk in chunks), "chunks": len(chunks), "classes": len(read_classes(path))}
+    return {"rows": sum(len(chunk.keys) for chunk in chunks), "chunks": len(chunks), "classes": len(read_classes(path)),
+            "next": f"distill embed {quote(str(path))} OUT --root FOLDER --teacher MODEL"}
 
 
 def _run(path: Path) -> dict[str, Any]:
@@ -200,7 +208,8 @@ def _run(path: Path) -> dict[str, Any]:
         if summary.is_file()
         else {"finished": False, "next": "run the same distill train again"}
     )
-    return {"run": (path / "run.toml").read_text(encoding="utf-8").splitlines(), "summary": state}
+    found = {"run": (path / "run.toml").read_text(encoding="utf-8").splitlines(), "summary": state}
+    return {**found, "next": f"distill export {quote(str(path))} OUT"} if state.get("finished") is not False else found
 
 
 def _is_shard(path: Path) -> bool:
@@ -238,7 +247,8 @@ def _list(path: Path) -> dict[str, Any]:
     rows, first = 0, list[str]()
     for keys, _ in images.batches(100_000):
         first, rows = first or list(keys[:3]), rows + len(keys)
-    return {"rows": rows, "classes": len(images.classes), "first_keys": first, **({"skipped": images.skipped} if images.skipped else {}), **_drawn(path)}
+    return {"rows": rows, "classes": len(images.classes), "first_keys": first, **({"skipped": images.skipped} if images.skipped else {}), **_drawn(path),
+            "next": f"distill embed {quote(str(path))} OUT --teacher MODEL"}
 
 
 def _drawn(path: Path) -> dict[str, Any]:
@@ -246,7 +256,19 @@ def _drawn(path: Path) -> dict[str, Any]:
     return {"drawn": _read_json(path / ".drawing.json")} if not is_remote(path) and KINDS["drawing"].is_ours(path) else {}
 
 
+def _size_in_words(size: int) -> str:
+    """(24_500) -> "24.5 kB"."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}" if size < 1000 * scale else f"{size / scale:,.0f} {unit}"
+    return f"{size} bytes"
+
+
 def _short(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(one)}" for key, one in value.items()) or "none"
     if isinstance(value, list) and len(value) > 12:
         return f"{', '.join(map(str, value[:12]))} ... ({len(value)} in all)"
     if isinstance(value, float):

@@ -739,7 +739,7 @@ def test_inspect_tells_what_a_model_is(tmp_path: Path, model: keras.Model, mean:
     assert {"kind: model", f"format: {kind}", f"input: {given[kind]}", f"output: {answer}"} <= set(lines)
     assert f"fingerprint: {open_teacher(path).fingerprint()}" in lines
     assert "signatures:" in lines
-    assert given[kind].partition(": ")[2] in lines[-1]
+    assert given[kind].partition(": ")[2] in lines[-2] and lines[-1] == f"next: distill embed SOURCE OUT --teacher {path}"
 
 
 # --------------------------------------------------------------------------------------------------------- files that are something else

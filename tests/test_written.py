@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from distill.columns import labels_of, numbers_of
+from distill.describe import in_words
 from tests.conftest import inside
 
 RUN = '[data]\nshards = "out"\n[[stage]]\nsource = "shards"\nepochs = 2\nterms = [{ name = "cosine" }]\n'
@@ -106,3 +107,20 @@ def test_columns_are_read_as_arrow_stores_them():
     rows = pa.array([[1.5, 2], [3, 4], [5, 6]], pa.list_(pa.float16(), 2))
     assert numbers_of(rows, "float16").tolist() == [[1.5, 2], [3, 4], [5, 6]] and numbers_of(rows[1:], "float16").tolist() == [[3, 4], [5, 6]]
     assert numbers_of(rows[3:], "float16").shape == (0, 2) and numbers_of(pa.array([7, 8], pa.int8())[1:], "int8").tolist() == [8]
+
+
+def test_words_are_for_people():
+    meta = {"output": None, "image": {"height": 32}}
+    found = {"kind": "x", "next": "distill y", "rows": 5_822_653, "gigabytes": 0.025, "bytes": 24_500_000, "every_row_labelled": True, "meta": meta}
+    assert in_words(found).splitlines() == [
+        "kind: x", "rows: 5,822,653", "size: 24.5 MB", "every row labelled: yes", "meta:", "  output: none", "  image: height 32", "next: distill y",
+    ]  # fmt: skip
+    assert [in_words({"bytes": size}) for size in (0, 139, 1670, 6_000_000_000_000)] == ["size: 0 bytes", "size: 139 bytes", "size: 1.67 kB", "size: 6,000 GB"]
+
+
+@pytest.mark.parametrize("name, words", [
+    ("out", "distill verify {}"), ("out/chunks", "distill embed {} OUT --root FOLDER --teacher MODEL"), ("drawn", "distill embed {} OUT --teacher MODEL"),
+    ("mean.onnx", "distill embed SOURCE OUT --teacher {}"),
+])  # fmt: skip
+def test_the_last_line_says_what_comes_next(made, name, words):
+    assert inside("inspect", made / name).stdout.splitlines()[-1] == "next: " + words.format(made / name)
