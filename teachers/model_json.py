@@ -10,7 +10,7 @@ What is given when a teacher is opened wins over it, and it wins over what holds
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,7 +26,7 @@ def _text(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 # key of "preprocessing": (what its value has to be, in words, and as a test)

@@ -67,6 +67,7 @@ def test_it_is_no_part_of_the_fingerprint(kind, tmp_path, model):
     ('{"format": "distill.model.1", "preprocessing": {"scale": "1"}}', '"scale" in "preprocessing" is "1", expected a number that is not 0'),
     ('{"format": "distill.model.1", "preprocessing": {"scale": true}}', "expected a number that is not 0"),
     ('{"format": "distill.model.1", "preprocessing": {"offset": NaN}}', "expected a number"),
+    ('{"format": "distill.model.1", "preprocessing": {"scale": 1' + "0" * 400 + "}}", "expected a number that is not 0"),
     ('{"format": "distill.model.1", "preprocessing": {"color": "grb"}}', 'expected "rgb" or "bgr"'),
     ('{"format": "distill.model.1", "preprocessing": {"feed": ["a"]}}', "expected names with a constant each"),
     ('{"format": "distill.model.1", "preprocessing": {"tags": "serve"}}', "expected a list of names"),
