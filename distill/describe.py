@@ -20,7 +20,7 @@ from distill.remote import is_remote
 from distill.shards import FORMATS, Record, ShardMeta, open_shards
 from distill.shards.rows import NoShard
 from distill.views import RECIPES
-from distill.written import find_written
+from distill.written import TEXTS, find_written
 
 _PROGRESS = re.compile(r"progress-(\d{5,})\.json")
 
@@ -29,7 +29,8 @@ def describe(path: Path, describe_model: Callable[[Path], dict[str, Any]]) -> di
     """The first of the known kinds that fits. describe_model: what a teacher or student on disk says of itself."""
     if not path.exists():
         raise DistillError(f"{path}: nothing is there.")
-    if (written := None if is_remote(path) else find_written(path)) is not None:
+    looked = not is_remote(path) or path.suffix.lower() in TEXTS and path.is_file()  # far away no other file is fetched for its kind
+    if (written := find_written(path) if looked else None) is not None:
         return {"kind": written[0], "path": str(path), **written[1]}
     for kind, fits, tell in _kinds(describe_model):
         if fits(path):

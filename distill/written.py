@@ -32,6 +32,7 @@ JSONS: dict[str, frozenset[str]] = {
     "summary of a demo": frozenset({"seconds", "models"}),
     "evaluation": frozenset({"model"}),
 }
+TEXTS = (".toml", ".html", ".htm", ".json")  # endings of files that are never image lists
 # endings of files that are no image and are told elsewhere: Pillow, which would be asked last, takes 0.15 s to load
 OTHERS = (".parquet", ".h5", ".hdf5", ".onnx", ".keras", ".rec", ".tar", ".txt", ".tsv", ".csv", ".lst")
 LONG = frozenset({"chunks", "meta", "records", "golden", "stages"})  # keys of which only the number is told

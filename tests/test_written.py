@@ -11,6 +11,7 @@ import pytest
 
 from distill.columns import labels_of, numbers_of
 from distill.describe import in_words
+from distill.files import committed
 from tests.conftest import inside
 
 RUN = '[data]\nshards = "out"\n[[stage]]\nsource = "shards"\nepochs = 2\nterms = [{ name = "cosine" }]\n'
@@ -124,3 +125,13 @@ def test_words_are_for_people():
 ])  # fmt: skip
 def test_the_last_line_says_what_comes_next(made, name, words):
     assert inside("inspect", made / name).stdout.splitlines()[-1] == "next: " + words.format(made / name)
+
+
+@pytest.mark.parametrize("name, text", [("x.json", "{}"), ("x.html", "<html>a</html>"), ("x.toml", "a = 1")])
+def test_nor_is_it_far_away(folder, name, text):
+    for path, words in ((folder / name, text), (folder / "run.toml", RUN)):
+        with committed(path) as temporary:
+            temporary.write_text(words)
+    done = inside("inspect", folder / name)
+    assert done.returncode == 2 and str(folder / name) in done.stderr and not done.stdout
+    assert found(folder / "run.toml")["kind"] == "run file"
