@@ -273,7 +273,7 @@ def test_a_run_that_is_refused_leaves_no_folder_and_one_that_goes_on_leaves_note
     assert inside(*words).returncode == 0
     (tmp_path / "deep" / "run" / "notes.txt").write_text("mine")
     before = snapshot(tmp_path / "deep", ".trainer", "run", "report.html")
-    assert "finished" in inside(*words).stdout and inside(*words, "--set", "seed=3").returncode == 2
+    assert "finished" in inside(*words).stderr and inside(*words, "--set", "seed=3").returncode == 2
     assert snapshot(tmp_path / "deep", ".trainer", "run", "report.html") == before
 
 

@@ -1,5 +1,7 @@
 """Runs without a run file: what fits a set, by numbers; every bad input is one line with the command that is right; what `init` prints."""
 
+import dataclasses
+import json
 import re
 import tomllib
 
@@ -7,8 +9,9 @@ import pytest
 
 from distill import DistillError
 from distill.catalog import BACKBONES, METHODS, TERM_OPTIONS, TERM_WORDS, example, examples, listing
-from distill.config import Holdout, build_run, load_run
+from distill.config import Holdout, Student, build_run, load_run
 from distill.methods import Facts, Wishes, choose_batch, choose_epochs, choose_holdout, choose_student, plan_run, values_of
+from distill.results import TrainResult
 from distill.sources import held_out
 from tests.conftest import inside
 from tests.test_sources import make_set
@@ -169,3 +172,48 @@ def test_init_lists_what_can_be_named():
     assert TERM_WORDS.keys() == TERM_OPTIONS.keys() and "angle_add = 0.5" in listing()
     wrong = inside("init", "jont")
     assert wrong.returncode == 2 and 'no run file "jont". Did you mean joint?' in wrong.stderr
+
+
+def test_from_shards_to_a_student(shards, tmp_path):
+    """The run that is written is the one that was planned; a dry run before it leaves nothing."""
+    words = ("train", "--shards", shards, "--out", tmp_path / "run", "--epochs", 2, "--set", "student.widths=[4]")
+    dry = inside(*words, "--dry-run", "--json")
+    told = json.loads(dry.stdout)
+    assert dry.returncode == 0 and not (tmp_path / "run").exists(), dry.stderr
+    assert told["stages"][0]["epochs"] == 2 and told["steps"] == 2 * told["stages"][0]["steps"] and told["seconds"] > 0
+    done = inside(*words)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {told['steps']} steps in all are few" in done.stderr
+    assert load_run(tmp_path / "run" / "run.toml") == plan_run(shards=shards, epochs=2, set_=["student.widths=[4]"])
+    assert f"run file: {tmp_path / 'run' / 'run.toml'}" in done.stdout and f"{told['parameters']:,} parameters" in done.stdout
+    assert f"next: distill evaluate {tmp_path / 'run'} --pairs FOLDER --shards {shards}" in done.stdout
+
+
+def test_a_low_agreement_is_told():
+    made = TrainResult("run", "s", "b", "h", "r", 10, 4, 72, 1.0, {"held_out_agreement": 0.27, "held_out_cosine": 0.73})
+    assert "low: an agreement of 0.27" in made.in_words() and "--steps 2000" in made.in_words() and "cosine distance 0.73" in made.in_words()
+    assert "low:" not in dataclasses.replace(made, last={"held_out_agreement": 0.5}).in_words()
+
+
+def test_the_listed_students_are_those_that_can_be_built():
+    from distill.students import BACKBONES as OWN
+    from distill.students import INPUTS
+
+    assert list(BACKBONES) == [*OWN, *(name for names in INPUTS.values() for name in names)]
+    assert parameters("small_conv") == BACKBONES["small_conv"] == 27_188 and parameters("mobilefacenet") == BACKBONES["mobilefacenet"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_listed_parameters_are_counted(backbone):
+    assert parameters(backbone) == BACKBONES[backbone]
+
+
+def parameters(backbone):
+    import keras
+
+    from distill.students import build_student
+
+    count = build_student(Student(backbone=backbone), (112, 112, 3)).count_params()
+    keras.backend.clear_session()
+    return count

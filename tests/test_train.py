@@ -681,7 +681,7 @@ def test_a_teacher_is_opened_as_its_stage_says(monkeypatch):
 
 def test_training_is_of_no_backend():
     room = Path(stages.__file__).parent
-    assert not [name for name in ("train", "stages", "runs") if re.search(r"import (tensorflow|jax|torch)\b", (room / f"{name}.py").read_text())]
+    assert not [name for name in ("training", "stages", "runs") if re.search(r"import (tensorflow|jax|torch)\b", (room / f"{name}.py").read_text())]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")

@@ -83,4 +83,5 @@ def train(
         print_json(done.as_dict())
         return
     print(done.in_words())
-    print_next(["evaluate", out, "--pairs", "FOLDER"], ["export", out, "OUT"])
+    judged_by = ["--pairs", "FOLDER", *(["--shards", shards] if shards else [])]
+    print_next(["evaluate", out, *judged_by], ["export", out, "OUT"])
