@@ -1,10 +1,14 @@
 """Every command of README.md and docs/: each one parses, and each one is run here, by another test, or is named below as one that cannot be run.
 
-`PARSED` holds what a command line needs beside the verb's own rules; a slow test types the pages' commands in their order into one folder.
+A slow test types each page's commands in their order into one folder.
 """
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 import typer
 
 ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "distill" / "drawn_faces" / "teacher"  # what the demo leaves in demo/teacher
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # What no machine of the tests can run, by the first words of the command, and why.
@@ -102,3 +107,42 @@ def test_links_between_pages_lead_somewhere():
         for name in re.findall(r"`(docs/[\w./-]+)`|\]\((?!https?:)([\w./-]+)\)", page.read_text(encoding="utf-8")):
             target = "".join(name)
             assert (ROOT / target).exists() or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+# Shorter where the page's own would take minutes; nothing else is changed.
+SHORTER = {"distill train --": "--steps 40"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run_in_their_order(page, tmp_path, faces, teacher):
+    """Typed into one folder as it stands, with `photos`, `unseen`, `teacher`, three photos and a finished demo's teacher in it."""
+    here = [each for each in commands(page) if not each.reason]
+    if not here:
+        pytest.skip("no commands")
+    prepare(tmp_path, faces, teacher)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    for command in here:
+        added = next((more for start, more in SHORTER.items() if command.text.startswith(start) and "--dry-run" not in command.text), "")
+        text = shlex.join(shlex.split(command.text, comments=True)) if added else command.text
+        done = subprocess.run(
+            ["bash", "-c", f"{text} {added}"], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def prepare(folder, faces, teacher):
+    """What the pages' commands expect to find; those of docs/ go on from the README's."""
+    for name, there in {"photos": faces, "unseen": faces, "teacher": teacher, "docs": ROOT / "docs", "demo/teacher": SHIPPED}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).symlink_to(there)
+    pictures = sorted(faces.rglob("*.jpg"))
+    for name, picture in zip(("one.jpg", "two.jpg", "other.jpg"), (pictures[0], pictures[1], pictures[-1]), strict=True):
+        shutil.copy(picture, folder / name)
+    (folder / "bin").mkdir()
+    for name, words in (("distill", "-m distill"), ("python", "")):
+        script = folder / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words} "$@"\n')
+        script.chmod(0o755)
+    for command in ("distill embed photos out --teacher teacher", "distill train --shards out --out runs/student --steps 40"):
+        subprocess.run(["bash", "-c", command], cwd=folder, env={**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}, check=True, timeout=600)
