@@ -344,9 +344,9 @@ def train(
     from distill.report import write_run_report
     from distill.screen import phase, shown
 
-    if not _text(out):
-        raise DistillError("train: out, the run folder, is missing. Expected: train(..., out=FOLDER).")
-    loaded = _planned_run(run, set, planned)
+    loaded = _planned_run(run, set, planned)  # before `out` is asked for: `distill train out` is a set given as a run file
+    if not str(out):
+        raise DistillError("train: the run folder is missing. Expected: --out FOLDER, or from Python train(..., out=FOLDER).")
     with shown(progress):
         with phase("importing TensorFlow"), quiet_import():
             from distill.training import train as run_stages
@@ -372,7 +372,7 @@ def rehearse(
     from distill.screen import shown
 
     loaded = _planned_run(run, set, planned)
-    if _text(out):
+    if str(out):
         check_folder(_text(out), "run", "evaluation")
     with shown(progress):
         with quiet_import():
@@ -469,7 +469,7 @@ def compare(
     from distill.evaluation import compare as cosines
     from distill.images import orientation
 
-    described, paths = _describe(model, reading), [place(image) for image in images]
+    described, paths = _describe(model, reading), [place(image) for image in ([images] if isinstance(images, str) else images)]
     matrix = cosines(load_steady(described), paths, resize, _size(size), exif)
     turned = tuple(str(path) for path in paths if exif == "ignore" and orientation(path.read_bytes()) != 1)
     return CompareResult(tuple(map(str, paths)), matrix, threshold, turned)
@@ -560,15 +560,27 @@ def _size(size: Size | None) -> tuple[int, int] | None:
 
 
 def _overrides(changes: Mapping[str, object] | Sequence[str]) -> Sequence[str]:
-    """({"student.embedding": 256}) -> ["student.embedding=256"]."""
+    """({"student.embedding": 256}) -> ["student.embedding=256"]; one text is one change."""
+    if isinstance(changes, str):
+        return [changes]
     if not isinstance(changes, Mapping):
         return changes
-    import tomli_w
-
     try:
-        return [f"{key}={tomli_w.dumps({'value': value}).partition('=')[2].strip()}" for key, value in changes.items()]
+        return [f"{key}={_inline(value)}" for key, value in changes.items()]
     except TypeError as error:
         raise DistillError(f"set: {error}. Expected values that TOML has: texts, numbers, true or false, lists of them.") from error
+
+
+def _inline(value: object) -> str:
+    """A TOML value on one line, tables too: {"by": "key"} -> '{ by = "key" }'."""
+    import tomli_w
+
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{tomli_w.dumps({str(key): 0}).partition('=')[0].strip()} = {_inline(each)}" for key, each in value.items())
+        return "{ " + inside + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    return tomli_w.dumps({"value": value}).partition("=")[2].strip()
 
 
 def _text(path: Path) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import distill
 from distill import DistillError
 from distill.results import CompareResult, EmbedResult, VerifyResult
 from tests.conftest import inside
-from tests.warm import warm_code
+from tests.warm import warm, warm_code
 
 ROOT = Path(__file__).parent.parent
 def test_an_import_loads_nothing_and_knows_the_verbs():
@@ -71,3 +72,28 @@ def test_a_threshold_gives_verdicts():
         "1 of 3 pairs reach the threshold of 0.5 (*): taken for the same person",
     ]  # fmt: skip
     assert "0.900*" in found.in_words() and found.as_dict()["verdicts"][0]["same"] is True
+
+
+@pytest.mark.parametrize(
+    "value, written",
+    [
+        ({"by": "key", "fraction": 0.3}, '{ by = "key", fraction = 0.3 }'),
+        ([{"name": "cosine", "weight": 64.0}], '[{ name = "cosine", weight = 64.0 }]'),
+        ("a\nb", '"a\\nb"'),
+        ((48, 48), "[48, 48]"),
+        (True, "true"),
+    ],
+)
+def test_a_change_of_a_run_may_be_any_value_of_toml(value, written):
+    from distill.api import _overrides
+
+    assert _overrides({"data.x": value}) == [f"data.x={written}"]
+    assert tomllib.loads(f"x = {written}")["x"] == (list(value) if isinstance(value, tuple) else value)
+    assert _overrides("student.dropout=0.2") == ["student.dropout=0.2"]
+
+
+def test_what_is_wrong_with_a_run_comes_before_its_folder(tmp_path, faces, quick):
+    distill.embed(faces, tmp_path / "out", teacher=quick, progress=False)
+    for words, said in ((["out"], "distill train --shards out --out runs/NAME"), (["--shards", "out"], "--out FOLDER")):
+        done = warm("train", *words, cwd=tmp_path)
+        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1

@@ -162,7 +162,7 @@ def _extras(param: Any) -> Iterator[str]:
 def _usage(params: Sequence[Any], rest: str) -> list[str]:
     """ "SOURCE OUT --teacher MODEL [options]": what must be given, and that there is more."""
     arguments = [_word(one) if one.required else f"[{_word(one)}]" for one in params if one.param_type_name == "argument"]
-    required = [f"{one.opts[0]} {_word(one)}" for one in params if one.param_type_name == "option" and one.required]
+    required = [f"{one.opts[0]} {_word(one)}" for one in params if one.param_type_name == "option" and (one.required or "[required]" in (one.help or ""))]
     return [*arguments, *required, "[options]", *filter(None, [rest])]
 
 

@@ -33,8 +33,8 @@ def init(
 
 
 def train(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", parser=place, help="the run folder to write, or to go on in")],
     run: Annotated[Path | None, typer.Argument(metavar="RUN", parser=place, help="run file (TOML), or the folder of an earlier run")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", parser=place, help="the run folder to write, or to go on in [required]", show_default=False)] = None,
     shards: Annotated[str | None, typer.Option(metavar="SHARDS", rich_help_panel=LEARN, help="a set of shards: the folder that distill embed wrote")] = None,
     method: Annotated[
         str | None, typer.Option(**METHODS, rich_help_panel=LEARN, help="how the student learns; distill init --list explains each", show_default="cosine")
@@ -75,13 +75,13 @@ def train(
         "epochs": epochs, "steps": steps, "batch": batch, "seed": seed,
     }  # fmt: skip
     if dry_run:
-        found = api.rehearse(run, out, set=set_ or (), progress=not as_json, **planned)
+        found = api.rehearse(run, out or "", set=set_ or (), progress=not as_json, **planned)
         print_json(found.as_dict()) if as_json else print(found.in_words())
         return
-    done = api.train(run, out, set=set_ or (), progress=not as_json, **planned)
+    done = api.train(run, out or "", set=set_ or (), progress=not as_json, **planned)
     if as_json:
         print_json(done.as_dict())
         return
     print(done.in_words())
     judged_by = ["--pairs", "FOLDER", *(["--shards", shards] if shards else [])]
-    print_next(["evaluate", out, *judged_by], ["export", out, "OUT"])
+    print_next(["evaluate", done.run, *judged_by], ["export", done.run, "OUT"])
