@@ -34,7 +34,7 @@ def test_the_lines_of_the_readme_run(tmp_path, faces, quick):
     code = code.replace('teacher="teacher"', 'teacher="teacher.onnx"').replace('shards="out", out=', 'shards="out", steps=8, out=')
     done = warm_code(f"import os; os.chdir({str(tmp_path)!r})\n{code}\nprint(repr(model), repr(distill.open_shards('out')))")
     assert done.returncode == 0, done.stderr
-    assert "120 0 " in done.stdout and "EmbedResult(out='out', rows=120, rejects=0" in done.stdout and "Verdict(first='one.jpg'" in done.stdout
+    assert "CompareResult(2 images, threshold=" in done.stdout
     assert "<model student: uint8 [N, 32, 32, 3] -> float32 [N, 3]>" in done.stdout and "120 rows, 0 rejects" in done.stdout
 
 
