@@ -117,8 +117,8 @@ def test_a_run_of_which_a_worker_is_killed(theirs, faces, teacher, tmp_path, mon
     alive = launch.Workers.alive
     seen = []
 
-    def kill(workers):
-        found = alive(workers)
+    def kill(workers, **which):
+        found = alive(workers, **which)
         if found and not seen:
             seen.append(found.copy().pop())
             return found
