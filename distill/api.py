@@ -8,12 +8,15 @@ The functions are safe to call in a thread, one at a time for one folder.
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 from distill import DistillError, Unfinished
+from distill.arguments import checked
+from distill.files import is_there, read_json
 from distill.remote import place
 from distill.results import (
     ChunkResult,
@@ -46,6 +49,7 @@ Size: TypeAlias = str | Sequence[int]
 # ---------------------------------------------------------------------------------------------------- images and their embeddings
 
 
+@checked
 def draw_faces(
     out: Path, identities: int = 400, images: int = 20, size: int = 112, seed: int = 0, first: int = 0, *, progress: bool = True
 ) -> FacesResult:
@@ -64,6 +68,7 @@ def draw_faces(
     return FacesResult(_text(out), pictures, identities, size)
 
 
+@checked
 def chunk(
     source: Path, out: Path, *, rows: int = 100_000, all_files: bool = False, strip_prefix: str = "", label_from: str = "", progress: bool = True
 ) -> ChunkResult:
@@ -85,6 +90,7 @@ def chunk(
     return ChunkResult(_text(out), made.rows, len(made.classes), len(made.chunks), made.skipped, root_of(place(source)))
 
 
+@checked
 def embed(
     source: Path,
     out: Path,
@@ -161,6 +167,7 @@ def embed(
     return replace(done, estimate=planned or None)
 
 
+@checked
 def plan(
     source: Path,
     *,
@@ -204,6 +211,7 @@ def plan(
     return PlanResult(forecast(job, cores()), tuple(workers), elsewhere)
 
 
+@checked
 def import_set(
     source: Path,
     out: Path,
@@ -255,6 +263,7 @@ def import_set(
     )  # fmt: skip
 
 
+@checked
 def verify(
     shards: Path, *, deep: bool = False, teacher: Path | None = None, sample: int = 64, root: Path | None = None, progress: bool = True
 ) -> VerifyResult:
@@ -291,6 +300,7 @@ def verify(
     return replace(result, failure=_failure(result, described))
 
 
+@checked
 def draw_views(
     images: Sequence[Path],
     *,
@@ -320,6 +330,7 @@ def draw_views(
 # --------------------------------------------------------------------------------------------------------------- students and models
 
 
+@checked
 def train(
     run: Path | Run | None = None,
     out: Path = "",
@@ -358,6 +369,7 @@ def train(
     )  # fmt: skip
 
 
+@checked
 def rehearse(
     run: Path | Run | None = None,
     out: Path = "",
@@ -394,6 +406,7 @@ def _planned_run(run: Path | Run | None, set: Mapping[str, object] | Sequence[st
     return plan_run(None if run is None else _text(run), set_=_overrides(set), **options)  # type: ignore[arg-type]
 
 
+@checked
 def evaluate(
     model: Path,
     *,
@@ -448,6 +461,7 @@ def evaluate(
     return EvaluateResult({who: Judged(figures["path"], figures) for who, figures in found.items()})
 
 
+@checked
 def compare(
     model: Path,
     images: Sequence[Path],
@@ -475,6 +489,7 @@ def compare(
     return CompareResult(tuple(map(str, paths)), matrix, threshold, turned)
 
 
+@checked
 def export_model(student: Path, out: Path, *, format: str = "saved_model", force: bool = False) -> ExportResult:
     """Writes a student for others to load; done only after it was loaded again and gave the same embeddings.
 
@@ -491,6 +506,7 @@ def export_model(student: Path, out: Path, *, format: str = "saved_model", force
     return ExportResult(place(out), format, *sizes, place(out) / CARD, card)
 
 
+@checked
 def load_model(path: Path, **reading: Unpack[Reading]) -> LoadedTeacher:
     """Loads a model on disk as a callable uint8 [B, H, W, 3], RGB, 0 to 255 -> float32 [B, D].
 
@@ -513,6 +529,7 @@ def load_steady(teacher: Teacher, size: tuple[int, int] | None = None) -> Loaded
     return loaded
 
 
+@checked
 def open_shards(path: Path) -> ShardSet:
     """Opens a committed set: OUT of `embed`, OUT/shards or index.json itself. Reads the index alone."""
     from distill.shards import open_shards as opened
@@ -553,7 +570,7 @@ def _size(size: Size | None) -> tuple[int, int] | None:
     """("112x96") -> (112, 96), and so does (112, 96)."""
     if size is None:
         return None
-    parts = size.split("x") if isinstance(size, str) else list(size)
+    parts: list[Any] = size.split("x") if isinstance(size, str) else list(size) if isinstance(size, Sequence) else []
     if len(parts) != 2 or not all(str(part).isdecimal() and int(part) for part in parts):
         raise DistillError(f"--size {size}: expected HEIGHTxWIDTH, such as 112x112.")
     return int(parts[0]), int(parts[1])
@@ -587,6 +604,12 @@ def _text(path: Path) -> str:
     return str(place(path))
 
 
+def _was_imported(shards: pathlib.Path) -> bool:
+    """Whether the plan of a set says that no teacher of its own embedded it."""
+    plan = next((plan for folder in (shards, shards.parent) if is_there(plan := folder / "plan.json")), None)
+    return plan is not None and read_json(plan).get("batch") == 0
+
+
 def _failure(found: VerifyResult, teacher: Teacher | None) -> str:
     """Returns what is wrong with a set and the way out, "" where nothing is. DistillError where it is the teacher's fault."""
     from distill.shards import open_shards
@@ -595,8 +618,10 @@ def _failure(found: VerifyResult, teacher: Teacher | None) -> str:
 
     if found.problems:
         again = " ".join(f"--only {number}" for number in sorted({number for number, _ in found.problems if number >= 0}))
+        imported = "Put back whole copies of them, or move these shards elsewhere and run the same distill import again"
         anew = f"Put back whole copies of them, or make these chunks again from the images that are there: distill embed ... {again}"
-        way_out = anew if again else "Run distill embed again: it writes the index anew."
+        anew = imported if _was_imported(place(found.path)) else anew
+        way_out = anew if again else "Run the command that made the set again: it writes the index anew."
         if any(number == PIXELS for number, _ in found.problems):
             way_out = OTHER_PIXELS
         return f"{found.path}: {len(found.problems)} problems. {way_out}"

@@ -20,7 +20,7 @@ from distill.remote import is_remote
 from distill.shards import FORMATS, Record, ShardMeta, open_shards
 from distill.shards.rows import NoShard
 from distill.views import RECIPES
-from distill.written import TEXTS, find_written
+from distill.written import TEXTS, find_written, run_in_words
 
 _PROGRESS = re.compile(r"progress-(\d{5,})\.json")
 
@@ -42,14 +42,15 @@ def describe(path: Path, describe_model: Callable[[Path], dict[str, Any]]) -> di
 
 def in_words(found: dict[str, Any]) -> str:
     """One line for each entry, lists and dicts one level deep below their name; what comes next stands last."""
-    lines = []
-    left_out = {"gigabytes"} if "bytes" in found else set()
+    lines = list[str]()
+    left_out = {"gigabytes"} if "bytes" in found else {"run"} if "stages" in found else set()  # what other lines say in fewer words
     shown = {name: value for name, value in found.items() if name not in {"next", *left_out}} | {name: found[name] for name in ("next",) if name in found}
     for name, value in shown.items():
         if name == "bytes":
             lines.append(f"size: {_size_in_words(value)}")
-            continue
-        if isinstance(value, dict):
+        elif name == "next":  # a line for each command
+            lines += [f"next: {command}" for command in value.splitlines()]
+        elif isinstance(value, dict):
             lines += [f"{name.replace('_', ' ')}:", *(f"  {key}: {_short(one)}" for key, one in value.items())]
         elif isinstance(value, list) and value and not isinstance(value[0], (int, float)):
             lines += [
@@ -75,7 +76,7 @@ def _kinds(describe_model: Callable[[Path], dict[str, Any]]) -> list[tuple[str, 
         (
             "export",
             lambda path: path.is_dir() and read_card(path) is not None,
-            lambda path: {**(read_card(path) or {}), **describe_model(path)},
+            lambda path: {**(read_card(path) or {}), **model(path), "next": f"distill evaluate {quote(str(path))} --pairs FOLDER"},
         ),
         (
             "model",
@@ -95,9 +96,11 @@ def _index(path: Path) -> Path | None:
 def _set(path: Path) -> dict[str, Any]:
     shards = open_shards(path)
     size = sum(record.shard_bytes for record in shards.records)
+    name = quote(str(path))
     return {
         "rows": shards.rows, "rejects": shards.rejects, "shards": len(shards.records), "format": shards.format, "gigabytes": round(size / 1e9, 3), "bytes": size,
-        "classes": len(shards.classes), "every_row_labelled": shards.labelled, "next": f"distill verify {quote(str(path))}",
+        "classes": len(shards.classes), "every_row_labelled": shards.labelled,
+        "next": f"distill verify {name} --deep\ndistill train --shards {name} --out runs/NAME",
         "meta": {name: value for name, value in _meta(shards.meta).items() if name not in ("chunk", "of", "chunk_sha256", "rows")},
     }  # fmt: skip
 
@@ -121,6 +124,7 @@ class _Planned:
     rows: int
     chunks: tuple[str, ...]
     meta: ShardMeta
+    batch: int = 1  # 0: distill import made it
     format: str = "parquet"
     first_views: int = 1
     layout: str = PLAIN.name
@@ -137,12 +141,10 @@ def _unfinished(path: Path) -> dict[str, Any]:
     notes = _notes(path / "state")
     if "error.json" in notes:
         found["error"] = notes["error.json"].get("message")
-    if launcher == "":
-        found["next"] = "run the same distill embed again: it goes on here"
     if launcher != "" and (doing := notes.get("phase.json", {}).get("phase")):
         found["phase"] = doing
     if not (path / "plan.json").is_file():
-        return {**found, "plan": "none yet: it is written when the teacher is loaded and the list is cut"}
+        return {**found, **_again(launcher, "embed"), "plan": "none yet: it is written when the teacher is loaded and the list is cut"}
     plan, shards = _read_json(path / "plan.json", _Planned), path / "shards"
     names = {one.name for one in shards.iterdir()} if shards.is_dir() else set()
     layout = LAYOUTS.get(plan.layout, PLAIN)
@@ -156,7 +158,13 @@ def _unfinished(path: Path) -> dict[str, Any]:
         "missing_chunks": sorted(set(range(len(plan.chunks))) - set(done)),
         "failed_chunks": {str(note["chunk"]): note["reason"] for name, note in sorted(notes.items()) if name.startswith("failed-")},
     }  # fmt: skip
+    found |= _again(launcher, "embed" if plan.batch else "import")
     return {**found, **({} if launcher == "" else _pace(notes, set(done))), "meta": _meta(plan.meta)}
+
+
+def _again(launcher: str | None, verb: str) -> dict[str, Any]:
+    """What to do where nobody works on a set that is not whole."""
+    return {"next": f"run the same distill {verb} again: it goes on here"} if launcher == "" else {}
 
 
 def _size(shard: Path) -> int:
@@ -209,8 +217,13 @@ def _run(path: Path) -> dict[str, Any]:
         if summary.is_file()
         else {"finished": False, "next": "run the same distill train again"}
     )
-    found = {"run": (path / "run.toml").read_text(encoding="utf-8").splitlines(), "summary": state}
-    return {**found, "next": f"distill export {quote(str(path))} OUT"} if state.get("finished") is not False else found
+    file = path / "run.toml"
+    words = {name: value for name, value in run_in_words(file).items() if name in ("student", "stages", "problems")}
+    found = {**words, "run": file.read_text(encoding="utf-8").splitlines(), "summary": state}
+    if state.get("finished") is False:
+        return found
+    name = quote(str(path))
+    return {**found, "next": f"distill evaluate {name} --pairs FOLDER\ndistill export {name} OUT"}
 
 
 def _is_shard(path: Path) -> bool:
@@ -274,4 +287,6 @@ def _short(value: Any) -> str:
         return f"{', '.join(map(str, value[:12]))} ... ({len(value)} in all)"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else f"{value:,}" if type(value) is int else str(value)
+    if isinstance(value, list):
+        return ", ".join(_short(one) if isinstance(one, dict) else str(one) for one in value)
+    return f"{value:,}" if type(value) is int else str(value)

@@ -11,10 +11,12 @@ import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from distill import DistillError
+from distill.arguments import checked
 from distill.catalog import BACKBONES, DEFAULT, METHODS, example, near
 from distill.remote import place
 
@@ -166,6 +168,7 @@ def choose_student(facts: Facts) -> str:
 # ------------------------------------------------------------------------------------------------------------------------- planning
 
 
+@partial(checked, called="train")
 def plan_run(
     run: Place | None = None,
     *,

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from distill import DistillError
 from distill.files import sha256_file
 from distill.folders import DRAWN, KINDS
-from distill.layout import NUMBERED
+from distill.layout import INDEXES, NUMBERED
 
 LARGEST = 1 << 26  # bytes of a JSON or HTML file that is looked into; an index of a million chunks is larger, and is opened as a set
 _RECORD = re.compile(rf"_?{NUMBERED}\.json")
@@ -29,9 +30,26 @@ JSONS: dict[str, frozenset[str]] = {
     "description of drawn faces": frozenset({"identities", "images", "size", "seed"}),
     "card of an export": frozenset({"made_by"}),
     "summary of a run": frozenset({"parameters", "epochs", "student"}),
-    "summary of a demo": frozenset({"seconds", "models"}),
+    "summary of a demo": frozenset({"teacher", "student", "labels_only", "noise_only"}),
+    "estimate of a run of distill embed": frozenset({"todo_chunks", "todo_rows"}),
+    "progress of a chunk": frozenset({"done", "made"}),
+    "failure of a chunk": frozenset({"chunk", "reason"}),
+    "error of a run of distill embed": frozenset({"message", "exit_code"}),
+    "phase of a run of distill embed": frozenset({"phase"}),
     "evaluation": frozenset({"model"}),
 }
+# (names, kind, how many folders up the whole lies): what says nothing by itself
+PARTS: tuple[tuple[re.Pattern[str], str, int], ...] = (
+    (re.compile(r"\.(launcher|trainer)(\.claims)?"), "lock of a run", 1),
+    (re.compile(r"events\.out\.tfevents\..*"), "figures for TensorBoard", 2),
+    (re.compile(r"events|checkpoints|state"), "folder of a run's own files", 1),
+    (re.compile(r"(_?classes|identities)\.txt"), "class table", 1),
+    (re.compile(r"listing\.tsv\.zst"), "sizes and times of listed images", 1),
+    (re.compile(r"(saved_model|keras_metadata|fingerprint)\.pb|variables|assets|assets\.extra"), "part of a SavedModel", 1),
+    (re.compile(r"variables\.(index|data-\d{5}-of-\d{5})"), "part of a SavedModel", 2),
+    (re.compile(r"finished\.json"), "note that a run of distill embed has ended", 2),
+)
+PROOFS = ("plan.json", "run.toml", "saved_model.pb", *INDEXES, "classes.txt")  # what the whole has in it
 TEXTS = (".toml", ".html", ".htm", ".json")  # endings of files that are never image lists
 # endings of files that are no image and are told elsewhere: Pillow, which would be asked last, takes 0.15 s to load
 OTHERS = (".parquet", ".h5", ".hdf5", ".onnx", ".keras", ".rec", ".tar", ".txt", ".tsv", ".csv", ".lst")
@@ -48,6 +66,8 @@ def find_written(path: Path) -> tuple[str, dict[str, Any]] | None:
         return _folder(path)
     if not path.is_file():
         return None
+    if (part := _part(path)) is not None:
+        return part
     suffix = path.suffix.lower()
     if suffix == ".toml":
         return _toml(path)
@@ -67,12 +87,35 @@ def find_written(path: Path) -> tuple[str, dict[str, Any]] | None:
 def _folder(path: Path) -> tuple[str, dict[str, Any]] | None:
     if (path / "run.toml").is_file():  # an evaluation may lie in a run's own folder
         return None
+    if (part := _part(path)) is not None:
+        return part
     if KINDS["evaluation"].is_ours(path):
         return "evaluation", _figures(_read(path / "evaluation.json"))
     if KINDS["demo"].is_ours(path):
         finished = (path / "summary.json").is_file()
         report = {"report": str(path / "report.html")} if (path / "report.html").is_file() else {}
         return "demo", {"finished": finished, **report, **({} if finished else {"next": f"distill demo {path}"})}
+    return _several(path)
+
+
+def _several(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """A folder of nothing but runs, or nothing but evaluations, as `--out runs/NAME` fills one."""
+    for proof, kind in (("run.toml", "folder of runs"), ("evaluation.json", "folder of evaluations")):
+        inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        if inside and all((path / proof).is_file() for path in inside):
+            finished = {path.name: "finished" if (path / "summary.json").is_file() else "not finished" for path in inside}
+            names: Any = finished if proof == "run.toml" else [path.name for path in inside]
+            return kind, {kind.rpartition(" ")[2]: names, "next": f"distill inspect {quote(str(inside[0]))}"}
+    return None
+
+
+def _part(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """A file or folder that means something only where it lies, and the path that says all of it."""
+    for names, kind, below in PARTS:
+        if names.fullmatch(path.name) and len(path.parents) >= below:
+            whole = path.parents[below - 1]
+            if any((whole / proof).exists() for proof in PROOFS):
+                return kind, {"part_of": str(whole), "next": f"distill inspect {quote(str(whole))}"}
     return None
 
 
@@ -113,7 +156,7 @@ def _figures(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _toml(path: Path) -> tuple[str, dict[str, Any]]:
-    from distill.config import load_run, read_toml
+    from distill.config import read_toml
     from distill.views import find_recipe
 
     try:
@@ -123,16 +166,23 @@ def _toml(path: Path) -> tuple[str, dict[str, Any]]:
     if not values.keys() & {"stage", "student", "data"}:
         recipe = find_recipe(str(path))
         return "recipe of views", recipe.as_dict()
+    return "run file", run_in_words(path)
+
+
+def run_in_words(path: Path) -> dict[str, Any]:
+    """What a run file asks for, a line for each stage, or what is wrong with it."""
+    from distill.config import load_run
+
     try:
         run = load_run(path)
     except DistillError as error:
-        return "run file", {"valid": False, "problems": str(error).splitlines(), "next": "mend these, and inspect it again"}
+        return {"valid": False, "problems": str(error).splitlines(), "next": "mend these, and inspect it again"}
     stages = [
         f"stage {number}: {stage.epochs} epoch{'s' * (stage.epochs != 1)} on {stage.source}, learning from {' and '.join(term.name for term in stage.terms)}"
         for number, stage in enumerate(run.stage, 1)
     ]
     next_ = f"distill train {path} --out runs/{path.stem}"
-    return "run file", {"valid": True, "student": f"{run.student.backbone}, {run.student.embedding} numbers", "stages": stages, "next": next_}
+    return {"valid": True, "student": f"{run.student.backbone}, {run.student.embedding} numbers", "stages": stages, "next": next_}
 
 
 def _page(path: Path) -> tuple[str, dict[str, Any]]:

@@ -26,6 +26,7 @@ from threading import Lock
 from typing import Any, TypedDict, Unpack
 
 from distill import DistillError
+from distill.arguments import checked
 from distill.process import grow_gpu_memory, keep_memory, quiet_import
 from distill.remote import local_copy, place
 from distill.screen import phase
@@ -147,6 +148,7 @@ class Reading(TypedDict, total=False):
     tags: Sequence[str] | None
 
 
+@checked
 def open_teacher(
     path: str | os.PathLike[str],
     *,

@@ -54,13 +54,30 @@ def test_results_are_what_the_command_line_prints(tmp_path, faces, quick):
 
 
 def test_bad_input_is_one_message(tmp_path, faces, quick):
-    for size in ("12", (3,), (0, 4), "3xa"):
+    for size in ("12", (3,), (0, 4), "3xa", 5):
         with pytest.raises(DistillError, match="HEIGHTxWIDTH"):
             distill.embed(faces, tmp_path / "out", teacher=quick, size=size)
     for threshold in (1.5, float("nan")):
         with pytest.raises(DistillError, match="from -1 to 1"):
             distill.compare(quick, [faces, faces], threshold=threshold)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: distill.train(shards="out", out="run", steps="5"), "train: received steps='5' (str), expected a whole number or None."),
+    (lambda: distill.train(shards=5, out="run"), "train: received shards=5 (int), expected a path or None."),
+    (lambda: distill.embed("photos", "out", teacher="t", rows=True), "embed: received rows=True (bool), expected a whole number."),
+    (lambda: distill.embed("photos", "out", teacher="t", dry_run="no"), "embed: received dry_run='no' (str), expected True or False."),
+    (lambda: distill.embed("photos", "out", teacher="t", only=[1, "2"]), "embed: received '2' (str) in only, expected a list of whole numbers."),
+    (lambda: distill.compare("t", 5), "compare: received images=5 (int), expected a list of paths."),
+    (lambda: distill.load_model("t", scale="a"), "open_teacher: received scale='a' (str), expected a number or None."),
+])  # fmt: skip
+def test_a_wrong_type_is_one_message(quick, tmp_path, monkeypatch, call, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t").symlink_to(quick)
+    with pytest.raises(DistillError) as caught:
+        call()
+    assert str(caught.value) == words and [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
 def test_a_threshold_gives_verdicts():

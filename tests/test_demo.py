@@ -7,6 +7,7 @@ import pytest
 
 from distill import DistillError
 from distill.demo import SMALL, check_demo, steps, teacher_run
+from distill.describe import describe
 from tests.conftest import inside
 from tests.warm import forked
 
@@ -37,8 +38,26 @@ def test_the_small_demo_takes_the_teacher_that_ships(tmp_path, monkeypatch):
     assert told["trained_identities"] == 0
     page = (tmp_path / "demo/report.html").read_text()
     assert "ships trained" in page and "The teacher ships with distill" in page
+    look_at_everything(tmp_path / "demo")
     fails = inside("demo", tmp_path / "demo", "--small", "--train-teacher")
     assert fails.returncode == 2 and "teacher.toml is not what this demo would write" in fails.stderr and "--train-teacher" in fails.stderr
+
+
+def look_at_everything(demo):
+    """inspect knows each file and folder that the verbs have left, by what it is."""
+    kinds = dict[str, str]()
+    for path in [demo, *demo.rglob("*")]:
+        if path.suffix != ".jpg":
+            kinds[path.relative_to(demo).as_posix()] = describe(path, lambda model: {"kind": "saved_model"})["kind"]
+    wanted = {
+        ".": "demo", "summary.json": "summary of a demo", "report.html": "report", "student.toml": "run file", "runs": "folder of runs", "runs/student": "run",
+        "runs/student/history.csv": "history of a run", "runs/student/checkpoints/last.npz": "checkpoint", "runs/student/checkpoints/best.keras": "model",
+        "runs/student/summary.json": "summary of a run", "runs/student/events": "folder of a run's own files", "runs/student/report.html": "report",
+        "runs/student/identities.txt": "class table", "runs/student/.trainer": "lock of a run", "student": "export", "student/saved_model.pb": "part of a SavedModel",
+        "student/assets.extra/distill.json": "card of an export", "evaluation": "folder of evaluations", "evaluation/student": "evaluation", "set": "set of shards",
+        "set/shards/_classes.txt": "class table", "set/state/estimate.json": "estimate of a run of distill embed", "set/chunks/listing.tsv.zst": "sizes and times of listed images",
+    }  # fmt: skip
+    assert {name: kinds[name] for name in wanted} == wanted
 
 
 @pytest.mark.slow

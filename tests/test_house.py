@@ -57,7 +57,7 @@ def test_imports_go_one_way(path):
         assert touches(later, "distill", "pipelines") <= {
             "distill",
             "distill.DistillError",
-            *touches(later, "distill.images", "distill.process", "distill.remote", "distill.screen"),
+            *touches(later, "distill.arguments", "distill.images", "distill.process", "distill.remote", "distill.screen"),
         }
     if name.startswith("distill.") and name.split(".")[1] in DATA_ROOMS:
         assert not touches(later, "keras", "tensorflow", *(f"distill.{model}" for model in MODEL_ROOMS))

@@ -77,7 +77,7 @@ class Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if not args[0].startswith("-") and args[0] not in self.commands:
-            ctx.fail(f"no verb {args[0]!r}. {_did_you_mean(get_close_matches(args[0], self.commands, cutoff=0.5))}".strip())
+            ctx.fail(f"no verb {args[0]!r}. {_did_you_mean(get_close_matches(args[0], self.commands, cutoff=0.6))}".strip())
         return super().resolve_command(ctx, args)
 
 
@@ -102,6 +102,9 @@ def mistake_in_words(error: Any) -> str:
         told = " ".join(error.format_message().split())
         told = re.sub(r"'(--?[\w-]+)'", r"\1", told)
         told = told[:1].lower() + told[1:]
+        param = getattr(error, "param", None)
+        if told.startswith("missing option") and param is not None and param.help:
+            told = f"{told.rstrip('.')} {_word(param)}: {param.help}."
     return f"{command}: {told} ({command} --help lists {'the verbs' if command == 'distill' else 'what it takes'}.)"
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,7 +27,7 @@ import numpy as np
 from distill import Damaged, DistillError, Unfinished
 from distill.files import committed, is_there, json_text, named, parse_json, read_json, read_whole, sha256_file, sync, write_json
 from distill.images import BadImage, ImageSpec
-from distill.layout import INDEXES, LAYOUTS, UNDERSCORE, Layout, find_index, layout_of, shard_name
+from distill.layout import INDEXES, LAYOUTS, NUMBERED, UNDERSCORE, Layout, find_index, layout_of, shard_name
 from distill.remote import is_remote, place
 from distill.shards.golden import NUMBER, GoldenRow, golden_rows
 from distill.shards.hdf5 import Hdf5Shards
@@ -378,7 +379,7 @@ def write_index(
     of = next(iter(found.values())).of if found else 0
     missing = [number for number in range(of) if number not in found]
     if missing or not found:
-        raise Unfinished(f"{folder}: chunks {missing[:10]} of {of} have no shard yet. Run distill embed again: it makes what is missing.")
+        raise Unfinished(f"{folder}: chunks {missing[:10]} of {of} have no shard yet. Run the command that makes the set again: it makes what is missing.")
     ordered = tuple(found[number] for number in range(of))
     first = next((record for record in ordered if record.rows), ordered[0])
     meta = FORMATS[format].read_meta(folder / first.shard)
@@ -402,10 +403,10 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
     given = place(path)
     index = find_index(given) or find_index(given / "shards") or (given if given.name in INDEXES and is_there(given) else None)
     if index is None:
-        raise DistillError(
-            f"{given} holds no {INDEXES[0]} (nor the {INDEXES[1]} of older sets), so no finished set of shards is there. "
-            f"Run distill embed SOURCE {given} until it says done."
-        )
+        lacks = f"{given} holds no {INDEXES[0]} (nor the {INDEXES[1]} of older sets)"
+        if any(re.fullmatch(rf"{NUMBERED}\.\w+", path.name) for path in (given.iterdir() if given.is_dir() else ())) and not is_there(given.parent / "plan.json"):
+            raise DistillError(f"{lacks}, only shards. If they were copied here, copy the files beside them too, whose names begin with _; else finish the set.")
+        raise DistillError(f"{lacks}, so no finished set of shards is there. Run distill embed SOURCE {given} until it says done.")
     found = read_index(index)
     for record in found.records:
         if not is_there(found.folder / record.shard):
@@ -435,7 +436,7 @@ def read_index(index: Path) -> ShardSet:
         found.check_groups()
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(
-            f"{index} is not an index of shards ({error!r}). Run distill embed again: it writes the index anew from the records."
+            f"{index} is not an index of shards ({error!r}). Run the command that made the set again: it writes the index anew from the records."
         ) from error
     if value.format not in FORMATS:
         raise DistillError(f"{index}: unknown shard format {value.format!r}; known: {', '.join(FORMATS)}.")

@@ -24,7 +24,7 @@ NUMBER = 4
 SAME = 0.999  # cosine from which on an answer is the stored one: float16, int8 and other processors move it by less than 1e-4
 OTHER_PIXELS = (
     "Install the versions that the set names (distill inspect), or embed the list into another folder. "
-    "If the index itself was damaged, remove it (_index.json; index.json in older sets), and distill embed writes it anew."
+    "If the index itself was damaged, remove it (_index.json; index.json in older sets), and the command that made the set writes it anew."
 )
 PROVED = 16  # views of each golden image, also in a set of fewer: enough for each change of a recipe to happen
 

@@ -1,0 +1,73 @@
+"""Arguments that come from Python are checked as those of the command line are: a wrong type is one clear message, not an error deep inside.
+
+Only what an annotation says plainly is checked: int, float, bool, str, paths, and lists of these, alone or with None. Everything else passes. pydantic's
+`validate_call` would do the same, and would have to load the types of half the house when `distill.api` loads.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import numbers
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+from distill import DistillError
+
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+
+# annotation, as it is written: (what is taken, what a person calls it)
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((numbers.Integral,), "a whole number"),
+    "float": ((numbers.Real,), "a number"),
+    "bool": ((bool,), "True or False"),
+    "str": ((str,), "a text"),
+    "Path": ((str, os.PathLike), "a path"),
+    "Place": ((str, os.PathLike), "a path"),
+    "Sequence[int]": ((Iterable,), "a list of whole numbers"),
+    "Sequence[Path]": ((Iterable,), "a list of paths"),
+}
+
+
+def checked(function: Callable[Arguments, Returned], called: str = "") -> Callable[Arguments, Returned]:
+    """Returns the function, which raises DistillError where an argument is not of its annotated type. called: its name in messages.
+
+    >>> @checked
+    ... def double(number: "int") -> "int":
+    ...     return 2 * number
+    >>> double("5")
+    Traceback (most recent call last):
+    distill.DistillError: double: received number='5' (str), expected a whole number.
+    """
+    signature = inspect.signature(function)
+    wanted = {name: _kind(str(one.annotation)) for name, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD}
+
+    @functools.wraps(function)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            if (kind := wanted.get(name)) is not None:
+                _check(called or function.__name__, name, value, *kind)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _kind(annotation: str) -> tuple[tuple[type, ...], str] | None:
+    """("int | None") -> what is taken, None too; None where the annotation is not checked."""
+    name, *rest = annotation.split(" | ")
+    if name not in KINDS or rest not in ([], ["None"]):
+        return None
+    types, words = KINDS[name]
+    return ((*types, type(None)), f"{words} or None") if rest else (types, words)
+
+
+def _check(function: str, name: str, value: Any, types: tuple[type, ...], words: str) -> None:
+    if not isinstance(value, types) or isinstance(value, bool) and bool not in types:
+        raise DistillError(f"{function}: received {name}={value!r} ({type(value).__name__}), expected {words}.")
+    if Iterable in types and isinstance(value, Sequence) and not isinstance(value, str):
+        kind = KINDS["int" if "numbers" in words else "Path"][0]
+        for one in value:
+            if not isinstance(one, kind):
+                raise DistillError(f"{function}: received {one!r} ({type(one).__name__}) in {name}, expected {words}.")
