@@ -120,7 +120,8 @@ def test_words_are_for_people():
 
 
 @pytest.mark.parametrize("name, words", [
-    ("out", "distill verify {0} --deep\ndistill train --shards {0} --out runs/NAME"), ("out/chunks", "distill embed {} OUT --root FOLDER --teacher MODEL"), ("drawn", "distill embed {} OUT --teacher MODEL"),
+    ("out", "distill verify {0} --deep\ndistill train --shards {0} --out runs/NAME"),
+    ("out/chunks", "distill embed {} OUT --root FOLDER --teacher MODEL"), ("drawn", "distill embed {} OUT --teacher MODEL"),
     ("mean.onnx", "distill embed SOURCE OUT --teacher {}"),
 ])  # fmt: skip
 def test_the_last_line_says_what_comes_next(made, name, words):
