@@ -14,18 +14,20 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from distill import DistillError
+from distill.remote import RemotePath
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
+PATHS: tuple[type, ...] = (str, os.PathLike, RemotePath)
 # annotation, as it is written: (what is taken, what a person calls it)
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((numbers.Integral,), "a whole number"),
     "float": ((numbers.Real,), "a number"),
     "bool": ((bool,), "True or False"),
     "str": ((str,), "a text"),
-    "Path": ((str, os.PathLike), "a path"),
-    "Place": ((str, os.PathLike), "a path"),
+    "Path": (PATHS, "a path"),
+    "Place": (PATHS, "a path"),
     "Sequence[int]": ((Iterable,), "a list of whole numbers"),
     "Sequence[Path]": ((Iterable,), "a list of paths"),
 }
@@ -67,7 +69,7 @@ def _check(function: str, name: str, value: Any, types: tuple[type, ...], words:
     if not isinstance(value, types) or isinstance(value, bool) and bool not in types:
         raise DistillError(f"{function}: received {name}={value!r} ({type(value).__name__}), expected {words}.")
     if Iterable in types and isinstance(value, Sequence) and not isinstance(value, str):
-        kind = KINDS["int" if "numbers" in words else "Path"][0]
+        kind = KINDS["int"][0] if "numbers" in words else PATHS
         for one in value:
             if not isinstance(one, kind):
                 raise DistillError(f"{function}: received {one!r} ({type(one).__name__}) in {name}, expected {words}.")
