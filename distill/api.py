@@ -365,7 +365,7 @@ def train(
         report = write_run_report(_text(out))
     return TrainResult(
         _text(out), summary["student"], summary["best"], summary["history"], str(report), summary["parameters"], summary["epochs"],
-        summary["steps"], summary["seconds"], summary["last"], summary.get("left_out", {}),
+        summary["steps"], summary["seconds"], summary["last"], summary.get("left_out", {}), summary.get("best_epoch"),
     )  # fmt: skip
 
 

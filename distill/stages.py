@@ -273,8 +273,8 @@ def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
     ]
     if source.name == "shards" and getattr(source, "augment", None) and "embedding" in lesson.fields:
         lines.append(
-            "  warning: augment shows pictures that the teacher did not see, while their embeddings are those of the plain pictures. "
-            "A set made with --views has an embedding for each view and teaches more."
+            "  augmented: images are changed anew each epoch, while their embeddings are those of the unchanged images. "
+            "A set made with distill embed --views has an embedding for each view and teaches more."
         )
     if projected:
         lines.append(f"  a projection {run.student.embedding} -> {source.dimension} stands before the teacher; agreement is behind it")

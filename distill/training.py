@@ -93,6 +93,7 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
         ],
         "student": str(folder.student),
         "best": str(folder.best),
+        "best_epoch": best_epoch(progress.history),
         "history": str(folder.history),
         "last": progress.history[-1],
     }
@@ -101,6 +102,16 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
         screen.line(f"left out: {', '.join(f'{count:,} images ({kind})' for kind, count in progress.left_out.items())}")
     folder.finish(summary)
     return summary
+
+
+def best_epoch(history: list[dict[str, Any]]) -> int:
+    """Returns the epoch of the last stage whose student is checkpoints/best.keras: the first of the lowest loss, held-out where there is one.
+
+    >>> best_epoch([{"stage": 1, "epoch": 1, "loss": 1.0}, {"stage": 2, "epoch": 1, "loss": 3.0}, {"stage": 2, "epoch": 2, "loss": 2.0}])
+    2
+    """
+    last = [row for row in history if row["stage"] == history[-1]["stage"]]
+    return int(min(last, key=lambda row: row.get("held_out_loss", row["loss"]))["epoch"])
 
 
 def extent(lesson: Lesson) -> Extent:

@@ -46,6 +46,14 @@ def test_600_photos_without_labels():
     assert (run.student.backbone, run.student.embedding, run.data.shards, run.data.size) == ("small_conv", 512, "out", None)
 
 
+def test_few_photos_are_augmented():
+    """Not where the set has views, each with its own embedding; not many, which a student cannot learn by heart; not those too large for views."""
+    assert planned("cosine", PHOTOS).data.augment == planned("labels", LABELLED).data.augment == "face"
+    for facts in (dataclasses.replace(PHOTOS, views=8), dataclasses.replace(PHOTOS, rows=20_000), dataclasses.replace(PHOTOS, size=(2000, 8))):
+        assert planned("cosine", facts).data.augment is None
+    assert planned("noise", Facts(0, (48, 48))).data.augment is None
+
+
 def test_a_million_photos():
     """950,000 to learn from: 7,422 batches of 128 an epoch, and 8 epochs are enough."""
     run = planned("cosine", Facts(10**6, (112, 112), 512))
@@ -192,6 +200,9 @@ def test_from_shards_to_a_student(shards, tmp_path):
 def test_a_low_agreement_is_told():
     made = TrainResult("run", "s", "b", "h", "r", 10, 4, 72, 1.0, {"held_out_agreement": 0.27, "held_out_cosine": 0.73})
     assert "low: an agreement of 0.27" in made.in_words() and "--steps 2000" in made.in_words() and "0.73" not in made.in_words()
+    known = dataclasses.replace(made, last={"epoch": 4, "agreement": 0.91, "held_out_agreement": 0.29}, best_epoch=2).in_words().splitlines()
+    assert known[3] == "lowest loss on held-out rows: after epoch 2; that student is b, which every verb takes"
+    assert known[-1].startswith("low: ") and "On the images it was trained on it is 0.91, so more steps will not help" in known[-1] and "--views 8" in known[-1]
     assert "low:" not in dataclasses.replace(made, last={"held_out_agreement": 0.5}).in_words()
 
 

@@ -53,7 +53,7 @@ def test_joint_losses_learn_from_views(views, viewed, tmp_path, capsys):
 def test_augmentation_without_views_is_called_what_it_is(plain):
     run = run_of(plain, augment="face")
     told = "\n".join(told_at_start(run, open_lessons(run)[0], False))
-    assert "warning: augment shows pictures that the teacher did not see" in told and "--views" in told
+    assert "augmented: images are changed anew each epoch" in told and "--views" in told
     labels_only = run_of(plain, terms=TERMS[1:], augment="face")
     assert "warning" not in "\n".join(told_at_start(labels_only, open_lessons(labels_only)[0], False)), "labels stay right"
 
