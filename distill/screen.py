@@ -6,8 +6,9 @@
         with bar("embedding", "images") as tell:   # tell(done, of)
             ...
 
-In a terminal it is one line that changes, in a notebook an output that changes, elsewhere (a log) a line for each phase of some seconds and one
-every half a minute. It is heard also while `quiet_import` keeps back what libraries say. What other code prints comes above the line.
+In a terminal it is one line that changes; in a notebook one output of a verb, which holds the lines that stay and the one that changes below them;
+elsewhere (a log) a line for each phase of some seconds and one every half a minute. It is heard also while `quiet_import` keeps back what libraries
+say. What other code prints comes above the line.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from distill.process import say
 EVERY = 30.0  # seconds between lines in a log
 LASTING = 2.0  # seconds from which on a log names a phase
 TURN = {"terminal": 0.1, "notebook": 0.5, "log": 0.2}  # seconds between two looks
+PAGE_PACE = 100_000  # letters of its output a second that a notebook is sent at most: Jupyter drops what is more than ten times that
 NARROW = 40  # letters that any terminal is taken to have
 LOG_WIDTH = 80
 
@@ -198,7 +200,8 @@ class Display:
         self.clock, self.beat = clock, beat
         self.kind = "notebook" if _notebook() else "terminal" if _terminal() else "log"
         self.lock, self._live, self._over = threading.RLock(), list[_Live](), threading.Event()
-        self._drawn, self._turn, self._page = "", 0, None
+        self._drawn, self._turn = "", 0
+        self._page, self._said, self._shown = None, list[str](), ""  # of a notebook: the output, the lines that stay, and all that it shows now
         self.writing = False  # what is written now is the display's own
         self._above: list[_Above] = []
 
@@ -221,16 +224,17 @@ class Display:
         with self.lock:
             if text != live.name:
                 live.name, live.since, live.told = text, self.clock(), False
-                if self.kind != "log":
+                if self.kind == "terminal":  # a notebook keeps an output for good, so a phase that is over at once makes none
                     self.look()
 
     def line(self, text: str) -> None:
         """A line that stays, above the one that changes."""
         with self.lock:
-            self.erase()
             if self.kind == "notebook":
-                print(text)  # a notebook paints stderr red
+                self._said.append(text)
+                self._draw(self._drawn)
             else:
+                self.erase()
                 self._write(f"{text}\n")
 
     def look(self) -> None:
@@ -253,8 +257,9 @@ class Display:
 
     def _draw(self, text: str) -> None:
         if self.kind == "notebook":
-            if text:
-                self._page = _show_page(self._page, text)
+            self._drawn, whole = text, "\n".join([*self._said, text] if text else self._said)
+            if whole != self._shown:
+                self._page, self._shown = _show_page(self._page, whole), whole
         elif text and all(above.at_start for above in self._above):
             self._write(f"\r{text}\x1b[K")
             self._drawn = text
@@ -277,13 +282,13 @@ class Display:
 
     def _end(self) -> None:
         self._over.set()
-        self.erase()
+        self._draw("")
         for above in self._above:
             above.give_back()
-        self._above, self._page = [], None
+        self._above = []
 
     def _beat(self, over: threading.Event) -> None:
-        while not over.wait(TURN[self.kind]):
+        while not over.wait(max(TURN[self.kind], len(self._shown) / PAGE_PACE)):
             with self.lock:
                 if not over.is_set():
                     self.look()

@@ -12,6 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -183,6 +184,40 @@ def runner(engine: Engine, mark: str) -> Any:
     words = [sys.executable, "-c", "from pipelines.engines import work; work()", WORKER, mark]
     command = subprocess.list2cmdline(words) if os.name == "nt" else f"trap '' INT; exec {shlex.join(words)}"
     return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
+
+
+# Where Beam has its question whether it is in IPython. In one it loads its interactive environment, for labels of steps with the number of the cell: that
+# takes pandas, which distill does not need, and puts a script into the cell. It also leaves a temporary folder, and its Dask runner refuses notebooks.
+ASKING = ("apache_beam.utils.interactive_utils", "apache_beam.pipeline", f"{RUNNERS}.direct.direct_runner")
+_outside = set[int]()  # threads of pipelines that are told that they are in none
+_genuine = dict[Any, Any]()  # what the modules had, while there are such threads
+_asking = threading.Lock()
+
+
+@contextmanager
+def outside_ipython() -> Iterator[None]:
+    """For Beam this thread is in no IPython, wherever it is. Other threads are told the truth, and when the last such block ends Beam is as it was."""
+    me = threading.get_ident()
+    with _asking:
+        if not _outside:
+            for module in filter(None, map(sys.modules.get, ASKING)):
+                if hasattr(module, "is_in_ipython"):
+                    _genuine[module] = module.is_in_ipython
+                    module.is_in_ipython = _told(module.is_in_ipython)  # type: ignore[attr-defined]
+        _outside.add(me)
+    try:
+        yield
+    finally:
+        with _asking:
+            _outside.discard(me)
+            if not _outside:
+                for module, genuine in _genuine.items():
+                    module.is_in_ipython = genuine
+                _genuine.clear()
+
+
+def _told(genuine: Callable[[], bool]) -> Callable[[], bool]:
+    return lambda: threading.get_ident() not in _outside and genuine()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from distill.process import environment, hushed, quiet_import, speak, without_pr
 from distill.remote import is_remote
 from distill.results import EmbedResult
 from distill.screen import Watcher, phase, phases
-from pipelines.engines import Engine, Workers, beam_options, check_reach, find_engine, runner, service
+from pipelines.engines import Engine, Workers, beam_options, check_reach, find_engine, outside_ipython, runner, service
 from pipelines.plan import Job, Plan, break_off, go_on, why
 
 FULL = 1 << 20  # bytes: where less is free, not even a note has room
@@ -140,7 +140,7 @@ class _Run:
         from pipelines.embed import build
 
         try:
-            with beam.Pipeline(runner(engine, self.workers.mark), options=options) as pipeline:
+            with outside_ipython(), beam.Pipeline(runner(engine, self.workers.mark), options=options) as pipeline:
                 build(pipeline, self.job)
         except BaseException as error:  # handed to the launcher's thread
             self.error = error

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from distill import DistillError, Unfinished
 from distill.files import started, temporary_for
 from pipelines import launch
+from pipelines.engines import outside_ipython
 from pipelines.plan import Job
 from teachers import open_teacher
 from tests.test_interrupted import many  # noqa: F401 - a fixture
@@ -26,7 +29,9 @@ NAMES = ("", "apache_beam", "apache_beam.runners", "PrismRunner", "distributed",
 
 def state() -> dict[str, object]:
     """What a run has no business to change."""
+    from apache_beam import pipeline
     from apache_beam.runners.portability.fn_api_runner.worker_handlers import ControlConnection
+    from apache_beam.utils import interactive_utils
 
     told = os.fstat(2)
     loggers = {name: logging.getLogger(name) for name in NAMES}
@@ -35,7 +40,8 @@ def state() -> dict[str, object]:
         **{f"${name}": value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
         "warnings": warnings.filters[:], "hook": threading.excepthook, "folder": os.getcwd(),
         "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)],
-        "stderr": (told.st_dev, told.st_ino), "Beam": ControlConnection.push, "pipelines": [one for one in threading.enumerate() if one.name == "pipeline"],
+        "stderr": (told.st_dev, told.st_ino), "Beam": (ControlConnection.push, interactive_utils.is_in_ipython, pipeline.is_in_ipython),
+        "pipelines": [one for one in threading.enumerate() if one.name == "pipeline"],
     }  # fmt: skip
 
 
@@ -93,6 +99,47 @@ def test_a_run_that_fails(theirs, faces, teacher, tmp_path):
 def test_a_run_that_works(theirs, faces, teacher, tmp_path):
     with nothing_changed(theirs):
         assert launch.embed(job(faces, tmp_path / "out", teacher)).committed
+
+
+@pytest.mark.parametrize("engine", ["local", "processes", pytest.param("dask", marks=pytest.mark.engines)])
+def test_a_run_in_ipython(engine, theirs, faces, teacher, tmp_path, monkeypatch):
+    """Beam's interactive environment, which needs pandas and writes into the cell, stays out; the caller's own pipelines still have it."""
+    from apache_beam.utils import interactive_utils
+
+    shell = SimpleNamespace(config={"IPKernelApp": {}}, execution_count=1)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "pandas", None)  # to import it fails
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    found = []
+    with nothing_changed(theirs):
+        done = launch.embed(job(faces, tmp_path / "out", teacher), engine, 2, on_progress=lambda progress: found.append(interactive_utils.is_in_notebook()))
+    assert done.committed and all(found) and interactive_utils.is_in_notebook()
+    assert not any(name.startswith("apache_beam.runners.interactive.interactive_environment") for name in sys.modules)
+    assert not list((tmp_path / "temporary").glob("beam-pipeline-temp*"))
+
+
+def test_pipelines_that_overlap_leave_beam_as_it_was(monkeypatch):
+    from apache_beam.utils import interactive_utils
+
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=object))
+    genuine, inside, said = interactive_utils.is_in_ipython, threading.Barrier(2), list[bool]()
+
+    def run(longer):
+        with outside_ipython():
+            inside.wait(10)
+            longer.wait(10)
+            said.append(interactive_utils.is_in_ipython())
+
+    ends = [threading.Event(), threading.Event()]
+    threads = [threading.Thread(target=run, args=(end,)) for end in ends]
+    for thread in threads:
+        thread.start()
+    for thread, end in zip(threads, ends, strict=True):  # the first to begin ends first
+        assert interactive_utils.is_in_ipython()
+        end.set()
+        thread.join()
+    assert said == [False, False] and interactive_utils.is_in_ipython is genuine
 
 
 def test_a_run_that_is_interrupted(theirs, many, teacher, tmp_path):  # noqa: F811

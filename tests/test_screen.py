@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -224,6 +225,67 @@ def test_a_training_on_the_screen(capsys, monkeypatch):
         "epoch 1: 2/2: 3/4, loss 0.3333  agreement 0.5000, 3.2 images/s, 0:50 left, 1:10 so far",
         " 1: 2/2    0.2500     0.5000         3      0:40",
     ]
+
+
+# ------------------------------------------------------------------------------------------------------------------- notebooks
+
+
+@pytest.fixture
+def outputs(monkeypatch):
+    """A kernel of Jupyter, as far as it is asked: every text that each of its outputs held, one after another."""
+    made = []
+
+    def display(data, raw, display_id):
+        made.append([data["text/plain"]])
+        return SimpleNamespace(update=lambda data, raw, told=made[-1]: told.append(data["text/plain"]))
+
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    return made
+
+
+def test_a_training_in_a_notebook_is_one_output(outputs, capsys):
+    clock = Clock()
+    screen = Screen()
+    screen.display, screen.clock = display_of(clock), clock
+    screen.plan([Extent(118, 4, 32)])
+    screen.line("device: CPU")
+    for epoch in range(118):
+        screen.start(0, epoch)
+        clock.now += 10.0
+        screen.tick(4, {"loss": 0.5})
+        screen.doing("held-out rows")
+        screen.display.look()
+        screen.epoch({"stage": 1, "epoch": epoch + 1, "loss": 0.25})
+    screen.stop()
+    (told,) = outputs
+    assert any(text.splitlines()[-1].startswith("epoch 2/118, held-out rows  4/4") for text in told)
+    lines = told[-1].splitlines()
+    assert lines[:2] == ["device: CPU", "  epoch      loss      left"] and len(lines) == 2 + 118
+    assert [line.split()[0] for line in lines[2:]] == [f"{epoch}/118" for epoch in range(1, 119)]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_over_is_gone_from_a_notebook(outputs):
+    from distill import screen
+
+    display = display_of(clock := Clock())
+    token = screen._here.set(display)
+    try:
+        with phase("over at once"):
+            pass
+        assert outputs == []
+        with phase("drawing the report"):
+            display.look()
+        with bar("embedding", "images") as tell:
+            clock.now = 5.0
+            tell(1, 2)
+            display.look()
+    finally:
+        screen._here.reset(token)
+    ((first, gone, second, last),) = outputs
+    assert first.endswith(" drawing the report") and second.startswith("embedding  ━") and gone == last == ""
 
 
 # ------------------------------------------------------------------------------------------------------------------- terminals
