@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -114,11 +115,11 @@ def reject_log(folder: Path) -> bytes:
 # ------------------------------------------------------------------------------------------------------------------- batches
 
 
-def make_set(folder: Path, format: str, views: int) -> Path:
-    """4,500 rows in two shards: embedding (number, -number, 1 + view), one colour a row, 30 classes."""
+def make_set(folder: Path, format: str, views: int, sizes: Sequence[int] = (1200, 300)) -> Path:
+    """Rows in two shards: embedding (number, -number, 1 + view), one colour a row, 30 classes."""
     folder.mkdir(parents=True)
     records_, start = [], 0
-    for number, count in enumerate((3000, 1500)):
+    for number, count in enumerate(sizes):
         numbers = range(start, start + count)
         meta = ShardMeta(
             chunk=number, of=2, chunk_sha256="c" * 64, dimension=3, dtype="float32", teacher="t" * 64, reading={"signature": "serving_default"},
@@ -164,6 +165,8 @@ def sources(root: Path) -> Iterator[tuple[str, Any]]:
                 for part, holdout in holdouts.items():
                     yield f"shards {name} views={mode} {part}", ShardSource(folder, batch=64, seed=3, part=part, holdout=holdout, views=mode)
             yield f"shards {name} augmented", ShardSource(folder, batch=64, seed=3, views="plain", augment=LIGHT)
+    many = make_set(root / "many", "parquet", 1, (9000, 2500))  # more row groups than the pool holds
+    yield "shards of many groups", ShardSource(many, batch=500, seed=3)
     photos = make_photos(root / "photos")
     for part, holdout in holdouts.items():
         yield f"images {part}", ImageSource(photos, size=(8, 8), batch=64, seed=3, part=part, holdout=holdout)
@@ -203,9 +206,73 @@ def found(root: Path) -> dict[str, Any]:
     }
 
 
+# ------------------------------------------------------------------------------------------------------------------- a run that was stopped
+
+RUN = HERE / "run"
+RUN_FILE = """
+seed = 3
+[student]
+backbone = "small_conv"
+widths = [4, 4]
+embedding = 3
+dropout = 0.3
+[data]
+shards = "set"
+batch = 2
+[[stage]]
+source = "shards"
+epochs = 2
+optimizer = { name = "adamw", learning_rate = 1e-2, weight_decay = 1e-3 }
+schedule = { name = "cosine", warmup = 0.2 }
+terms = [{ name = "cosine", weight = 64.0 }]
+[[stage]]
+source = "shards"
+epochs = 3
+optimizer = { name = "sgd", learning_rate = 0.02, momentum = 0.9 }
+schedule = { name = "plateau", factor = 0.5, patience = 1 }
+terms = [{ name = "cosine", weight = 64.0 }, { name = "arcface", scale = 16.0, angle_add = 0.2 }]
+"""
+
+
+class Stopped(Exception):
+    """Ends a run where a person would have."""
+
+
+def write_run(folder: Path) -> None:
+    """Two stages on the golden set of this format version, stopped after the first epoch of the second; and the figures of the whole run."""
+    import os
+    import shutil
+
+    from distill import training
+
+    (folder / "set").symlink_to(HERE / "v3-underscore" / "parquet-inline")
+    (folder / "run.toml").write_text(RUN_FILE, encoding="utf-8")
+    os.chdir(folder)
+    run = load_run("run.toml")
+    training.train(run, "whole", quiet=True)
+    save = training.RunFolder.save
+
+    def stop(self: Any, progress: Any, arrays: Any) -> None:
+        save(self, progress, arrays)
+        if (progress.stage, progress.epoch) == (1, 1):
+            raise Stopped
+
+    training.RunFolder.save = stop  # type: ignore[method-assign]
+    with suppress(Stopped):
+        training.train(run, "stopped", quiet=True)
+    shutil.rmtree(folder / "stopped" / "events", ignore_errors=True)
+    (folder / "stopped" / ".trainer").unlink(missing_ok=True)
+    shutil.rmtree(RUN, ignore_errors=True)
+    shutil.copytree(folder / "stopped", RUN)
+    shutil.copy(folder / "whole" / "history.csv", RUN / "whole.csv")
+
+
 if __name__ == "__main__":
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         PINNED.write_text(json.dumps(found(Path(folder)), indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     print(f"written: {PINNED}")
+    with tempfile.TemporaryDirectory() as folder:
+        write_run(Path(folder))
+    print(f"written: {RUN}")
