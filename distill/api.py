@@ -557,7 +557,14 @@ def _describe(path: Path, reading: Mapping[str, Any]) -> Teacher:
     tags = reading.get("tags")
     if isinstance(tags, str):
         reading = {**reading, "tags": [tag.strip() for tag in tags.split(",") if tag.strip()]}
-    return open_teacher(path, **reading)
+    try:
+        return open_teacher(path, **reading)
+    except DistillError:
+        from distill.folders import no_model
+
+        if told := no_model(path, "{}"):
+            raise DistillError(told) from None
+        raise
 
 
 def _recipe(recipe: Path | Recipe) -> Recipe:

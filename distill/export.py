@@ -30,8 +30,8 @@ import numpy as np
 
 from distill import DistillError, __version__
 from distill.files import sha256_file, sweep, temporary_for, write_json
-from distill.folders import CARD, EXPORT, SYSTEM, check_place, make_folder, read_card, strangers
-from distill.remote import local_copy, place
+from distill.folders import CARD, EXPORT, SYSTEM, check_place, make_folder, no_model, read_card, strangers
+from distill.remote import close_to, local_copy, place
 from distill.screen import phase
 
 TOLERANCE = 1e-5  # largest difference of one number of an embedding, as a share of the embedding's norm
@@ -58,11 +58,18 @@ def export(student: str | Path, out: str | Path, format: str = "saved_model", *,
 
 def student_file(student: str | Path) -> Path:
     """The `.keras` file of a run folder, or the file itself."""
-    path = place(student)
+    path = folder = place(student)
+    expected = "Expected a .keras file, or the folder of a finished run, which holds student.keras."
     if path.is_dir():
-        path = path / "student.keras"
+        path = folder / "student.keras"
     if not path.is_file():
-        raise DistillError(f"{path}: no such file. Expected a .keras file, or the folder of a finished run, which holds student.keras.")
+        if told := no_model(folder, "distill export {} OUT"):
+            raise DistillError(told)
+        if read_card(folder) is not None:
+            raise DistillError(f"{folder} is an export already: a SavedModel to ship as it is. {expected}")
+        if folder.is_dir():
+            raise DistillError(f"{folder} is a folder without student.keras. {expected}")
+        raise DistillError(f"{folder}: nothing is there.{close_to(folder)} {expected}")
     return local_copy(str(path))
 
 

@@ -24,9 +24,9 @@ from typing import Any
 
 from distill import DistillError
 from distill.files import is_temporary, read_toml
-from distill.layout import INDEXES, NUMBERED
+from distill.layout import INDEXES, NUMBERED, find_index
 from distill.locks import CLAIM
-from distill.remote import RemotePath, is_remote, place
+from distill.remote import RemotePath, close_to, is_remote, place
 
 HEAD = 1 << 14  # bytes that tell what a file is
 SMALL = 1 << 20  # bytes; a larger file is no note of ours
@@ -223,6 +223,81 @@ def kind_of(folder: Path, names: Collection[str] | None = None) -> str | None:
     if any(_INDEX.match(_head(folder / name)) for name in there.intersection(INDEXES)):  # the shards of a set, which may have gone elsewhere without it
         return "set"
     return next((kind for kind in LISTED if KINDS[kind].signs & there and KINDS[kind].is_ours(folder)), None)
+
+
+# ------------------------------------------------------------------------------------------------------------------- taken for another
+
+
+def no_set(path: Path) -> str:
+    """Why no finished set of shards is at a path, by what lies there, and what to do."""
+    expected = "Expected the folder that distill embed wrote."
+    if not path.exists():
+        return f"{path}: nothing is there.{close_to(path)} {expected}"
+    if not path.is_dir():
+        return f"{path} is {_file_in_words(path)}, no set of shards. {expected}"
+    around = path.parent if path.name in ("chunks", "shards", "state") else path
+    if find_index(around / "shards") is None and (verb := _unfinished_by(around)) is not None:
+        return f"{around} is a set of shards that is not finished. Run the same distill {verb} again: it makes what is missing."
+    if around != path and _is_set(around):
+        return f"{path} is a part of {around}. Name that folder, {around}, as the set of shards."
+    kind = next((kind for kind in KINDS if kind != "drawing" and KINDS[kind].is_ours(path)), None)
+    if kind == "chunks":
+        return f"{path} holds chunks of an image list, which the teacher has to embed first: distill embed {path} OUT --teacher TEACHER, then give OUT."
+    if kind == "demo":
+        return f"{path} is a demo, no set of shards. Its own set is {path / 'set'}."
+    if kind not in (None, "set") or (path / "run.toml").is_file():
+        return f"{path} is {KINDS[kind or 'run'].what}, no set of shards. {expected}"
+    if any(SHARDS.fullmatch(name) for name, is_file in _entries(path) if is_file):
+        return (
+            f"{path} holds no {INDEXES[0]} (nor the {INDEXES[1]} of older sets), only shards. If they were copied here, copy the files beside them too, "
+            "whose names begin with _; else finish the set."
+        )
+    if (path / "saved_model.pb").is_file():
+        return f"{path} is a model, no set of shards. {expected}"
+    if not any(not SYSTEM.fullmatch(name) for name, _ in _entries(path)):
+        return f"{path} is empty. {expected}"
+    return f"{path} is no set of shards. If it holds photos, let the teacher embed them first: distill embed {path} OUT --teacher TEACHER, then give OUT."
+
+
+def _unfinished_by(folder: Path) -> str | None:
+    """The verb that began the set in a folder, "embed" or "import"; None where no set was begun, or no plan says how."""
+    head = _head(folder / "plan.json")
+    if _PLAN.match(head):
+        try:
+            return "import" if json.loads((folder / "plan.json").read_bytes()).get("batch") == 0 else "embed"
+        except ValueError:
+            return "embed"
+    return "embed" if any(name.startswith(".launcher") and _is_lock(folder / name) for name, _ in _entries(folder)) and not _is_set(folder) else None
+
+
+MODELS = (".keras", ".h5", ".hdf5", ".onnx")
+
+
+def _file_in_words(path: Path) -> str:
+    """("run.toml") -> "a run file"."""
+    if SHARDS.fullmatch(path.name):
+        return "a single shard or chunk"
+    if path.suffix.lower() in MODELS:
+        return "a model"
+    return "a run file" if path.suffix.lower() == ".toml" and _is_run_file(path) else "a file"
+
+
+def no_model(path: str | os.PathLike[str], best: str) -> str:
+    """Why a folder that distill wrote holds no model, and what to do; "" where it is none of ours, or not known.
+
+    best: what to do with the student of the best epoch, "{}" for its path: "distill export {} OUT".
+    """
+    folder = place(path)
+    kind = kind_of(folder) if folder.is_dir() else None
+    if kind == "run" and not (folder / "student.keras").is_file():
+        saved = folder / "checkpoints" / "best.keras"
+        way = f", or take the best student so far: {best.format(saved)}" if saved.is_file() else ""
+        return f"{folder} is a run that has not finished, so it has no student yet. Run the same distill train again to finish it{way}."
+    if kind == "set":
+        return f"{folder} is a set of shards, no model. To train a student from it: distill train --shards {folder} --out runs/NAME, then give runs/NAME."
+    if kind == "chunks":
+        return f"{folder} holds chunks of an image list, no model. Give the folder of a run (student.keras) or another model."
+    return ""
 
 
 # ------------------------------------------------------------------------------------------------------------------- before it is written

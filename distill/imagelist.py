@@ -19,8 +19,6 @@ Class table: line n is class n. Names are ordered by their UTF-8 bytes, so that 
 A name that is not UTF-8 or holds a control character, a duplicate, and a list without rows are errors that name the line or the file.
 """
 
-import difflib
-import os
 import re
 import stat
 import unicodedata
@@ -35,7 +33,7 @@ import numpy as np
 from distill import DistillError
 from distill.images import is_holder
 from distill.photos import open_folder
-from distill.remote import is_remote, place
+from distill.remote import close_to, is_remote, place
 from distill.textlist import Dialect, Lines, count_lines, dialect_of, mixed, read_lines
 
 MAX_CLASSES = 10_000_000
@@ -103,7 +101,7 @@ def check_source(source: Path) -> None:
     """DistillError where nothing lies at a path, or what no image list is."""
     expected = "Expected a folder of class folders or of photos, a text list (path or path<TAB>label on each line), .rec or .tar."
     if not source.exists():
-        raise DistillError(f"{source}: no such image list.{_close_to(source)} {expected}")
+        raise DistillError(f"{source}: no such image list.{close_to(source)} {expected}")
     if is_remote(source) or source.is_dir():
         return
     if not source.is_file():
@@ -160,17 +158,6 @@ def _other_spellings(root: Path, key: str) -> Iterator[tuple[Path, str]]:
     if rest:
         yield root.absolute().parent / key, f"the list's paths begin with {first!r}. Name the folder above it: --root {root.absolute().parent}"
         yield root / rest, f"the list's paths begin with {first!r}. Take that off: --strip-prefix {first}/"
-
-
-def _close_to(source: Path) -> str:
-    """A name beside a path that is not there and that may be meant, as a sentence."""
-    if is_remote(source):
-        return ""
-    with suppress(OSError):
-        names = [entry.name for entry in os.scandir(source.parent)]
-        close = [name for name in names if name.lower() == source.name.lower()] or difflib.get_close_matches(source.name, names, 1)
-        return f" Did you mean {source.parent / close[0]}?" if close else ""
-    return ""
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ text list

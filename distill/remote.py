@@ -10,6 +10,7 @@ or an emulator is named as those tools name it: AWS_ENDPOINT_URL, STORAGE_EMULAT
 from __future__ import annotations
 
 import atexit
+import difflib
 import errno
 import os
 import re
@@ -50,6 +51,18 @@ def place(path: str | os.PathLike[str]) -> Path:
     if not rest:
         raise DistillError(f"{path} names no bucket. Expected {scheme}://BUCKET/NAME.")
     return cast(Path, RemotePath(scheme, rest))
+
+
+def close_to(path: str | os.PathLike[str]) -> str:
+    """A name beside a path that is not there and that may be meant, as a sentence: " Did you mean runs/student?"; "" where none is like it."""
+    wanted = place(path)
+    if isinstance(wanted, RemotePath):
+        return ""
+    with suppress(OSError):
+        names = [entry.name for entry in os.scandir(wanted.parent) if not entry.name.startswith(".") or wanted.name.startswith(".")]
+        close = [name for name in names if name.lower() == wanted.name.lower()] or difflib.get_close_matches(wanted.name, names, 1)
+        return f" Did you mean {wanted.parent / close[0]}?" if close else ""
+    return ""
 
 
 def readable(path: Path) -> Any:

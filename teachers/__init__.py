@@ -28,7 +28,7 @@ from typing import Any, TypedDict, Unpack
 from distill import DistillError
 from distill.arguments import checked
 from distill.process import grow_gpu_memory, keep_memory, quiet_import
-from distill.remote import local_copy, place
+from distill.remote import close_to, local_copy, place
 from distill.screen import phase
 from teachers.foreign import WEIGHTS, known_name
 from teachers.loaded import LoadedTeacher
@@ -279,7 +279,7 @@ def _find(path: Path) -> tuple[Path, str]:
         hint = f" Did you mean {inside[0]}?" if inside else ""
         raise DistillError(f"{path} is a folder without a model; {EXPECTED}.{hint}")
     if not path.is_file():
-        raise DistillError(f"No teacher at {path}; {EXPECTED}.")
+        raise DistillError(f"No model at {path}; {EXPECTED}.{close_to(path)}")
     if path.suffix.lower() not in SUFFIXES:
         known = known_name(path)
         if known:

@@ -169,7 +169,7 @@ def test_wrong_folders_and_options(tmp_path, faces):
     (("stage.1.terms=[{name='arcface', scale=-1}]",), "scale"),
     (("stage.1.terms=[{name='hinge'}]",), "hinge"),
     (("nonsense",), "KEY=VALUE"),
-    ((), "no _index.json"),
+    ((), "nowhere: nothing is there. Expected the folder that distill embed wrote."),
 ])  # fmt: skip
 def test_wrong_run_files(change, message, tmp_path):
     (tmp_path / "run.toml").write_text(RUN)
@@ -179,7 +179,7 @@ def test_wrong_run_files(change, message, tmp_path):
 
 def test_other_wrong_inputs(tmp_path, teacher, faces):
     fails(inside("train", tmp_path / "none.toml", "--out", tmp_path / "run"), "none.toml")
-    fails(inside("verify", tmp_path), "no _index.json")
+    fails(inside("verify", tmp_path), "is empty. Expected the folder that distill embed wrote.")
     fails(inside("evaluate", teacher), "--pairs")
     fails(inside("evaluate", tmp_path / "none", "--pairs", faces), "none")
     fails(inside("evaluate", teacher, "--pairs", faces, "--number", 10**7), "pairs")

@@ -3,13 +3,15 @@
 import io
 import json
 import shutil
+import tomllib
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from distill import DistillError
+from distill import DistillError, load_model
+from distill.config import build_run, dump_run
 from distill.demo import FULL, SMALL, check_demo, run_files, set_folder, write_run_files
 from distill.export import _put, student_file
 from distill.faces import draw_folder
@@ -321,3 +323,72 @@ def test_a_run_that_is_refused_leaves_no_object(folder, made):
         assert done.returncode == 2, done.stderr
         after = snapshot(folder)
         assert {name: data for name, (data, _) in after.items()} == {name: data for name, (data, _) in before.items()}
+
+
+def test_what_is_given_for_a_set_of_shards_is_told_by_what_lies_there(faces, quick, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made_by_embed, photos = "Expected the folder that distill embed wrote.", "is no set of shards. If it holds photos, let the teacher embed them first: "
+    for name in ("photos", "empty", "model", "exported/assets.extra"):
+        Path(name).mkdir(parents=True)
+    Path("photos/a.jpg").write_bytes(b"x")
+    Path("model/saved_model.pb").write_bytes(b"x")
+    Path("exported", CARD).write_text('{"made_by": "distill 0.1.0"}')
+    Path("run.toml").write_text(RUN.format(photos="photos"))
+    Path("notes.txt").write_text("hello")
+    assert inside("chunk", faces, "chunks").returncode == 0
+    assert inside("embed", faces, "begun", "--teacher", quick, "--rows", 60, "--only", 0).returncode == 0
+    Path("copied").mkdir()
+    shutil.copy("begun/shards/00000-of-00002.parquet", "copied")
+    begun = "begun is a set of shards that is not finished. Run the same distill embed again: it makes what is missing."
+    told = {
+        "photo": f"photo: nothing is there. Did you mean photos? {made_by_embed}",
+        "photos": f"photos {photos}distill embed photos OUT --teacher TEACHER, then give OUT.",
+        "empty": f"empty is empty. {made_by_embed}",
+        "model": f"model is a model, no set of shards. {made_by_embed}",
+        "exported": f"exported is an export, no set of shards. {made_by_embed}",
+        "run.toml": f"run.toml is a run file, no set of shards. {made_by_embed}",
+        "notes.txt": f"notes.txt is a file, no set of shards. {made_by_embed}",
+        "chunks": "chunks holds chunks of an image list, which the teacher has to embed first: distill embed chunks OUT --teacher TEACHER, then give OUT.",
+        "begun": begun, "begun/shards": begun, "begun/chunks": begun,
+        "copied": "copied holds no _index.json (nor the index.json of older sets), only shards. If they were copied here, copy the files beside them too, "
+        "whose names begin with _; else finish the set.",
+    }  # fmt: skip
+    by_file = ("train", "run.toml", "--out", "run", "--set", "stage.1.source=shards", "--set", "stage.1.terms=[{name='cosine'}]", "--set")
+    for path, said in told.items():
+        for words in (("verify", path), ("train", "--shards", path, "--out", "run"), (*by_file, f"data.shards={path}")):
+            done = inside(*words)
+            assert done.stderr.splitlines()[-1] == f"distill: {said}" and done.returncode == 2, words
+    assert inside("embed", faces, "begun", "--teacher", quick, "--rows", 60).returncode == 0
+    assert "begun/chunks is a part of begun. Name that folder, begun, as the set of shards." in inside("verify", "begun/chunks").stderr
+
+
+def test_what_is_given_for_a_model_is_told_by_what_lies_there(faces, quick, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("runs/student/checkpoints").mkdir(parents=True)
+    Path("runs/student/run.toml").write_text(dump_run(build_run(tomllib.loads(RUN.format(photos="photos")), [], "")))
+    assert inside("embed", faces, "out", "--teacher", quick).returncode == 0
+    stopped = "runs/student is a run that has not finished, so it has no student yet. Run the same distill train again to finish it"
+    a_set = "out is a set of shards, no model. To train a student from it: distill train --shards out --out runs/NAME, then give runs/NAME."
+    one = faces / "id0000" / "000.jpg"
+
+    def told(path):
+        asked = (("evaluate", path, "--pairs", faces), ("compare", path, one, one), ("embed", faces, "new", "--teacher", path), ("export", path, "new"))
+        done = [inside(*words) for words in asked]
+        assert {one.returncode for one in done} == {2} and not Path("new").exists()
+        with pytest.raises(DistillError) as caught:
+            load_model(path)
+        assert done[0].stderr == done[1].stderr == done[2].stderr == f"distill: {caught.value}\n"
+        return str(caught.value), done[3].stderr.removeprefix("distill: ").removesuffix("\n")
+
+    assert told("runs/student") == (f"{stopped}.", f"{stopped}.")
+    best = Path("runs/student/checkpoints/best.keras")
+    best.write_bytes(b"x")
+    way = f"{stopped}, or take the best student so far: "
+    assert told("runs/student") == (f"{way}{best}.", f"{way}distill export {best} OUT.")
+    assert told("out") == (a_set, a_set)
+    model, student = told("runs/studnt")
+    assert model.startswith("No model at runs/studnt; expected a SavedModel folder") and model.endswith(" Did you mean runs/student?")
+    assert student.startswith("runs/studnt: nothing is there. Did you mean runs/student? Expected a .keras file")
+    Path("exported/assets.extra").mkdir(parents=True)
+    Path("exported", CARD).write_text('{"made_by": "distill 0.1.0"}')
+    assert "exported is an export already: a SavedModel to ship as it is." in inside("export", "exported", "new").stderr

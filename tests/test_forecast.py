@@ -195,7 +195,7 @@ def test_wrong_input_is_one_message(faces, teacher, tmp_path, capfd):
     plan = ("plan", faces, "--teacher", teacher)
     refused(capfd, "none of the 120 images looked at can be read, 'id0000/000.jpg'", *plan, "--root", tmp_path)
     refused(capfd, "nowhere: no such image list", "plan", tmp_path / "nowhere", "--teacher", teacher)
-    refused(capfd, "No teacher at", "plan", faces, "--teacher", tmp_path / "none")
+    refused(capfd, "No model at", "plan", faces, "--teacher", tmp_path / "none")
     refused(capfd, "far.json", *plan, "--machine", tmp_path / "far.json")
     refused(capfd, "--workers 0: expected 1 or more", *plan, "--workers", 0)
     embed = ("embed", faces, tmp_path / "out", "--teacher", teacher)

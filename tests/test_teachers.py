@@ -328,7 +328,7 @@ def test_what_is_no_model(tmp_path: Path, mean: Path, convolver: Path) -> None:
     (tmp_path / "cut" / "saved_model.pb").write_bytes((mean / "saved_model.pb").read_bytes()[:100])
     shutil.copytree(mean, tmp_path / "weightless", ignore=shutil.ignore_patterns("variables.*"))
     for name, said in (
-        ("missing", "No teacher at"),
+        ("missing", "No model at"),
         ("empty", "folder without a model"),
         ("notes.txt", "no model that can be read"),
         ("broken.keras", "is no Keras file: it begins with b'no model', expected a .keras (zip) or .h5 (HDF5) file."),

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,7 +26,7 @@ import numpy as np
 from distill import Damaged, DistillError, Unfinished
 from distill.files import committed, is_there, json_text, named, parse_json, read_json, read_whole, sha256_file, sync, write_json
 from distill.images import BadImage, ImageSpec
-from distill.layout import INDEXES, LAYOUTS, NUMBERED, UNDERSCORE, Layout, find_index, layout_of, shard_name
+from distill.layout import INDEXES, LAYOUTS, UNDERSCORE, Layout, find_index, layout_of, shard_name
 from distill.remote import is_remote, place
 from distill.shards.golden import NUMBER, GoldenRow, golden_rows
 from distill.shards.hdf5 import Hdf5Shards
@@ -403,10 +402,9 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
     given = place(path)
     index = find_index(given) or find_index(given / "shards") or (given if given.name in INDEXES and is_there(given) else None)
     if index is None:
-        lacks = f"{given} holds no {INDEXES[0]} (nor the {INDEXES[1]} of older sets)"
-        if any(re.fullmatch(rf"{NUMBERED}\.\w+", path.name) for path in (given.iterdir() if given.is_dir() else ())) and not is_there(given.parent / "plan.json"):
-            raise DistillError(f"{lacks}, only shards. If they were copied here, copy the files beside them too, whose names begin with _; else finish the set.")
-        raise DistillError(f"{lacks}, so no finished set of shards is there. Run distill embed SOURCE {given} until it says done.")
+        from distill.folders import no_set
+
+        raise DistillError(no_set(given))
     found = read_index(index)
     for record in found.records:
         if not is_there(found.folder / record.shard):
