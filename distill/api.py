@@ -480,11 +480,14 @@ def compare(
     """
     if threshold is not None and not -1 <= threshold <= 1:
         raise DistillError(f"--threshold {threshold}: expected a cosine, from -1 to 1. distill evaluate MODEL --pairs FOLDER finds one.")
+    from distill.evaluation import check_photos
     from distill.evaluation import compare as cosines
     from distill.images import orientation
 
     described, paths = _describe(model, reading), [place(image) for image in ([images] if isinstance(images, str) else images)]
-    matrix = cosines(load_steady(described), paths, resize, _size(size), exif)
+    asked = _size(size)
+    check_photos(paths)
+    matrix = cosines(load_steady(described), paths, resize, asked, exif)
     turned = tuple(str(path) for path in paths if exif == "ignore" and orientation(path.read_bytes()) != 1)
     return CompareResult(tuple(map(str, paths)), matrix, threshold, turned)
 

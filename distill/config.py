@@ -308,7 +308,7 @@ def problems(error: ValidationError) -> list[str]:
         key = _dotted(problem["loc"])
         if problem["type"] == "extra_forbidden":
             known = sorted(_model_at(problem["loc"][:-1]).model_fields)
-            close = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
+            close = difflib.get_close_matches(str(problem["loc"][-1]), known, 1) or keys_like(str(problem["loc"][-1]), _stage_of(problem["loc"]))
             lines.append(f"unknown key {key}. " + (f"Did you mean {close[0]}? " if close else "") + f"Known here: {', '.join(known)}.")
         elif problem["type"] == "missing":
             lines.append(f"{key} is missing.")
@@ -346,6 +346,11 @@ def _field_at(location: Sequence[int | str]) -> Any:
     return model.model_fields[names[-1]].annotation if names and names[-1] in model.model_fields else None
 
 
+def _stage_of(location: Sequence[int | str]) -> int:
+    """The number of the stage that a place of a run file lies in, 1 outside of stages."""
+    return location[1] + 1 if len(location) > 1 and isinstance(location[1], int) else 1
+
+
 def _dotted(location: Sequence[int | str]) -> str:
     return ".".join(str(part + 1) if isinstance(part, int) else part for part in location)
 
@@ -357,6 +362,31 @@ def _model_at(location: Sequence[int | str]) -> type[BaseModel]:
         if isinstance(part, str):
             model = next(_models_in(model.model_fields[part].annotation), model)
     return model
+
+
+def keys_like(name: str, stage: int = 1, close: bool = True) -> list[str]:
+    """The keys of a run that a name may mean, in full: those that end in it, or have its letters as initials; else, where `close`, the nearest one.
+
+    stage: the number of the stage that keys of a stage are told of.
+
+    >>> keys_like("lr"), keys_like("learning_rat"), keys_like("backbone")
+    (['stage.1.optimizer.learning_rate'], ['stage.1.optimizer.learning_rate'], ['student.backbone'])
+    """
+    named = dict(_all_keys(Run, stage))
+    if same := [key for key, word in named.items() if name in (word, "".join(part[0] for part in word.split("_"))) and len(name) > 1]:
+        return same
+    near = difflib.get_close_matches(name, list(named.values()), 1, 0.75) if close else []
+    return [key for key, word in named.items() if word in near]
+
+
+def _all_keys(model: type[BaseModel], stage: int, above: str = "") -> typing.Iterator[tuple[str, str]]:
+    """(key with dots, the word for it) of all plain values in a model; the word for a name is that of its table: ("stage.1.optimizer.name", "optimizer")."""
+    for name, field in model.model_fields.items():
+        inner = next(_models_in(field.annotation), None)
+        if inner is None or name == "augment":
+            yield above + name, above.split(".")[-2] if name == "name" else name
+        elif name != "terms":
+            yield from _all_keys(inner, stage, f"{above}{name}.{f'{stage}.' if name == 'stage' else ''}")
 
 
 def _models_in(annotation: Any) -> typing.Iterator[type[BaseModel]]:

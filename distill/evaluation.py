@@ -20,7 +20,7 @@ import numpy as np
 
 from distill import DistillError
 from distill.pairs import Pairs, draw_pairs
-from distill.remote import is_remote, local_copy, place
+from distill.remote import close_to, is_remote, local_copy, place
 
 if TYPE_CHECKING:
     from distill.images import ImageSpec
@@ -50,12 +50,20 @@ class Model(Protocol):
 # ----------------------------------------------------------------------------------------------------------- embeddings
 
 
+Bad = list[tuple[str, str]]  # (key, reason) of images that cannot be read
+
+
+def _bad_images(root: str | Path, bad: Bad) -> str:
+    named = "; ".join(f"{key}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
+    return f"{root}: {named}. An evaluation needs every image: mend or remove what cannot be read."
+
+
 def embed_images(model: Model, root: str | Path, keys: Sequence[str], spec: ImageSpec, batch: int = 128,
-                 progress: Progress | None = None) -> np.ndarray:  # fmt: skip
+                 progress: Progress | None = None, told: Callable[[str | Path, Bad], str] = _bad_images) -> np.ndarray:  # fmt: skip
     """The embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
 
     `progress(done, of)` is called after each batch with counts of distinct keys.
-    DistillError names the images that cannot be read or decoded, and the first one whose embedding is not finite.
+    DistillError names the images that cannot be read or decoded, in the words of `told`, and the first one whose embedding is not finite.
     """
     from distill.images import decode_batch
 
@@ -64,9 +72,9 @@ def embed_images(model: Model, root: str | Path, keys: Sequence[str], spec: Imag
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(distinct), batch):
             names = distinct[start : start + batch]
-            pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(str(root), key), names)), spec, pool)
+            pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(str(root), key, told), names)), spec, pool)
             if bad:
-                raise DistillError(_bad_images(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
+                raise DistillError(told(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
             rows.append(_finite(np.asarray(model(pixels), np.float32), names))
             if progress is not None:
                 progress(start + len(names), len(distinct))
@@ -75,18 +83,13 @@ def embed_images(model: Model, root: str | Path, keys: Sequence[str], spec: Imag
     return table if len(distinct) == len(keys) else table[[place[key] for key in keys]]
 
 
-def _bytes(root: str, key: str) -> bytes:
+def _bytes(root: str, key: str, told: Callable[[str | Path, Bad], str]) -> bytes:
     from distill.images import BadImage, read_bytes
 
     try:
         return read_bytes(root, key)
     except BadImage as error:
-        raise DistillError(_bad_images(root, [(key, str(error))])) from error
-
-
-def _bad_images(root: str | Path, bad: list[tuple[str, str]]) -> str:
-    named = "; ".join(f"{key}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
-    return f"{root}: {named}. An evaluation needs every image: mend or remove what cannot be read."
+        raise DistillError(told(root, [(key, str(error))])) from error
 
 
 def _finite(embeddings: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -410,22 +413,32 @@ def evaluate_shards(model: Model, source: Any, progress: Progress | None = None)
     return _summarise(np.concatenate(cosines) if cosines else np.zeros(0), model.dimension)
 
 
-def _on_disk(path: str | Path) -> Path:
-    there = place(path)
-    if is_remote(there) and not there.is_file():
-        raise DistillError(f"{there}: no such object.")
-    return local_copy(str(there)).resolve()
+def check_photos(paths: Sequence[str | Path]) -> None:
+    """DistillError unless two photos or more are there to be compared. Asked before a model is loaded, which takes seconds."""
+    if len(paths) < 2:
+        raise DistillError(f"compare: {len(paths)} image{'s' * (len(paths) != 1)} given. Expected two or more.")
+    for path in map(place, paths):
+        if path.is_dir():
+            raise DistillError(f"{path} is a folder. compare takes photos: name the files in it that are meant.")
+        if not path.exists():
+            raise DistillError(f"{path}: no such {'object' if is_remote(path) else 'file'}.{close_to(path)}")
 
 
 def compare(
     model: Model, paths: Sequence[str | Path], resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore"
 ) -> np.ndarray:
     """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
-    if len(paths) < 2:
-        raise DistillError(f"compare: {len(paths)} image{'s' * (len(paths) != 1)} given. Expected two or more.")
-    files = [_on_disk(path) for path in paths]
+    check_photos(paths)
+    files = [local_copy(str(place(path))).resolve() for path in paths]
     root = os.path.commonpath([file.parent for file in files])
-    embeddings = embed_images(model, root, [file.relative_to(root).as_posix() for file in files], spec_for(model, resize, size, exif))
+    keys = [file.relative_to(root).as_posix() for file in files]
+    given = dict(zip(keys, paths, strict=True))
+
+    def told(_: str | Path, bad: Bad) -> str:
+        named = "; ".join(f"{given[key]}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
+        return f"{named}. Leave out what cannot be read."
+
+    embeddings = embed_images(model, root, keys, spec_for(model, resize, size, exif), told=told)
     lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
     unit = np.divide(embeddings, lengths, out=np.zeros(embeddings.shape), where=lengths > 0)
     return np.clip(unit @ unit.T, -1.0, 1.0)

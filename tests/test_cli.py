@@ -57,12 +57,18 @@ def test_help_lists_every_verb_in_a_group_with_a_whole_sentence(monkeypatch):
     (("trian",), "distill: no verb 'trian'. Did you mean train?"),
     (("embedd", "a", "b"), "distill: no verb 'embedd'. Did you mean embed?"),
     (("xyzzy",), "distill: no verb 'xyzzy'. (distill --help"),
+    (("train", "--epochs", "ten"), "distill train: --epochs ten: expected a whole number. (distill train --help"),
+    (("embed", "a", "b", "--teacher", "c", "--only", 1, "--only=x"), "distill embed: --only x: expected a whole number. (distill embed --help"),
+    (("compare", "a", "b", "--threshold", "high"), "distill compare: --threshold high: expected a number. (distill compare --help"),
+    (("train", "--lr", "0.01"), "distill train: no option '--lr'. Use --set stage.1.optimizer.learning_rate=0.01 instead. (distill train --help"),
+    (("train", "--weight-decay"), "distill train: no option '--weight-decay'. Use --set stage.1.optimizer.weight_decay=VALUE instead. (distill train"),
+    (("train", "--optimizer=sgd"), "distill train: no option '--optimizer'. Use --set stage.1.optimizer.name=sgd instead. (distill train --help"),
     (("--verison",), "distill: no option '--verison'. Did you mean --version?"),
     (("embed", "a", "b", "--techer", "t"), "distill embed: no option '--techer'. Did you mean --teacher?"),
     (("verify", "a", "--no-deep"), "distill verify: no option '--no-deep'"),
     (("embed", "a", "b"), "distill embed: missing option --teacher MODEL: SavedModel folder, .keras, .h5 or .onnx file, or run folder."),
     (("embed",), "distill embed: missing argument 'SOURCE'."),
-    (("faces", "a", "--size", "big"), "distill faces: invalid value for --size:"),
+    (("faces", "a", "--size", "big"), "distill faces: --size big: expected a whole number."),
     (("faces", "a", "b"), "distill faces:"),
 ])  # fmt: skip
 def test_a_mistyped_line_is_answered_with_one_line(words, said):
@@ -162,6 +168,8 @@ def test_wrong_folders_and_options(tmp_path, faces):
 
 @pytest.mark.parametrize("change, message", [
     (("student.embeding=64",), "Did you mean embedding"),
+    (("learning_rate=0.01",), "unknown key learning_rate. Did you mean stage.1.optimizer.learning_rate?"),
+    (("stage.1.warmup=0.1",), "unknown key stage.1.warmup. Did you mean stage.1.schedule.warmup?"),
     (("student.embedding=big",), "embedding"),
     (("student.dropout=1.5",), "dropout"),
     (("stage.1.source=clouds",), "source"),

@@ -62,7 +62,7 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
     [
         ("student.embeding=3", "unknown key student.embeding. Did you mean embedding? Known here: backbone, "),
         ("sed=3", "unknown key sed. Did you mean seed? Known here: data, seed, stage, student."),
-        ("stage.1.optimizer.lr=3", "unknown key stage.1.optimizer.lr. Known here: learning_rate, "),
+        ("stage.1.optimizer.lr=3", "unknown key stage.1.optimizer.lr. Did you mean stage.1.optimizer.learning_rate? Known here: learning_rate, "),
         ("student.embedding='big'", "student.embedding: received 'big', should be a valid integer."),
         ("student.embedding=2.5", "student.embedding: received 2.5, should be a valid integer."),
         ("student.embedding=true", "student.embedding: received True, should be a valid integer."),

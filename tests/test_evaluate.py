@@ -416,5 +416,11 @@ def test_compare_photos(folder):
     for few, told in ((0, "0 images"), (1, "1 image")):
         with pytest.raises(DistillError, match=f"compare: {told} given. Expected two or more"):
             compare(MeanColour(), paths[:few])
-    with pytest.raises(DistillError, match=r"gone\.jpg: no such file"):
-        compare(MeanColour(), [folder / "gone.jpg", paths[0]])
+    (folder / "broken.png").write_bytes(b"no picture")
+    for path, told in (
+        ("id0/11.jpg", r"id0/11\.jpg: no such file\. Did you mean .*/id0/1\.jpg\?$"), ("nope/x", r"nope/x: no such file\.$"),
+        ("id0", "id0 is a folder. compare takes photos"), ("broken.png", r"^[^ ]*/broken\.png: .*\. Leave out what cannot be read\.$"),
+    ):  # fmt: skip
+        with pytest.raises(DistillError, match=told) as caught:
+            compare(MeanColour(), [folder / path, paths[0]])
+        assert "under the root" not in str(caught.value) and "evaluation" not in str(caught.value)

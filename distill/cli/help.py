@@ -25,6 +25,7 @@ COMPLETION = {
     "install_completion": "complete words with the Tab key from now on: set it up for this shell (bash, zsh, fish)",
     "show_completion": "print what --install-completion would set up",
 }
+_NUMBER = re.compile(r"should be a valid (integer|number)")
 _SENTENCE = re.compile(r"(.+?[.!?])(?=\s|$)", re.DOTALL)
 
 
@@ -92,12 +93,18 @@ def first_sentence(text: str) -> str:
     return found[1] if found else text
 
 
-def mistake_in_words(error: Any) -> str:
-    """Returns what typer found wrong with a command line, as one message that begins with the command and ends with the way out."""
+def mistake_in_words(error: Any, words: Sequence[str] = ()) -> str:
+    """Returns what typer found wrong with a command line, as one message that begins with the command and ends with the way out.
+
+    words: the command line.
+    """
     ctx = getattr(error, "ctx", None)
     command = ctx.command_path if ctx is not None else "distill"
     if isinstance(name := getattr(error, "option_name", None), str) and hasattr(error, "possibilities"):
-        told = f"no option {name!r}. {_did_you_mean(_near_options(name, ctx))}".strip()
+        told = f"no option {name!r}. {_instead(name, ctx, words)}".strip()
+    elif (number := _NUMBER.search(error.format_message())) is not None and (param := getattr(error, "param", None)) is not None:
+        given = next((f"{option} {value}" for option in param.opts for value in _values(option, words) if not _is_number(value, number[1])), _word(param))
+        told = f"{given}: expected a {'whole ' if number[1] == 'integer' else ''}number."
     else:
         told = " ".join(error.format_message().split())
         told = re.sub(r"'(--?[\w-]+)'", r"\1", told)
@@ -106,6 +113,36 @@ def mistake_in_words(error: Any) -> str:
         if told.startswith("missing option") and param is not None and param.help:
             told = f"{told.rstrip('.')} {_word(param)}: {param.help}."
     return f"{command}: {told} ({command} --help lists {'the verbs' if command == 'distill' else 'what it takes'}.)"
+
+
+def _values(option: str, words: Sequence[str]) -> Iterator[str]:
+    """What an option was given on a command line, each time that it stands there."""
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        if word == option:
+            yield after
+        elif word.startswith(f"{option}="):
+            yield word.partition("=")[2]
+
+
+def _is_number(text: str, kind: str) -> bool:
+    try:
+        return bool([int(text)] if kind == "integer" else [float(text)])
+    except ValueError:
+        return False
+
+
+def _instead(name: str, ctx: Any, words: Sequence[str]) -> str:
+    """What may be meant by an option that a verb does not have: another one, or for `train` a key of run files."""
+    keys: Sequence[str] = ()
+    near = _near_options(name, ctx)
+    if ctx is not None and ctx.command.name == "train":
+        from distill.config import keys_like
+
+        keys = keys_like(name.strip("-").replace("-", "_"), close=not near)
+    if not keys:
+        return _did_you_mean(near)
+    value = next(iter(_values(name, words)), "")
+    return f"Use --set {keys[0]}={value if value and not value.startswith('--') else 'VALUE'} instead."
 
 
 def _near_options(name: str, ctx: Any) -> Sequence[str]:

@@ -97,7 +97,7 @@ def outcome(words: Sequence[str]) -> int:
             code = run(words)
         return _say(f"{signal_words()}. {stays}", signal_code()) if code == 130 else code
     except typer.TyperException as error:
-        return _say(mistake_in_words(error) if hasattr(error, "ctx") else str(error), error.exit_code)
+        return _say(mistake_in_words(error, words) if hasattr(error, "ctx") else str(error), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return _say(f"{signal_words()}. {stays}", signal_code())
     except Interrupted as error:

@@ -58,7 +58,8 @@ def train(
     batch: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=LENGTH, help="images of a step", show_default="128, fewer for small sets")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=LENGTH, help="another seed gives another student", show_default="1")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a value of the run: student.dropout=0.2; may be given several times")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="change a value of the run: stage.1.optimizer.learning_rate=0.01; may be given several times"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say rows, steps, parameters, memory and time, and write nothing")] = False,
     as_json: AsJson = False,
