@@ -11,6 +11,7 @@ import inspect
 import numbers
 import os
 from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar
 
 from distill import DistillError
@@ -31,10 +32,15 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "Sequence[int]": ((Iterable,), "a list of whole numbers"),
     "Sequence[Path]": ((Iterable,), "a list of paths"),
 }
+# annotation of **keywords: their names. Written out, because to look at the types loads what they are of; a test holds them to these.
+KEYWORDS = {
+    "Unpack[Reading]": ("signature", "output", "scale", "offset", "color", "preset", "feed", "tags"),
+    "Unpack[Planned]": ("shards", "method", "images", "size", "teacher", "student", "embedding", "epochs", "steps", "batch", "seed"),
+}
 
 
 def checked(function: Callable[Arguments, Returned], called: str = "") -> Callable[Arguments, Returned]:
-    """Returns the function, which raises DistillError where an argument is not of its annotated type. called: its name in messages.
+    """Returns the function, which raises DistillError where an argument is unknown, missing or not of its annotated type. called: its name in messages.
 
     >>> @checked
     ... def double(number: "int") -> "int":
@@ -43,14 +49,23 @@ def checked(function: Callable[Arguments, Returned], called: str = "") -> Callab
     Traceback (most recent call last):
     distill.DistillError: double: received number='5' (str), expected a whole number.
     """
-    signature = inspect.signature(function)
+    signature, said = inspect.signature(function), called or function.__name__
+    open_ended = [str(one.annotation) for one in signature.parameters.values() if one.kind is one.VAR_KEYWORD]
+    known = [name for name, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD]
+    known += [name for annotation in open_ended for name in KEYWORDS.get(annotation, ())]
+    needed = [name for name, one in signature.parameters.items() if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
     wanted = {name: _kind(str(one.annotation)) for name, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD}
 
     @functools.wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
+        if unknown := next((name for name in kwargs if name not in known), None):
+            near = get_close_matches(unknown, known, 1)
+            raise DistillError(f"{said}: no argument '{unknown}'." + (f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}."))
+        if missing := next((name for name in needed if name not in signature.bind_partial(*args, **kwargs).arguments), None):
+            raise DistillError(f"{said}: the argument '{missing}' is missing.")
         for name, value in signature.bind(*args, **kwargs).arguments.items():
             if (kind := wanted.get(name)) is not None:
-                _check(called or function.__name__, name, value, *kind)
+                _check(said, name, value, *kind)
         return function(*args, **kwargs)
 
     return call

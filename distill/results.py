@@ -1,4 +1,4 @@
-"""What the verbs return: frozen values with types. Each says itself in words, as the command line prints it, as JSON, and as a table in a notebook.
+"""What the verbs return: frozen values with types. Each says itself in words, as the command line prints it (`str` too), as JSON, and as a table in a notebook.
 
 `as_dict()` is what `--json` prints. Nothing heavy is imported here: arrays are made by who made the result.
 """
@@ -31,6 +31,9 @@ class Result:
     def in_words(self) -> str:
         """Returns the lines that the command line prints."""
         raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.in_words()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={_short(getattr(self, name))}' for name in self.SHOWN)})"

@@ -34,7 +34,7 @@ def test_the_lines_of_the_readme_run(tmp_path, faces, quick):
     code = code.replace('teacher="teacher"', 'teacher="teacher.onnx"').replace('shards="out", out=', 'shards="out", steps=8, out=')
     done = warm_code(f"import os; os.chdir({str(tmp_path)!r})\n{code}\nprint(repr(model), repr(distill.open_shards('out')))")
     assert done.returncode == 0, done.stderr
-    assert "CompareResult(2 images, threshold=" in done.stdout
+    assert re.search(r"^1 one\.jpg +1\.000 .*\n2 two\.jpg .* 1\.000", done.stdout, re.M) and "taken for the same person" in done.stdout
     assert "<model student: uint8 [N, 32, 32, 3] -> float32 [N, 3]>" in done.stdout and "120 rows, 0 rejects" in done.stdout
 
 
@@ -70,6 +70,12 @@ def test_bad_input_is_one_message(tmp_path, faces, quick):
     (lambda: distill.embed("photos", "out", teacher="t", dry_run="no"), "embed: received dry_run='no' (str), expected True or False."),
     (lambda: distill.embed("photos", "out", teacher="t", only=[1, "2"]), "embed: received '2' (str) in only, expected a list of whole numbers."),
     (lambda: distill.compare("t", 5), "compare: received images=5 (int), expected a list of paths."),
+    (lambda: distill.train(shard="x"), "train: no argument 'shard'. Did you mean shards?"),
+    (lambda: distill.embed("photos", "out", teacher="t", view=8), "embed: no argument 'view'. Did you mean views?"),
+    (lambda: distill.embed("photos", "out", teacher="t", presett="unit"), "embed: no argument 'presett'. Did you mean preset?"),
+    (lambda: distill.verify("out", xyzzy=1), "verify: no argument 'xyzzy'. Known: shards, deep, teacher, sample, root, progress."),
+    (lambda: distill.load_model("t", scal=2), "load_model: no argument 'scal'. Did you mean scale?"),
+    (lambda: distill.embed("photos", "out"), "embed: the argument 'teacher' is missing."),
     (lambda: distill.load_model("t", scale="a"), "open_teacher: received scale='a' (str), expected a number or None."),
 ])  # fmt: skip
 def test_a_wrong_type_is_one_message(quick, tmp_path, monkeypatch, call, words):
@@ -80,6 +86,14 @@ def test_a_wrong_type_is_one_message(quick, tmp_path, monkeypatch, call, words):
     assert str(caught.value) == words and [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
+def test_keywords_are_those_of_the_types():
+    from distill.arguments import KEYWORDS
+    from distill.methods import Planned
+    from teachers import Reading
+
+    assert {kind: set(names) for kind, names in KEYWORDS.items()} == {f"Unpack[{kind.__name__}]": set(kind.__annotations__) for kind in (Reading, Planned)}
+
+
 def test_a_threshold_gives_verdicts():
     matrix = np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.2], [0.1, 0.2, 1.0]])
     found = CompareResult(("a.jpg", "b.jpg", "a.jpg"), matrix, 0.5)
@@ -88,6 +102,7 @@ def test_a_threshold_gives_verdicts():
         "1 and 2: same (0.900)", "1 and 3: different (0.100)", "2 and 3: different (0.200)",
         "1 of 3 pairs reach the threshold of 0.5 (*): taken for the same person",
     ]  # fmt: skip
+    assert str(found) == found.in_words() and repr(found) == "CompareResult(3 images, threshold=0.5, 1 pairs the same)"
     assert "0.900*" in found.in_words() and found.as_dict()["verdicts"][0]["same"] is True
 
 
