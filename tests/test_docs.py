@@ -24,6 +24,7 @@ NOT_HERE = {
     "gcloud": "needs an account of Google Cloud",
     "docker": "needs a registry with the base images",
     "go install": "`make test-engines` runs it",
+    "python3 -m venv": "`make` runs it",
     "python3.11 -m venv": "`make` runs it",
     "pip install": "`make` runs it, with the extra of the tests",
     "make": "typed by hand before a release; tests/test_docker.py reads the Makefile",
