@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 from distill import DistillError, Unfinished
 from distill.arguments import checked
 from distill.files import is_there, read_json
+from distill.lines import many
 from distill.remote import place
 from distill.results import (
     ChunkResult,
@@ -634,7 +635,7 @@ def _failure(found: VerifyResult, teacher: Teacher | None) -> str:
         way_out = anew if again else "Run the command that made the set again: it writes the index anew."
         if any(number == PIXELS for number, _ in found.problems):
             way_out = OTHER_PIXELS
-        return f"{found.path}: {len(found.problems)} problems. {way_out}"
+        return f"{found.path}: {many(len(found.problems), 'problems')}. {way_out}"
     if teacher and found.sample and (worst := found.sample["worst_cosine"]) < SAME:
         image = open_shards(found.path).meta.image
         load_steady(teacher, (image["height"], image["width"]))
@@ -659,9 +660,9 @@ def _workers(job: Job, engine: str, workers: int | str) -> tuple[str, int]:
 
 def _estimate_line(estimate: Mapping[str, Any], workers: int) -> str:
     done = estimate["chunks"] - estimate["todo_chunks"]
-    line = f"{estimate['rows']:,} rows in {estimate['chunks']} chunks" + (f", {done} of them done" if done else "")
+    line = f"{many(estimate['rows'], 'rows')} in {many(estimate['chunks'], 'chunks')}" + (f", {done} of them done" if done else "")
     line += f"; about {estimate['bytes'] / 1e9:.2f} GB to write" + ("" if estimate["free"] is None else f", {estimate['free'] / 1e9:.1f} GB free")
-    line += "".join(f"; skipped: {count} {reason}" for reason, count in estimate["skipped"].items())
+    line += "".join(f"; skipped: {many(count, reason)}" for reason, count in estimate["skipped"].items())
     line += f"\n{estimate['note']}" * bool(estimate.get("note"))
     if estimate["todo_chunks"] == estimate["chunks"] == 1 < workers:
         line += f"\nOne chunk keeps one core busy: --rows {-(-estimate['rows'] // workers)} would use {workers}."

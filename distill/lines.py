@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 BAR, LEAST_BAR = 30, 8  # letters that a bar has where there is room, and without which it is left out
 FANCY, PLAIN = ("━", "─", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"), ("#", "-", "|/-\\")  # done, to do, the turning sign; for terminals of few letters
+
+
+_COUNTED = "name|file|class folder|folder|link|record|line|row|chunk|image|shard|picture|view|problem|pair|reject|epoch|step|stage|number|parameter"
+_ONE = re.compile(rf"\b(?:(class)es|(identit)ies|({_COUNTED})s)\b")
+
+
+def many(number: int, words: str) -> str:
+    """Returns a number and what there are so many of, named in the plural.
+
+    >>> many(1, "chunks"), many(1200, "rows"), many(1, "files that are no images"), many(1, "identities")
+    ('1 chunk', '1,200 rows', '1 file that is no image', '1 identity')
+    """
+    if number == 1:
+        words = words.replace(" are no images", " is no image").replace(" that end ", " that ends ").replace("images carry", "images carries")
+        words = _ONE.sub(lambda found: found[1] or (f"{found[2]}y" if found[2] else found[3]), words, count=1)
+    return f"{number:,} {words}"
 
 
 def duration(seconds: float) -> str:

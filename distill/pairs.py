@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from distill import DistillError
+from distill.lines import many
 from distill.remote import place
 
 
@@ -51,12 +52,12 @@ def draw_pairs(folder: str | Path, number: int | None = None, seed: int = 0) -> 
     most = min(genuine_room, impostor_room)
     if not most:
         lacking = "none has two images, so there is no genuine pair" if not genuine_room else "there is no second one, so there is no impostor pair"
-        raise DistillError(f"{folder}: {len(keys)} images of {int((sizes > 0).sum())} identities: {lacking}. Give a larger folder.")
+        raise DistillError(f"{folder}: {many(len(keys), 'images')} of {many(int((sizes > 0).sum()), 'identities')}: {lacking}. Give a larger folder.")
     number = min(NUMBER, 2 * most) if number is None else number
     rng = np.random.default_rng([seed, number])
     if number // 2 > most:
         raise DistillError(
-            f"{folder}: {len(keys)} images of {int((sizes > 0).sum())} identities make {genuine_room} genuine and {impostor_room} impostor "
+            f"{folder}: {many(len(keys), 'images')} of {many(int((sizes > 0).sum()), 'identities')} make {genuine_room} genuine and {impostor_room} impostor "
             f"pairs, {number // 2} of each were asked for. Ask for at most {2 * most} pairs or give a larger folder."
         )
     genuine = list(_draw_genuine(images, sizes, number // 2, rng))

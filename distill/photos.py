@@ -24,6 +24,7 @@ import numpy as np
 from distill import DistillError
 from distill.folders import KINDS, SIGNS, SYSTEM_FOLDERS, kind_of
 from distill.images import ahead
+from distill.lines import many
 from distill.remote import RemotePath, is_remote
 
 SUFFIXES = frozenset(b"jpg jpeg jpe jfif png bmp gif tif tiff webp ppm pgm jp2 avif heic".split())
@@ -319,8 +320,11 @@ def _changed(root: Path, how: str) -> DistillError:
 
 def _no_images(walk: _Walk) -> str:
     """What is said of a folder without a row: what lies there, and the way out where what lies there tells one."""
-    passed = ", ".join(f"{count} {reason}" for reason, count in walk.skipped.items()) or "nothing else"
-    said = f"{walk.root}: no images in {len(walk.names)} class folders (skipped: {passed}). "
+    if not walk.names and not walk.skipped and not any(walk.root.iterdir()):
+        return f"{walk.root} is empty. Expected a folder for each class with images in it, or a folder with images."
+    passed = ", ".join(many(count, reason) for reason, count in walk.skipped.items()) or "nothing else"
+    where = f" in {many(len(walk.names), 'class folders')}" if walk.names else ""
+    said = f"{walk.root}: no images{where} (skipped: {passed}). "
     return said + _way_out(walk)
 
 

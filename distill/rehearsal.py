@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from distill.config import Run
+from distill.lines import many
 from distill.process import keep_memory
 from distill.sources import POOL_GROUPS, QUEUE
 from distill.stages import Lesson, OpenTeacher, few_steps, open_lessons, told_at_start
@@ -68,8 +69,8 @@ class Rehearsal:
         for number, stage in enumerate(self.stages, 1):
             held_out = f"{stage.held_out:,} held out" if stage.held_out else "none held out"
             lines.append(
-                f"stage {number}: {stage.source}, {' + '.join(stage.terms)}: {stage.rows:,} rows to learn from, {held_out}; "
-                f"{stage.epochs:,} epochs of {stage.steps:,} steps with {stage.batch} images, {1000 * stage.step_seconds:.0f} ms a step"
+                f"stage {number}: {stage.source}, {' + '.join(stage.terms)}: {many(stage.rows, 'rows')} to learn from, {held_out}; "
+                f"{many(stage.epochs, 'epochs')} of {many(stage.steps, 'steps')} with {many(stage.batch, 'images')}, {1000 * stage.step_seconds:.0f} ms a step"
             )
         parts = ", ".join(f"{name} {_megabytes(size)}" for name, size in self.memory.items())
         return "\n".join([

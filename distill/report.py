@@ -17,6 +17,7 @@ import numpy as np
 from distill import DistillError, figures
 from distill.config import Run, Stage, load_run
 from distill.folders import check_folder
+from distill.lines import many
 from distill.page import Block, Code, Commands, Facts, Figure, Section, Text, Tiles, write_page
 from distill.screen import phase
 
@@ -145,7 +146,7 @@ def _teacher(told: Run) -> list[str]:
 
 def _rows_in_words(rows: Mapping[str, Any], told: Run) -> str:
     number, of = rows["trained_on"], {"shards": "of the shards", "images": "of the images", "noise": "of noise, other ones in each epoch"}
-    words = f"stage {rows['stage']}: {number:,} rows {of[rows['source']]} trained on"
+    words = f"stage {rows['stage']}: {many(number, 'rows')} {of[rows['source']]} trained on"
     holdout = told.data.holdout
     if rows["source"] == "noise" or holdout is None:
         return f"{words}, none held out"
@@ -170,7 +171,7 @@ def _evaluated(run: Path, evaluation: Mapping[str, Any]) -> str | list[str]:
             right = f"{pairs['accuracy']:.2%} ± {pairs['std']:.2%} of {number:,} pairs judged right"
             lines.append(f"{who}: {', '.join([right, *tars])} (pairs of {pairs['folder']})")
         if agreement := judged.get("agreement"):
-            lines.append(f"{who}: mean cosine {agreement['mean']:.4f} to the stored embeddings over {agreement['rows']:,} rows ({agreement['part']})")
+            lines.append(f"{who}: mean cosine {agreement['mean']:.4f} to the stored embeddings over {many(agreement['rows'], 'rows')} ({agreement['part']})")
     return lines
 
 

@@ -11,6 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from distill.lines import many
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -56,7 +58,7 @@ class FacesResult(Result):
         return asdict(self)
 
     def in_words(self) -> str:
-        return f"{self.out}: {self.pictures:,} pictures of {self.identities:,} identities, {self.size}x{self.size}"
+        return f"{self.out}: {many(self.pictures, 'pictures')} of {many(self.identities, 'identities')}, {self.size}x{self.size}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,8 +77,8 @@ class ChunkResult(Result):
         return asdict(self)
 
     def in_words(self) -> str:
-        skipped = "".join(f", {count:,} {reason} skipped" for reason, count in self.skipped.items() if count)
-        return f"{self.out}: {self.rows:,} rows of {self.classes:,} classes in {self.chunks:,} chunks{skipped}"
+        skipped = "".join(f", {many(count, reason)} skipped" for reason, count in self.skipped.items() if count)
+        return f"{self.out}: {many(self.rows, 'rows')} of {many(self.classes, 'classes')} in {many(self.chunks, 'chunks')}{skipped}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,7 +95,7 @@ class ViewsResult(Result):
         return asdict(self)
 
     def in_words(self) -> str:
-        return f"{self.out}: {self.pictures} pictures, {self.views} views each, recipe {self.recipe}"
+        return f"{self.out}: {many(self.pictures, 'pictures')}, {many(self.views, 'views')} each, recipe {self.recipe}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,15 +134,16 @@ class EmbedResult(Result):
         if self.dry_run:
             planned = self.estimate or {}
             gigabytes = f", about {planned['bytes'] / 1e9:.2f} GB to write" if "bytes" in planned else ""
-            return f"{self.out}: {planned.get('rows', 0):,} rows in {self.chunks:,} chunks{gigabytes}. A dry run: nothing was labelled."
+            return f"{self.out}: {many(planned.get('rows', 0), 'rows')} in {many(self.chunks, 'chunks')}{gigabytes}. A dry run: nothing was labelled."
         rate = f", {self.made:,} of them now in {self.seconds:.0f} s ({self.images_per_second:,.0f}/s)" if self.made else ", all there already"
         if self.missing:
             return (
-                f"{self.out}: {self.rows:,} rows{rate}. {len(self.missing)} of {self.chunks} chunks are missing, so there is no index yet."
+                f"{self.out}: {many(self.rows, 'rows')}{rate}. {len(self.missing)} of {many(self.chunks, 'chunks')} "
+                f"{'is' if len(self.missing) == 1 else 'are'} missing, so there is no index yet."
             )
-        rejects = f" and {self.rejects:,} rejects ({self.out}/shards/*.rejects.jsonl): {self.why}" if self.rejects else ", no rejects"
-        turned = f" {self.turned:,} images carry an EXIF rotation that is not applied; --exif apply turns them, in another OUT." if self.turned else ""
-        return f"{self.out}: {self.rows:,} rows in {self.chunks} shards{rate}{rejects}. Done.{turned}"
+        rejects = f" and {many(self.rejects, 'rejects')} ({self.out}/shards/*.rejects.jsonl): {self.why}" if self.rejects else ", no rejects"
+        turned = f" {many(self.turned, 'images carry')} an EXIF rotation that is not applied; --exif apply turns them, in another OUT." if self.turned else ""
+        return f"{self.out}: {many(self.rows, 'rows')} in {many(self.chunks, 'shards')}{rate}{rejects}. Done.{turned}"
 
 
 class Forecast(Protocol):
@@ -239,13 +242,13 @@ class ImportResult(Result):
 
     def in_words(self) -> str:
         new = f", {self.made:,} of them imported now" if self.made < self.rows else ""
-        rejects = f", {self.rejects:,} rejects ({self.out}/shards/*.rejects.jsonl): {self.rejected}" if self.rejects else ", no rejects"
+        rejects = f", {many(self.rejects, 'rejects')} ({self.out}/shards/*.rejects.jsonl): {self.rejected}" if self.rejects else ", no rejects"
         told = [*(f"note: {note}" for note in self.notes)]
-        told.append(f"{self.out}: {self.rows:,} rows of {self.dimension:,} numbers in {self.shards:,} shards{new}{rejects}")
+        told.append(f"{self.out}: {many(self.rows, 'rows')} of {many(self.dimension, 'numbers')} in {many(self.shards, 'shards')}{new}{rejects}")
         if self.worst_cosine is None:
             told.append("The embeddings could not be held against their teacher, so the set says that it is unknown: --teacher embeds a sample again.")
         else:
-            told.append(f"{self.sample} rows embedded again by the teacher: worst cosine {self.worst_cosine:.7f}")
+            told.append(f"{many(self.sample, 'rows')} embedded again by the teacher: worst cosine {self.worst_cosine:.7f}")
         return "\n".join(told)
 
 
@@ -278,7 +281,7 @@ class VerifyResult(Result):
     def in_words(self) -> str:
         how = "every hash and row" if self.deep else "counts, sizes and footers"
         told = [f"chunk {number}: {problem}" if number >= 0 else problem for number, problem in self.problems]
-        told = told or [f"{self.path}: {self.rows:,} rows and {self.rejects:,} rejects in {self.shards} shards: {how} are right"]
+        told = told or [f"{self.path}: {many(self.rows, 'rows')} and {many(self.rejects, 'rejects')} in {many(self.shards, 'shards')}: {how} are right"]
         if self.sample:
             worst, mean = self.sample["worst_cosine"], self.sample["mean_cosine"]
             told.append(f"{self.sample['rows']} rows labelled again: worst cosine {worst:.7f}, mean {mean:.7f}")
@@ -322,7 +325,7 @@ class TrainResult(Result):
         figures = {name: found[name] for name in ("agreement", "accuracy", "loss") if name in found}
         where = "on held-out rows" if self.held_out else "on its training rows"
         told = ", ".join(f"{'cosine distance' if name == 'cosine' else name} {value:.4g}" for name, value in figures.items())
-        first = f"{self.run}: {self.parameters:,} parameters, {self.epochs} epochs, {self.steps:,} steps in {self.seconds:.0f} s; {where}: {told}"
+        first = f"{self.run}: {self.parameters:,} parameters, {many(self.epochs, 'epochs')}, {many(self.steps, 'steps')} in {self.seconds:.0f} s; {where}: {told}"
         lines = [first, f"run file: {self.run}/run.toml", f"student: {self.student}", f"report: {self.report}"]
         if self.held_out and self.best_epoch not in (None, self.last.get("epoch")):
             lines.insert(3, f"lowest loss on held-out rows: after epoch {self.best_epoch}; that student is {self.best}, which every verb takes")
@@ -473,7 +476,7 @@ def _notes(who: str, one: Judged) -> list[str]:
     if found := one.figures.get("agreement"):
         seen = {True: ", which it was trained on", False: "", None: "; whether it was trained on them is not known"}[found["trained_on"]]
         behind = ", behind the projection of its run" if found.get("projected") else ""
-        told.append(f"agreement: the cosine to the stored embeddings over {found['rows']:,} rows ({found['part']}{seen}){behind}")
+        told.append(f"agreement: the cosine to the stored embeddings over {many(found['rows'], 'rows')} ({found['part']}{seen}){behind}")
     if one.left_out:
         told.append(f"no agreement: {one.left_out}")
     return [f"{who}: {note}" for note in told]

@@ -9,6 +9,7 @@ import numpy as np
 
 from distill import DistillError
 from distill.config import Run, Stage
+from distill.lines import many
 from distill.losses import TERMS
 from distill.screen import phase
 
@@ -267,7 +268,7 @@ def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
         for term in stage.terms
     ]
     lines = [
-        f"stage {lesson.number}: {source.rows:,} rows of {source.name}{_views_of(source)}, {lesson.steps:,} steps an epoch, {stage.epochs} epochs"
+        f"stage {lesson.number}: {many(source.rows, 'rows')} of {source.name}{_views_of(source)}, {many(lesson.steps, 'steps')} an epoch, {many(stage.epochs, 'epochs')}"
         + (f"; the last batch has {lesson.joined} more rows" if lesson.joined else ""),
         f"  effective weights (largest pull on one cosine): {', '.join(pulls)}",
     ]
@@ -279,7 +280,7 @@ def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
     if projected:
         lines.append(f"  a projection {run.student.embedding} -> {source.dimension} stands before the teacher; agreement is behind it")
     if held_out:
-        lines.append(f"  held out: {held_out.rows:,} rows, judged by {', '.join(lesson.held_out_fields)}")
+        lines.append(f"  held out: {many(held_out.rows, 'rows')}, judged by {', '.join(lesson.held_out_fields)}")
     elif lesson.unjudged:
         lines.append(f"  held-out rows are not judged: {lesson.unjudged}")
     elif run.data.holdout is None:

@@ -21,6 +21,7 @@ import numpy as np
 from distill import DistillError
 from distill.holders import HeldFile, held
 from distill.images import MAX_BYTES, BadImage
+from distill.lines import many
 from distill.photos import BROKEN, DOT, NO_IMAGE, ODD, OUT, SYSTEMS, UP, is_image, is_system
 
 PREFIX = "tar:"
@@ -145,7 +146,7 @@ def open_tar(path: Path, max_classes: int) -> TarList:
     labels = {_sample(name): name for name in file.members if name.endswith(LABEL)}
     names, skipped = _images(file, labelled=bool(labels))
     if not names:
-        raise DistillError(f"{path}: no images among {len(file.members)} files. Expected names such as 17.jpg, and 17.cls for its label.")
+        raise DistillError(f"{path}: no images among {many(len(file.members), 'files')}. Expected names such as 17.jpg, and 17.cls for its label.")
     for name in names:
         if re.search(r"[\x00-\x1f\x7f]", name):
             raise DistillError(f"{path}: the name {name!r} holds a control character. Rename it.")

@@ -23,6 +23,7 @@ from distill import DistillError, Interrupted, Unfinished
 from distill.config import Run, Term
 from distill.files import committed, temporary_for
 from distill.folders import check_apart, check_folder
+from distill.lines import many
 from distill.losses import TERMS, cosine, hits
 from distill.optimizers import Rate, build_optimizer
 from distill.origin import origin_of, trained_names
@@ -63,7 +64,7 @@ def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None,
             done = folder.summary()
             if done is None:
                 return _train(folder.by_its_rule(run), folder, open_teacher, screen)
-    screen.line(f"{folder.path} is finished: {done['epochs']} epochs, {done['parameters']:,} parameters. Nothing to do.")
+    screen.line(f"{folder.path} is finished: {many(done['epochs'], 'epochs')}, {many(done['parameters'], 'parameters')}. Nothing to do.")
     return done
 
 
@@ -99,7 +100,7 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
     }
     if progress.left_out:
         summary["left_out"] = progress.left_out
-        screen.line(f"left out: {', '.join(f'{count:,} images ({kind})' for kind, count in progress.left_out.items())}")
+        screen.line("left out: " + ", ".join(f"{many(count, 'images')} ({kind})" for kind, count in progress.left_out.items()))
     folder.finish(summary)
     return summary
 

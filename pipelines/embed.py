@@ -28,6 +28,7 @@ import apache_beam as beam
 
 from distill import DistillError, Unfinished
 from distill.chunks import chunk_name, read_chunk, read_classes
+from distill.files import read_json
 from distill.images import read_bytes
 from distill.screen import phase
 from distill.shards import Record, ShardMeta, write_index
@@ -142,6 +143,14 @@ def commit(records: list[Record], job: Job) -> None:
     leave_note(job, "finished.json", {})
 
 
+def _warned(job: Job) -> str:
+    """What this run has said of the first images before any was labelled."""
+    try:
+        return str(read_json(job.state / "estimate.json").get("warning") or "")
+    except (OSError, ValueError):
+        return ""
+
+
 def _commit(records: list[Record], job: Job) -> None:
     plan = Plan.load(job.folder / "plan.json")
     number = len(plan.chunks)
@@ -155,8 +164,8 @@ def _commit(records: list[Record], job: Job) -> None:
         return  # the launcher says which
     if rejects > job.max_rejects * plan.rows:
         raise Unfinished(
-            f"{rejects} of {plan.rows} images were rejected, --max-rejects allows a fraction of {job.max_rejects}: {why(job, found.values())}. Shards and "
-            f"ledgers ({job.shards}/*.rejects.jsonl) stay; the set is not committed. Mend the images and run again with --retry-rejects, or run again "
+            f"{rejects} of {plan.rows} images were rejected, --max-rejects allows a fraction of {job.max_rejects}: {why(job, found.values(), _warned(job))}. "
+            f"Shards and ledgers ({job.shards}/*.rejects.jsonl) stay; the set is not committed. Mend the images and run again with --retry-rejects, or run again "
             "with a larger --max-rejects."
         )
     with phase("writing the index"):

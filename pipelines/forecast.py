@@ -26,6 +26,7 @@ from distill import DistillError, Unfinished
 from distill.chunks import Chunk, is_chunk_folder, list_chunks, read_chunk
 from distill.imagelist import open_list, way_to
 from distill.images import BadImage, read_bytes
+from distill.lines import many
 from distill.process import quiet_import, uninterrupted
 from distill.screen import phase, phases
 from pipelines.label import Task, label_rows, try_teacher
@@ -100,7 +101,8 @@ class Forecast:
         """The forecast as a person reads it: here, on so many workers of this kind, and on machines that were measured."""
         rates = self.rates
         lines = [
-            f"{self.rows:,} rows in {self.chunks} chunks, about {self.gigabytes:.2f} GB of shards; of the images looked at {self.rejects:.1%} would be rejected",
+            f"{many(self.rows, 'rows')} in {many(self.chunks, 'chunks')}, about {self.gigabytes:.2f} GB of shards; "
+            f"of the images looked at {self.rejects:.1%} would be rejected",
             f"measured: {rates.one:,.0f} images/s with one worker, {rates.in_words()}; a process takes {rates.megabytes:,.0f} MB",
             f"here, --engine {rates.engine} --workers {rates.workers}: {_duration(self.seconds())}{_idle(rates.workers, self.chunks)}",
         ]
@@ -136,7 +138,7 @@ def row_bytes(job: Job, embedding_bytes: int, keys: Sequence[str], sizes: Sequen
 
 
 def _idle(workers: int, chunks: int) -> str:
-    return f" ({workers - chunks} of them idle: there are {chunks} chunks; use smaller --rows)" if workers > chunks else ""
+    return f" ({workers - chunks} of them idle: there {'is' if chunks == 1 else 'are'} {many(chunks, 'chunks')}; use smaller --rows)" if workers > chunks else ""
 
 
 def _duration(seconds: float) -> str:

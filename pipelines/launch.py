@@ -18,6 +18,7 @@ import psutil
 from distill import DistillError, Unfinished
 from distill.files import committed, is_there, sweep
 from distill.folders import CHUNKS, Made, make_folder, remove_own
+from distill.lines import many
 from distill.locks import only_process
 from distill.process import environment, hushed, quiet_import, speak, without_proxy
 from distill.remote import is_remote
@@ -216,7 +217,7 @@ def _outcome(job: Job, run: _Run, seconds: float) -> EmbedResult:
     if failed:
         reasons = "; ".join(f"chunk {note['chunk']}: {note['reason']}" for note in failed[:3]) + (" ..." if len(failed) > 3 else "")
         raise Unfinished(
-            f"{job.out}: {len(failed)} chunks failed, no index was written, what is done stays. {reasons} Mend the cause and run the same command again."
+            f"{job.out}: {many(len(failed), 'chunks')} failed, no index was written, what is done stays. {reasons} Mend the cause and run the same command again."
         )
     if not is_there(job.folder / "plan.json"):
         raise Unfinished(f"{job.out}: no plan was written, and nobody could say why.{_full(job)} Run the same command again.")
@@ -224,7 +225,7 @@ def _outcome(job: Job, run: _Run, seconds: float) -> EmbedResult:
     records, missing = _records(job, plan)
     index = job.shards / plan.names.index
     if not (job.dry_run or job.only) and (missing or not is_there(index)):
-        gone = f"{len(missing)} of {len(plan.chunks)} chunks are" if missing else "the index is"
+        gone = f"{len(missing)} of {many(len(plan.chunks), 'chunks')} {'is' if len(missing) == 1 else 'are'}" if missing else "the index is"
         raise Unfinished(f"{job.out}: {gone} not written, and nobody could say why.{_full(job)} What is done stays; run the same command again.")
     progress = _progress(job, None, seconds)
     return EmbedResult(

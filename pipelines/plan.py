@@ -480,10 +480,10 @@ def _unlike(job: Job, plan: Plan, unlike: str) -> str:
     )
 
 
-def why(job: Job, records: Iterable[Record]) -> str:
-    """Why images of these chunks were rejected, in groups."""
+def why(job: Job, records: Iterable[Record], told: str = "") -> str:
+    """Why images of these chunks were rejected, in groups. told: what was said of them before, which is not repeated."""
     ledgers = (read_ledger(job.shards / record.ledger) for record in records if record.rejects)
-    return in_words(grouped((reject.key, reject.reason) for ledger in ledgers for reject in ledger))
+    return in_words(grouped((reject.key, reject.reason) for ledger in ledgers for reject in ledger), told=told)
 
 
 def has_rows(job: Job, plan: Plan) -> bool:
@@ -576,7 +576,7 @@ def _differences(job: Job, meta: ShardMeta, plan: Plan) -> list[str]:
         if tuple(read_chunk(chunk).sha256 for chunk in list_chunks(source)) != plan.chunks:
             found.append(f"chunks: those in {source} are not the plan's")
     elif str(source) != plan.source:
-        found.append(f"source: {plan.source} there, {source} asked for (the same list elsewhere: name {job.chunks} as SOURCE)")
+        found.append(f"its SOURCE was {plan.source}, and {source} was asked for (where that is the same list at another place, give {job.chunks} as SOURCE)")
     elif _source_sha256(source) != plan.source_sha256:
         found.append(f"source: the list {source} has changed since the plan was made")
     elif job.rows != plan.chunk_rows:

@@ -44,8 +44,10 @@ class Group:
     key: str
     reason: str
 
-    def in_words(self, ways: Mapping[str, tuple[str, str]] = WAYS) -> str:
+    def in_words(self, ways: Mapping[str, tuple[str, str]] = WAYS, told: str = "") -> str:
         name, way_out = ways[self.kind]
+        if f"({way_out})" in told:
+            return f"{self.number:,} {name}"
         return f"{self.number:,} {name}, {self.key!r} for one: {plain(self.reason)} ({way_out})"
 
 
@@ -58,10 +60,11 @@ def grouped(rejects: Iterable[tuple[str, str]]) -> list[Group]:
     return sorted((Group(kind, *rest) for kind, rest in found.items()), key=lambda group: -group.number)
 
 
-def in_words(groups: Sequence[Group], ways: Mapping[str, tuple[str, str]] = WAYS) -> str:
-    """Returns groups on one line. ways: what kinds are called and their ways out, where they are others than those of `distill embed`."""
+def in_words(groups: Sequence[Group], ways: Mapping[str, tuple[str, str]] = WAYS, told: str = "") -> str:
+    """Returns groups on one line. ways: what kinds are called and their ways out, where they are others than those of `distill embed`; told: what was
+    said before: of the groups in it only the numbers are told again."""
     more = sum(group.number for group in groups[SHOWN:])
-    return "; ".join([*(group.in_words(ways) for group in groups[:SHOWN]), *([f"{more:,} of other kinds"] if more else [])])
+    return "; ".join([*(group.in_words(ways, told) for group in groups[:SHOWN]), *([f"{more:,} of other kinds"] if more else [])])
 
 
 def spread(keys: Sequence[str], share: int) -> list[str]:

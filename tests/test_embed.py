@@ -242,7 +242,7 @@ def test_a_failed_chunk_is_told_with_its_reason(undisturbed, faces, teacher, tmp
     ledger = out / "shards" / "_00002-of-00005.rejects.jsonl"
     ledger.mkdir(parents=True)  # a folder has the name that the ledger should get
     done = embed(faces, out, teacher)
-    assert done.returncode == 1 and "1 chunks failed, no index was written" in done.stderr and "chunk 2" in done.stderr
+    assert done.returncode == 1 and "1 chunk failed, no index was written" in done.stderr and "chunk 2" in done.stderr
     found = inspected(out)
     assert (found["kind"], found["launcher"]) == ("unfinished set of shards", "none at work")
     assert list(found["failed_chunks"]) == ["2"] and "directory" in found["failed_chunks"]["2"]

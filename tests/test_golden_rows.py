@@ -63,7 +63,7 @@ def test_a_set_is_read_where_the_decoder_gives_the_same_pixels(made, faces, tmp_
     ((number, problem),) = verify(out).problems
     assert number == PIXELS and "'id0000/000.jpg' decodes to other pixels" in problem
     done = inside("verify", out)
-    assert done.returncode == 1 and "decodes to other pixels" in done.stdout and "1 problems" in done.stderr
+    assert done.returncode == 1 and "decodes to other pixels" in done.stdout and "1 problem. " in done.stderr
 
 
 def test_an_image_that_no_longer_decodes_is_told(made, faces, tmp_path):

@@ -276,7 +276,7 @@ def test_shards_are_those_of_the_same_file_on_disk(store, folder, sets, teacher,
     far = both(path, folder)[1]
     store.faults(0.03, seed=5)
     done = embed(far, tmp_path / "out", teacher)
-    assert done.returncode == 0 and "120 rows in 5 shards" in done.stdout and "1 rejects" in done.stdout, done.stderr
+    assert done.returncode == 0 and "120 rows in 5 shards" in done.stdout and "1 reject " in done.stdout, done.stderr
     faults = sum(store.counts().get(one, 0) for one in FAULTS)
     store.faults(0.0)
     for name in ("chunks", "shards"):
@@ -284,7 +284,7 @@ def test_shards_are_those_of_the_same_file_on_disk(store, folder, sets, teacher,
         assert here == there and len(here) in (6, 17)
     assert faults >= 2 and embed(far, tmp_path / "out", teacher, "--json").stdout.count('"made": 0') == 1
     (tmp_path / "out" / "shards" / "_index.json").unlink()
-    assert "the same list elsewhere" in embed(path, tmp_path / "out", teacher).stderr
+    assert f"where that is the same list at another place, give {tmp_path / 'out' / 'chunks'} as SOURCE" in embed(path, tmp_path / "out", teacher).stderr
 
 
 @pytest.mark.slow

@@ -173,9 +173,9 @@ def test_names_that_no_list_can_hold(tmp_path):
 
 
 def test_folders_without_rows(tmp_path):
-    assert "no images in 0 class folders" in error(tmp_path)
+    assert "is empty. Expected a folder" in error(tmp_path)
     make(tmp_path, "1.txt", "2.db", "a/.x")
-    assert "1 names with a leading dot" in error(tmp_path) and "2 files that are no images" in error(tmp_path)
+    assert "1 name with a leading dot" in error(tmp_path) and "2 files that are no images" in error(tmp_path)
     assert "--all-files takes every file" in error(tmp_path)
 
 
@@ -187,7 +187,7 @@ def test_what_is_no_list_is_answered_with_the_way_out(tmp_path):
     assert f"name that file as SOURCE, {tmp_path / 'one/x.TAR'}" in error(tmp_path / "one")
     assert f"name that file as SOURCE, {tmp_path / 'rec/train.rec'}" in error(tmp_path / "rec")
     assert "holds a.zip, which is packed: unpack it" in error(tmp_path / "packed")
-    assert "1 links out of the root" in error(tmp_path / "farm") and "with --root" in error(tmp_path / "farm")
+    assert "1 link out of the root" in error(tmp_path / "farm") and "with --root" in error(tmp_path / "farm")
     assert f"no such image list. Did you mean {tmp_path / 'photos'}?" in error(tmp_path / "photoss") and "Photos" in error(tmp_path / "Photos")
     os.mkfifo(tmp_path / "pipe")
     assert "is a pipe; an image list is read more than once" in error(tmp_path / "pipe") and "is a device" in error("/dev/null")
@@ -570,3 +570,11 @@ def test_memory_does_not_grow_with_rows(tmp_path):
     rows, peak = map(int, done.stdout.split())
     assert rows == 1_200_000
     assert peak < 150 * 1024  # KiB, Python and NumPy among them
+
+
+def test_an_empty_folder_is_called_empty(tmp_path):
+    assert error(tmp_path) == f"{tmp_path} is empty. Expected a folder for each class with images in it, or a folder with images."
+    (tmp_path / "a.txt").write_bytes(b"x")
+    assert error(tmp_path).startswith(f"{tmp_path}: no images (skipped: 1 file that is no image). ")
+    (tmp_path / "a").mkdir()
+    assert "no images in 1 class folder (skipped: " in error(tmp_path) and "1 class folder without an image" in error(tmp_path)

@@ -57,6 +57,9 @@ def test_a_list_of_another_size_ends_before_anything_is_labelled(wrong, teacher,
     assert "--resize stretch or crop" in done.stderr and "2 damaged" in done.stderr and not out.exists()
     done = inside("embed", wrong, out, "--teacher", teacher, "--rows", 10, "--resize", "crop", "--max-rejects", 0.05)
     assert done.returncode == 1 and "warning: 2 of 24 images looked at cannot be labelled, --max-rejects allows 0.05" in done.stderr
+    assert done.stderr.count("2 damaged, 'id0/03.jpg' for one") == 1
+    assert "2 of 24 images were rejected, --max-rejects allows a fraction of 0.05: 2 damaged. Shards and ledgers" in done.stderr
+    done = inside("embed", wrong, out, "--teacher", teacher, "--rows", 10, "--resize", "crop", "--max-rejects", 0.05)  # nothing was looked at this time
     assert "2 of 24 images were rejected" in done.stderr and "2 damaged, 'id0/03.jpg' for one" in done.stderr
     for number in (3, 20):
         (wrong / f"id{number // 12}" / f"{number:02d}.jpg").write_bytes(jpeg(40))
@@ -80,7 +83,7 @@ def test_exif_rotation_is_counted_and_applied(teacher, faces, tmp_path):
     shutil.copytree(faces / "id0000", tmp_path / "photos" / "a")
     (tmp_path / "photos" / "a" / "turned.jpg").write_bytes(jpeg(32, 6))
     done = inside("embed", tmp_path / "photos", tmp_path / "plain", "--teacher", teacher)
-    assert done.returncode == 0 and "1 images carry an EXIF rotation that is not applied; --exif apply turns them" in done.stdout
+    assert done.returncode == 0 and "1 image carries an EXIF rotation that is not applied; --exif apply turns them" in done.stdout
     done = inside("embed", tmp_path / "photos", tmp_path / "out", "--teacher", teacher, "--exif", "apply")
     assert done.returncode == 0 and "EXIF" not in done.stdout
     plain, applied = (json.loads((tmp_path / name / "shards" / "_index.json").read_text()) for name in ("plain", "out"))

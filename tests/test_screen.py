@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from distill.lines import PLAIN, Reach, bar_line, duration, phase_line, plain_line, speed
+from distill.lines import PLAIN, Reach, bar_line, duration, many, phase_line, plain_line, speed
 from distill.process import quiet_import
 from distill.screen import Display, _Bar, bar, phase, phases, shown, watched
 from distill.table import Extent, Pace, Screen, table_columns, table_heading, table_row
@@ -326,3 +326,12 @@ def test_the_same_verb_in_a_log_says_nothing_meanwhile(tmp_path):
     words = [sys.executable, "-m", "distill.cli", "faces", tmp_path / "f", "--identities", "4", "--images", "2", "--size", "32"]
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stderr == "" and "8 pictures" in done.stdout
+
+
+@pytest.mark.parametrize("plural, one", [
+    ("chunks", "1 chunk"), ("classes", "1 class"), ("identities", "1 identity"), ("names with a leading dot", "1 name with a leading dot"),
+    ("files that are no images", "1 file that is no image"), ("names that end in a slash", "1 name that ends in a slash"),
+    ("class folders without an image", "1 class folder without an image"), ("images carry", "1 image carries"), ("system folders", "1 system folder"),
+])  # fmt: skip
+def test_one_is_told_in_the_singular(plural, one):
+    assert many(1, plural) == one and [many(number, plural) for number in (0, 1200)] == [f"0 {plural}", f"1,200 {plural}"]

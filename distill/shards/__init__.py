@@ -27,6 +27,7 @@ from distill import Damaged, DistillError, Unfinished
 from distill.files import committed, is_there, json_text, named, parse_json, read_json, read_whole, sha256_file, sync, write_json
 from distill.images import BadImage, ImageSpec
 from distill.layout import INDEXES, LAYOUTS, UNDERSCORE, Layout, find_index, layout_of, shard_name
+from distill.lines import many
 from distill.remote import is_remote, place
 from distill.shards.golden import NUMBER, GoldenRow, golden_rows
 from distill.shards.hdf5 import Hdf5Shards
@@ -188,7 +189,7 @@ class ShardSet:
         return True  # a set of no rows is a set
 
     def __repr__(self) -> str:
-        told = f"{self.rows:,} rows, {self.rejects:,} rejects, {len(self.records):,} shards, {len(self.classes):,} classes"
+        told = f"{many(self.rows, 'rows')}, {many(self.rejects, 'rejects')}, {many(len(self.records), 'shards')}, {many(len(self.classes), 'classes')}"
         size = f"{self.meta.image['height']}x{self.meta.image['width']}"
         return f"<ShardSet {self.folder}: {told}; images of {size}, embeddings of {self.dimension} numbers, {self.meta.dtype}>"
 

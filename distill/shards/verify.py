@@ -17,6 +17,7 @@ from distill import DistillError, Unfinished
 from distill.chunks import is_chunk_folder, list_chunks, read_chunk
 from distill.files import sha256_file
 from distill.images import BadImage, decode_batch, read_bytes
+from distill.lines import many
 from distill.screen import phase
 from distill.shards import FORMATS, Record, ShardMeta, ShardSet, open_shards, read_ledger
 from distill.shards.golden import cosine, pixel_problems, worst_answer
@@ -41,7 +42,7 @@ class Verdict:
     def in_words(self) -> str:
         how = "every hash and row" if self.deep else "counts, sizes and footers"
         found = "\n".join(f"chunk {number}: {problem}" if number >= 0 else problem for number, problem in self.problems)
-        return found or f"{self.rows:,} rows and {self.rejects:,} rejects in {self.shards} shards: {how} are right"
+        return found or f"{many(self.rows, 'rows')} and {many(self.rejects, 'rejects')} in {many(self.shards, 'shards')}: {how} are right"
 
 
 def verify(path: str | Path, *, deep: bool = False, on_shard: Callable[[int, int], None] = lambda done, of: None) -> Verdict:
