@@ -537,7 +537,7 @@ class CompareResult(Result):
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"CompareResult({len(self.images)} images, threshold={self.threshold}, {sum(one.same for one in self.verdicts)} pairs the same)"
+        return f"CompareResult({len(self.images)} images, threshold={self.threshold}, {many(sum(one.same for one in self.verdicts), 'pairs')} the same)"
 
     def _repr_html_(self) -> str:
         return html_table(*self._table())

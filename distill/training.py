@@ -285,7 +285,7 @@ def check_batches(lessons: list[Lesson], student: keras.Model) -> list[str]:
     told = []
     for lesson in lessons if layers_of(student, keras.layers.BatchNormalization) else ():
         rows = min(lesson.train.batch, lesson.train.rows)
-        given = f"stage {lesson.number}: batches of {rows} row{'s' * (rows > 1)} (batch = {lesson.train.batch} in [data], {lesson.train.rows:,} rows to learn from)"
+        given = f"stage {lesson.number}: batches of {many(rows, 'rows')} (batch = {lesson.train.batch} in [data], {many(lesson.train.rows, 'rows')} to learn from)"
         if rows == 1:
             raise DistillError(f"{given}: batch norm makes a single row 0 whatever it shows, so nothing would be learned. Use {SMALL} rows or more.")
         if rows < SMALL:

@@ -102,7 +102,7 @@ def test_a_threshold_gives_verdicts():
         "1 and 2: same (0.900)", "1 and 3: different (0.100)", "2 and 3: different (0.200)",
         "1 of 3 pairs reach the threshold of 0.5 (*): taken for the same person",
     ]  # fmt: skip
-    assert str(found) == found.in_words() and repr(found) == "CompareResult(3 images, threshold=0.5, 1 pairs the same)"
+    assert str(found) == found.in_words() and repr(found) == "CompareResult(3 images, threshold=0.5, 1 pair the same)"
     assert "0.900*" in found.in_words() and found.as_dict()["verdicts"][0]["same"] is True
 
 

@@ -442,7 +442,7 @@ def test_a_shard_counts_beside_its_own_record_alone(tmp_path, monkeypatch, forma
 def test_a_shard_is_not_replaced_by_one_of_fewer_rows(tmp_path, format):
     record = commit_shard(tmp_path, format, meta(), [one_view("abc")], [])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(Unfinished, match=r"held 3 rows; made again it would hold 2, because 1 images are rejected now \('b': truncated\).*--only 0"):
+    with pytest.raises(Unfinished, match=r"held 3 rows; made again it would hold 2, because 1 image is rejected now \('b': truncated\).*--only 0"):
         commit_shard(tmp_path, format, meta(), [one_view("ac")], rejected("b"), least=rows_there(tmp_path, format, meta(), 9))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / record.shard).write_bytes(before[record.shard][:100])
