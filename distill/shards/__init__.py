@@ -318,7 +318,8 @@ def _written(shards: ShardFormat, shard: Path, file: Path, meta: ShardMeta, grou
 
 
 def _fewer(shard: Path, least: Held, rows: int, rejects: list[dict[str, Any]]) -> Unfinished:
-    why = f", because {many(len(rejects), 'images')} {'is' if len(rejects) == 1 else 'are'} rejected now ({rejects[0]['key']!r}: {rejects[0]['reason']})" if rejects else ""
+    verb = "is" if len(rejects) == 1 else "are"
+    why = f", because {many(len(rejects), 'images')} {verb} rejected now ({rejects[0]['key']!r}: {rejects[0]['reason']})" if rejects else ""
     held = f"held {many(least.rows, 'rows')}" if least.known else f"is damaged and may have held up to {least.rows:,} rows (its record and its ledger are gone too)"
     return Unfinished(
         f"{shard} {held}; made again it would hold {rows:,}{why}. It stays as it is. Put the images back, or a whole copy of it; "
