@@ -121,7 +121,7 @@ def test_as_many_pairs_as_there_are_where_nobody_says_how_many(tmp_path):
 
 
 @pytest.mark.parametrize("number", [None, 2])
-@pytest.mark.parametrize(("sizes", "words"), [([1, 1, 1], "3 images of 3 identities: none has two images"), ([4], "4 images of 1 identities: there is no second one")])
+@pytest.mark.parametrize(("sizes", "words"), [([1, 1, 1], "3 images of 3 identities: none has two images"), ([4], "4 images of 1 identity: there is no second one")])
 def test_folders_without_a_pair_of_one_kind_are_refused(tmp_path, sizes, words, number):
     with pytest.raises(DistillError, match=words):
         draw_pairs(make_folder(tmp_path, sizes), number)
