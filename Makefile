@@ -54,9 +54,10 @@ test-engines: $(READY_DEV) ## the same bytes from Dask, Prism, Flink and Dataflo
 	  && mv $(VENV)/flink/*.jar $(FLINK_JAR) || echo "no Flink: Maven does not have its job server for Beam $(BEAM)"
 	PRISM="$$(ls $(CURDIR)/$(BIN)/prism 2> /dev/null)" FLINK_JOB_SERVER="$$(ls $(CURDIR)/$(FLINK_JAR) 2> /dev/null)" $(BIN)/python -m pytest tests/test_engines.py -m "engines or not slow" -rs $(ARGS)
 
-check: $(READY_DEV) ## ruff and mypy
+check: $(READY_DEV) ## ruff, mypy and the contract of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(READY_DEV) ## all benchmarks: tables of ratios, and JSON in benchmarks/results/
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" $(ARGS); done

@@ -65,7 +65,7 @@ def growth(folder: Path, teacher: Path, counts: list[int]) -> list[dict[str, flo
 
 
 def share_of_beam(folder: Path, teacher: Path, chunks: int, rounds: int) -> dict[str, float]:
-    from distill.process import quiet_import
+    from distill.runtime.process import quiet_import
     from pipelines.label import Task, embed_chunk
     from pipelines.launch import embed
     from pipelines.plan import Job, Plan

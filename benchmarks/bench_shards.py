@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bench import interleaved, rate, save, show
-from distill.shards import FORMATS, Rows, ShardMeta
-from distill.shards.rows import regrouped
+from distill.data.shards import FORMATS, Rows, ShardMeta
+from distill.data.shards.rows import regrouped
 
 ROWS, DIMENSION, IMAGE = 20_480, 512, 4_000
 

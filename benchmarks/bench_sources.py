@@ -10,12 +10,12 @@ import numpy as np
 import simplejpeg
 
 from benchmarks.bench import cpu_rate, interleaved, rate, save, show
-from distill.faces import draw_face
-from distill.images import encode_jpeg
-from distill.process import keep_memory
-from distill.shards import FORMATS, Rows, ShardMeta, commit_shard, write_index
-from distill.sources import ShardSource
-from distill.views import RECIPES, replay
+from distill.data.shards import FORMATS, Rows, ShardMeta, commit_shard, write_index
+from distill.data.sources import ShardSource
+from distill.images.codec import encode_jpeg
+from distill.images.views import RECIPES, replay
+from distill.runtime.process import keep_memory
+from distill.synthetic.faces import draw_face
 
 ROWS, SIZE, DIMENSION, DIFFERENT, VIEWS = 8_192, 112, 512, 400, 8
 

@@ -14,13 +14,13 @@ import keras
 
 from benchmarks.bench import interleaved, rate, save, show
 from benchmarks.bench_sources import DIFFERENT, SIZE, VIEWS, make_set
-from distill.config import Run
-from distill.faces import draw_face
-from distill.images import encode_jpeg
-from distill.optimizers import Rate, build_optimizer
-from distill.process import keep_memory
-from distill.stages import open_lessons
-from distill.training import Feed, Training, build_parts, prepare_device
+from distill.config.run import Run
+from distill.images.codec import encode_jpeg
+from distill.runtime.process import keep_memory
+from distill.synthetic.faces import draw_face
+from distill.training.optimizers import Rate, build_optimizer
+from distill.training.stages import open_lessons
+from distill.training.trainer import Feed, Training, build_parts, prepare_device
 
 STEPS, BATCH = 20, 128
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bench import save
+from distill.data.shards import open_shards
 from distill.demo import FULL, STUDENT, write_run_files
-from distill.evaluation import kfold_accuracy, tar_at_far
-from distill.shards import open_shards
+from distill.evaluation.verification import kfold_accuracy, tar_at_far
 
 IMAGES, FIRST = 10, 5000
 STEPS, BATCH, SEEDS, AGAIN = 1250, 128, (1, 2, 3), 200

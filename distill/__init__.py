@@ -12,9 +12,8 @@ sources stream the shards as batches, a student trains on them in stages, is eva
 
 The verbs are functions here, with the options of the command line as keywords; what they return has types (distill/results.py).
 
-Rooms, in the order of the flow: imagelist, chunks, shards (what lies on disk), images (bytes to pixels), sources (batches),
-students, losses, train, evaluate, report, export; faces draws identities for demo and tests; cli holds the verbs.
-Beside them `pipelines` (Apache Beam) and `teachers` (a file on disk as a teacher).
+Rooms, from the ground to the roof: runtime, storage, images, config, losses, models, data (archives, lists, chunks, shards, sources), training,
+evaluation, exports, report, cli; docs/house.md is their map. Beside them `pipelines` (Apache Beam) and `teachers` (a file on disk as a teacher).
 Nothing heavy is imported here: TensorFlow, Keras and Beam load when a verb needs them.
 """
 
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
         verify,
     )
 
+from distill.errors import Damaged, DistillError, Interrupted, Unfinished
+
 __version__ = "0.1.0"
 __all__ = [
     "Damaged",
@@ -57,28 +58,6 @@ __all__ = [
     "train",
     "verify",
 ]
-
-
-class DistillError(Exception):
-    """A message for a person: what, where, received, expected, the way out. Ends a verb with exit code 2."""
-
-    exit_code = 2
-
-
-class Damaged(DistillError):
-    """A file is proven to be damaged: all of its bytes were read, or a hash says so. What a system fails to do is an OSError, never this."""
-
-
-class Unfinished(DistillError):
-    """The input was right, but not everything asked for was done. Ends a verb with exit code 1."""
-
-    exit_code = 1
-
-
-class Interrupted(DistillError):
-    """Ctrl-C, or another signal that asks the process to end, while there was something to say of what is kept. Exit code 130, or the signal's."""
-
-    exit_code = 130
 
 
 def __getattr__(name: str) -> Any:

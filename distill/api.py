@@ -14,11 +14,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
-from distill import DistillError, Unfinished
 from distill.arguments import checked
-from distill.files import is_there, read_json
-from distill.lines import many
-from distill.remote import place
+from distill.errors import DistillError, Unfinished
 from distill.results import (
     ChunkResult,
     CompareResult,
@@ -33,13 +30,16 @@ from distill.results import (
     VerifyResult,
     ViewsResult,
 )
+from distill.runtime.lines import many
+from distill.storage.files import is_there, read_json
+from distill.storage.path import is_remote, place
 
 if TYPE_CHECKING:
-    from distill.config import Run
-    from distill.methods import Planned
-    from distill.rehearsal import Rehearsal
-    from distill.shards import ShardSet
-    from distill.views import Recipe
+    from distill.config.run import Run
+    from distill.data.shards import ShardSet
+    from distill.images.views import Recipe
+    from distill.training.methods import Planned
+    from distill.training.rehearsal import Rehearsal
     from pipelines.plan import Job
     from teachers import LoadedTeacher, Reading, Teacher
 
@@ -61,8 +61,8 @@ def draw_faces(
         size: height and width of each picture, in pixels.
         first: number of the first identity; another number is another face.
     """
-    from distill.faces import draw_folder
-    from distill.screen import bar, shown
+    from distill.runtime.progress import bar, shown
+    from distill.synthetic.faces import draw_folder
 
     with shown(progress), bar("drawing", "identities") as tell:
         pictures = draw_folder(_text(out), identities, images, size, seed, first, progress=tell)
@@ -78,11 +78,11 @@ def chunk(
     Args:
         source: folder of class folders or of photos, text list, .rec or .tar.
     """
-    from distill.chunks import write_chunks
-    from distill.folders import check_apart, check_folder
-    from distill.imagelist import Rule
-    from distill.screen import bar, shown
-    from distill.sources import root_of
+    from distill.data.chunks import write_chunks
+    from distill.data.folders import check_apart, check_folder
+    from distill.data.lists.image_list import Rule
+    from distill.data.sources import root_of
+    from distill.runtime.progress import bar, shown
 
     check_apart(_text(source), _text(out), "chunks")
     check_folder(place(out), "chunks")
@@ -144,7 +144,7 @@ def embed(
         DistillError: bad input; nothing was changed.
         Unfinished: a chunk failed, or too many images were rejected; what is done stays.
     """
-    from distill.screen import bar, shown
+    from distill.runtime.progress import bar, shown
     from pipelines.launch import embed as launch
 
     job = _job(
@@ -247,7 +247,7 @@ def import_set(
         DistillError: the files do not fit together; nothing was changed.
         Unfinished: too many images were rejected; what is done stays.
     """
-    from distill.screen import bar, shown
+    from distill.runtime.progress import bar, shown
     from pipelines.imports import Import
     from pipelines.imports import import_set as run
 
@@ -279,11 +279,11 @@ def verify(
         DistillError: there is no set, or the teacher's answers depend on chance.
         Unfinished: the set was made by another teacher.
     """
-    from distill.screen import bar, shown
-    from distill.shards import open_shards
-    from distill.shards.rows import UNKNOWN
-    from distill.shards.verify import check_sample
-    from distill.shards.verify import verify as check
+    from distill.data.shards import open_shards
+    from distill.data.shards.rows import UNKNOWN
+    from distill.data.shards.verify import check_sample
+    from distill.data.shards.verify import verify as check
+    from distill.runtime.progress import bar, shown
 
     described = None
     if teacher is not None:
@@ -317,9 +317,9 @@ def draw_views(
     Args:
         size: (height, width) of each view; pictures are cropped to it.
     """
-    from distill.folders import check_picture
-    from distill.images import write_png
-    from distill.views import contact_sheet
+    from distill.data.folders import check_picture
+    from distill.images.codec import write_png
+    from distill.images.views import contact_sheet
 
     found = _recipe(recipe)
     check_picture(place(out))
@@ -343,7 +343,7 @@ def train(
     """Trains a student from a set of shards, or as a run file says. Called again it goes on where it stopped; of a finished run it returns the figures.
 
     Args:
-        run: run file (TOML), the folder of an earlier run, or a `distill.config.Run`; None plans one from `planned`.
+        run: run file (TOML), the folder of an earlier run, or a `distill.config.run.Run`; None plans one from `planned`.
         out: the run folder, on a local disk.
         set: values of the run to change: {"student.embedding": 256}, or ["student.embedding=256"].
         planned: shards, method, images, size, teacher, student, embedding, epochs, steps, batch, seed: options of `distill train`, which explains them.
@@ -352,16 +352,16 @@ def train(
         DistillError: the run cannot work, or another run or process has the folder.
         Unfinished: the loss was not finite; the last good checkpoint stays.
     """
-    from distill.process import quiet_import
-    from distill.report import write_run_report
-    from distill.screen import phase, shown
+    from distill.report.run_page import write_run_report
+    from distill.runtime.process import quiet_import
+    from distill.runtime.progress import phase, shown
 
     loaded = _planned_run(run, set, planned)  # before `out` is asked for: `distill train out` is a set given as a run file
     if not str(out):
         raise DistillError("train: the run folder is missing. Expected: --out FOLDER, or from Python train(..., out=FOLDER).")
     with shown(progress):
         with phase("importing TensorFlow"), quiet_import():
-            from distill.training import train as run_stages
+            from distill.training.trainer import train as run_stages
         summary = run_stages(loaded, _text(out), open_teacher=load_model, quiet=not progress)
         report = write_run_report(_text(out))
     return TrainResult(
@@ -380,23 +380,23 @@ def rehearse(
     **planned: Unpack[Planned],
 ) -> Rehearsal:
     """Returns what `train` with the same arguments would take: rows, steps, parameters, memory, and time after some steps on trial. Writes nothing."""
-    from distill.folders import check_folder
-    from distill.process import quiet_import
-    from distill.screen import shown
+    from distill.data.folders import check_folder
+    from distill.runtime.process import quiet_import
+    from distill.runtime.progress import shown
 
     loaded = _planned_run(run, set, planned)
     if str(out):
         check_folder(_text(out), "run", "evaluation")
     with shown(progress):
         with quiet_import():
-            from distill.rehearsal import rehearse as take_steps
+            from distill.training.rehearsal import rehearse as take_steps
         return take_steps(loaded, open_teacher=load_model)
 
 
 def _planned_run(run: Path | Run | None, set: Mapping[str, object] | Sequence[str], planned: Planned) -> Run:  # noqa: A002
     """Returns the run of a file, of a value, or of options."""
-    from distill.config import Run
-    from distill.methods import plan_run
+    from distill.config.run import Run
+    from distill.training.methods import plan_run
 
     if isinstance(run, Run):
         if set or any(value is not None for value in planned.values()):
@@ -443,11 +443,11 @@ def evaluate(
     described = {"model": _describe(model, {} if teacher is not None else reading)}
     if teacher is not None:
         described["teacher"] = _describe(teacher, reading)
-    from distill.evaluation import draw_pairs
-    from distill.folders import check_apart, check_folder
-    from distill.judge import Question, judge
-    from distill.origin import origin_of
-    from distill.screen import bar, shown
+    from distill.data.folders import check_apart, check_folder
+    from distill.evaluation.evaluate import Question, judge
+    from distill.evaluation.verification import draw_pairs
+    from distill.runtime.progress import bar, shown
+    from distill.training.origin import origin_of
 
     folder, target, set_ = (None if path is None else place(path) for path in (pairs, out, shards))
     if target is not None:
@@ -459,6 +459,10 @@ def evaluate(
     question = Question(folder, drawn, set_, holdout, base, resize, _size(size), target, exif)
     with shown(progress):
         found = judge({who: (one.path, partial(load_steady, one, _size(size))) for who, one in described.items()}, question, bar)
+    if target is not None and not is_remote(target) and all((target / name).is_file() for name in ("run.toml", "history.csv")):
+        from distill.report.run_page import write_run_report
+
+        write_run_report(_text(target))  # a run whose own folder has the figures now shows them
     return EvaluateResult({who: Judged(figures["path"], figures) for who, figures in found.items()})
 
 
@@ -481,9 +485,9 @@ def compare(
     """
     if threshold is not None and not -1 <= threshold <= 1:
         raise DistillError(f"--threshold {threshold}: expected a cosine, from -1 to 1. distill evaluate MODEL --pairs FOLDER finds one.")
-    from distill.evaluation import check_photos
-    from distill.evaluation import compare as cosines
-    from distill.images import orientation
+    from distill.evaluation.verification import check_photos
+    from distill.evaluation.verification import compare as cosines
+    from distill.images.codec import orientation
 
     described, paths = _describe(model, reading), [place(image) for image in ([images] if isinstance(images, str) else images)]
     asked = _size(size)
@@ -502,8 +506,8 @@ def export_model(student: Path, out: Path, *, format: str = "saved_model", force
         out: folder to write, on a local disk.
         force: replace an earlier export in `out`, and never anything else.
     """
-    from distill.export import export as write
-    from distill.folders import CARD
+    from distill.data.folders import CARD
+    from distill.exports.export import export as write
 
     card = write(place(student), place(out), format, force=force)
     sizes = (card["height"], card["width"], card["dimension"], card["parameters"], card["bytes"])
@@ -536,7 +540,7 @@ def load_steady(teacher: Teacher, size: tuple[int, int] | None = None) -> Loaded
 @checked
 def open_shards(path: Path) -> ShardSet:
     """Opens a committed set: OUT of `embed`, OUT/shards or index.json itself. Reads the index alone."""
-    from distill.shards import open_shards as opened
+    from distill.data.shards import open_shards as opened
 
     return opened(path)
 
@@ -545,7 +549,7 @@ def open_shards(path: Path) -> ShardSet:
 
 
 def _job(source: Path, out: Path, teacher: Path, reading: Reading, root: Path | None, recipe: Path | Recipe | None, size: Size | None, **asked: Any) -> Job:
-    from distill.sources import root_of
+    from distill.data.sources import root_of
     from pipelines.plan import Job
 
     described = _describe(teacher, reading)
@@ -564,7 +568,7 @@ def _describe(path: Path, reading: Mapping[str, Any]) -> Teacher:
     try:
         return open_teacher(path, **reading)
     except DistillError:
-        from distill.folders import no_model
+        from distill.data.folders import no_model
 
         if told := no_model(path, "{}"):
             raise DistillError(told) from None
@@ -572,7 +576,7 @@ def _describe(path: Path, reading: Mapping[str, Any]) -> Teacher:
 
 
 def _recipe(recipe: Path | Recipe) -> Recipe:
-    from distill.views import Recipe, find_recipe
+    from distill.images.views import Recipe, find_recipe
 
     return recipe if isinstance(recipe, Recipe) else find_recipe(_text(recipe))
 
@@ -623,9 +627,9 @@ def _was_imported(shards: pathlib.Path) -> bool:
 
 def _failure(found: VerifyResult, teacher: Teacher | None) -> str:
     """Returns what is wrong with a set and the way out, "" where nothing is. DistillError where it is the teacher's fault."""
-    from distill.shards import open_shards
-    from distill.shards.golden import OTHER_PIXELS, SAME
-    from distill.shards.verify import PIXELS
+    from distill.data.shards import open_shards
+    from distill.data.shards.golden import OTHER_PIXELS, SAME
+    from distill.data.shards.verify import PIXELS
 
     if found.problems:
         again = " ".join(f"--only {number}" for number in sorted({number for number, _ in found.problems if number >= 0}))
@@ -673,7 +677,7 @@ def _estimate_line(estimate: Mapping[str, Any], workers: int) -> str:
 
 def _say(text: str) -> None:
     """Shows a line that stays, where progress is shown."""
-    from distill.screen import here
+    from distill.runtime.progress import here
 
     if display := here():
         display.line(text)

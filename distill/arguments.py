@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar
 
-from distill import DistillError
-from distill.remote import RemotePath
+from distill.errors import DistillError
+from distill.storage.path import RemotePath
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")

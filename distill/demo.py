@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill import DistillError, Unfinished, drawn_faces
-from distill.files import committed, write_json
-from distill.folders import check_folder, kind_of
+from distill import drawn_faces
+from distill.data.folders import check_folder, kind_of
+from distill.errors import DistillError, Unfinished
+from distill.storage.files import committed, write_json
 
 Run = Callable[[Sequence[str]], int]
 WHO = {
@@ -150,8 +151,8 @@ def demo(out: Path, small: bool, run: Run, train_teacher: bool = False) -> dict[
     Raises:
         DistillError: `out` is another's; or a step was not done.
     """
-    from distill.demo_report import write_demo_report
-    from distill.screen import phase, shown
+    from distill.report.demo_page import write_demo_report
+    from distill.runtime.progress import phase, shown
 
     recipe, started = SMALL if small else FULL, time.monotonic()
     check_demo(out, recipe, train_teacher)

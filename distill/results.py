@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from distill.lines import many
+from distill.runtime.lines import html_table, many
 
 if TYPE_CHECKING:
     import numpy as np
@@ -589,13 +589,6 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         first, *others = (cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
         lines.append("  ".join([first, *others]).rstrip())
     return "\n".join(lines)
-
-
-def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns the same as HTML, every text escaped."""
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join(f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _short(value: Any) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 if __name__ == "__main__":  # python -m pipelines.embed SOURCE OUT --teacher T -- options of Beam; before Beam speaks while it loads
     import sys
 
-    from distill.cli import main
+    from distill.cli.main import main
 
     sys.argv.insert(1, "embed")
     main()
@@ -26,12 +26,12 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from distill import DistillError, Unfinished
-from distill.chunks import chunk_name, read_chunk, read_classes
-from distill.files import read_json
-from distill.images import read_bytes
-from distill.screen import phase
-from distill.shards import Record, ShardMeta, write_index
+from distill.data.archives.reader import read_bytes
+from distill.data.chunks import chunk_name, read_chunk, read_classes
+from distill.data.shards import Record, ShardMeta, write_index
+from distill.errors import DistillError, Unfinished
+from distill.runtime.progress import phase
+from distill.storage.files import read_json
 from pipelines.label import BrokenOff, Task, embed_chunk, try_teacher
 from pipelines.plan import (
     Job,

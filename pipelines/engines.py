@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from distill import DistillError, Unfinished
-from distill.process import quiet_import, uninterrupted
-from distill.remote import is_remote
+from distill.errors import DistillError, Unfinished
+from distill.runtime.process import quiet_import, uninterrupted
+from distill.storage.path import is_remote
 from pipelines.plan import Job
 
 if TYPE_CHECKING:

@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 import psutil
 
-from distill import DistillError, Unfinished
-from distill.chunks import Chunk, is_chunk_folder, list_chunks, read_chunk
-from distill.imagelist import open_list, way_to
-from distill.images import BadImage, read_bytes
-from distill.lines import many
-from distill.process import quiet_import, uninterrupted
-from distill.screen import phase, phases
+from distill.data.archives.reader import read_bytes
+from distill.data.chunks import Chunk, is_chunk_folder, list_chunks, read_chunk
+from distill.data.lists.image_list import open_list, way_to
+from distill.errors import DistillError, Unfinished
+from distill.images.codec import BadImage
+from distill.runtime.lines import many
+from distill.runtime.process import quiet_import, uninterrupted
+from distill.runtime.progress import phase, phases
 from pipelines.label import Task, label_rows, try_teacher
 from pipelines.plan import Job, meta_of
 from teachers import limit_threads

@@ -1,6 +1,6 @@
 """Makes a set of embeddings that are there already: files that other programs wrote become shards, a chunk at a time, as `distill embed` commits them.
 
-Lengths, types and order are checked before anything is written (`distill.arrays`), each image is read and decoded, and with a teacher a sample is
+Lengths, types and order are checked before anything is written (`distill.data.arrays`), each image is read and decoded, and with a teacher a sample is
 embedded again. Without one, the set says that its teacher is unknown. A run that ended early goes on: what is committed is not made again.
 """
 
@@ -18,19 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from distill import DistillError, Unfinished
-from distill.arrays import Part, check_parts, read_parts, sha256_of
-from distill.chunks import chunk_name, read_chunk, write_list
-from distill.files import is_there, sweep
-from distill.folders import check_apart, check_folder, make_folder
-from distill.imagelist import MAX_CLASSES, Rule
-from distill.images import BadImage, ImageSpec, decode, decode_batch, read_bytes
-from distill.layout import UNDERSCORE
-from distill.locks import only_process
-from distill.remote import is_remote, place
-from distill.shards import Record, Rows, ShardMeta, ShardSet, commit_shard, rows_there, write_index
-from distill.shards.golden import SAME, cosine
-from distill.shards.rows import UNKNOWN
+from distill.data.archives.reader import read_bytes
+from distill.data.arrays import Part, check_parts, read_parts, sha256_of
+from distill.data.chunks import chunk_name, read_chunk, write_list
+from distill.data.folders import check_apart, check_folder, make_folder
+from distill.data.layout import UNDERSCORE
+from distill.data.lists.image_list import MAX_CLASSES, Rule
+from distill.data.shards import Record, Rows, ShardMeta, ShardSet, commit_shard, rows_there, write_index
+from distill.data.shards.golden import SAME, cosine
+from distill.data.shards.rows import UNKNOWN
+from distill.errors import DistillError, Unfinished
+from distill.images.codec import BadImage, ImageSpec, decode, decode_batch
+from distill.storage.files import is_there, sweep
+from distill.storage.locks import only_process
+from distill.storage.path import is_remote, place
 from pipelines.plan import SOFTWARE, Job, Plan, standing
 from pipelines.rejects import WAYS, grouped, in_words
 from teachers import Teacher
@@ -81,7 +82,7 @@ class Imported:
 
 
 class _List:
-    """The rows of some parts as an image list; see `distill.imagelist.ImageList`."""
+    """The rows of some parts as an image list; see `distill.data.lists.image_list.ImageList`."""
 
     def __init__(self, root: Path, keys: list[str], labels: np.ndarray | None, classes: list[str]) -> None:
         self.root, self.keys, self.labels, self.classes = root, keys, labels, classes
@@ -342,7 +343,7 @@ def _read(root: str, key: str) -> tuple[bytes, str]:
 
 
 def _why(job: Job, records: Sequence[Record]) -> str:
-    from distill.shards import read_ledger
+    from distill.data.shards import read_ledger
 
     rejected = [(reject.key, reject.reason) for record in records if record.rejects for reject in read_ledger(job.shards / record.ledger)]
     zeros = Counter(reason == ZERO for _, reason in rejected)[True]

@@ -22,15 +22,16 @@ from typing import Any
 
 import numpy as np
 
-from distill import DistillError, Unfinished
-from distill.chunks import Chunk, chunk_name, read_chunk
-from distill.holders import unchanged
-from distill.images import BadImage, ImageSpec, ahead, decode_batch, orientation, read_bytes
-from distill.layout import UNDERSCORE, Layout
-from distill.remote import is_remote
-from distill.shards import FORMATS, Held, Record, Rows, ShardMeta, commit_shard, rows_there, shard_path
-from distill.shards.rows import quantise
-from distill.views import replay
+from distill.data.archives.archive import unchanged
+from distill.data.archives.reader import read_bytes
+from distill.data.chunks import Chunk, chunk_name, read_chunk
+from distill.data.layout import UNDERSCORE, Layout
+from distill.data.shards import FORMATS, Held, Record, Rows, ShardMeta, commit_shard, rows_there, shard_path
+from distill.data.shards.rows import quantise
+from distill.errors import DistillError, Unfinished
+from distill.images.codec import BadImage, ImageSpec, ahead, decode_batch, orientation
+from distill.images.views import replay
+from distill.storage.path import is_remote
 from pipelines.plan import Job, Plan, is_broken_off, leave_note, standing, taken_over
 from teachers.trial import check_teacher
 

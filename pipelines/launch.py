@@ -15,15 +15,15 @@ from typing import Any
 
 import psutil
 
-from distill import DistillError, Unfinished
-from distill.files import committed, is_there, sweep
-from distill.folders import CHUNKS, Made, make_folder, remove_own
-from distill.lines import many
-from distill.locks import only_process
-from distill.process import environment, hushed, quiet_import, speak, without_proxy
-from distill.remote import is_remote
+from distill.data.folders import CHUNKS, Made, make_folder, remove_own
+from distill.errors import DistillError, Unfinished
 from distill.results import EmbedResult
-from distill.screen import Watcher, phase, phases
+from distill.runtime.lines import many
+from distill.runtime.process import environment, hushed, quiet_import, speak, without_proxy
+from distill.runtime.progress import Watcher, phase, phases
+from distill.storage.files import committed, is_there, sweep
+from distill.storage.locks import only_process
+from distill.storage.path import is_remote
 from pipelines.engines import Engine, Workers, beam_options, check_reach, find_engine, outside_ipython, runner, service
 from pipelines.plan import Job, Plan, break_off, go_on, why
 

@@ -15,21 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from distill import Damaged, DistillError, listing
-from distill.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, said_sha256, write_chunks
-from distill.files import committed, is_there, read_json, sha256_file, temporary_for, write_json
-from distill.folders import CHUNKS, NOTES, check_apart, check_folder, remove_own
-from distill.holders import index_of
-from distill.imagelist import Rule, check_source, way_to
-from distill.images import EXIF, RESIZE, BadImage, ImageSpec, decode, is_holder, read_bytes
-from distill.layout import LAYOUTS, PLAIN, UNDERSCORE, Layout, find_index, layout_in
-from distill.listing import ADDED, GONE, REMOVED, RESIZED, TOUCHED, Changes
-from distill.remote import is_remote, place
-from distill.screen import phase, watched
-from distill.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_ledger, shard_path
-from distill.shards.golden import check_golden
-from distill.shards.rows import DTYPES, EXACT, MAX_VIEWS
-from distill.views import RECIPES, Recipe, check_size, software
+from distill.data.archives.archive import index_of, is_holder
+from distill.data.archives.reader import read_bytes
+from distill.data.chunks import chunk_name, is_chunk_folder, list_chunks, read_chunk, read_classes, said_sha256, write_chunks
+from distill.data.folders import CHUNKS, NOTES, check_apart, check_folder, remove_own
+from distill.data.layout import LAYOUTS, PLAIN, UNDERSCORE, Layout, find_index, layout_in
+from distill.data.lists import listing
+from distill.data.lists.image_list import Rule, check_source, way_to
+from distill.data.lists.listing import ADDED, GONE, REMOVED, RESIZED, TOUCHED, Changes
+from distill.data.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_ledger, shard_path
+from distill.data.shards.golden import check_golden
+from distill.data.shards.rows import DTYPES, EXACT, MAX_VIEWS
+from distill.errors import Damaged, DistillError
+from distill.images.codec import EXIF, RESIZE, BadImage, ImageSpec, decode
+from distill.images.views import RECIPES, Recipe, check_size, software
+from distill.runtime.progress import phase, watched
+from distill.storage.files import committed, is_there, read_json, sha256_file, temporary_for, write_json
+from distill.storage.path import is_remote, place
 from pipelines.rejects import LOOKED, grouped, in_words, look, spread
 from teachers import Teacher
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.images import BadImage, ImageSpec, decode_batch, kind_of, plain, read_bytes
-from distill.remote import is_remote
+from distill.data.archives.reader import read_bytes
+from distill.images.codec import BadImage, ImageSpec, decode_batch, kind_of, plain
+from distill.storage.path import is_remote
 
 LOOKED = 200  # images of a list that are looked at first
 ASKED = 32  # of them that the teacher labels

@@ -25,11 +25,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypedDict, Unpack
 
-from distill import DistillError
 from distill.arguments import checked
-from distill.process import grow_gpu_memory, keep_memory, quiet_import
-from distill.remote import close_to, local_copy, place
-from distill.screen import phase
+from distill.errors import DistillError
+from distill.runtime.process import grow_gpu_memory, keep_memory, quiet_import
+from distill.runtime.progress import phase
+from distill.storage.path import close_to, local_copy, place
 from teachers.foreign import WEIGHTS, known_name
 from teachers.loaded import LoadedTeacher
 

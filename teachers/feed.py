@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distill import DistillError
+from distill.errors import DistillError
 
 if TYPE_CHECKING:
     from teachers import Scalar, Teacher

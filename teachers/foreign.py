@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-from distill import DistillError
+from distill.errors import DistillError
 from teachers.causes import reason
 
 ONNX = "Export it as ONNX: torch.onnx.export(model, images, 'model.onnx', input_names=['images'], dynamic_axes={'images': {0: 'N'}}), in inference mode."

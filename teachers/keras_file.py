@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from distill import DistillError
-from distill.process import quiet_import
-from distill.screen import phase
+from distill.errors import DistillError
+from distill.runtime.process import quiet_import
+from distill.runtime.progress import phase
 from teachers import Teacher, start_tensorflow
 from teachers.causes import reason
 from teachers.feed import pick

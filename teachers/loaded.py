@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distill import DistillError
+from distill.errors import DistillError
 from teachers.causes import reason
 
 if TYPE_CHECKING:

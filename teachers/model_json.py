@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distill import DistillError
-from distill.remote import place
+from distill.errors import DistillError
+from distill.storage.path import place
 
 FORMAT = "distill.model.1"
 NAME = "model.json"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from distill import DistillError
+from distill.errors import DistillError
 from teachers import Teacher, start_tensorflow
 from teachers.causes import reason
 from teachers.feed import Constant, pick

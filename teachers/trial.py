@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distill import DistillError
-from distill.screen import phase
+from distill.errors import DistillError
+from distill.runtime.progress import phase
 from teachers.loaded import NoMemory
 
 if TYPE_CHECKING:

@@ -107,7 +107,7 @@ def snapshot(folder, *but: str, times: bool = True) -> dict[str, tuple]:
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory) -> Path:
     """12 identities of 10 drawn pictures, 32x32, in class folders."""
-    from distill.faces import draw_folder
+    from distill.synthetic.faces import draw_folder
 
     return once(tmp_path_factory, "faces", lambda root: draw_folder(root, **FACES))
 
@@ -153,7 +153,7 @@ def store(request):
 @pytest.fixture
 def folder(store, request, monkeypatch):
     """A folder of the test's own, in a store that answers."""
-    from distill.remote import place
+    from distill.storage.path import place
 
     for name, value in store.environment().items():
         monkeypatch.setenv(name, value)
@@ -164,7 +164,9 @@ def folder(store, request, monkeypatch):
 
 
 def forget_clients():
-    from distill import holders, remote, stores
+    from distill.data.archives import archive as holders
+    from distill.storage import client as stores
+    from distill.storage import path as remote
 
     holders._held.clear()
     for made in (stores.filesystem, stores.google, remote._has_bucket):
@@ -172,7 +174,7 @@ def forget_clients():
 
 
 def put(path, data: bytes):
-    from distill.files import committed
+    from distill.storage.files import committed
 
     with committed(path) as temporary:
         temporary.write_bytes(data)

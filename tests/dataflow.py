@@ -13,7 +13,7 @@ from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from distill.remote import place
+from distill.storage.path import place
 
 
 class Service(ThreadingHTTPServer):

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.files import read_json, write_json
-from distill.images import encode_jpeg
-from distill.layout import PLAIN, UNDERSCORE, Layout
-from distill.shards import FORMATS
+from distill.data.layout import PLAIN, UNDERSCORE, Layout
+from distill.data.shards import FORMATS
+from distill.images.codec import encode_jpeg
+from distill.storage.files import read_json, write_json
 from pipelines.embed import CutChunks, EmbedChunk, commit
 from pipelines.label import Task
 from pipelines.plan import Job, meta_of
@@ -276,8 +276,8 @@ def earlier_states(job: Job, layout: Layout, whole: dict[str, bytes], place: Pat
 def run_kills(folder: Path) -> tuple[int, list[str]]:
     """A run folder: two epochs and the end, killed before every change; then the same run goes on, or another one gives way or is refused."""
     from distill import DistillError
-    from distill.config import Run, load_run
-    from distill.runs import Progress, RunFolder
+    from distill.config.run import Run, load_run
+    from distill.training.run_folder import Progress, RunFolder
 
     first, second = (Run.model_validate({"seed": seed, "data": {"shards": "x"}, "stage": [{"terms": [{"name": "cosine"}]}]}) for seed in (1, 2))
 

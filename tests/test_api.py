@@ -88,7 +88,7 @@ def test_a_wrong_type_is_one_message(quick, tmp_path, monkeypatch, call, words):
 
 def test_keywords_are_those_of_the_types():
     from distill.arguments import KEYWORDS
-    from distill.methods import Planned
+    from distill.training.methods import Planned
     from teachers import Reading
 
     assert {kind: set(names) for kind, names in KEYWORDS.items()} == {f"Unpack[{kind.__name__}]": set(kind.__annotations__) for kind in (Reading, Planned)}

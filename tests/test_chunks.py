@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill import DistillError
-from distill.chunks import Chunk, is_chunk_folder, list_chunks, read_chunk, read_classes, rows_sha256, write_chunks
-from distill.imagelist import open_list
+from distill.data.chunks import Chunk, is_chunk_folder, list_chunks, read_chunk, read_classes, rows_sha256, write_chunks
+from distill.data.lists.image_list import open_list
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_nothing_has_a_name_before_all_is_written(source, tmp_path):
 def test_leftovers_of_a_killed_writer_are_swept(source, tmp_path):
     out = tmp_path / "out"
     code = (
-        "import os, signal, sys\nfrom distill.chunks import write_chunks\n"
+        "import os, signal, sys\nfrom distill.data.chunks import write_chunks\n"
         "write_chunks(sys.argv[1], sys.argv[2], 4, lambda done, rows: os.kill(os.getpid(), signal.SIGKILL) if done == 8 else None)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(source), str(out)])

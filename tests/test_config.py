@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from distill import DistillError
-from distill.config import TERM_OPTIONS, differences, dump_run, load_run
-from distill.views import find_recipe
+from distill.config.run import TERM_OPTIONS, differences, dump_run, load_run
+from distill.images.views import find_recipe
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "distill" / "examples").glob("*.toml"))
 GOOD = """
@@ -182,7 +182,7 @@ def test_differences_name_the_keys(file):
 def test_options_of_terms_are_the_arguments_of_their_functions():
     import inspect
 
-    from distill.losses import TERMS
+    from distill.losses.terms import TERMS
 
     assert TERMS.keys() == TERM_OPTIONS.keys()
     for name, kind in TERMS.items():

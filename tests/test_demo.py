@@ -7,14 +7,14 @@ import pytest
 
 from distill import DistillError
 from distill.demo import SMALL, check_demo, steps, teacher_run
-from distill.describe import describe
+from distill.inspection.describe import describe
 from tests.conftest import inside
 from tests.warm import forked
 
 
 def small_demo(out, monkeypatch, *options):
     """Its summary and what it printed."""
-    monkeypatch.setattr("distill.export.subprocess", SimpleNamespace(run=forked))
+    monkeypatch.setattr("distill.exports.export.subprocess", SimpleNamespace(run=forked))
     done = inside("demo", out, "--small", *options)
     assert done.returncode == 0, done.stderr
     summary = json.loads((out / "summary.json").read_text())

@@ -69,8 +69,8 @@ def test_what_the_image_copies_is_there() -> None:
         assert (ROOT / source).exists(), source
         assert ignore[0] == "*"
         assert f"!{source}" in ignore, f".dockerignore keeps {source} out"
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert {package.split(".")[0] for package in packages} <= set(copied)
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert {package.rstrip("*") for package in packages} <= set(copied)
     assert {"pyproject.toml", "constraints.txt", PROJECT["readme"], *PROJECT["license-files"]} <= set(copied)
 
 

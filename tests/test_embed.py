@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from distill import DistillError
-from distill.shards import open_shards
-from distill.shards.verify import verify
+from distill.data.shards import open_shards
+from distill.data.shards.verify import verify
 from tests.conftest import TEACHER, distill, inside, once, snapshot
 from tests.warm import begin, warm
 

@@ -9,10 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from distill.images import decode
-from distill.shards import open_shards
-from distill.shards.verify import check_sample, verify
-from distill.views import RECIPES, view
+from distill.data.shards import open_shards
+from distill.data.shards.verify import check_sample, verify
+from distill.images.codec import decode
+from distill.images.views import RECIPES, view
 from tests.conftest import inside, once
 from tests.test_embed import contents, embed, inspected, start
 from tests.warm import warm
@@ -82,7 +82,7 @@ def test_added_views_need_no_pictures_where_the_shards_hold_them(at_once, plain,
 @pytest.mark.parametrize(("when", "other_wish"), [("hash", False), ("ledger", False), ("record", False), ("record", True)])
 def test_pictures_that_only_a_shard_holds_outlive_a_failure_while_it_is_replaced(when, other_wish, at_once, plain, faces, teacher, tmp_path, monkeypatch):
     """The disk fails while a shard is replaced, at a step of its commit and at the second attempt too; then all is well again."""
-    import distill.shards as shards
+    import distill.data.shards as shards
 
     out, left = tmp_path / "out", [2]
     shutil.copytree(plain, out)
@@ -228,7 +228,7 @@ def test_killed_while_labelling_and_while_adding_views(name, kills, at_once, pla
 
 def done_with_views(out) -> int:
     """Chunks that are done; a shard alone is none: who was killed between its name and its record's makes it again."""
-    from distill.describe import _views_in  # 0 for a shard that is just being replaced
+    from distill.inspection.describe import _views_in  # 0 for a shard that is just being replaced
 
     return sum((path.parent / f"_{path.stem}.json").exists() and _views_in(path, "parquet") == VIEWS for path in out.glob("shards/[!.]*.parquet"))
 

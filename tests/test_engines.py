@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from distill import DistillError
-from distill.shards.verify import verify
+from distill.data.shards.verify import verify
 from pipelines.engines import ENGINES, Workers, beam_options, check_reach, find_engine
 from pipelines.plan import Job
 from teachers import Teacher
@@ -207,7 +207,7 @@ def test_a_dataflow_job_submitted_polled_and_done(undisturbed, faces, teacher, t
         port = probe.getsockname()[1]
     with serving("gs") as store:
         there = {**os.environ, "STORAGE_EMULATOR_HOST": store.url}
-        copy = "import sys, pathlib\nfrom distill.remote import place\nroot, to = pathlib.Path(sys.argv[1]), place(sys.argv[2])\n"
+        copy = "import sys, pathlib\nfrom distill.storage.path import place\nroot, to = pathlib.Path(sys.argv[1]), place(sys.argv[2])\n"
         copy += "[(to / path.relative_to(root).as_posix()).upload(path) for path in root.rglob('*') if path.is_file()]"
         for folder, name in ((faces, "faces"), (teacher, "teacher")):
             subprocess.run([sys.executable, "-c", copy, str(folder), f"gs://{BUCKET}/{name}"], env=there, check=True, timeout=120)
@@ -222,7 +222,7 @@ def test_a_dataflow_job_submitted_polled_and_done(undisturbed, faces, teacher, t
         finally:
             service.kill()
             service.wait()
-        fetch = f"import sys; from distill.remote import local_copy; import shutil; shutil.copytree(local_copy('gs://{BUCKET}/out'), sys.argv[1])"
+        fetch = f"import sys; from distill.storage.path import local_copy; import shutil; shutil.copytree(local_copy('gs://{BUCKET}/out'), sys.argv[1])"
         subprocess.run([sys.executable, "-c", fetch, str(tmp_path / "out")], env=there, check=True, timeout=120)
     assert contents(tmp_path / "out") == contents(undisturbed)
 

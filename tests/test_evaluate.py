@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import DistillError
-from distill.evaluation import (
+from distill.evaluation.pairs import _triangle
+from distill.evaluation.verification import (
     DISTANCES,
     agreement,
     compare,
@@ -27,8 +28,7 @@ from distill.evaluation import (
     tar_at_far,
     verify_pairs,
 )
-from distill.images import ImageSpec, encode_jpeg
-from distill.pairs import _triangle
+from distill.images.codec import ImageSpec, encode_jpeg
 
 SPEC = ImageSpec(8, 8)
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.export import CARD, _refuse_existing, _tidy, _write, export, read_card, student_file
-from distill.files import sweep
-from distill.images import decode, encode_jpeg
+from distill.exports.export import CARD, _refuse_existing, _tidy, _write, export, read_card, student_file
+from distill.images.codec import decode, encode_jpeg
+from distill.storage.files import sweep
 
 HEIGHT, WIDTH, DIMENSION = 20, 24, 5
 
@@ -160,7 +160,7 @@ def test_an_earlier_export_is_replaced_whole(exported):
 DIES = """
 import os, sys
 from pathlib import Path
-from distill.export import _put
+from distill.exports.export import _put
 left = int(sys.argv[2])
 def watch(event, arguments):
     global left
@@ -207,7 +207,7 @@ def test_what_a_person_put_into_an_export_outlives_a_kill_in_the_swap(tmp_path):
 
 
 def test_an_export_sweeps_what_a_dead_one_left(run, tmp_path):
-    code = "import os, sys, pathlib, distill.files as f; (f.temporary_for(pathlib.Path(sys.argv[1])) / 'variables').mkdir(parents=True); os._exit(9)"
+    code = "import os, sys, pathlib, distill.storage.files as f; (f.temporary_for(pathlib.Path(sys.argv[1])) / 'variables').mkdir(parents=True); os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "student")])
     assert len(list(tmp_path.iterdir())) == 1
     (tmp_path / "student").mkdir()
@@ -252,6 +252,6 @@ def test_a_model_that_is_no_student_is_refused(tmp_path):
 
 
 def test_importing_the_room_loads_no_tensorflow():
-    code = "import sys, json, distill.export; print(json.dumps([name for name in ('tensorflow', 'keras') if name in sys.modules]))"
+    code = "import sys, json, distill.exports.export; print(json.dumps([name for name in ('tensorflow', 'keras') if name in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert json.loads(done.stdout) == []

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.faces import IDENTITY, PICTURE, RECIPE, contact_sheet, describe, draw_face, draw_folder
-from distill.files import temporary_for
-from distill.images import decode
+from distill.images.codec import decode
+from distill.storage.files import temporary_for
+from distill.synthetic.faces import IDENTITY, PICTURE, RECIPE, contact_sheet, describe, draw_face, draw_folder
 
 
 def test_same_arguments_same_bytes():

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from distill.files import ABANDONED, committed, host_name, sha256_file, sweep, temporary_for, write_json
+from distill.storage.files import ABANDONED, committed, host_name, sha256_file, sweep, temporary_for, write_json
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -39,7 +39,7 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path):
 
 def test_a_process_that_the_system_hides_lives(monkeypatch):
     """/proc mounted with hidepid shows no process of another user, though kill(2) knows of it."""
-    import distill.files as files
+    import distill.storage.files as files
 
     assert files.lives(os.getpid(), files.started(os.getpid()))
     monkeypatch.setattr(files, "started", lambda pid: -1)
@@ -65,7 +65,7 @@ def aged(path, seconds):
 
 
 def test_sweep_removes_what_writers_of_this_machine_left_that_are_gone(tmp_path):
-    code = "import os, sys\nfrom distill.files import committed\nwith committed(sys.argv[1]) as t: t.write_text('x'); os._exit(9)"
+    code = "import os, sys\nfrom distill.storage.files import committed\nwith committed(sys.argv[1]) as t: t.write_text('x'); os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "out 1.parquet")])
     (dead,) = tmp_path.iterdir()
     mine = temporary_for(tmp_path / "mine")
@@ -81,7 +81,7 @@ def test_sweep_removes_what_writers_of_this_machine_left_that_are_gone(tmp_path)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the system tells no states")
 def test_a_process_that_has_ended_and_that_nobody_has_buried_is_gone():
     """As workers of a killed launcher stay in a container without an init."""
-    import distill.files as files
+    import distill.storage.files as files
 
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     begun = files.started(process.pid)
@@ -106,7 +106,7 @@ def test_sweep_believes_no_process_number_from_elsewhere(tmp_path):
 
 def test_a_writer_in_another_set_of_process_ids_keeps_its_file(tmp_path):
     """A real one: process 1 of a container of its own, while here process 1 is another."""
-    code = "import sys\nfrom distill.files import committed\nwith committed(sys.argv[1]) as t: t.write_text('x'); print('writes', flush=True); input()"
+    code = "import sys\nfrom distill.storage.files import committed\nwith committed(sys.argv[1]) as t: t.write_text('x'); print('writes', flush=True); input()"
     command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code, str(tmp_path / "out")]
     try:
         writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 from distill import DistillError, load_model
-from distill.config import build_run, dump_run
+from distill.config.run import build_run, dump_run
+from distill.data.folders import CARD, _lies_in, check_apart, check_folder, kind_of
 from distill.demo import FULL, SMALL, check_demo, run_files, set_folder, write_run_files
-from distill.export import _put, student_file
-from distill.faces import draw_folder
-from distill.folders import CARD, _lies_in, check_apart, check_folder, kind_of
-from distill.remote import is_remote, place
-from distill.report import write_run_report
+from distill.exports.export import _put, student_file
+from distill.report.run_page import write_run_report
+from distill.storage.path import is_remote, place
+from distill.synthetic.faces import draw_folder
 from tests.conftest import inside, once, put, snapshot, upload_all
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.chunks import write_chunks
-from distill.shards import open_shards
+from distill.data.chunks import write_chunks
+from distill.data.shards import open_shards
 from pipelines.forecast import Forecast, Rates, read_rates, row_bytes, sample
 from pipelines.plan import Job
 from teachers import Teacher

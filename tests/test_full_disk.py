@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from distill.faces import draw_folder
-from distill.shards import open_shards
-from distill.shards.verify import verify
+from distill.data.shards import open_shards
+from distill.data.shards.verify import verify
+from distill.synthetic.faces import draw_folder
 from tests.conftest import distill, inside
 from tests.warm import warm
 
@@ -123,7 +123,7 @@ COMMIT = """
 import sys
 from pathlib import Path
 import numpy as np
-from distill.shards import FORMATS, Rows, commit_shard
+from distill.data.shards import FORMATS, Rows, commit_shard
 from tests.test_full_disk import fill
 from tests.test_shards import meta
 

@@ -26,15 +26,15 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from distill import DistillError
-from distill.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes, write_chunks
-from distill.describe import describe
-from distill.imagelist import open_list
-from distill.images import BadImage, ImageSpec, decode
-from distill.layout import PLAIN, UNDERSCORE, Layout, layout_in
-from distill.shards import FORMATS, Record, commit_shard, find_record, hdf5, open_shards, write_index
-from distill.shards.rows import regrouped
-from distill.shards.verify import verify
-from distill.views import RECIPES
+from distill.data.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes, write_chunks
+from distill.data.layout import PLAIN, UNDERSCORE, Layout, layout_in
+from distill.data.lists.image_list import open_list
+from distill.data.shards import FORMATS, Record, commit_shard, find_record, hdf5, open_shards, write_index
+from distill.data.shards.rows import regrouped
+from distill.data.shards.verify import verify
+from distill.images.codec import BadImage, ImageSpec, decode
+from distill.images.views import RECIPES
+from distill.inspection.describe import describe
 from tests.test_shards import meta, rows
 
 ROOT = Path(__file__).parent.parent

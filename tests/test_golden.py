@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.chunks import list_chunks, read_chunk, read_classes
-from distill.images import decode
-from distill.layout import PLAIN
-from distill.shards import open_shards
-from distill.shards.verify import verify
+from distill.data.chunks import list_chunks, read_chunk, read_classes
+from distill.data.layout import PLAIN
+from distill.data.shards import open_shards
+from distill.data.shards.verify import verify
+from distill.images.codec import decode
 from tests.golden.make import KEYS, LABELS, SETS, embedding, image
 
 VERSIONS = sorted(path for path in (Path(__file__).parent / "golden").glob("v*"))

@@ -11,11 +11,11 @@ import pytest
 from simplejpeg import encode_jpeg
 
 from distill import DistillError
-from distill.images import BadImage
-from distill.shards import FORMATS, Rows, ShardMeta, commit_shard, open_shards, write_index
-from distill.shards.golden import NUMBER, GoldenRow, cosine, worst_answer
-from distill.shards.verify import PIXELS, check_sample, verify
-from distill.sources import ShardSource
+from distill.data.shards import FORMATS, Rows, ShardMeta, commit_shard, open_shards, write_index
+from distill.data.shards.golden import NUMBER, GoldenRow, cosine, worst_answer
+from distill.data.shards.verify import PIXELS, check_sample, verify
+from distill.data.sources import ShardSource
+from distill.images.codec import BadImage
 from tests.conftest import inside
 
 VERSIONS = sorted((Path(__file__).parent / "golden").glob("v*/*-*"))

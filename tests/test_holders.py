@@ -7,11 +7,13 @@ import time
 
 import pytest
 
-from distill import DistillError, Unfinished, holders
-from distill.files import sha256_file
-from distill.imagelist import open_list
-from distill.images import MAX_BYTES, BadImage, read_bytes
-from distill.stores import StoreError
+from distill import DistillError, Unfinished
+from distill.data.archives import archive as holders
+from distill.data.archives.reader import read_bytes
+from distill.data.lists.image_list import open_list
+from distill.images.codec import MAX_BYTES, BadImage
+from distill.storage.client import StoreError
+from distill.storage.files import sha256_file
 from tests import test_records, test_tars
 from tests.conftest import inside, put, upload_all
 from tests.stores import FAULTS

@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import DistillError, photos, textlist
-from distill.chunks import write_chunks
-from distill.imagelist import Rule, open_list, way_to
+from distill import DistillError
+from distill.data.chunks import write_chunks
+from distill.data.lists import folder as photos
+from distill.data.lists import text as textlist
+from distill.data.lists.image_list import Rule, open_list, way_to
 
 
 def rows_of(images, batch=1000):
@@ -562,7 +564,7 @@ def test_memory_does_not_grow_with_rows(tmp_path):
         for number in range(1_200_000):
             file.write(f"identity {number // 60:06d}/{number:08d}.jpg\t{number // 60}\n")
     code = (
-        "import sys\nfrom distill.imagelist import open_list\n"
+        "import sys\nfrom distill.data.lists.image_list import open_list\n"
         "images = open_list(sys.argv[1])\nrows = sum(len(keys) for keys, _ in images.batches(100_000))\n"
         "print(rows, next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )

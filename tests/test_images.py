@@ -20,8 +20,10 @@ from PIL import Image, ImageFile, ImageOps
 from skimage import data as samples
 from skimage.io import imread
 
-from distill import DistillError, images
-from distill.images import BadImage, ImageSpec, decode, decode_batch, encode_jpeg, kind_of, orientation, read_bytes
+from distill import DistillError
+from distill.data.archives.reader import read_bytes
+from distill.images import codec as images
+from distill.images.codec import BadImage, ImageSpec, decode, decode_batch, encode_jpeg, kind_of, orientation
 
 FACE = np.ascontiguousarray(samples.astronaut()[:75, 190:251])  # odd in both directions, so that chroma blocks are cut
 GREY = np.ascontiguousarray(FACE[:, :, 0])
@@ -295,7 +297,7 @@ def test_a_huge_header_is_refused_before_memory_is_taken():
 def test_memory_stays_low_for_huge_headers():
     code = """
 from pathlib import Path
-from distill.images import BadImage, decode
+from distill.images.codec import BadImage, decode
 import test_images as t
 t.decode(t.saved(t.FACE, "PNG"))
 def peak(): return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
@@ -375,7 +377,7 @@ def test_other_threads_and_settings_do_not_matter():
 def test_nothing_is_printed_about_damaged_files():
     code = """
 from contextlib import suppress
-from distill.images import BadImage, decode
+from distill.images.codec import BadImage, decode
 import test_images as t
 for kind in ("TIFF", "PNG", "GIF", "BMP"):
     data = t.saved(t.FACE[:9, :9], kind)

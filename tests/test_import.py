@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill import DistillError, Unfinished
-from distill.arrays import read_parts, read_paths
-from distill.layout import UNDERSCORE
-from distill.shards import FORMATS, open_shards
-from distill.shards.verify import verify
+from distill.data.arrays import read_parts, read_paths
+from distill.data.layout import UNDERSCORE
+from distill.data.shards import FORMATS, open_shards
+from distill.data.shards.verify import verify
 from pipelines import imports
 from pipelines.imports import Import, import_set
 from tests.conftest import inside, snapshot
@@ -303,8 +303,8 @@ def test_an_unknown_teacher_is_read_as_the_file_beside_it_says(faces, answers, q
     assert inside("inspect", model, "--color", "bgr", "--save").returncode == 0
     done = inside("verify", out, "--teacher", model)
     assert done.returncode == 0 and "worst cosine 0.99999" in done.stdout or "worst cosine 1.0" in done.stdout, done.stderr
-    from distill.config import load_run
-    from distill.stages import prove_teacher
+    from distill.config.run import load_run
+    from distill.training.stages import prove_teacher
     from teachers import load_teacher
 
     run.write_text(

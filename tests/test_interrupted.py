@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from distill.describe import describe, in_words
-from distill.remote import place
+from distill.inspection.describe import describe, in_words
+from distill.storage.path import place
 from tests.conftest import inside
 from tests.test_embed import contents
 from tests.warm import begin
@@ -122,7 +122,7 @@ def test_in_an_object_store_it_is_told_in_the_same_words(stopped, tmp_path, monk
     """The store is a folder here: only what a path in a store has is used."""
     from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-    monkeypatch.setattr("distill.remote.filesystem", lambda scheme: SubTreeFileSystem(str(tmp_path), LocalFileSystem()))
+    monkeypatch.setattr("distill.storage.path.filesystem", lambda scheme: SubTreeFileSystem(str(tmp_path), LocalFileSystem()))
     shutil.copytree(stopped.out, tmp_path / "bucket" / "out", ignore=shutil.ignore_patterns(".*"))
     found = describe(place("s3://bucket/out"), lambda path: {})
     told = {name: value for name, value in found.items() if name not in ("path", "launcher", "rows_in_progress", "rows_per_second")}

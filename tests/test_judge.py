@@ -8,17 +8,18 @@ import keras
 import numpy as np
 import pytest
 
+import distill
 from distill import DistillError
-from distill.config import Holdout, Run, dump_run, load_run
-from distill.images import encode_jpeg
-from distill.judge import Question, judge
-from distill.origin import Origin, _of_card, origin_of, projection_of
-from distill.pairs import draw_pairs
+from distill.config.run import Holdout, Run, dump_run, load_run
+from distill.data.shards import open_shards
+from distill.evaluation.evaluate import Question, judge
+from distill.evaluation.pairs import draw_pairs
+from distill.images.codec import encode_jpeg
 from distill.results import EvaluateResult, Judged
-from distill.runs import Progress, RunFolder
-from distill.shards import open_shards
-from distill.stages import open_lessons
-from distill.training import people, train
+from distill.training.origin import Origin, _of_card, origin_of, projection_of
+from distill.training.run_folder import Progress, RunFolder
+from distill.training.stages import open_lessons
+from distill.training.trainer import people, train
 from tests.conftest import inside
 from tests.test_sources import IDENTITIES, SIZE, held_out, make_set, picture
 
@@ -210,7 +211,7 @@ def test_a_teacher_is_judged_by_what_it_learned_and_not_by_the_models_holdout(ro
 def test_held_out_rows_are_said_to_be_held_out(room, monkeypatch):
     holdout = Holdout(by="identity", fraction=0.5)
     identity = open_shards(room / "set").identity
-    monkeypatch.setattr("distill.judge.origin_of", lambda path: Origin(True, holdout, {"shards": identity}))
+    monkeypatch.setattr("distill.evaluation.evaluate.origin_of", lambda path: Origin(True, holdout, {"shards": identity}))
     found = asked(room, room / "run", shards=room / "set", holdout=holdout)
     rows = sum(held_out(f"p{number % IDENTITIES}", 0.5) for number in range(150))
     assert found["agreement"]["trained_on"] is False and f"over {rows} rows (held-out rows)" in in_words({"model": found})
@@ -224,7 +225,7 @@ def test_a_run_of_another_width_is_judged_behind_its_projection(room):
     assert found["agreement"]["projected"] is True and found["agreement"]["dimension"] == 3
     assert "behind the projection of its run" in in_words({"model": found})
     by_hand = []
-    from distill.sources import ShardSource
+    from distill.data.sources import ShardSource
 
     for images, fields in ShardSource(room / "set", batch=150, seed=0).epoch(0):
         answers = student(images) @ kernel
@@ -274,9 +275,9 @@ def test_the_command_line_ends_with_what_it_could_not_do(room):
 
 def test_an_evaluation_in_the_folder_of_a_run_is_on_its_page(room, tmp_path):
     shutil.copytree(room / "run", tmp_path / "run")
-    asked(room, tmp_path / "run", student_of(room), shards=room / "set", out=tmp_path / "run")
+    distill.evaluate(tmp_path / "run", shards=room / "set", out=tmp_path / "run", progress=False)
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())["model"]["agreement"]
     assert f"mean cosine {found['mean']:.4f} to the stored embeddings over 150 rows" in (tmp_path / "run" / "report.html").read_text()
     shutil.copytree(room / "run", tmp_path / "other")
-    asked(room, room / "run", student_of(room), shards=room / "set", out=tmp_path / "other")  # of another model
+    distill.evaluate(room / "run", shards=room / "set", out=tmp_path / "other", progress=False)  # of another model
     assert "to the stored embeddings" not in (tmp_path / "other" / "report.html").read_text()

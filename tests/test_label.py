@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from distill.images import encode_jpeg
-from distill.shards import FORMATS, open_shards
-from distill.shards.verify import verify
-from distill.sources import ShardSource
+from distill.data.shards import FORMATS, open_shards
+from distill.data.shards.verify import verify
+from distill.data.sources import ShardSource
+from distill.images.codec import encode_jpeg
 from pipelines import label
 from tests.faulty import contents, draw, job_of, run
 
@@ -43,7 +43,7 @@ def test_images_that_are_not_kept_are_read_again(tmp_path, format, images, reque
 
 def test_rows_are_taken_over_in_little_memory(tmp_path, format, monkeypatch, least):
     """From a shard with a row group for each image, whose photos are gone."""
-    monkeypatch.setattr("distill.shards.rows.GROUP_BYTES", 1)
+    monkeypatch.setattr("distill.data.shards.rows.GROUP_BYTES", 1)
     draw(tmp_path)
     job = job_of(tmp_path, format)
     assert run(job) == []
@@ -74,10 +74,10 @@ def test_an_image_that_changes_before_it_is_read_again_ends_the_chunk(tmp_path, 
 @pytest.mark.parametrize("batch", [2, 7])
 def test_batches_of_many_groups_hold_few_at_a_time(tmp_path, monkeypatch, format, batch):
     """The same batches as all groups at once would give; at most so many as two pools have are in memory."""
-    monkeypatch.setattr("distill.shards.rows.GROUP_BYTES", 1)
+    monkeypatch.setattr("distill.data.shards.rows.GROUP_BYTES", 1)
     draw(tmp_path)
     assert run(job := job_of(tmp_path, format)) == []
-    monkeypatch.setattr("distill.sources.POOL_GROUPS", 2)
+    monkeypatch.setattr("distill.data.sources.POOL_GROUPS", 2)
     source, most = ShardSource(job.folder, batch=batch, seed=3), 0
     real = ShardSource._batch
 

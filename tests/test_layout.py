@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.layout import PLAIN, UNDERSCORE
-from distill.shards import open_shards
-from distill.shards.verify import verify
+from distill.data.layout import PLAIN, UNDERSCORE
+from distill.data.shards import open_shards
+from distill.data.shards.verify import verify
 from tests.conftest import inside, once
 
 ROWS = 25

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from distill import DistillError, Unfinished
-from distill.files import started, temporary_for
+from distill.storage.files import started, temporary_for
 from pipelines import launch
 from pipelines.engines import outside_ipython
 from pipelines.plan import Job

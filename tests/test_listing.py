@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import DistillError, listing
-from distill.chunks import write_chunks
-from distill.imagelist import Rule
-from distill.listing import ADDED, LISTING, REMOVED, RESIZED, TOUCHED
+from distill import DistillError
+from distill.data.chunks import write_chunks
+from distill.data.lists import listing
+from distill.data.lists.image_list import Rule
+from distill.data.lists.listing import ADDED, LISTING, REMOVED, RESIZED, TOUCHED
 from tests.conftest import inside
 
 NEVER = lambda row, key: False  # noqa: E731
@@ -40,11 +41,11 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_a_damaged_listing_is_said_to_be_so(tmp_path):
     whole = keep(tmp_path / "l", [f"{number}" for number in range(5000)]).read_bytes()
-    for content in (whole[: len(whole) // 2], whole[:-3], b"", b"distill.listing.1\t0\n", whole[:40] + b"\xff" * 9 + whole[49:]):
+    for content in (whole[: len(whole) // 2], whole[:-3], b"", b"distill.data.lists.listing.1\t0\n", whole[:40] + b"\xff" * 9 + whole[49:]):
         (tmp_path / "l").write_bytes(content)
         with pytest.raises(DistillError, match="l is damaged: .*--no-relist goes on without"):
             list(listing.read(tmp_path / "l"))
-    for text in ("distill.listing.1\t2\na\t1\t1\n", "distill.listing.1\t1\na\t1\n", "x\t1\na\t1\t1\n", "distill.listing.1\t1\na\t1\t1"):
+    for text in ("distill.data.lists.listing.1\t2\na\t1\t1\n", "distill.data.lists.listing.1\t1\na\t1\n", "x\t1\na\t1\t1\n", "distill.data.lists.listing.1\t1\na\t1\t1"):
         with listing.written(tmp_path / "l") as write:
             write(text)
         with pytest.raises(DistillError, match="is damaged"):

@@ -14,9 +14,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from distill import DistillError, Unfinished, locks
-from distill.locks import holder, only_process
-from distill.remote import place
+from distill import DistillError, Unfinished
+from distill.storage import locks
+from distill.storage.locks import holder, only_process
+from distill.storage.path import place
 from tests.conftest import distill as command_line
 from tests.conftest import inside, put, upload_all
 
@@ -175,8 +176,8 @@ def test_of_many_that_come_at_once_one_works_at_a_time(store, folder):
 
 DYING = """
 import sys, time
-from distill.locks import only_process
-from distill.remote import place
+from distill.storage.locks import only_process
+from distill.storage.path import place
 with only_process(place(sys.argv[1]), "launcher"):
     print("held", flush=True)
     time.sleep(60)

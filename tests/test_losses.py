@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from distill.losses import TERMS, arcface, cosine_distance, hits, margin_cosine, mse, softmax, unit
+from distill.losses.terms import TERMS, arcface, cosine_distance, hits, margin_cosine, mse, softmax, unit
 
 # The golden fixture: 6 rows, 5 classes, 8 dimensions.
 ROWS, CLASSES, DIMENSION = 6, 5, 8

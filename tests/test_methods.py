@@ -8,11 +8,11 @@ import tomllib
 import pytest
 
 from distill import DistillError
-from distill.catalog import BACKBONES, METHODS, TERM_OPTIONS, TERM_WORDS, example, examples, listing
-from distill.config import Holdout, Student, build_run, load_run
-from distill.methods import Facts, Wishes, choose_batch, choose_epochs, choose_holdout, choose_student, plan_run, values_of
+from distill.config.catalog import BACKBONES, METHODS, TERM_OPTIONS, TERM_WORDS, example, examples, listing
+from distill.config.run import Holdout, Student, build_run, load_run
+from distill.data.sources import held_out
 from distill.results import TrainResult
-from distill.sources import held_out
+from distill.training.methods import Facts, Wishes, choose_batch, choose_epochs, choose_holdout, choose_student, plan_run, values_of
 from tests.conftest import inside
 from tests.test_sources import make_set
 
@@ -207,8 +207,8 @@ def test_a_low_agreement_is_told():
 
 
 def test_the_listed_students_are_those_that_can_be_built():
-    from distill.students import BACKBONES as OWN
-    from distill.students import INPUTS
+    from distill.models.students import BACKBONES as OWN
+    from distill.models.students import INPUTS
 
     assert list(BACKBONES) == [*OWN, *(name for names in INPUTS.values() for name in names)]
     assert parameters("small_conv") == BACKBONES["small_conv"] == 27_188 and parameters("mobilefacenet") == BACKBONES["mobilefacenet"]
@@ -223,7 +223,7 @@ def test_the_listed_parameters_are_counted(backbone):
 def parameters(backbone):
     import keras
 
-    from distill.students import build_student
+    from distill.models.students import build_student
 
     count = build_student(Student(backbone=backbone), (112, 112, 3)).count_params()
     keras.backend.clear_session()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.shards import open_shards
+from distill.data.shards import open_shards
 from teachers import PRESETS, load_teacher, open_teacher
 from teachers.model_json import FORMAT, path_beside, read_beside
 from tests.conftest import folder, inside, put, store  # noqa: F401

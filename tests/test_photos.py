@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.images import decode
-from distill.shards import open_shards
+from distill.data.shards import open_shards
+from distill.images.codec import decode
 from tests.conftest import inside
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "examples" / "photos.py"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.files import json_text, read_json
-from distill.shards import Record, ShardMeta, open_shards, write_index
+from distill.data.shards import Record, ShardMeta, open_shards, write_index
+from distill.storage.files import json_text, read_json
 from tests.conftest import inside
 from tests.golden import pin
 

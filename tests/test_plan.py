@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from distill import DistillError
-from distill.chunks import read_chunk, write_chunks
-from distill.shards.rows import ShardMeta
+from distill.data.chunks import read_chunk, write_chunks
+from distill.data.shards.rows import ShardMeta
 from pipelines import plan
 from pipelines.plan import Job, Plan, agree
 from teachers import Teacher

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from distill.process import grow_gpu_memory, keep_memory, quiet_import, speak, uninterrupted
+from distill.runtime.process import grow_gpu_memory, keep_memory, quiet_import, speak, uninterrupted
 
 
 def faults(blocks: int, size: int = 16 << 20) -> int:
@@ -30,7 +30,7 @@ def test_freed_memory_is_used_again():
 
 def test_a_thread_uses_its_memory_again_too():
     code = (
-        "import threading, sys; from distill.process import keep_memory; from tests.test_process import faults\n"
+        "import threading, sys; from distill.runtime.process import keep_memory; from tests.test_process import faults\n"
         "if not keep_memory(): sys.exit(3)\n"
         "told = []; thread = threading.Thread(target=lambda: (faults(2, 100 << 20), told.append(faults(5, 100 << 20)))); thread.start(); thread.join(); print(told[0])"
     )
@@ -64,7 +64,7 @@ def test_what_an_import_says_is_kept_back(capfd, monkeypatch):
 
 
 def test_what_a_failing_import_says_is_shown():
-    code = "import os\nfrom distill.process import quiet_import\nwith quiet_import():\n    os.write(2, b'the reason')\n    raise ImportError('broken')\n"
+    code = "import os\nfrom distill.runtime.process import quiet_import\nwith quiet_import():\n    os.write(2, b'the reason')\n    raise ImportError('broken')\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "the reason" in done.stderr and "broken" in done.stderr and done.returncode == 1
 

@@ -16,12 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import DistillError, holders, records
-from distill.chunks import read_chunk, read_classes, write_chunks
-from distill.imagelist import open_list
-from distill.images import MAX_BYTES, BadImage, read_bytes
-from distill.shards import open_shards
-from distill.sources import ImageSource
+from distill import DistillError
+from distill.data.archives import archive as holders
+from distill.data.archives import recordio as records
+from distill.data.archives.reader import read_bytes
+from distill.data.chunks import read_chunk, read_classes, write_chunks
+from distill.data.lists.image_list import open_list
+from distill.data.shards import open_shards
+from distill.data.sources import ImageSource
+from distill.images.codec import MAX_BYTES, BadImage
 from tests.conftest import inside
 
 MARK = b"\x0a\x23\xd7\xce"  # 0xced7230a

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distill.images import ImageSpec
-from distill.shards import open_shards
+from distill.data.shards import open_shards
+from distill.images.codec import ImageSpec
 from pipelines.rejects import LOOKED, WAYS, Group, grouped, in_words, look, spread
 from tests.conftest import inside
 

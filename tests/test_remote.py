@@ -20,19 +20,20 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-import distill.remote
-import distill.stores
-from distill import DistillError, listing
-from distill.chunks import write_chunks
-from distill.files import committed, sha256_file, sweep, write_json
-from distill.folders import NOTES, remove_own
-from distill.imagelist import Rule, open_list
-from distill.listing import LISTING
-from distill.remote import RemotePath, is_remote, local_copy, place, readable
-from distill.shards import FORMATS
-from distill.shards.rows import regrouped
-from distill.sources import ShardSource
-from distill.stores import StoreError
+import distill.storage.client
+import distill.storage.path
+from distill import DistillError
+from distill.data.chunks import write_chunks
+from distill.data.folders import NOTES, remove_own
+from distill.data.lists import listing
+from distill.data.lists.image_list import Rule, open_list
+from distill.data.lists.listing import LISTING
+from distill.data.shards import FORMATS
+from distill.data.shards.rows import regrouped
+from distill.data.sources import ShardSource
+from distill.storage.client import StoreError
+from distill.storage.files import committed, sha256_file, sweep, write_json
+from distill.storage.path import RemotePath, is_remote, local_copy, place, readable
 from tests.conftest import distill as command_line
 from tests.conftest import forget_clients, inside, put, upload_all
 from tests.stores import FAULTS, MANY, PAGE
@@ -44,8 +45,8 @@ PART = 10 << 20  # s3:// takes more than this in parts
 
 def hasty(monkeypatch):
     """Clients that give up soon."""
-    monkeypatch.setattr(distill.stores, "ATTEMPTS", 2)
-    monkeypatch.setattr(distill.stores, "PATIENCE", timedelta(seconds=1))
+    monkeypatch.setattr(distill.storage.client, "ATTEMPTS", 2)
+    monkeypatch.setattr(distill.storage.client, "PATIENCE", timedelta(seconds=1))
     forget_clients()
 
 
@@ -365,7 +366,7 @@ def put_by_hand(folder, name: str, data: bytes) -> None:
     """An object of any name below a folder, as other tools write it."""
     bucket, _, prefix = folder.path.partition("/")
     if folder.scheme == "gs":
-        distill.stores.google().bucket(bucket).blob(f"{prefix}/{name}").upload_from_string(data)
+        distill.storage.client.google().bucket(bucket).blob(f"{prefix}/{name}").upload_from_string(data)
         return
     url = f"{os.environ['AWS_ENDPOINT_URL']}/{bucket}/{quote(f'{prefix}/{name}')}"
     urlopen(Request(url, data, {"Content-Type": "application/octet-stream"}, method="PUT")).close()

@@ -11,14 +11,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from distill import DistillError, figures
-from distill.config import dump_run, load_run
-from distill.demo_report import NAMES, write_demo_report
-from distill.evaluation import roc, verify_pairs
-from distill.images import encode_jpeg
-from distill.page import Case, Cases, Code, Commands, Faces, Facts, Figure, Section, Table, Text, Tiles, write_page
-from distill.pairs import draw_pairs
-from distill.report import duration, read_history, write_run_report
+from distill import DistillError
+from distill.config.run import dump_run, load_run
+from distill.evaluation.pairs import draw_pairs
+from distill.evaluation.verification import roc, verify_pairs
+from distill.images.codec import encode_jpeg
+from distill.report import figures
+from distill.report.demo_page import NAMES, write_demo_report
+from distill.report.page import Case, Cases, Code, Commands, Faces, Facts, Figure, Section, Table, Text, Tiles, write_page
+from distill.report.run_page import duration, read_history, write_run_report
 
 QUALITY = {"teacher": 0.7, "student": 0.8, "labels_only": 1.0, "noise_only": 4.0}  # noise on an identity's direction
 EVIL = '<script>alert("x")</script> & \'quotes\''

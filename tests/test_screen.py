@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from distill.lines import PLAIN, Reach, bar_line, duration, many, phase_line, plain_line, speed
-from distill.process import quiet_import
-from distill.screen import Display, _Bar, bar, phase, phases, shown, watched
-from distill.table import Extent, Pace, Screen, table_columns, table_heading, table_row
+from distill.runtime.lines import PLAIN, Reach, bar_line, duration, many, phase_line, plain_line, speed
+from distill.runtime.process import quiet_import
+from distill.runtime.progress import Display, _Bar, bar, phase, phases, shown, watched
+from distill.training.table import Extent, Pace, Screen, table_columns, table_heading, table_row
 
 FAR = Reach("embedding", 12_000, 5_822_653, 30, 400.0, 14_526.6, "images")
 
@@ -95,7 +95,7 @@ def test_a_log_gets_a_line_each_30_seconds_and_names_long_phases_once(capsys):
 
 def test_phases_of_a_log(capsys):
     clock = Clock()
-    from distill import screen
+    from distill.runtime import progress as screen
 
     display = Display(clock, beat=False)
     token = screen._here.set(display)
@@ -268,7 +268,7 @@ def test_a_training_in_a_notebook_is_one_output(outputs, capsys):
 
 
 def test_what_is_over_is_gone_from_a_notebook(outputs):
-    from distill import screen
+    from distill.runtime import progress as screen
 
     display = display_of(clock := Clock())
     token = screen._here.set(display)

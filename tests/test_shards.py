@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill import Damaged, DistillError, Unfinished
-from distill.layout import LAYOUTS, UNDERSCORE, Layout, layout_in
-from distill.shards import (
+from distill.data.layout import LAYOUTS, UNDERSCORE, Layout, layout_in
+from distill.data.shards import (
     FORMATS,
     GROUP_ROWS,
     Held,
@@ -30,9 +30,9 @@ from distill.shards import (
     view_column,
     write_index,
 )
-from distill.shards.rows import quantise, regrouped
-from distill.shards.verify import verify
-from distill.views import RECIPES
+from distill.data.shards.rows import quantise, regrouped
+from distill.data.shards.verify import verify
+from distill.images.views import RECIPES
 
 READING = {"signature": "serving_default", "output": "output", "scale": 1.0, "offset": 0.0, "color": "rgb"}
 
@@ -151,7 +151,7 @@ def sized(*sizes: int, start: int = 0) -> Rows:
 
 def test_groups_are_cut_by_bytes_too(tmp_path, monkeypatch, format):
     """100 bytes a group at most: 60 + 40 go together, one of 101 stands alone, empty ones take no room, and 1,024 rows are enough anyway."""
-    monkeypatch.setattr("distill.shards.rows.GROUP_BYTES", 100)
+    monkeypatch.setattr("distill.data.shards.rows.GROUP_BYTES", 100)
     given_rows = sized(60, 40, 1, 101, 100, 0, 0, 30, *[0] * 1100)
     sizes = [2, 1, 1, 3, 1024, 77]
     for name, cuts in (("a", [1108]), ("b", [1, 3, 1104]), ("c", [8, 1000, 100])):
@@ -172,7 +172,7 @@ def test_groups_are_cut_by_bytes_too(tmp_path, monkeypatch, format):
 
 def test_a_set_with_groups_cut_by_bytes_is_version_3(tmp_path, monkeypatch, format):
     """Its first shard has small images, its second large ones: the index says the groups of both."""
-    monkeypatch.setattr("distill.shards.rows.GROUP_BYTES", 100)
+    monkeypatch.setattr("distill.data.shards.rows.GROUP_BYTES", 100)
     parts = [sized(*[0] * 1030), sized(90, 90, 10, start=1030)]
     records = [commit_shard(tmp_path, format, meta(chunk=number, of=2), [part], []) for number, part in enumerate(parts)]
     write_index(tmp_path, format, records, ["a", "b", "c", "d"])

@@ -10,12 +10,13 @@ import weakref
 import numpy as np
 import pytest
 
-from distill import DistillError, Unfinished, sources
-from distill.config import Holdout
-from distill.images import decode, encode_jpeg
-from distill.shards import FORMATS, GROUP_ROWS, Rows, commit_shard, write_index
-from distill.sources import POOL_GROUPS, ImageSource, NoiseSource, ShardSource, held_out
-from distill.views import RECIPES, Change, Recipe, replay, view
+from distill import DistillError, Unfinished
+from distill.config.run import Holdout
+from distill.data import sources
+from distill.data.shards import FORMATS, GROUP_ROWS, Rows, commit_shard, write_index
+from distill.data.sources import POOL_GROUPS, ImageSource, NoiseSource, ShardSource, held_out
+from distill.images.codec import decode, encode_jpeg
+from distill.images.views import RECIPES, Change, Recipe, replay, view
 from tests.test_shards import meta
 
 SIZE, IDENTITIES = 8, 20
@@ -182,7 +183,7 @@ def test_the_other_part_is_the_one_that_is_opened_by_itself(shards, viewed, fold
 def test_each_class_name_is_hashed_once_a_set(tmp_path, monkeypatch):
     """Not once a row group: at 85,742 classes and 5,687 groups that took half an hour."""
     asked = []
-    monkeypatch.setattr("distill.sources.held_out", lambda name, fraction: asked.append(name) or held_out(name, fraction))
+    monkeypatch.setattr("distill.data.sources.held_out", lambda name, fraction: asked.append(name) or held_out(name, fraction))
     made = make_set(tmp_path / "s", (GROUP_ROWS + 5, GROUP_ROWS * 2))
     ShardSource(made, batch=8, seed=0, part="train", holdout=Holdout(by="identity", fraction=0.3)).other("held_out")
     assert sorted(asked) == sorted(f"p{number}" for number in range(IDENTITIES))

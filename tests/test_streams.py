@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from distill.process import without_proxy
+from distill.runtime.process import without_proxy
 
 HERE = {**os.environ, "DISTILL": f"{sys.executable} -m distill.cli"}
 
@@ -95,8 +95,8 @@ def test_signals_end_a_verb_with_a_word(name, code, tmp_path):
 
 SWALLOWS = """
 import time
-from distill.process import signal_code, stop_on_signals
-from distill import process
+from distill.runtime.process import signal_code, stop_on_signals
+from distill.runtime import process
 process.AGAIN = 0.2
 stop_on_signals()
 class Odd:

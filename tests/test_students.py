@@ -12,8 +12,8 @@ from keras.src.legacy.saving import legacy_h5_format
 from keras.src.utils import file_utils
 
 from distill import DistillError
-from distill.config import Student
-from distill.students import (
+from distill.config.run import Student
+from distill.models.students import (
     BACKBONES,
     INPUTS,
     ClassHead,
@@ -24,7 +24,7 @@ from distill.students import (
     projection,
     settle_scales,
 )
-from distill.training import restore
+from distill.training.trainer import restore
 
 APPLICATIONS = [
     name

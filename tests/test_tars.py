@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import DistillError, holders, tars
-from distill.imagelist import open_list
-from distill.images import BadImage, read_bytes
-from distill.sources import ImageSource
+from distill import DistillError
+from distill.data.archives import archive as holders
+from distill.data.archives import tar as tars
+from distill.data.archives.reader import read_bytes
+from distill.data.lists.image_list import open_list
+from distill.data.sources import ImageSource
+from distill.images.codec import BadImage
 
 
 def write(path, files, format=tarfile.PAX_FORMAT):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.config import Run, load_run
-from distill.images import ImageSpec, decode_batch
-from distill.shards import open_shards
-from distill.stages import open_lessons, prove_teacher, told_at_start
-from distill.training import train
-from distill.views import Recipe
+from distill.config.run import Run, load_run
+from distill.data.shards import open_shards
+from distill.images.codec import ImageSpec, decode_batch
+from distill.images.views import Recipe
+from distill.training.stages import open_lessons, prove_teacher, told_at_start
+from distill.training.trainer import train
 from tests.test_sources import make_set
 
 TERMS = [{"name": "cosine", "weight": 64.0}, {"name": "arcface", "scale": 16.0, "angle_add": 0.1}]
@@ -70,7 +70,7 @@ def test_wrong_wishes_are_one_message(data, message, viewed):
 
 def test_a_teacher_at_hand_answers_the_golden_views_again(viewed):
     """A teacher made for this set: it knows each view of each golden row by its pixels."""
-    from distill.views import view
+    from distill.images.views import view
 
     shards = open_shards(viewed)
     pixels, _ = decode_batch([row.image for row in shards.golden], ImageSpec(**shards.meta.image))

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.chunks import read_chunk, read_classes, write_chunks
-from distill.images import encode_jpeg
-from distill.layout import PLAIN, UNDERSCORE, Layout, layout_in
-from distill.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, find_record, open_shards, write_index
-from distill.shards.verify import verify
+from distill.data.chunks import read_chunk, read_classes, write_chunks
+from distill.data.layout import PLAIN, UNDERSCORE, Layout, layout_in
+from distill.data.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, find_record, open_shards, write_index
+from distill.data.shards.verify import verify
+from distill.images.codec import encode_jpeg
 
 CHUNKS, ROWS, SIZE = 4, 50, 8
 SETS = {**{format: (format, UNDERSCORE) for format in sorted(FORMATS)}, "parquet-plain": ("parquet", PLAIN)}

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import DistillError
-from distill.faces import draw_face
-from distill.images import decode, encode_jpeg
-from distill.views import RANGES, RECIPES, Change, Recipe, find_recipe, key_hash, replay, view
+from distill.images.codec import decode, encode_jpeg
+from distill.images.views import RANGES, RECIPES, Change, Recipe, find_recipe, key_hash, replay, view
+from distill.synthetic.faces import draw_face
 from tests.conftest import distill
 
 SHEETS = Path(__file__).parent / "golden" / "sheets"

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from distill.columns import labels_of, numbers_of
-from distill.describe import in_words
-from distill.files import committed
+from distill.data.columns import labels_of, numbers_of
+from distill.inspection.describe import in_words
+from distill.storage.files import committed
 from tests.conftest import inside
 
 RUN = '[data]\nshards = "out"\n[[stage]]\nsource = "shards"\nepochs = 2\nterms = [{ name = "cosine" }]\n'

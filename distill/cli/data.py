@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from distill import DistillError, Unfinished
 from distill.cli.endings import given, print_next, training
 from distill.cli.options import (
     IMAGES,
@@ -49,7 +48,8 @@ from distill.cli.options import (
     parse_tags,
     print_json,
 )
-from distill.remote import place
+from distill.errors import DistillError, Unfinished
+from distill.storage.path import place
 
 ENGINES = ("local", "processes", "dask", "portable", "flink", "prism", "dataflow")
 

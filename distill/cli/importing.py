@@ -35,7 +35,7 @@ from distill.cli.options import (
     parse_tags,
     print_json,
 )
-from distill.remote import place
+from distill.storage.path import place
 
 
 def import_(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill import DistillError
 from distill.cli.options import PREPROCESSING, AsJson, Color, Feed, Offset, Output, Preset, Scale, Signature, Tags, parse_feed, print_json
-from distill.remote import place
+from distill.errors import DistillError
+from distill.storage.path import place
 
 if TYPE_CHECKING:
     from teachers import LoadedTeacher
@@ -39,7 +39,7 @@ def inspect(
     Keep how a model wants its pixels, so that no verb needs to be told again:
              distill inspect w600k_r50.onnx --preset insightface --save
     """
-    from distill.describe import describe, in_words
+    from distill.inspection.describe import describe, in_words
     from teachers import open_teacher, said
 
     tagged = None if tags is None else [tag.strip() for tag in tags.split(",") if tag.strip()]
@@ -69,7 +69,7 @@ def inspect(
 
 def _save(loaded: LoadedTeacher, values: dict[str, Any], force: bool) -> str:
     """Write model.json, unless it says the same already; what was done, in words."""
-    from distill.files import committed
+    from distill.storage.files import committed
     from teachers.model_json import in_words, path_beside, write_text
 
     where = path_beside(loaded.teacher.path)

@@ -14,12 +14,13 @@ from typing import Annotated
 
 import typer
 
-from distill import DistillError, Interrupted, __version__
+from distill import __version__
 from distill.cli import data, demo, importing, inspect, models, training
 from distill.cli.help import SETTINGS, Verb, Verbs, mistake_in_words
 from distill.cli.options import debugging
-from distill.process import keep_memory, open_streams, signal_code, signal_words, stop_on_signals
-from distill.screen import shown
+from distill.errors import DistillError, Interrupted
+from distill.runtime.process import keep_memory, open_streams, signal_code, signal_words, stop_on_signals
+from distill.runtime.progress import shown
 
 STAYS = {
     "faces": "Pictures that were drawn stay; the same command draws the others.",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill import Unfinished
 from distill.cli.endings import print_next
 from distill.cli.options import (
     OUTPUT,
@@ -33,7 +32,8 @@ from distill.cli.options import (
     parse_tags,
     print_json,
 )
-from distill.remote import place
+from distill.errors import Unfinished
+from distill.storage.path import place
 
 if TYPE_CHECKING:
     from distill.results import EvaluateResult

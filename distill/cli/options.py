@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from distill import DistillError
-from distill.remote import place
+from distill.errors import DistillError
+from distill.storage.path import place
 
 
 def one_of(*words: str) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import typer
 
 from distill.cli.endings import print_next
 from distill.cli.options import A_MODEL, AsJson, one_of, print_json
-from distill.remote import place
+from distill.storage.path import place
 
 if TYPE_CHECKING:
-    from distill.methods import Planned
+    from distill.training.methods import Planned
 
 LEARN, STUDENT, LENGTH = "Without a run file", "Student", "Length"  # groups of options in help
 METHODS = one_of("cosine", "joint", "arcface", "labels", "noise")
@@ -27,7 +27,7 @@ def init(
     \b
     Example: distill init joint > run.toml
     """
-    from distill.catalog import example, listing
+    from distill.config.catalog import example, listing
 
     print(listing() if listed else example(name).rstrip("\n"))
 

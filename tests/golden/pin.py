@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from distill.config import Holdout, dump_run, load_run
-from distill.files import json_text
-from distill.images import encode_jpeg
-from distill.layout import LAYOUTS, shard_name
-from distill.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, write_index
-from distill.sources import ImageSource, NoiseSource, ShardSource
-from distill.views import RECIPES, Change, Recipe
+from distill.config.run import Holdout, dump_run, load_run
+from distill.data.layout import LAYOUTS, shard_name
+from distill.data.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, write_index
+from distill.data.sources import ImageSource, NoiseSource, ShardSource
+from distill.images.codec import encode_jpeg
+from distill.images.views import RECIPES, Change, Recipe
+from distill.storage.files import json_text
 
 HERE = Path(__file__).parent
 PINNED = HERE / "pinned.json"
@@ -243,7 +243,7 @@ def write_run(folder: Path) -> None:
     import os
     import shutil
 
-    from distill import training
+    from distill.training import trainer as training
 
     (folder / "set").symlink_to(HERE / "v3-underscore" / "parquet-inline")
     (folder / "run.toml").write_text(RUN_FILE, encoding="utf-8")

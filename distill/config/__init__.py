@@ -1,0 +1,1 @@
+"""Run files as values; no Keras here."""

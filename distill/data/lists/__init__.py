@@ -1,0 +1,1 @@
+"""Image lists: rows (key, label) in one fixed order, from folders, text, record files and tars."""

@@ -1,0 +1,258 @@
+"""The listing of a set: which files its rows were, with their sizes and times, so that a later run can say what differs.
+
+    OUT/chunks/listing.tsv.zst    zstd; lines of UTF-8: "distill.data.lists.listing.1<TAB>rows", then key<TAB>bytes<TAB>nanoseconds for each row, and behind
+                                  the last line end the CRC-32 of all of them, eight hex digits
+
+Rows stand in the order of the chunks. A file that was not there has -1 bytes. Of a record file or a tar the rows are the file itself and its
+index. Lists whose files would be a request each (a text list of objects) have no listing; the text of a list is compared by its hash always.
+
+Two listings in one order are compared as two streams of lines, so that memory does not grow with them: 1 us a row, of which asking the system
+takes most.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from distill.data.archives.archive import index_of, is_holder
+from distill.data.lists.folder import FolderList, list_files
+from distill.data.lists.image_list import ImageList, Rule
+from distill.errors import DistillError
+from distill.images.codec import ahead
+from distill.storage.files import committed
+from distill.storage.path import is_remote, place, readable
+
+LISTING = "listing.tsv.zst"
+FORMAT = "distill.data.lists.listing.1"
+NAMED = 3  # names of each kind of difference that are told
+
+BLOCK = 1 << 20
+LONGEST = 1 << 20  # bytes of a line
+ASKED = 2000  # files that a thread asks for at a time
+ASKERS = 16
+
+Ask = Callable[[int, str], bool]  # of a row, by its number and its key
+
+
+@dataclass
+class Changes:
+    """How the files differ from a listing. Counts by kind, the first names of each kind; accepted: {key: its line now} of changed files that may."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
+    accepted: dict[str, str] = field(default_factory=dict)
+
+    def add(self, kind: str, key: str) -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if len(first := self.names.setdefault(kind, [])) < NAMED:
+            first.append(key)
+
+    def in_words(self, *kinds: str) -> str:
+        """`7 added ('a/1.jpg', 'a/2.jpg', 'a/3.jpg' ...), 1 removed ('b/1.jpg')` of those kinds that there are."""
+        return ", ".join(
+            f"{self.counts[kind]:,} {kind} ({', '.join(map(repr, self.names[kind]))}{' ...' * (self.counts[kind] > NAMED)})"
+            for kind in kinds if kind in self.counts
+        )  # fmt: skip
+
+
+ADDED, REMOVED, RESIZED, TOUCHED = "added", "removed", "of another size", "of another time but the same size"
+GONE = "removed that had been rejected"
+
+
+def is_kept(source: Path, root: str) -> bool:
+    """Whether a listing of this source is kept."""
+    return source.is_dir() or is_holder(source) or not is_remote(root) and Path(root).is_dir()
+
+
+def sized_batches(images: ImageList, rows: int, root: str) -> Iterator[tuple[list[str], np.ndarray | None, list[int], list[int]]]:
+    """The batches of a list with the size and time of each file."""
+    if isinstance(images, FolderList):
+        yield from images.sized_batches(rows)
+        return
+    for keys, labels in images.batches(rows):
+        yield keys, labels, *_ask(root, keys)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Callable[[str], None]]:
+    """The listing at `path`, which gets its name when the block ends: a function that takes text, whole lines, the first of all included."""
+    with committed(path) as temporary, pa.OSFile(str(temporary), "wb") as file, pa.CompressedOutputStream(file, "zstd") as packed:
+        sum_of = 0
+
+        def write(text: str) -> None:
+            nonlocal sum_of
+            data = text.encode()
+            sum_of = zlib.crc32(data, sum_of)
+            packed.write(data)
+
+        yield write
+        packed.write(b"%08x" % sum_of)
+
+
+def head(rows: int) -> str:
+    return f"{FORMAT}\t{rows}\n"
+
+
+def lines_of(keys: Iterable[str], sizes: Iterable[int], times: Iterable[int]) -> list[str]:
+    """Lines of a listing without their ends."""
+    return [f"{key}\t{size}\t{time}" for key, size, time in zip(keys, sizes, times, strict=True)]
+
+
+def read(path: Path) -> Iterator[str]:
+    """The lines of a listing. DistillError where it is damaged."""
+    rows = said = -1
+    for rows, line in enumerate(_lines(path)):
+        if rows:
+            if line.count("\t") != 2:
+                raise _damaged(path, f"line {rows + 1} is {line[:60]!r}")
+            yield line
+            continue
+        name, _, count = line.partition("\t")
+        if name != FORMAT or not count.isdecimal():
+            raise _damaged(path, f"it begins {line[:40]!r}")
+        said = int(count)
+    if rows != said:
+        raise _damaged(path, f"{max(rows, 0):,} rows are there, {said:,} are told")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    rest, sum_of = b"", 0
+    try:
+        with pa.PythonFile(readable(path)) if is_remote(path) else pa.OSFile(str(path)) as file, pa.CompressedInputStream(file, "zstd") as packed:
+            while block := packed.read(BLOCK):
+                whole, end, rest = (rest + block).rpartition(b"\n")
+                sum_of = zlib.crc32(whole + end, sum_of)
+                if end:
+                    yield from whole.decode().split("\n")
+                if len(rest) > LONGEST:
+                    raise _damaged(path, f"a line of over {LONGEST:,} bytes")
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not what the file holds
+            raise
+        raise _damaged(path, str(error).partition("\n")[0][:100]) from error
+    if rest != b"%08x" % sum_of:
+        raise _damaged(path, "its end is not the sum of its lines")
+
+
+def _damaged(path: Path, how: str) -> DistillError:
+    return DistillError(f"{path} is damaged: {how}. Only the comparison with what lies there now needs it: --no-relist goes on without.")
+
+
+# ------------------------------------------------------------------------------------------------------------------------- what is there now
+
+
+def found(source: Path, root: str, rule: Rule, kept: Iterable[str]) -> Iterator[str]:
+    """Lines for what a source holds now, in the order of its listing. kept: the lines of that listing, which name the files of a text list."""
+    if source.is_dir():
+        for files in list_files(source, rule.all_files):
+            yield from lines_of(*files)
+    elif is_holder(source):
+        yield from holder_lines(source)
+    else:
+        with ThreadPoolExecutor(ASKERS) as pool:
+            for lines in ahead(pool, lambda keys: lines_of(keys, *_stat(root, keys)), _groups(map(key_of, kept)), 2 * ASKERS):
+                yield from lines
+
+
+def holder_lines(path: Path) -> list[str]:
+    """Lines for a record file and its index, or a tar."""
+    files = [path, *([place(index_of(str(path)))] if path.suffix.lower() == ".rec" else [])]
+    there = [(one.name, one.stat()) for one in files if one.is_file()]
+    return [f"{name}\t{status.st_size}\t{status.st_mtime_ns}" for name, status in there]
+
+
+def _groups(keys: Iterable[str]) -> Iterator[list[str]]:
+    group: list[str] = []
+    for key in keys:
+        group.append(key)
+        if len(group) == ASKED:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _ask(root: str, keys: list[str]) -> tuple[list[int], list[int]]:
+    with ThreadPoolExecutor(ASKERS) as pool:
+        parts = list(pool.map(lambda some: _stat(root, some), _groups(keys)))
+    return [size for sizes, _ in parts for size in sizes], [time for _, times in parts for time in times]
+
+
+def _stat(root: str, keys: list[str]) -> tuple[list[int], list[int]]:
+    sizes, times = [], []
+    for key in keys:
+        try:
+            status = os.stat(os.path.join(root, key))
+            size, time = status.st_size, status.st_mtime_ns
+        except (OSError, ValueError):
+            size, time = -1, 0
+        sizes.append(size)
+        times.append(time)
+    return sizes, times
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- comparing
+
+
+def key_of(line: str) -> str:
+    return line[: line.index("\t")]
+
+
+def compare(kept: Iterable[str], now: Iterable[str], may_change: Ask, may_go: Ask = lambda row, key: False) -> Changes:
+    """Two streams of lines in one order: by the bytes of the class and of the key, or, where both name the same keys, any.
+
+    may_change: whether the file of a row (its number, its key) may have another size; may_go: whether it may be gone.
+    """
+    changes, stream = Changes(), iter(kept)
+    row, old = 0, next(stream, None)
+    for new in now:
+        if new != old:
+            key = key_of(new)
+            while old is not None and key_of(old) != key and _place(key_of(old)) < _place(key):
+                changes.add(GONE if may_go(row, key_of(old)) else REMOVED, key_of(old))
+                row, old = row + 1, next(stream, None)
+            if old is None or key_of(old) != key:
+                changes.add(ADDED, key)
+                continue
+            _differ(changes, row, old, new, may_change, may_go)
+        row, old = row + 1, next(stream, None)
+    while old is not None:
+        changes.add(GONE if may_go(row, key_of(old)) else REMOVED, key_of(old))
+        row, old = row + 1, next(stream, None)
+    return changes
+
+
+def _differ(changes: Changes, row: int, old: str, new: str, may_change: Ask, may_go: Ask) -> None:
+    """Two lines of one key, which may be equal."""
+    key, size, _ = new.split("\t")
+    if old.split("\t")[1] == size:
+        if old != new:
+            changes.add(TOUCHED, key)
+    elif size == "-1" and may_go(row, key):
+        changes.add(GONE, key)
+    elif may_change(row, key):
+        changes.accepted[key] = new
+    else:
+        changes.add(REMOVED if size == "-1" else RESIZED, key)
+
+
+def _place(key: str) -> tuple[bytes, bytes]:
+    return key.partition("/")[0].encode(), key.encode()
+
+
+def update(path: Path, accepted: dict[str, str]) -> None:
+    """Write a listing anew with other lines for some of its keys."""
+    rows = sum(1 for _ in read(path))
+    with written(path) as write:
+        write(head(rows))
+        for line in read(path):
+            write(accepted.get(key_of(line), line) + "\n")

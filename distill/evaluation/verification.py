@@ -1,0 +1,445 @@
+"""How good a model is: verification of pairs, and agreement with its teacher. Plain NumPy; a model is any callable
+uint8 [B, H, W, 3] -> float32 [B, D], with `.height`, `.width` (None: any size) and `.dimension`.
+
+Scores are cosines in [-1, 1], higher means more alike; a pair is called the same person when score >= threshold.
+An image that cannot be decoded, or an embedding that is not finite, ends the evaluation with an error that names it: a figure over
+"most" pairs is none.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from distill.errors import DistillError
+from distill.evaluation.pairs import Pairs, draw_pairs
+from distill.storage.path import close_to, is_remote, local_copy, place
+
+if TYPE_CHECKING:
+    from distill.images.codec import ImageSpec
+
+FARS = (1e-2, 1e-3)
+FOLDS = 10
+ACCEPTED = 10  # impostor pairs that a rate must rest on to be told: 1 of 20 is no FAR of 5 %
+QUANTILES = (1, 5, 25, 50, 75, 95, 99)  # per cent
+DISTANCES = np.arange(0, 4, 0.01)  # the 400 thresholds on 2 - 2 cos that published LFW figures are read from
+
+
+Progress = Callable[[int, int], object]  # (done, of): how many images of how many
+
+
+class Model(Protocol):
+    """What can be evaluated: a loaded teacher, student or export."""
+
+    @property
+    def height(self) -> int | None: ...
+    @property
+    def width(self) -> int | None: ...
+    @property
+    def dimension(self) -> int: ...
+    def __call__(self, images: np.ndarray) -> np.ndarray: ...
+
+
+# ----------------------------------------------------------------------------------------------------------- embeddings
+
+
+Bad = list[tuple[str, str]]  # (key, reason) of images that cannot be read
+
+
+def _bad_images(root: str | Path, bad: Bad) -> str:
+    named = "; ".join(f"{key}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
+    return f"{root}: {named}. An evaluation needs every image: mend or remove what cannot be read."
+
+
+def embed_images(model: Model, root: str | Path, keys: Sequence[str], spec: ImageSpec, batch: int = 128,
+                 progress: Progress | None = None, told: Callable[[str | Path, Bad], str] = _bad_images) -> np.ndarray:  # fmt: skip
+    """The embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
+
+    `progress(done, of)` is called after each batch with counts of distinct keys.
+    DistillError names the images that cannot be read or decoded, in the words of `told`, and the first one whose embedding is not finite.
+    """
+    from distill.images.codec import decode_batch
+
+    distinct = list(dict.fromkeys(keys))
+    rows: list[np.ndarray] = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(distinct), batch):
+            names = distinct[start : start + batch]
+            pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(str(root), key, told), names)), spec, pool)
+            if bad:
+                raise DistillError(told(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
+            rows.append(_finite(np.asarray(model(pixels), np.float32), names))
+            if progress is not None:
+                progress(start + len(names), len(distinct))
+    table = np.concatenate(rows) if rows else np.zeros((0, model.dimension), np.float32)
+    place = {key: row for row, key in enumerate(distinct)}
+    return table if len(distinct) == len(keys) else table[[place[key] for key in keys]]
+
+
+def _bytes(root: str, key: str, told: Callable[[str | Path, Bad], str]) -> bytes:
+    from distill.data.archives.reader import read_bytes
+    from distill.images.codec import BadImage
+
+    try:
+        return read_bytes(root, key)
+    except BadImage as error:
+        raise DistillError(told(root, [(key, str(error))])) from error
+
+
+def _finite(embeddings: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    if embeddings.ndim != 2 or len(embeddings) != len(names):
+        raise DistillError(f"the model answered {len(names)} images with an array of shape {embeddings.shape}. Expected ({len(names)}, D).")
+    lost = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    if len(lost):
+        raise DistillError(f"the model's embedding of {names[lost[0]]} is not finite, nor are {len(lost) - 1} more of that batch.")
+    return embeddings
+
+
+def spec_for(model: Model, resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> ImageSpec:
+    """The image spec that a model takes; `size` (height, width) says it where the model takes any."""
+    from distill.images.codec import ImageSpec
+
+    height, width = model.height or (size or (0, 0))[0], model.width or (size or (0, 0))[1]
+    if not height or not width:
+        raise DistillError("the model takes images of any size: say which one they have (height and width).")
+    return ImageSpec(height, width, resize, exif)
+
+
+# --------------------------------------------------------------------------------------------------------------- scores
+
+
+def cosine_scores(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Cosine of each row pair: [N, D], [N, D] -> float64 [N] in [-1, 1]. A row of zeros has no direction: its cosine is 0.
+
+    >>> cosine_scores(np.array([[1., 0.], [3., 4.]]), np.array([[0., 2.], [3., 4.]]))
+    array([0., 1.])
+    """
+    if first.shape != second.shape or first.ndim != 2:
+        raise DistillError(f"embeddings of shape {first.shape} and {second.shape} cannot be compared row by row: both must be (N, D).")
+    scores = np.zeros(len(first))
+    for start in range(0, len(first), 65_536):  # float64 copies of 65,536 x 512: 268 MB, whatever N is
+        one, two = (side[start : start + 65_536].astype(np.float64) for side in (first, second))
+        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+        dots = np.einsum("nd,nd->n", one, two)
+        np.divide(dots, lengths, out=scores[start : start + 65_536], where=lengths > 0)
+    return np.clip(scores, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Folds:
+    """k-fold accuracy: mean and standard deviation (ddof=0) over folds, and each fold's own figures, float64 [folds].
+
+    thresholds: in what was asked for, scores (accepted when score >= threshold) or distances (when 2 - 2 score < threshold).
+    """
+
+    accuracy: float
+    std: float
+    accuracies: np.ndarray
+    thresholds: np.ndarray
+
+
+def kfold_accuracy(scores: np.ndarray, same: np.ndarray, folds: int = FOLDS, thresholds: str = "scores") -> Folds:
+    """Verification accuracy as in LFW: on each contiguous fold, with the threshold that was best on the other folds.
+
+    Folds are cut in the order given, without shuffling; the first N % folds of them are one pair longer. Of thresholds that are
+    equally good on the training folds the strictest is taken (the first argmax over rising distance).
+    thresholds: "scores" tries every cut between two neighbouring training scores, so that a model whose cosines all lie close
+    together is judged fairly; "distance" tries the published grid, distance 2 - 2 cos < 0, 0.01, … 3.99, to compare with papers.
+    """
+    scores, same = _checked(scores, same)
+    if not 2 <= folds <= len(scores):
+        raise DistillError(f"{folds} folds of {len(scores)} pairs: expected at least 2 folds and a pair for each.")
+    if thresholds not in CUTS:
+        raise DistillError(f"thresholds {thresholds!r} is unknown. Expected one of: {', '.join(CUTS)}.")
+    accuracies, chosen = np.zeros(folds), np.zeros(folds)
+    for number, test in enumerate(np.array_split(np.arange(len(scores)), folds)):
+        train = np.ones(len(scores), bool)
+        train[test] = False
+        chosen[number] = CUTS[thresholds](scores[train], same[train])
+        accepted = scores[test] >= chosen[number] if thresholds == "scores" else _distances(scores[test]) < chosen[number]
+        accuracies[number] = np.mean(accepted == same[test])
+    return Folds(float(accuracies.mean()), float(accuracies.std()), accuracies, chosen)
+
+
+def _best_cut(scores: np.ndarray, same: np.ndarray) -> float:
+    """The strictest of the most accurate thresholds: midway between the scores on its two sides."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    right = np.append(0, np.cumsum(np.where(same[order], 1, -1)))  # accepting the k best: more right than accepting none
+    between = np.append(True, np.append(ranked[1:] != ranked[:-1], True))  # equal scores are accepted together or not at all
+    best = int(np.argmax(np.where(between, right, -len(scores) - 1)))
+    if best == 0:
+        return float(np.nextafter(ranked[0], np.inf))
+    if best == len(ranked):
+        return float(ranked[-1])
+    return float(max((ranked[best - 1] + ranked[best]) / 2, np.nextafter(ranked[best], np.inf)))
+
+
+def _distances(scores: np.ndarray) -> np.ndarray:
+    """2 - 2 cos. Distances are compared as distances: 1 - d/2 rounds otherwise, and a score on the grid would change sides."""
+    return 2.0 - 2.0 * scores
+
+
+def _best_distance(scores: np.ndarray, same: np.ndarray) -> float:
+    """The strictest of the most accurate distances of the published grid."""
+    distance = _distances(scores)
+    genuine, impostors = np.sort(distance[same]), np.sort(distance[~same])
+    right = np.searchsorted(genuine, DISTANCES) + len(impostors) - np.searchsorted(impostors, DISTANCES)  # counts of distance < d
+    return float(DISTANCES[int(np.argmax(right))])
+
+
+CUTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"scores": _best_cut, "distance": _best_distance}
+
+
+@dataclass(frozen=True)
+class Roc:
+    """Every operating point: accepting score >= thresholds[i] gives far[i] and tar[i].
+
+    The first point is (inf, 0, 0), nothing accepted; thresholds fall, and both rates rise to 1.
+    """
+
+    far: np.ndarray  # float64 [K], in [0, 1]
+    tar: np.ndarray
+    thresholds: np.ndarray
+
+
+def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
+    """The operating points of all distinct scores, none dropped. far: share of impostor pairs accepted, tar: of genuine pairs."""
+    scores, same = _checked(scores, same)
+    if not 0 < same.sum() < len(same):
+        raise DistillError(f"{int(same.sum())} genuine and {int((~same).sum())} impostor pairs: rates need at least one of each.")
+    order = np.argsort(-scores, kind="stable")
+    ranked, genuine = scores[order], same[order]
+    last = np.append(ranked[1:] != ranked[:-1], True)  # equal scores are accepted together or not at all
+    tar = np.cumsum(genuine)[last] / genuine.sum()
+    far = np.cumsum(~genuine)[last] / (~genuine).sum()
+    return Roc(np.append(0.0, far), np.append(0.0, tar), np.append(np.inf, ranked[last]))
+
+
+@dataclass(frozen=True)
+class TarAtFar:
+    """The share of genuine pairs accepted where at most (or about) a share `far` of impostor pairs is.
+
+    `reached` is the share of impostors really accepted: `accepted` of `impostors` pairs. With few accepted the figure is uncertain:
+    a rate resting on k pairs has a relative error of about 1/sqrt(k).
+    """
+
+    far: float
+    tar: float
+    reached: float
+    threshold: float
+    accepted: int
+    impostors: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: an infinite threshold (nothing is accepted) becomes None."""
+        return {**self.__dict__, "threshold": self.threshold if np.isfinite(self.threshold) else None}
+
+
+@dataclass(frozen=True)
+class NoTar:
+    """In place of a TarAtFar where too few impostor pairs are there for the rate."""
+
+    far: float
+    impostors: int
+    tar: None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the same keys, without figures, and why."""
+        why = f"{math.ceil(ACCEPTED / self.far):,} impostor pairs are needed, there are {self.impostors:,}"
+        return {"far": self.far, "tar": None, "reached": None, "threshold": None, "accepted": None, "impostors": self.impostors, "left_out": why}
+
+
+def tar_at_far(scores: np.ndarray, same: np.ndarray, far: float, mode: str = "conservative") -> TarAtFar:
+    """TAR at a false accept rate: of the ROC's points the one with the largest FAR <= far ("conservative"), or with the FAR nearest
+    to it ("nearest", as insightface's IJB script reads it; it may exceed the target). Of equal ones the largest TAR.
+
+    Scores .9 .8 .7 .6, same T F T F, far .5: one of two impostors may pass, so .7 is the threshold and TAR is 1.
+    """
+    if not 0 < far <= 1:
+        raise DistillError(f"FAR {far}: expected a share above 0 and up to 1, such as 0.01.")
+    points = roc(scores, same)
+    if mode == "conservative":
+        place = int(np.flatnonzero(points.far <= far)[-1])
+    elif mode == "nearest":
+        gap = np.abs(points.far - far)
+        place = len(gap) - 1 - int(np.argmin(gap[::-1]))
+    else:
+        raise DistillError(f"TAR at FAR: mode {mode!r} is unknown. Expected conservative or nearest.")
+    impostors = int((~np.asarray(same, bool)).sum())
+    reached = float(points.far[place])
+    return TarAtFar(far, float(points.tar[place]), reached, float(points.thresholds[place]), round(reached * impostors), impostors)
+
+
+def _checked(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
+    if scores.ndim != 1 or scores.shape != same.shape:
+        raise DistillError(f"scores of shape {scores.shape} and answers of shape {same.shape}: expected one of each for each pair.")
+    if not np.isfinite(scores).all():
+        raise DistillError(f"score {int(np.flatnonzero(~np.isfinite(scores))[0])} of {len(scores)} is not finite.")
+    return scores, same
+
+
+# --------------------------------------------------------------------------------------------------------- verification
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a model makes of pairs: 10-fold accuracy, its standard deviation over folds, the mean threshold, and TAR at each FAR."""
+
+    accuracy: float
+    std: float
+    threshold: float
+    tar: tuple[TarAtFar | NoTar, ...]
+    genuine: int
+    impostors: int
+    folds: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `tar` is keyed by its FAR as text: {"0.01": {...}, "0.001": {...}}."""
+        return {**self.__dict__, "tar": {f"{point.far:g}": point.as_dict() for point in self.tar}}
+
+
+def verify_pairs(scores: np.ndarray, same: np.ndarray, folds: int = FOLDS, fars: Sequence[float] = FARS) -> Verification:
+    """All figures of scored pairs (see kfold_accuracy and tar_at_far), in an order whose contiguous folds are balanced.
+
+    Few pairs make as many folds as there are two pairs for. A rate that fewer than ACCEPTED impostor pairs can tell has no TAR.
+    """
+    same = np.asarray(same, bool)
+    if len(same) < 4:
+        raise DistillError(f"{len(same)} pairs: expected 4 or more, because a threshold is found on other pairs than it is tried on.")
+    folds = min(folds, len(same) // 2)
+    found = kfold_accuracy(scores, same, folds)
+    impostors = int((~same).sum())
+    points = tuple(tar_at_far(scores, same, far) if impostors * far >= ACCEPTED else NoTar(far, impostors) for far in fars)
+    return Verification(found.accuracy, found.std, float(found.thresholds.mean()), points, int(same.sum()), int((~same).sum()), folds)
+
+
+@dataclass(frozen=True)
+class PairEvaluation:
+    """A model on pairs: the scores in the pairs' order, and the embedding of each distinct image, float32 [len(keys), D]."""
+
+    pairs: Pairs
+    scores: np.ndarray
+    keys: tuple[str, ...]
+    embeddings: np.ndarray
+    verification: Verification
+
+
+def evaluate_pairs(
+    model: Model,
+    folder: str | Path,
+    pairs: Pairs | None = None,
+    *,
+    folds: int = FOLDS,
+    resize: str = "none",
+    size: tuple[int, int] | None = None,
+    exif: str = "ignore",
+    progress: Progress | None = None,
+) -> PairEvaluation:
+    """A model on pairs of a folder of identities; `pairs` as from `draw_pairs` (None: 6,000 of them, seed 0). `progress`: see embed_images."""
+    pairs = draw_pairs(folder) if pairs is None else pairs
+    keys = pairs.keys()
+    embeddings = embed_images(model, folder, keys, spec_for(model, resize, size, exif), progress=progress)
+    place = {key: row for row, key in enumerate(keys)}
+    first, second = (embeddings[[place[key] for key in side]] for side in (pairs.first, pairs.second))
+    scores = cosine_scores(first, second)
+    return PairEvaluation(pairs, scores, tuple(keys), embeddings, verify_pairs(scores, pairs.same, folds))
+
+
+# ------------------------------------------------------------------------------------------------------------ agreement
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a student points where its teacher points: the cosine of each row, its mean and its quantiles {per cent: cosine}."""
+
+    mean: float
+    quantiles: dict[int, float]
+    rows: int
+    dimension: int
+    cosines: np.ndarray  # float64 [rows]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, without the single cosines; quantiles are keyed by text: {"1": …, "99": …}."""
+        return {
+            "mean": self.mean,
+            "quantiles": {str(at): value for at, value in self.quantiles.items()},
+            "rows": self.rows,
+            "dimension": self.dimension,
+        }
+
+
+def agreement(target: np.ndarray, prediction: np.ndarray) -> Agreement:
+    """Cosines of the rows of two tables of embeddings, [N, D] and [N, D], target first. Norms do not matter; see cosine_scores."""
+    for name, table in (("target", target), ("prediction", prediction)):
+        if not np.isfinite(table).all():
+            raise DistillError(f"{name}: row {int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])} of {len(table)} is not finite.")
+    return _summarise(cosine_scores(target, prediction), target.shape[1])
+
+
+def _summarise(cosines: np.ndarray, dimension: int) -> Agreement:
+    if not len(cosines):
+        raise DistillError("agreement: no rows to compare.")
+    quantiles = np.percentile(cosines, QUANTILES)
+    return Agreement(float(cosines.mean()), dict(zip(QUANTILES, quantiles.tolist(), strict=True)), len(cosines), dimension, cosines)
+
+
+def evaluate_shards(model: Model, source: Any, progress: Progress | None = None) -> Agreement:
+    """Agreement of a model with the embeddings of a source in one pass: a ShardSource, of part "held_out" for a fair figure.
+
+    `progress(done, of)` is called after each batch with counts of rows.
+    """
+    if "embedding" not in source.fields:
+        raise DistillError(f"source {source.name} gives: {', '.join(source.fields)}. Agreement needs the teacher's embeddings.")
+    if model.dimension != source.dimension:
+        raise DistillError(
+            f"the model answers with {model.dimension} numbers, the embeddings of {source.name} have {source.dimension}; cosines need the "
+            "same. A student of another width is judged by pairs, and by the projected agreement in its training history."
+        )
+    cosines: list[np.ndarray] = []
+    for pixels, fields in source.epoch(0):
+        before = sum(map(len, cosines))
+        rows = [f"row {before + row} of {source.name}" for row in range(len(pixels))]
+        cosines.append(cosine_scores(fields["embedding"], _finite(np.asarray(model(pixels), np.float32), rows)))
+        if progress is not None:
+            progress(before + len(pixels), source.rows)
+    return _summarise(np.concatenate(cosines) if cosines else np.zeros(0), model.dimension)
+
+
+def check_photos(paths: Sequence[str | Path]) -> None:
+    """DistillError unless two photos or more are there to be compared. Asked before a model is loaded, which takes seconds."""
+    if len(paths) < 2:
+        raise DistillError(f"compare: {len(paths)} image{'s' * (len(paths) != 1)} given. Expected two or more.")
+    for path in map(place, paths):
+        if path.is_dir():
+            raise DistillError(f"{path} is a folder. compare takes photos: name the files in it that are meant.")
+        if not path.exists():
+            raise DistillError(f"{path}: no such {'object' if is_remote(path) else 'file'}.{close_to(path)}")
+
+
+def compare(
+    model: Model, paths: Sequence[str | Path], resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore"
+) -> np.ndarray:
+    """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
+    check_photos(paths)
+    files = [local_copy(str(place(path))).resolve() for path in paths]
+    root = os.path.commonpath([file.parent for file in files])
+    keys = [file.relative_to(root).as_posix() for file in files]
+    given = dict(zip(keys, paths, strict=True))
+
+    def told(_: str | Path, bad: Bad) -> str:
+        named = "; ".join(f"{given[key]}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
+        return f"{named}. Leave out what cannot be read."
+
+    embeddings = embed_images(model, root, keys, spec_for(model, resize, size, exif), told=told)
+    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
+    unit = np.divide(embeddings, lengths, out=np.zeros(embeddings.shape), where=lengths > 0)
+    return np.clip(unit @ unit.T, -1.0, 1.0)

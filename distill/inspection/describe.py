@@ -1,0 +1,292 @@
+"""What lies at a path, as a dict of plain values and in words: everything that distill reads or writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from distill.data.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
+from distill.data.folders import KINDS, read_card
+from distill.data.layout import LAYOUTS, PLAIN, find_index
+from distill.data.shards import FORMATS, Record, ShardMeta, open_shards
+from distill.data.shards.rows import NoShard
+from distill.errors import Damaged, DistillError
+from distill.images.views import RECIPES
+from distill.inspection.written import TEXTS, find_written, run_in_words
+from distill.storage.files import read_json
+from distill.storage.locks import holder
+from distill.storage.path import is_remote
+
+_PROGRESS = re.compile(r"progress-(\d{5,})\.json")
+
+
+def describe(path: Path, describe_model: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """The first of the known kinds that fits. describe_model: what a teacher or student on disk says of itself."""
+    if not path.exists():
+        raise DistillError(f"{path}: nothing is there.")
+    looked = not is_remote(path) or path.suffix.lower() in TEXTS and path.is_file()  # far away no other file is fetched for its kind
+    if (written := find_written(path) if looked else None) is not None:
+        return {"kind": written[0], "path": str(path), **written[1]}
+    for kind, fits, tell in _kinds(describe_model):
+        if fits(path):
+            return {"kind": kind, "path": str(path), **tell(path)}
+    raise DistillError(
+        f"{path} is nothing that distill reads or writes: expected {', '.join(kind for kind, _, _ in _kinds(describe_model))}."
+    )
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """One line for each entry, lists and dicts one level deep below their name; what comes next stands last."""
+    lines = list[str]()
+    left_out = {"gigabytes"} if "bytes" in found else {"run"} if "stages" in found else set()  # what other lines say in fewer words
+    shown = {name: value for name, value in found.items() if name not in {"next", *left_out}} | {name: found[name] for name in ("next",) if name in found}
+    for name, value in shown.items():
+        if name == "bytes":
+            lines.append(f"size: {_size_in_words(value)}")
+        elif name == "next":  # a line for each command
+            lines += [f"next: {command}" for command in value.splitlines()]
+        elif isinstance(value, dict):
+            lines += [f"{name.replace('_', ' ')}:", *(f"  {key}: {_short(one)}" for key, one in value.items())]
+        elif isinstance(value, list) and value and not isinstance(value[0], (int, float)):
+            lines += [
+                f"{name.replace('_', ' ')}:",
+                *(f"  {_short(one)}" for one in value[:10]),
+                *([f"  ... {len(value) - 10} more"] if len(value) > 10 else []),
+            ]
+        else:
+            lines.append(f"{name.replace('_', ' ')}: {_short(value)}")
+    return "\n".join(lines)
+
+
+def _kinds(describe_model: Callable[[Path], dict[str, Any]]) -> list[tuple[str, Callable[[Path], bool], Callable[[Path], dict[str, Any]]]]:
+    def model(path: Path) -> dict[str, Any]:
+        told = {"format" if name == "kind" else name: value for name, value in describe_model(path).items()}
+        return {**told, "next": f"distill embed SOURCE OUT --teacher {quote(str(path))}"}
+
+    return [
+        ("set of shards", lambda path: _index(path) is not None, _set),
+        ("unfinished set of shards", _is_unfinished, _unfinished),
+        ("chunks", is_chunk_folder, _chunks),
+        ("run", lambda path: (path / "run.toml").is_file(), _run),
+        (
+            "export",
+            lambda path: path.is_dir() and read_card(path) is not None,
+            lambda path: {**(read_card(path) or {}), **model(path), "next": f"distill evaluate {quote(str(path))} --pairs FOLDER"},
+        ),
+        (
+            "model",
+            lambda path: (path / "saved_model.pb").is_file() or path.suffix.lower() in (".keras", ".h5", ".hdf5", ".onnx") and not _is_shard(path),
+            model,
+        ),
+        ("shard", _is_shard, _shard),
+        ("chunk", lambda path: path.suffix == ".parquet", _chunk),
+        ("image list", lambda path: path.is_dir() or path.is_file(), _list),
+    ]
+
+
+def _index(path: Path) -> Path | None:
+    return find_index(path) or find_index(path / "shards")
+
+
+def _set(path: Path) -> dict[str, Any]:
+    shards = open_shards(path)
+    size = sum(record.shard_bytes for record in shards.records)
+    name = quote(str(path))
+    return {
+        "rows": shards.rows, "rejects": shards.rejects, "shards": len(shards.records), "format": shards.format, "gigabytes": round(size / 1e9, 3), "bytes": size,
+        "classes": len(shards.classes), "every_row_labelled": shards.labelled,
+        "next": f"distill verify {name} --deep\ndistill train --shards {name} --out runs/NAME",
+        "meta": {name: value for name, value in _meta(shards.meta).items() if name not in ("chunk", "of", "chunk_sha256", "rows")},
+    }  # fmt: skip
+
+
+def _meta(meta: ShardMeta) -> dict[str, Any]:
+    """Metadata, a recipe that has a name by its name."""
+    return {**meta.as_dict(), "recipe": meta.recipe.name if meta.recipe.name in RECIPES else meta.recipe.as_dict()}
+
+
+def _read_json(path: Path, kind: Any = dict[str, Any]) -> Any:
+    try:
+        return read_json(path, kind)
+    except ValueError as error:
+        raise Damaged(f"{path} is damaged: {error}.") from error
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """What is told of a plan."""
+
+    rows: int
+    chunks: tuple[str, ...]
+    meta: ShardMeta
+    batch: int = 1  # 0: distill import made it
+    format: str = "parquet"
+    first_views: int = 1
+    layout: str = PLAIN.name
+
+
+def _is_unfinished(path: Path) -> bool:
+    return (path / "plan.json").is_file() or (path / ".launcher").exists()
+
+
+def _unfinished(path: Path) -> dict[str, Any]:
+    """How far a run is, or was when it ended, and who works here now."""
+    launcher = holder(path, "launcher")
+    found: dict[str, Any] = {"launcher": {None: "unknown: no lock tells here", "": "none at work"}.get(launcher, launcher)}
+    notes = _notes(path / "state")
+    if "error.json" in notes:
+        found["error"] = notes["error.json"].get("message")
+    if launcher != "" and (doing := notes.get("phase.json", {}).get("phase")):
+        found["phase"] = doing
+    if not (path / "plan.json").is_file():
+        return {**found, **_again(launcher, "embed"), "plan": "none yet: it is written when the teacher is loaded and the list is cut"}
+    plan, shards = _read_json(path / "plan.json", _Planned), path / "shards"
+    names = {one.name for one in shards.iterdir()} if shards.is_dir() else set()
+    layout = LAYOUTS.get(plan.layout, PLAIN)
+    records = [Record.load(shards / name) for name in sorted(names) if layout.is_record(name)]
+    done = {record.number: record for record in records if record.shard in names and _size(shards / record.shard) == record.shard_bytes}
+    if (views := plan.meta.views) > plan.first_views:  # those that still have the views they were first made with are not done
+        done = {number: record for number, record in done.items() if _views_in(shards / record.shard, plan.format) == views}
+    found |= {
+        "rows": plan.rows, "done_rows": sum(record.rows + record.rejects for record in done.values()),
+        "rejects": sum(record.rejects for record in done.values()), "chunks": len(plan.chunks), "done_chunks": len(done),
+        "missing_chunks": sorted(set(range(len(plan.chunks))) - set(done)),
+        "failed_chunks": {str(note["chunk"]): note["reason"] for name, note in sorted(notes.items()) if name.startswith("failed-")},
+    }  # fmt: skip
+    found |= _again(launcher, "embed" if plan.batch else "import")
+    return {**found, **({} if launcher == "" else _pace(notes, set(done))), "meta": _meta(plan.meta)}
+
+
+def _again(launcher: str | None, verb: str) -> dict[str, Any]:
+    """What to do where nobody works on a set that is not whole."""
+    return {"next": f"run the same distill {verb} again: it goes on here"} if launcher == "" else {}
+
+
+def _size(shard: Path) -> int:
+    """Bytes; -1 where the shard is just being replaced."""
+    try:
+        return shard.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _views_in(shard: Path, format: str) -> int:
+    """0 where the shard is just being replaced."""
+    try:
+        return FORMATS[format].read_meta(shard).views
+    except (FileNotFoundError, Damaged):
+        return 0
+
+
+def _notes(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the launcher and its workers have written in OUT/state, by file name; "at" is when, in seconds. A note that is just going says nothing."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not path.name.startswith("."):
+            with suppress(OSError, ValueError):
+                found[path.name] = {**read_json(path), "at": path.stat().st_mtime_ns / 1e9}
+    return found
+
+
+def _pace(notes: dict[str, dict[str, Any]], done: set[int]) -> dict[str, Any]:
+    """Rows of the chunks that are being made, and rows a second since the plan was agreed on, both by the clock of whoever keeps the files."""
+    chunks = {int(match[1]): note for name, note in notes.items() if (match := _PROGRESS.fullmatch(name))}
+    found: dict[str, Any] = {"rows_in_progress": sum(note["done"] for number, note in chunks.items() if number not in done)}
+    made = sum(note["made"] for note in chunks.values())
+    passed = max((note["at"] for note in chunks.values()), default=0) - notes["estimate.json"]["at"] if "estimate.json" in notes else 0
+    if made and passed > 1:
+        found["rows_per_second"] = round(made / passed, 1)
+    return found
+
+
+def _chunks(path: Path) -> dict[str, Any]:
+    chunks = [read_chunk(one) for one in list_chunks(path)]
+    return {"rows": sum(len(chunk.keys) for chunk in chunks), "chunks": len(chunks), "classes": len(read_classes(path)),
+            "next": f"distill embed {quote(str(path))} OUT --root FOLDER --teacher MODEL"}
+
+
+def _run(path: Path) -> dict[str, Any]:
+    summary = path / "summary.json"
+    state = (
+        _read_json(summary)
+        if summary.is_file()
+        else {"finished": False, "next": "run the same distill train again"}
+    )
+    file = path / "run.toml"
+    words = {name: value for name, value in run_in_words(file).items() if name in ("student", "stages", "problems")}
+    found = {**words, "run": file.read_text(encoding="utf-8").splitlines(), "summary": state}
+    if state.get("finished") is False:
+        return found
+    name = quote(str(path))
+    return {**found, "next": f"distill evaluate {name} --pairs FOLDER\ndistill export {name} OUT"}
+
+
+def _is_shard(path: Path) -> bool:
+    return _shard_format(path) is not None
+
+
+def _shard_format(path: Path) -> str | None:
+    for name, shards in FORMATS.items():
+        if path.suffix == f".{shards.suffix}" and path.is_file():
+            try:
+                shards.read_meta(path)
+            except NoShard:
+                return None
+            except DistillError:  # it is one, and what is wrong with it is told where it is described
+                pass
+            return name
+    return None
+
+
+def _shard(path: Path) -> dict[str, Any]:
+    shards = FORMATS[str(_shard_format(path))]
+    return {"meta": _meta(shards.read_meta(path)), "row_groups": len(shards.group_rows(path))}
+
+
+def _chunk(path: Path) -> dict[str, Any]:
+    chunk = read_chunk(path)
+    keys = chunk.keys[:3]
+    return {"chunk": chunk.number, "of": chunk.of, "rows": len(chunk.keys), "sha256": chunk.sha256, "first_keys": keys}
+
+
+def _list(path: Path) -> dict[str, Any]:
+    from distill.data.lists.image_list import open_list
+
+    images = open_list(path)
+    rows, first = 0, list[str]()
+    for keys, _ in images.batches(100_000):
+        first, rows = first or list(keys[:3]), rows + len(keys)
+    return {"rows": rows, "classes": len(images.classes), "first_keys": first, **({"skipped": images.skipped} if images.skipped else {}), **_drawn(path),
+            "next": f"distill embed {quote(str(path))} OUT --teacher MODEL"}
+
+
+def _drawn(path: Path) -> dict[str, Any]:
+    """How the pictures of a folder were drawn, where distill drew them."""
+    return {"drawn": _read_json(path / ".drawing.json")} if not is_remote(path) and KINDS["drawing"].is_ours(path) else {}
+
+
+def _size_in_words(size: int) -> str:
+    """(24_500) -> "24.5 kB"."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}" if size < 1000 * scale else f"{size / scale:,.0f} {unit}"
+    return f"{size} bytes"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(one)}" for key, one in value.items()) or "none"
+    if isinstance(value, list) and len(value) > 12:
+        return f"{', '.join(map(str, value[:12]))} ... ({len(value)} in all)"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_short(one) if isinstance(one, dict) else str(one) for one in value)
+    return f"{value:,}" if type(value) is int else str(value)

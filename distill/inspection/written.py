@@ -1,0 +1,250 @@
+"""Single files that distill writes or reads, and the smaller folders: what each is, as a dict of plain values. `describe` asks this room first.
+
+A TOML, HTML, JSON or CSV file that a verb wrote is told by what it holds, not by its name, and is never taken for a list of images.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from distill.data.folders import DRAWN, KINDS
+from distill.data.layout import INDEXES, NUMBERED
+from distill.errors import DistillError
+from distill.storage.files import sha256_file
+
+LARGEST = 1 << 26  # bytes of a JSON or HTML file that is looked into; an index of a million chunks is larger, and is opened as a set
+_RECORD = re.compile(rf"_?{NUMBERED}\.json")
+_LEDGER = re.compile(rf"_?{NUMBERED}\.rejects\.jsonl")
+_TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
+# kind: keys that a JSON object of it has; the first that fits
+JSONS: dict[str, frozenset[str]] = {
+    "model.json": frozenset({"format", "preprocessing"}),
+    "plan of a set": frozenset({"chunks", "meta", "rows"}),
+    "index of a set": frozenset({"records", "meta", "rows"}),
+    "chunk record": frozenset({"number", "of", "shard", "ledger", "rows", "rejects"}),
+    "forecast": frozenset({"rows", "chunks", "gigabytes", "rates"}),
+    "description of drawn faces": frozenset({"identities", "images", "size", "seed"}),
+    "card of an export": frozenset({"made_by"}),
+    "summary of a run": frozenset({"parameters", "epochs", "student"}),
+    "summary of a demo": frozenset({"teacher", "student", "labels_only", "noise_only"}),
+    "estimate of a run of distill embed": frozenset({"todo_chunks", "todo_rows"}),
+    "progress of a chunk": frozenset({"done", "made"}),
+    "failure of a chunk": frozenset({"chunk", "reason"}),
+    "error of a run of distill embed": frozenset({"message", "exit_code"}),
+    "phase of a run of distill embed": frozenset({"phase"}),
+    "evaluation": frozenset({"model"}),
+}
+# (names, kind, how many folders up the whole lies): what says nothing by itself
+PARTS: tuple[tuple[re.Pattern[str], str, int], ...] = (
+    (re.compile(r"\.(launcher|trainer)(\.claims)?"), "lock of a run", 1),
+    (re.compile(r"events\.out\.tfevents\..*"), "figures for TensorBoard", 2),
+    (re.compile(r"events|checkpoints|state"), "folder of a run's own files", 1),
+    (re.compile(r"(_?classes|identities)\.txt"), "class table", 1),
+    (re.compile(r"listing\.tsv\.zst"), "sizes and times of listed images", 1),
+    (re.compile(r"(saved_model|keras_metadata|fingerprint)\.pb|variables|assets|assets\.extra"), "part of a SavedModel", 1),
+    (re.compile(r"variables\.(index|data-\d{5}-of-\d{5})"), "part of a SavedModel", 2),
+    (re.compile(r"finished\.json"), "note that a run of distill embed has ended", 2),
+)
+PROOFS = ("plan.json", "run.toml", "saved_model.pb", *INDEXES, "classes.txt")  # what the whole has in it
+TEXTS = (".toml", ".html", ".htm", ".json")  # endings of files that are never image lists
+# endings of files that are no image and are told elsewhere: Pillow, which would be asked last, takes 0.15 s to load
+OTHERS = (".parquet", ".h5", ".hdf5", ".onnx", ".keras", ".rec", ".tar", ".txt", ".tsv", ".csv", ".lst")
+LONG = frozenset({"chunks", "meta", "records", "golden", "stages"})  # keys of which only the number is told
+
+
+def find_written(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """Returns (kind, what it says) of a path, or None where it is none of these.
+
+    Raises:
+        DistillError: a TOML, HTML or JSON file that is nothing distill knows; it is no list of images.
+    """
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        return None
+    if (part := _part(path)) is not None:
+        return part
+    suffix = path.suffix.lower()
+    if suffix == ".toml":
+        return _toml(path)
+    if suffix in (".html", ".htm"):
+        return _page(path)
+    if suffix == ".json":
+        return _json(path)
+    if suffix == ".jsonl" and _LEDGER.fullmatch(path.name):
+        return _ledger(path)
+    if suffix == ".npz":
+        return _arrays(path)
+    if path.name == "history.csv":
+        return _history(path)
+    return None if suffix in OTHERS else _image(path)
+
+
+def _folder(path: Path) -> tuple[str, dict[str, Any]] | None:
+    if (path / "run.toml").is_file():  # an evaluation may lie in a run's own folder
+        return None
+    if (part := _part(path)) is not None:
+        return part
+    if KINDS["evaluation"].is_ours(path):
+        return "evaluation", _figures(_read(path / "evaluation.json"))
+    if KINDS["demo"].is_ours(path):
+        finished = (path / "summary.json").is_file()
+        report = {"report": str(path / "report.html")} if (path / "report.html").is_file() else {}
+        return "demo", {"finished": finished, **report, **({} if finished else {"next": f"distill demo {path}"})}
+    return _several(path)
+
+
+def _several(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """A folder of nothing but runs, or nothing but evaluations, as `--out runs/NAME` fills one."""
+    for proof, kind in (("run.toml", "folder of runs"), ("evaluation.json", "folder of evaluations")):
+        inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        if inside and all((path / proof).is_file() for path in inside):
+            finished = {path.name: "finished" if (path / "summary.json").is_file() else "not finished" for path in inside}
+            names: Any = finished if proof == "run.toml" else [path.name for path in inside]
+            return kind, {kind.rpartition(" ")[2]: names, "next": f"distill inspect {quote(str(inside[0]))}"}
+    return None
+
+
+def _part(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """A file or folder that means something only where it lies, and the path that says all of it."""
+    for names, kind, below in PARTS:
+        if names.fullmatch(path.name) and len(path.parents) >= below:
+            whole = path.parents[below - 1]
+            if any((whole / proof).exists() for proof in PROOFS):
+                return kind, {"part_of": str(whole), "next": f"distill inspect {quote(str(whole))}"}
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """DistillError where a file is no JSON object."""
+    if path.stat().st_size > LARGEST:
+        raise DistillError(f"{path} has more than {LARGEST:,} bytes, which no JSON file of distill's has that is inspected by itself.")
+    try:
+        told = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DistillError(f"{path} is no JSON: {error}.") from None
+    if not isinstance(told, dict):
+        raise DistillError(f"{path} is nothing that distill reads or writes: a JSON file of another program.")
+    return told
+
+
+def _json(path: Path) -> tuple[str, dict[str, Any]]:
+    told = _read(path)
+    kind = next((kind for kind, keys in JSONS.items() if told.keys() >= keys), None)
+    if kind is None or kind == "evaluation" and not (isinstance(told["model"], dict) and "path" in told["model"]):
+        raise DistillError(f"{path} is nothing that distill reads or writes: a JSON file, but none of these: {', '.join(JSONS)}.")
+    if kind == "evaluation":
+        return kind, _figures(told)
+    if kind == "model.json":
+        return kind, {"format": told["format"], "preprocessing": told["preprocessing"]}
+    short = {name: len(value) if name in LONG and isinstance(value, (list, dict)) else value for name, value in told.items() if name not in ("meta", "kind", "path")}
+    return kind, short
+
+
+def _figures(told: dict[str, Any]) -> dict[str, Any]:
+    """Who was evaluated, with the figures that are single values."""
+    found: dict[str, Any] = {}
+    for who, judged in told.items():
+        if isinstance(judged, dict):
+            rest = {key: value for part in ("pairs", "agreement") for key, value in (judged.get(part) or {}).items() if not isinstance(value, (dict, list))}
+            found[who] = {"path": judged.get("path"), **rest}
+    return found
+
+
+def _toml(path: Path) -> tuple[str, dict[str, Any]]:
+    from distill.config.run import read_toml
+    from distill.images.views import find_recipe
+
+    try:
+        values = read_toml(path)
+    except ValueError as error:
+        raise DistillError(f"{path} cannot be read as TOML: {error}") from None
+    if not values.keys() & {"stage", "student", "data"}:
+        recipe = find_recipe(str(path))
+        return "recipe of views", recipe.as_dict()
+    return "run file", run_in_words(path)
+
+
+def run_in_words(path: Path) -> dict[str, Any]:
+    """What a run file asks for, a line for each stage, or what is wrong with it."""
+    from distill.config.run import load_run
+
+    try:
+        run = load_run(path)
+    except DistillError as error:
+        return {"valid": False, "problems": str(error).splitlines(), "next": "mend these, and inspect it again"}
+    stages = [
+        f"stage {number}: {stage.epochs} epoch{'s' * (stage.epochs != 1)} on {stage.source}, learning from {' and '.join(term.name for term in stage.terms)}"
+        for number, stage in enumerate(run.stage, 1)
+    ]
+    next_ = f"distill train {path} --out runs/{path.stem}"
+    return {"valid": True, "student": f"{run.student.backbone}, {run.student.embedding} numbers", "stages": stages, "next": next_}
+
+
+def _page(path: Path) -> tuple[str, dict[str, Any]]:
+    text = path.read_bytes()[:LARGEST].decode("utf-8", errors="replace")
+    title = _TITLE.search(text[:10_000])
+    if not (path.name == "report.html" or "distill" in text[:10_000]):
+        raise DistillError(f"{path} is nothing that distill reads or writes: a page, but no report of distill.")
+    return "report", {"title": " ".join(title[1].split()) if title else "", "bytes": path.stat().st_size, "next": "open it in a browser"}
+
+
+def _ledger(path: Path) -> tuple[str, dict[str, Any]]:
+    from distill.data.shards import read_ledger
+
+    rejects = read_ledger(path)
+    return "rejects of a chunk", {"rejects": len(rejects), "first": [f"{reject.key}: {reject.reason}" for reject in rejects[:10]]}
+
+
+def _arrays(path: Path) -> tuple[str, dict[str, Any]]:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            names = stored.files
+            if "scores" not in names and "cosines" not in names:
+                kind = "checkpoint" if "progress.json" in names else ""
+                if not kind:
+                    raise DistillError(f"{path} is nothing that distill reads or writes: arrays, but neither scores of an evaluation nor a checkpoint.")
+                return kind, {"arrays": len(names), "bytes": path.stat().st_size}
+            found: dict[str, Any] = {f"{name}_rows": len(stored[name]) for name in ("scores", "cosines") if name in names}
+            if "cosines" in names:
+                found["mean_cosine"] = float(stored["cosines"].mean())
+            return "scores of an evaluation", found
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise DistillError(f"{path} cannot be read as arrays: {error}.") from None
+
+
+def _history(path: Path) -> tuple[str, dict[str, Any]] | None:
+    import csv
+
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or "epoch" not in rows[0]:
+        return None
+    return "history of a run", {"epochs": len(rows), "last": {name: value for name, value in rows[-1].items() if value}}
+
+
+def _image(path: Path) -> tuple[str, dict[str, Any]] | None:
+    from PIL import Image, UnidentifiedImageError
+
+    from distill.images.codec import orientation
+
+    try:
+        with Image.open(path) as image:
+            width, height, mode, form = image.width, image.height, image.mode, image.format
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+        return None
+    data = path.read_bytes()
+    kind = "contact sheet of views" if DRAWN in data[:4096] else "image"
+    turn = orientation(data)
+    return kind, {
+        "width": width, "height": height, "mode": mode, "format": form, "bytes": len(data), "exif_rotation": "none" if turn == 1 else f"orientation {turn}",
+        "sha256": sha256_file(path),
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Students: backbones, embedding and class heads."""

@@ -1,0 +1,297 @@
+"""Files on disk. A file appears under its final name only when it is whole; until then it has a temporary name that nobody else uses.
+
+A temporary name is `.<name>.<space>.<process>.<started>-<random>.tmp`. Temporaries lie in the folder of the final file, so that the last step is
+one atomic rename. Readers ignore names with a leading dot.
+
+The space is a hash of this boot of this machine and this set of process ids (a container has its own). Inside one, a process id and the time at
+which it started prove that a writer is gone; all other temporaries are taken for leftovers when nothing was written into them for ABANDONED
+seconds, by the clock of whoever keeps the files. A machine's name proves nothing: containers share it, and process ids too.
+
+In an object store (`distill.storage.path`) the unfinished file lies on local disk and is uploaded in one go: an object appears whole or not at all.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from distill.storage.path import RemotePath, is_remote, place
+
+_TEMPORARY = re.compile(
+    r"\..+\.((?P<space>[0-9a-f]{12})\.(?P<pid>\d+)\.(?P<started>\d+)-[0-9a-f]{16}|[A-Za-z0-9_-]+\.\d+\.\d+-\d+)\.(tmp|keras)", re.DOTALL
+)  # the second kind: those of the first days, which named the host
+# A shard's writer writes a row group at a time, which takes the slowest teacher (a row a second) 17 minutes; a suspended laptop sleeps overnight.
+ABANDONED = 24 * 3600.0
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
+_LIBRARY = {errno.EISDIR, errno.EINVAL, errno.EFAULT, errno.EFBIG, errno.EOVERFLOW}
+BLOCK = 4 << 20
+ENDED = -2
+
+
+def temporary_for(path: Path) -> Path:
+    """A name for the unfinished `path`, in the same folder, that no other writer uses. Creates nothing."""
+    pid = os.getpid()
+    space = hashlib.sha256(process_space().encode()).hexdigest()[:12] if process_space() else "0" * 12
+    return path.parent / f".{path.name}.{space}.{pid}.{started(pid)}-{secrets.token_hex(8)}.tmp"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one of `temporary_for`."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+@contextmanager
+def committed(path: str | Path) -> Iterator[Path]:
+    """Write the yielded temporary file; it becomes `path` (replacing a file there) when the block ends, and vanishes when it raises.
+
+    The bytes are on disk (fsync) before the name changes. The folder must exist; the block must create the file. A `path` in an object
+    store is uploaded when the block ends.
+
+    >>> with committed("out/index.json") as temporary:
+    ...     temporary.write_text("{}")
+    """
+    path = place(path)
+    if isinstance(path, RemotePath):
+        with tempfile.TemporaryDirectory(prefix="distill-") as folder:
+            yield (temporary := Path(folder) / path.name)
+            path.upload(temporary)
+        return
+    temporary = temporary_for(path)
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Return when the bytes of a file, or the names in a folder, are on disk. Does nothing for a folder that cannot be synced."""
+    if os.name == "nt":
+        return  # neither folders nor read-only descriptors can be synced there
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (error.errno in _NO_SYNC and path.is_dir()):  # some network file systems refuse to sync a folder
+            raise named(error, path) from error
+    finally:
+        os.close(descriptor)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder is there. OSError where the system cannot tell: only "no such file" means that it is missing.
+
+    pathlib's own question takes a loop of links for a missing file, and from Python 3.14 on any failure.
+    """
+    if isinstance(path, RemotePath):
+        return path.exists()
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def named(error: OSError, path: object) -> OSError:
+    """The same failure of the system with the path that it happened at, of the class that belongs to its number."""
+    return OSError(error.errno, os.strerror(error.errno or 0), str(path))
+
+
+def failure(path: Path, error: BaseException) -> OSError | None:
+    """What failed in the system when a library could not read `path`; None where it was the bytes, all of which can be read.
+
+    A library's own numbers do not count: HDF5 asks for bytes at places that a damaged file names, and is told EINVAL.
+    """
+    number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno if isinstance(error, OSError) else None
+    if number and number not in _LIBRARY:
+        return named(OSError(number, ""), path)
+    try:
+        for _ in blocks(path):
+            pass
+    except IsADirectoryError:
+        return None  # no file, which nothing will read
+    except OSError as failed:
+        return failed
+    return None
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, all of them or an OSError with its path: Python's own lacks that, and takes EAGAIN for the end of a file."""
+    try:
+        with path.open("rb") as file:
+            while (block := file.read(BLOCK)) != b"":
+                if block is None:
+                    raise BlockingIOError(errno.EAGAIN, "")
+                yield block
+    except OSError as error:
+        raise (named(error, path) if error.errno else error) from error
+
+
+def read_whole(path: Path) -> bytes:
+    """All bytes of a file, or an OSError with its path."""
+    return path.read_bytes() if isinstance(path, RemotePath) else b"".join(blocks(path))
+
+
+def sweep(folder: str | Path) -> list[Path]:
+    """Removes what dead writers left directly in `folder`, files and whole folders; returns the paths that were removed, sorted.
+
+    The caller holds the folder's lock, where it has one. Only names that `temporary_for` makes are looked at. What a living writer of this machine, or
+    any writer elsewhere, has written to in the last ABANDONED seconds stays. A missing folder is empty, and an object store has no temporaries.
+    """
+    removed: list[Path] = []
+    if is_remote(folder):
+        return removed
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match is None or not (_is_dead(match) or _is_abandoned(Path(entry.path))):
+                continue
+            with suppress(FileNotFoundError):  # two sweepers may meet
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
+                removed.append(Path(entry.path))
+    return sorted(removed)
+
+
+def _is_dead(match: re.Match[str]) -> bool:
+    """Whether it is known that the writer is gone: only among the processes where it ran."""
+    space = process_space()
+    if not space or match["space"] != hashlib.sha256(space.encode()).hexdigest()[:12]:
+        return False
+    return not lives(int(match["pid"]), int(match["started"]))
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether nothing in it was written for ABANDONED seconds, by the clock that gives its folder's files their times."""
+    try:
+        written = max(os.lstat(one).st_mtime for one in (path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())))
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            return os.fstat(file.fileno()).st_mtime - written > ABANDONED
+    except OSError:  # it went meanwhile, or nothing can be written here
+        return False
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """`value` as UTF-8 JSON for people (indented, keys in the order given), whole or not at all. NaN is a ValueError."""
+    data = json_text(value)
+    with committed(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def json_text(value: Any) -> bytes:
+    """As `write_json` writes it."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_json(path: str | Path, kind: Any = dict[str, Any]) -> Any:
+    """A JSON file as a value of the type `kind`; see `parse_json`."""
+    return parse_json(read_whole(place(path)), kind)
+
+
+def parse_json(text: str | bytes, kind: Any = dict[str, Any]) -> Any:
+    """JSON as a value of the type `kind`, a dataclass mostly: each field there and of its type. ValueError says in one line what is wrong,
+    also of JSON nested so deeply that Python's own parser gives up."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from error
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Returns a TOML file as plain values; a byte order mark, which editors on Windows write, is dropped. ValueError says in one line what is wrong."""
+    import tomllib
+
+    data = place(path).read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError("it is UTF-16; save it as UTF-8")
+    try:
+        return tomllib.loads(data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def first_problem(error: Any) -> str:
+    """The first problem of pydantic's ValidationError in one line: where, and what."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place_of, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    return f"{place_of}: {what}" if place_of else what
+
+
+@lru_cache(maxsize=64)
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def sha256_file(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, 64 hex digits, in constant memory."""
+    digest = hashlib.sha256()
+    for block in blocks(place(path)):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def host_name() -> str:
+    """This machine in letters that a file name may have."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()) or "host"
+
+
+@lru_cache(maxsize=1)
+def process_space() -> str:
+    """This boot of this machine and these process ids; "" where the system does not tell, or /proc shows other processes than these."""
+    try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return ""
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def started(pid: int) -> int:
+    """When a process started, in clock ticks since boot; 0 where the system does not tell (no /proc), -1 where there is no such process, ENDED
+    where it has ended and only its entry is left, which in a container without an init stays for good."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return -1 if Path("/proc/self/stat").exists() else 0
+    except PermissionError:
+        return 0
+    fields = stat.rpartition(b")")[2].split()  # the name before the last ")" may hold anything; fields 3 and 22 of proc(5)
+    return ENDED if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def lives(pid: int, begun: int) -> bool:
+    """Whether the process that started at `begun` is there; where the system does not tell when, whether one of this id is."""
+    now = started(pid)
+    if now == ENDED:
+        return False
+    if now > 0 and begun:
+        return now == begun
+    if os.name == "nt":
+        return True  # os.kill would end the process there; a leftover is the smaller harm
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,0 +1,380 @@
+"""Drawn identities: cartoon faces in class folders, so that demo and tests have real image files to work on.
+
+A picture is a pure function of (identity, number, size, seed): who is drawn comes from `default_rng([seed, 1, identity])`, how this
+picture of that person was taken from `default_rng([seed, 2, identity, number])`. The 1 and the 2 keep the streams apart, because numpy
+pads a short seed with zeros: [0, 5] and [0, 5, 0] are the same stream. Nothing else is random, and the clock is never read.
+
+Coordinates: x to the right, y down, the picture spans -1 to 1 in both; the head is an ellipsoid that turns (yaw, pitch) and carries
+its features with it. Edges are soft over one pixel instead of being supersampled. Plain Python numbers keep float32 arrays float32.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from distill.data.folders import check_folder
+from distill.errors import DistillError
+from distill.images.codec import encode_jpeg
+from distill.storage.files import sweep, temporary_for, write_json
+
+RECIPE = ".drawing.json"  # in a drawn folder: the arguments that it was drawn with
+
+# Who: every name is one number of an identity, uniform between its two limits. Lengths are in half picture widths, angles in radians.
+IDENTITY = {
+    "width": (0.41, 0.56), "height": (0.57, 0.71), "jaw": (-0.34, 0.24), "square": (1.8, 3.1),
+    "tone": (0.0, 1.0), "warmth": (-0.8, 0.8), "blush": (0.0, 0.40),
+    "eye_gap": (0.155, 0.255), "eye_y": (-0.16, 0.04), "eye_size": (0.070, 0.130), "eye_round": (0.35, 0.85),
+    "eye_tilt": (-0.35, 0.35), "iris": (0.0, 1.0), "iris_size": (0.60, 0.95),
+    "brow_lift": (0.10, 0.19), "brow_size": (0.08, 0.16), "brow_thick": (0.010, 0.050), "brow_tilt": (-0.42, 0.42),
+    "nose_length": (0.13, 0.31), "nose_width": (0.040, 0.115), "nose_bridge": (0.0, 1.0),
+    "mouth_y": (0.29, 0.44), "mouth_size": (0.10, 0.22), "lip": (0.016, 0.062), "lip_red": (0.0, 1.0),
+    "hair": (0.0, 1.0), "hair_line": (-0.54, -0.24), "hair_volume": (0.01, 0.22), "hair_length": (-0.45, 0.95),
+    "hair_slant": (-0.65, 0.65), "hair_wave": (0.0, 0.08), "hair_waves": (4.0, 13.0),
+    "ear_size": (0.05, 0.14), "ear_y": (-0.10, 0.08),
+    "beard": (-1.2, 0.9), "moustache": (-1.2, 0.9), "freckles": (-1.0, 0.6),  # below 0: none
+    "glasses": (-0.8, 1.2), "glasses_square": (2.0, 6.0), "glasses_size": (0.13, 0.20),  # glasses: share of pictures that show them
+}  # fmt: skip
+
+# How: one number of a picture each, normal with this mean and deviation, cut at two deviations.
+PICTURE = {
+    "yaw": (0.0, 0.10), "pitch": (0.0, 0.06), "roll": (0.0, 0.05), "zoom": (1.0, 0.03), "shift_x": (0.0, 0.02), "shift_y": (0.06, 0.02),
+    "smile": (0.15, 0.32), "open": (-0.2, 0.35), "lids": (0.95, 0.10), "frown": (0.0, 0.25), "gaze_x": (0.0, 0.3), "gaze_y": (0.0, 0.2),
+    "light_x": (0.0, 0.16), "light_y": (-0.1, 0.12), "exposure": (0.0, 0.10), "red": (0.0, 0.03), "blue": (0.0, 0.04),
+    "contrast": (1.0, 0.07), "noise": (0.013, 0.006), "blur": (0.09, 0.15), "clutter": (0.09, 0.04),
+}  # fmt: skip
+# Chances that a picture shows a hat, a patch somewhere before the face, dark glasses.
+HAT, PATCH, DARK_GLASSES = 0.03, 0.05, 0.02
+
+
+def rgb(*parts: float) -> np.ndarray:
+    """A colour, 0 to 1 each: float32 [3]."""
+    return np.array(parts, "float32")
+
+
+SKIN = [rgb(0.98, 0.86, 0.76), rgb(0.93, 0.74, 0.58), rgb(0.78, 0.56, 0.40), rgb(0.55, 0.37, 0.25), rgb(0.36, 0.24, 0.17)]
+HAIR = [rgb(0.07, 0.06, 0.1), rgb(0.25, 0.15, 0.10), rgb(0.48, 0.3, 0.16), rgb(0.58, 0.24, 0.1), rgb(0.85, 0.7, 0.4), rgb(0.75, 0.75, 0.76)]
+IRIS = [rgb(0.16, 0.09, 0.05), rgb(0.42, 0.26, 0.11), rgb(0.30, 0.46, 0.24), rgb(0.25, 0.48, 0.72), rgb(0.50, 0.56, 0.60)]
+RED, BLUSH, THROAT = rgb(0.72, 0.16, 0.22), rgb(0.85, 0.35, 0.30), rgb(0.25, 0.06, 0.08)
+WHITE, BLACK = rgb(0.96, 0.95, 0.93), rgb(0.05, 0.05, 0.06)
+
+
+def draw_face(identity: int, number: int, size: int = 112, seed: int = 0) -> np.ndarray:
+    """Picture `number` of person `identity`: uint8 [size, size, 3] RGB, 0 to 255. The same arguments give the same bytes."""
+    if size < 8 or min(identity, number, seed) < 0:
+        raise DistillError(
+            "a face needs size >= 8 and identity, number and seed >= 0; "
+            f"received size {size}, identity {identity}, number {number}, seed {seed}."
+        )
+    who = describe(identity, seed)
+    how = photograph(identity, number, seed)
+    canvas = Canvas(size, who, how)
+    paint_behind(canvas, who, how)
+    paint_head(canvas, who, how)
+    paint_nose_and_mouth(canvas, who, how)
+    for side in (-1, 1):
+        paint_eye(canvas, who, how, side)
+    paint_hair(canvas, who)
+    paint_before(canvas, who, how)
+    return develop(canvas, how)
+
+
+@lru_cache(4096)
+def describe(identity: int, seed: int = 0) -> SimpleNamespace:
+    """The numbers of one person: every name of IDENTITY, the colours made of them, moles (x, y, darkness) and spots (x, y)."""
+    rng = np.random.default_rng([seed, 1, identity])
+    low, high = np.array(list(IDENTITY.values())).T
+    who = SimpleNamespace(**dict(zip(IDENTITY, rng.uniform(low, high).tolist(), strict=True)))
+    who.skin = between(SKIN, who.tone) * rgb(1 + 0.05 * who.warmth, 1, 1 - 0.12 * who.warmth)
+    who.hair_colour, who.iris_colour = between(HAIR, who.hair), between(IRIS, who.iris)
+    who.lips = between([who.skin * rgb(0.92, 0.62, 0.62), RED], who.lip_red)
+    who.moles = rng.uniform([-0.3, -0.1, -0.5], [0.3, 0.45, 0.8], (3, 3)).tolist()
+    who.spots = rng.uniform([-0.30, 0.02], [0.30, 0.22], (9, 2)).tolist()
+    return who
+
+
+def photograph(identity: int, number: int, seed: int = 0) -> SimpleNamespace:
+    """The numbers of one picture: every name of PICTURE, four chances in 0 to 1, and the generator for what is painted with it."""
+    rng = np.random.default_rng([seed, 2, identity, number])
+    mean, deviation = np.array(list(PICTURE.values())).T
+    values = mean + deviation * rng.standard_normal(len(PICTURE)).clip(-2, 2)
+    return SimpleNamespace(**dict(zip(PICTURE, values.tolist(), strict=True)), chance=rng.random(4).tolist(), rng=rng)
+
+
+def between(palette: list[np.ndarray], place: float) -> np.ndarray:
+    """The colour at `place` (0 to 1) of a palette, linear between neighbours: float32 [3]."""
+    at = place * (len(palette) - 1)
+    low = min(int(at), len(palette) - 2)
+    return palette[low] + (palette[low + 1] - palette[low]) * (at - low)
+
+
+class Canvas:
+    """A picture in the making: planes float32 [3, S, S], and where each pixel lies on the upright head (x, y: float32 [S, S])."""
+
+    def __init__(self, size: int, who: SimpleNamespace, how: SimpleNamespace):
+        self.size, self.who, self.how = size, who, how
+        self.planes = np.zeros((3, size, size), "float32")
+        self.cos, self.sin = math.cos(how.roll), math.sin(how.roll)
+        self.grain = 2 / size / how.zoom  # one pixel
+        axis = (np.arange(size, dtype="float32") + 0.5) * self.grain - 1 / how.zoom
+        across, down = axis - how.shift_x, (axis - how.shift_y)[:, None]
+        self.x, self.y = across * self.cos + down * self.sin, down * self.cos - across * self.sin
+        self.turn = math.cos(how.yaw), math.sin(how.yaw), math.cos(how.pitch), math.sin(how.pitch)
+        taper = np.clip(self.y / who.height, -0.4, 1.1) + 0.4
+        self.face_x = (self.x - 0.10 * how.yaw * taper) / (1 + 0.55 * who.jaw * taper)
+
+    def place(self, x: float, y: float, out: float = 0.0) -> tuple[float, float, float]:
+        """Where the point (x, y) of the head, `out` above its surface, is seen, and how narrow things look there: (x, y, 0.15 to 1.3)."""
+        reach = (x / self.who.width) ** 2 + (y / self.who.height) ** 2
+        depth = 0.95 * self.who.width * math.sqrt(max(1 - reach, 0.04)) + out
+        yaw_cos, yaw_sin, pitch_cos, pitch_sin = self.turn
+        back = depth * yaw_cos - x * yaw_sin
+        return x * yaw_cos + depth * yaw_sin, y * pitch_cos + back * pitch_sin, min(max(back / depth, 0.15), 1.3)
+
+    def blob(self, x: float, y: float, wide: float, high: float, colour: np.ndarray, *, tilt: float = 0.0, power: float = 2.0,
+             alpha: float = 1.0, soft: float = 0.0, ring: float = 0.0) -> None:  # fmt: skip
+        """Paint a super-ellipse of radii `wide` and `high` at (x, y); only its own window of pixels is touched.
+
+        `soft` widens the edge, as a share of the smaller radius; `ring` > 0 paints a ring of that thickness instead.
+        """
+        column = (x * self.cos - y * self.sin + self.how.shift_x + 1 / self.how.zoom) / self.grain
+        row = (x * self.sin + y * self.cos + self.how.shift_y + 1 / self.how.zoom) / self.grain
+        # A square's corner is 1.41 radii away; beyond it lie the ring and half of the soft edge.
+        span = (1.42 * max(wide, high) + soft * min(wide, high) / 2 + ring) / self.grain + 2
+        rows = slice(max(int(row - span), 0), max(int(row + span) + 1, 0))
+        columns = slice(max(int(column - span), 0), max(int(column + span) + 1, 0))
+        u, v = self.x[rows, columns] - x, self.y[rows, columns] - y
+        if u.size == 0:
+            return
+        if tilt:
+            cos, sin = math.cos(tilt), math.sin(tilt)
+            u, v = u * cos + v * sin, v * cos - u * sin
+        cover = cover_of(u, v, wide, high, power, self.grain + soft * min(wide, high), ring)
+        self.blend(cover if alpha == 1 else cover * alpha, colour[:, None, None], (slice(None), rows, columns))
+
+    def blend(self, cover: np.ndarray, colour: np.ndarray, window: tuple = (slice(None),)) -> None:
+        """planes += cover * (colour - planes): cover float32 [h, w] in 0 to 1, colour float32 [3, 1 or h, 1 or w]."""
+        part = self.planes[window]
+        part += cover * (colour - part)
+
+    def head(self, grow: float = 0.0) -> np.ndarray:
+        """How much of each pixel the head covers, jaw included, `grow` larger all round: float32 [S, S]."""
+        chin = self.who.height * (1 + 0.06 * max(self.how.open, 0.0)) + grow
+        return cover_of(self.face_x, self.y, self.who.width + grow, chin, self.who.square, self.grain)
+
+
+def cover_of(u: np.ndarray, v: np.ndarray, wide: float, high: float, power: float, edge: float, ring: float = 0.0) -> np.ndarray:
+    """How much of each pixel lies inside |u/wide|^power + |v/high|^power = 1: 0 to 1, linear over `edge` about the line."""
+    u, v = u / wide, v / high
+    level = np.sqrt(u * u + v * v) if power == 2 else (np.abs(u) ** power + np.abs(v) ** power) ** (1 / power)
+    radius = min(wide, high)
+    if ring:
+        level = np.abs(level - 1) + (1 - ring / 2 / radius)
+    level *= -radius / edge
+    level += 0.5 + radius / edge
+    return unit(level)
+
+
+def unit(values: np.ndarray) -> np.ndarray:
+    """Cut to 0 to 1, in place: half the time of np.clip on small windows."""
+    return np.minimum(np.maximum(values, 0, out=values), 1, out=values)
+
+
+def cloud(rng: np.random.Generator, size: int, knots: int, planes: int = 1) -> np.ndarray:
+    """Smooth noise, -1 to 1: float32 [planes, size, size], linear between knots x knots random values."""
+    at = np.linspace(0, knots - 1, size, dtype="float32")[:, None]
+    weights = np.maximum(1 - np.abs(at - np.arange(knots, dtype="float32")), 0)
+    return weights @ rng.uniform(-1, 1, (planes, knots, knots)).astype("float32") @ weights.T
+
+
+def paint_behind(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace) -> None:
+    """Background, long hair, neck, clothes and ears."""
+    wall, cloth = rgb(*how.rng.uniform(0.1, 0.9, 3)), rgb(*how.rng.uniform(0.05, 0.9, 3))
+    canvas.planes[:] = wall[:, None, None] + cloud(how.rng, canvas.size, 4, 3) * 0.25
+    canvas.planes += cloud(how.rng, canvas.size, 11) * how.clutter
+    drift = -0.20 * how.yaw * who.width
+    if who.hair_length > -0.2:
+        middle, high = (who.hair_length - who.height) / 2, (who.hair_length + who.height) / 2 + who.hair_volume
+        canvas.blob(drift, middle, who.width * 1.06 + who.hair_volume, high, who.hair_colour * 0.8, power=2.6)
+    canvas.blob(0, who.height + 0.1, who.width * 0.50, 0.35, who.skin * 0.80, power=4)
+    canvas.blob(0, who.height + 0.62, 0.95, 0.42, cloth, power=2.5)
+    for side in (-1, 1):
+        shown = min(1 - 1.2 * side * how.yaw, 1)
+        if shown > 0.55:
+            x = side * who.width * (1 + 0.05 * shown) + drift
+            canvas.blob(x, who.ear_y + 0.5 * how.pitch, who.ear_size * 0.6 * shown, who.ear_size * 1.2, who.skin * 0.88)
+
+
+def paint_head(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace) -> None:
+    """Skin, darker towards the rim, cheeks, freckles, moles, beard."""
+    face = canvas.head()
+    rim = 1 - 0.22 * ((canvas.x / who.width) ** 2 + (canvas.y / who.height) ** 2)
+    canvas.blend(face, who.skin[:, None, None] * rim)
+    for side in (-1, 1):
+        x, y, narrow = canvas.place(side * 0.26, 0.17)
+        canvas.blob(x, y, 0.11 * narrow, 0.09, BLUSH, alpha=who.blush, soft=1.0)
+    for spot in who.spots if who.freckles > 0 else ():
+        x, y, narrow = canvas.place(*spot)
+        canvas.blob(x, y, 0.020 * narrow, 0.020, who.skin * 0.55, alpha=who.freckles)
+    for *mole, dark in who.moles:
+        if dark > 0:
+            x, y, narrow = canvas.place(*mole)
+            canvas.blob(x, y, 0.030 * narrow, 0.030, who.skin * 0.30, alpha=min(1, 0.3 + dark))
+    if who.beard > 0:
+        _, line, _ = canvas.place(0, who.mouth_y - 0.06)
+        sides = 0.31 * ((canvas.x - how.yaw * 0.3) / who.width) ** 2
+        below = unit((canvas.y + sides - line) / 0.06)
+        canvas.blend(face * below * min(1, 0.3 + who.beard), who.hair_colour[:, None, None] * 0.9)
+
+
+def paint_nose_and_mouth(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace) -> None:
+    """The nose with its shaded flank; lips that smile, in three pieces, what is between them, and the moustache."""
+    x, y, narrow = canvas.place(0, who.eye_y + who.nose_length, 0.10)
+    top_x, top_y, _ = canvas.place(0, who.eye_y, 0.03)
+    flank, slope = math.copysign(0.55 * who.nose_width, -how.light_x), math.atan2(top_x - x, y - top_y)
+    shade = 0.25 + 0.45 * who.nose_bridge
+    canvas.blob((x + top_x) / 2 + flank, (y + top_y) / 2, 0.022, who.nose_length / 2, who.skin * 0.62, tilt=slope, alpha=shade)
+    canvas.blob(x, y - 0.01, who.nose_width * narrow, who.nose_width * 0.62, who.skin * 0.93, alpha=0.9, soft=0.4)
+    for side in (-1, 1):
+        canvas.blob(x + side * who.nose_width * 0.55 * narrow, y + 0.015, who.nose_width * 0.30, 0.018, who.skin * 0.37)
+
+    x, y, narrow = canvas.place(0, who.mouth_y, 0.03)
+    wide, gap = who.mouth_size * (1 + 0.18 * how.smile) * narrow, max(how.open, 0.0) * 0.09
+    for part in (-1, 0, 1):
+        lift = 0.135 * how.smile * abs(part) * wide
+        canvas.blob(x + part * wide * 0.45, y - lift + gap / 2, wide * 0.62, who.lip + gap / 2, who.lips, tilt=-0.5 * how.smile * part)
+    if gap > 0.003:
+        canvas.blob(x, y + gap / 2, wide * 0.72, gap * 0.7, THROAT)
+        canvas.blob(x, y + gap * 0.1, wide * 0.55, gap * 0.25, WHITE)
+    else:
+        canvas.blob(x, y, wide * 0.85, 0.010, who.lips * 0.45)
+    if who.moustache > 0:
+        canvas.blob(x, y - who.lip - 0.035, wide * 1.05, 0.035, who.hair_colour, alpha=min(1, 0.4 + who.moustache), power=1.6)
+
+
+def paint_eye(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace, side: int) -> None:
+    """One eye (side -1: left in the picture), its brow, and its glass where this person wears them in this picture."""
+    x, y, narrow = canvas.place(side * who.eye_gap, who.eye_y)
+    wide, tilt, iris = who.eye_size * narrow, side * who.eye_tilt, who.eye_size * who.eye_round * who.iris_size
+    high = who.eye_size * who.eye_round * max(how.lids - 0.25 * max(how.smile, 0.0), 0.12)
+    canvas.blob(x, y, wide * 1.18, high * 1.18 + 0.012, who.skin * 0.45, tilt=tilt, alpha=0.8)
+    canvas.blob(x, y, wide, high, WHITE, tilt=tilt)
+    look_x, look_y, ball = x + how.gaze_x * wide * 0.6, y + how.gaze_y * high * 0.5, min(iris, high)
+    canvas.blob(look_x, look_y, iris * narrow, ball, who.iris_colour)
+    canvas.blob(look_x, look_y, 0.45 * ball * narrow, 0.45 * ball, BLACK)
+    if how.chance[0] < who.glasses:
+        canvas.blob(x, y, who.glasses_size * narrow, who.glasses_size * 0.85, BLACK, power=who.glasses_square, ring=0.028)
+        canvas.blob(x - side * narrow * who.eye_gap, y, max(who.eye_gap - who.glasses_size, 0.01), 0.015, BLACK)
+    x, y, narrow = canvas.place(side * who.eye_gap * 1.05, who.eye_y - who.brow_lift - 0.03 * how.frown)
+    tilt = side * (who.brow_tilt + 0.15 * how.frown)
+    canvas.blob(x, y, who.brow_size * narrow, who.brow_thick, who.hair_colour * 0.7, tilt=tilt, power=2.5)
+
+
+def paint_hair(canvas: Canvas, who: SimpleNamespace) -> None:
+    """The hair above the line that crosses the forehead, slanted and waved as this person wears it."""
+    line_x, line_y, _ = canvas.place(0, who.hair_line)
+    across = canvas.x - line_x
+    line = line_y + across * (who.hair_slant + 1.3 * across) + who.hair_wave * np.sin(across * (2 * who.hair_waves))
+    above = unit((line - canvas.y) / canvas.grain + 0.5)
+    shine = 1 + 0.22 * np.sin(canvas.x * (3 * who.hair_waves) + canvas.y * (4 * who.hair_slant))
+    canvas.blend(canvas.head(who.hair_volume) * above, who.hair_colour[:, None, None] * shine)
+
+
+def paint_before(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace) -> None:
+    """What hides a part of the face."""
+    colour, (x, y, wide, high) = rgb(*how.rng.uniform(0.05, 0.9, 3)), how.rng.uniform(-0.6, 0.6, 4).tolist()
+    if how.chance[1] < HAT:
+        _, brim, _ = canvas.place(0, who.hair_line - 0.02)
+        canvas.blob(0, brim - 0.55, who.width + who.hair_volume + 0.10, 0.60, colour, power=5)
+    if how.chance[2] < PATCH:
+        canvas.blob(x, y + 0.2, 0.18 + 0.15 * abs(wide), 0.12 + 0.15 * abs(high), colour, tilt=3 * wide, power=4)
+    if how.chance[3] < DARK_GLASSES:
+        for side in (-1, 1):
+            x, y, narrow = canvas.place(side * who.eye_gap, who.eye_y)
+            canvas.blob(x, y, 0.17 * narrow, 0.13, BLACK, power=3)
+
+
+def develop(canvas: Canvas, how: SimpleNamespace) -> np.ndarray:
+    """Light from one side, exposure, white balance, contrast, blur, sensor noise: uint8 [S, S, 3]."""
+    light = np.clip(1 + 2 * (how.light_x * canvas.x + how.light_y * canvas.y), 0.25, 1.9)
+    gains = rgb(math.exp(how.exposure + how.red), math.exp(how.exposure), math.exp(how.exposure + how.blue))
+    planes = (canvas.planes * gains[:, None, None] * light - 0.45) * how.contrast + 0.45
+    for _ in range(round(max(how.blur, 0.0) * canvas.size / 24)):  # [1 2 1] / 4 each time, down and across
+        planes[:, 1:-1] = 0.25 * (planes[:, :-2] + planes[:, 2:]) + 0.5 * planes[:, 1:-1]
+        planes[:, :, 1:-1] = 0.25 * (planes[:, :, :-2] + planes[:, :, 2:]) + 0.5 * planes[:, :, 1:-1]
+    planes += how.rng.standard_normal(planes.shape, dtype="float32") * max(how.noise, 0.0)
+    return np.ascontiguousarray((unit(planes) * 255 + 0.5).astype("uint8").transpose(1, 2, 0))
+
+
+def contact_sheet(identities: int = 8, images: int = 12, size: int = 48, seed: int = 0, first: int = 0) -> np.ndarray:
+    """One row for each identity, one column for each of its pictures: uint8 [identities * size, images * size, 3]."""
+    return np.vstack([np.hstack([draw_face(first + row, column, size, seed) for column in range(images)]) for row in range(identities)])
+
+
+def draw_folder(out: str | Path, identities: int = 400, images: int = 20, size: int = 112, seed: int = 0, first: int = 0,
+                progress: Callable[[int, int], object] | None = None) -> int:  # fmt: skip
+    """Write `out/id0000/000.jpg` and so on (JPEG, quality 95) and return the number of pictures.
+
+    Each file gets its name when it is whole; none is synced, and one that a power cut emptied is drawn again. The same arguments write
+    the same bytes: a second run draws what is missing. From 2,000 pictures on, every core draws.
+    `progress(done, of)` is called after each identity, of how many. DistillError where `out` holds pictures of another drawing.
+    """
+    if min(identities, images) < 1:
+        raise DistillError(f"drawing needs at least one identity and one image; received {identities} identities, {images} images.")
+    draw_face(first, 0, size, seed)  # arguments that cannot be drawn leave nothing behind
+    check_folder(out, "drawing")
+    _claim(Path(out), {"identities": identities, "images": images, "size": size, "seed": seed, "first": first})
+    tasks = [(Path(out), first + row, images, size, seed) for row in range(identities)]
+    cores = min(os.cpu_count() or 1, identities * images // 1000)  # a process takes half a second to start
+    if cores < 2:
+        for done, task in enumerate(tasks, 1):
+            _draw_identity(task)
+            if progress is not None:
+                progress(done, identities)
+        return identities * images
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+        for done, _ in enumerate(pool.map(_draw_identity, tasks, chunksize=8), 1):
+            if progress is not None:
+                progress(done, identities)
+    return identities * images
+
+
+def _claim(out: Path, asked: dict[str, int]) -> None:
+    """Make `out` the folder of this drawing, and say so in it before the first picture; refuse it where it is another's."""
+    out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
+    try:
+        there = json.loads((out / RECIPE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        there = None
+    if there == asked:
+        return
+    if any(path.is_dir() and not path.name.startswith(".") for path in out.iterdir()):
+        held = _words(there) if isinstance(there, dict) else "pictures of unknown origin"
+        raise DistillError(f"{out} holds {held}; asked for: {_words(asked)}. They would be mixed: use another folder, or remove this one.")
+    write_json(out / RECIPE, asked)
+
+
+def _words(recipe: dict[str, int]) -> str:
+    return "a drawing of " + ", ".join(f"{name} {value}" for name, value in recipe.items())
+
+
+def _draw_identity(task: tuple[Path, int, int, int, int]) -> None:
+    out, identity, images, size, seed = task
+    folder = out / f"id{identity:04d}"
+    folder.mkdir(exist_ok=True)
+    sweep(folder)
+    for number in range(images):
+        path = folder / f"{number:03d}.jpg"
+        if path.is_file() and path.stat().st_size:
+            continue
+        temporary = temporary_for(path)  # not `committed`: to sync thousands of small files takes longer than to draw them
+        temporary.write_bytes(encode_jpeg(draw_face(identity, number, size, seed), quality=95))
+        temporary.replace(path)

@@ -1,0 +1,193 @@
+"""What a training would take, before it begins: rows, steps, parameters, memory, and time measured on some real steps. Writes nothing.
+
+Times are of this machine as busy as it is now. Memory is counted, not measured: weights, gradients, the optimizer's state, activations of one
+batch, and the encoded images that are shuffled together; TensorFlow itself comes on top.
+"""
+
+import itertools
+import math
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+
+from distill.config.run import Run
+from distill.data.sources import POOL_GROUPS, QUEUE
+from distill.models.students import settle_averages
+from distill.runtime.lines import many
+from distill.runtime.process import keep_memory
+from distill.training.stages import Lesson, OpenTeacher, few_steps, open_lessons, told_at_start
+from distill.training.trainer import AVERAGED_ROWS, Feed, Parts, build_parts, check_batches, compiled, prepare_device
+
+WARM, TIMED, LONGEST = 2, 30, 8.0  # steps before the clock runs, steps that it runs for, and seconds after which it stops
+
+
+@dataclass(frozen=True)
+class StageFigures:
+    """One stage. rows: to learn from in an epoch; step_seconds: of one step with its batch, epoch_seconds: of an epoch with all that ends it."""
+
+    source: str
+    terms: tuple[str, ...]
+    rows: int
+    held_out: int
+    batch: int
+    steps: int
+    epochs: int
+    step_seconds: float
+    epoch_seconds: float
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A training that did not take place. memory: bytes by what they are for; notes: what the training would say before its first step."""
+
+    stages: tuple[StageFigures, ...]
+    student: str
+    parameters: int
+    embedding: int
+    device: str
+    memory: dict[str, int]
+    notes: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps * stage.epochs for stage in self.stages)
+
+    @property
+    def seconds(self) -> float:
+        return sum(stage.epoch_seconds * stage.epochs for stage in self.stages)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns plain values that JSON can hold."""
+        return {"dry_run": True, **asdict(self), "steps": self.steps, "seconds": round(self.seconds, 1), "memory_bytes": sum(self.memory.values())}
+
+    def in_words(self) -> str:
+        """Returns the lines that the command line prints."""
+        lines = [f"student: {self.student}, {self.parameters:,} parameters, embedding {self.embedding}"]
+        for number, stage in enumerate(self.stages, 1):
+            held_out = f"{stage.held_out:,} held out" if stage.held_out else "none held out"
+            lines.append(
+                f"stage {number}: {stage.source}, {' + '.join(stage.terms)}: {many(stage.rows, 'rows')} to learn from, {held_out}; "
+                f"{many(stage.epochs, 'epochs')} of {many(stage.steps, 'steps')} with {many(stage.batch, 'images')}, {1000 * stage.step_seconds:.0f} ms a step"
+            )
+        parts = ", ".join(f"{name} {_megabytes(size)}" for name, size in self.memory.items())
+        return "\n".join([
+            *lines,
+            f"steps: {self.steps:,} in all",
+            f"memory: about {_megabytes(sum(self.memory.values()))} beside TensorFlow itself ({parts})",
+            f"time: about {_duration(self.seconds)} on this machine ({self.device})",
+            *self.notes,
+            "A dry run: nothing was trained and nothing was written.",
+        ])  # fmt: skip
+
+
+def rehearse(run: Run, *, open_teacher: OpenTeacher | None = None) -> Rehearsal:
+    """Opens what a run learns from, builds its student, and takes some steps of each stage, which are thrown away.
+
+    Args:
+        open_teacher: as for `distill.training.trainer.train`.
+    Raises:
+        DistillError: the run cannot work, as `train` would say before its first step.
+    """
+    device = prepare_device()
+    lessons = open_lessons(run, open_teacher)
+    keras.utils.set_random_seed(run.seed)
+    parts = build_parts(run, lessons)
+    notes = [line.strip() for line in [*few_steps(run, lessons), *check_batches(lessons, parts.student)]]
+    stages = []
+    for lesson in lessons:
+        notes += [line.strip() for line in told_at_start(run, lesson, False) if "warning: " in line]
+        stages.append(_figures(run, lesson, parts))
+    shape = f"{run.student.backbone} for {'x'.join(map(str, lessons[0].train.image_shape[:2]))}"
+    return Rehearsal(tuple(stages), shape, parts.student.count_params(), run.student.embedding, device, _memory(run, lessons, parts), tuple(notes))
+
+
+def _figures(run: Run, lesson: Lesson, parts: Parts) -> StageFigures:
+    model, _ = compiled(run, lesson, parts)
+    step = _seconds_of_a_step(lesson, lambda images, values: model.train_on_batch(images, values))
+    settled = _seconds_to_settle(lesson, parts)
+    judged = 0.0
+    if lesson.held_out:
+        feed = Feed(lesson.held_out, lesson.held_out_fields, 0, again=True)
+        images, values = next(feed.batches())
+        model.test_on_batch(images, values)
+        started = time.monotonic()
+        model.test_on_batch(images, values)
+        judged = (time.monotonic() - started) * lesson.held_out.steps
+    return StageFigures(
+        lesson.train.name, tuple(term.name for term in lesson.stage.terms), lesson.train.rows, lesson.held_out.rows if lesson.held_out else 0,
+        lesson.train.batch, lesson.steps, lesson.stage.epochs, step, lesson.steps * step + settled + judged,
+    )  # fmt: skip
+
+
+def _seconds_of_a_step(lesson: Lesson, take: Any) -> float:
+    """Returns how long a step takes with the batch that it waits for, on real batches, the first steps left out."""
+    fields, taken, started = lesson.fields, 0, time.monotonic()
+    endless = (batch for number in itertools.count() for batch in lesson.epoch(number))
+    usual = min(lesson.train.batch, lesson.train.rows)
+    with closing(endless):
+        for images, values in endless:
+            if len(images) != usual and lesson.steps > 1:  # a batch of another size makes a graph of its own here, as it does not in fit()
+                continue
+            take(images, {name: values[name] for name in fields})
+            taken += 1
+            if taken <= WARM:
+                keep_memory()
+                started = time.monotonic()
+            elif taken - WARM >= TIMED or time.monotonic() - started > LONGEST:
+                break
+    return (time.monotonic() - started) / max(1, taken - WARM)
+
+
+def _seconds_to_settle(lesson: Lesson, parts: Parts) -> float:
+    """Returns how long it takes to make batch norm's averages anew, as after each epoch."""
+    batches = min(lesson.steps, math.ceil(AVERAGED_ROWS / lesson.train.batch))
+    before = parts.student.get_weights()
+    started = time.monotonic()
+    with closing(lesson.pictures(0)) as pictures:
+        settle_averages(parts.student, itertools.islice(pictures, min(2, batches)))
+    passed = time.monotonic() - started
+    parts.student.set_weights(before)
+    return passed * batches / min(2, batches)
+
+
+def _memory(run: Run, lessons: list[Lesson], parts: Parts) -> dict[str, int]:
+    """Returns bytes: weights with gradients, the optimizer's state, activations of a batch, and images that wait to be shown."""
+    weights = sum(_bytes(variable) for variable in parts.variables().values())
+    slots = max({"sgd": 1 if stage.optimizer.momentum else 0, "adam": 2, "adamw": 2}[stage.optimizer.name] for stage in run.stage)
+    height, width, _ = lessons[0].train.image_shape
+    batch = run.data.batch * height * width * 3
+    waiting = (QUEUE + 2) * batch + max(_pool(lesson) for lesson in lessons)
+    return {"weights": 2 * weights, "optimizer": slots * weights, "activations": _activations(parts.student) * run.data.batch, "images": waiting}
+
+
+def _bytes(variable: Any) -> int:
+    return math.prod(variable.shape) * 4
+
+
+def _activations(student: keras.Model) -> int:
+    """Returns the bytes of all layers' outputs for one image, twice: forward, and their gradients."""
+    layers = [layer for outer in student.layers for layer in (outer.layers if isinstance(outer, keras.Model) else [outer])]
+    outputs = [output for layer in layers for output in keras.tree.flatten(layer.output)]
+    return 2 * 4 * sum(math.prod(output.shape[1:]) for output in outputs)
+
+
+def _pool(lesson: Lesson) -> int:
+    """Returns the bytes of the encoded images that a source of shards shuffles together."""
+    shards = getattr(lesson.train, "set", None)
+    if shards is None:
+        return 0
+    each = sum(record.shard_bytes for record in shards.records) / max(1, shards.rows)
+    return int(each * min(shards.rows, POOL_GROUPS * 1024))
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size >= 10e6 else f"{size / 1e6:.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,240 @@
+"""What a run leaves on disk. Every file appears whole under its name; a run killed at any moment goes on from its last epoch.
+
+    run.toml                the resolved run; another run in the same folder is refused, where what it learns from lies may change
+    history.csv             one row an epoch, all stages
+    events/                 the same figures for TensorBoard
+    checkpoints/last.npz    all weights, the optimizer's state and the progress after the last epoch
+    checkpoints/best.keras  the student with the lowest held-out loss of its stage (training loss where nothing is held out)
+    student.keras           the student after the last stage, without heads; written at the end
+    identities.txt          the names of the people that it was trained on, where all are known
+    summary.json            the final figures; where it lies the run is finished
+"""
+
+import csv
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.config.run import Run, differences, dump_run, load_run
+from distill.data.folders import make_folder
+from distill.errors import Damaged, DistillError
+from distill.storage.files import committed, failure, is_there, read_json, read_toml, sweep, write_json
+from distill.storage.locks import only_process
+
+
+@dataclass
+class Progress:
+    """How far a run is. stage: index from 0; epoch: how many of its epochs are done.
+
+    best: the lowest judged loss of the stage; waited: epochs since then; history: one dict an epoch, all stages; left_out: images that could
+    not be read, by the kind of their reason; learned_from: the identity of each source, by its name."""
+
+    stage: int = 0
+    epoch: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    waited: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    learned_from: dict[str, str] = field(default_factory=dict)
+
+
+IDENTITIES = "identities.txt"
+
+# Of [data]: where rows lie, who is asked beside, how fast. Nothing of it changes what a row teaches; that rows are the same is proven when they are open.
+WHERE = ("shards", "images", "root", "threads", "teacher", "max_rejects")
+
+
+def taught_alike(there: Run, here: Run, *, whole: bool) -> Run:
+    """Returns the run `here` with what teaches nothing as it is `there`, so that what differs still makes another run.
+
+    whole: whether a checkpoint has all weights, so that the donor (student.weights) may be gone or left out; one that is there is another donor.
+    """
+    data = {name: getattr(there.data, name) for name in WHERE}
+    for name in ("shards", "images"):
+        if getattr(here.data, name) is None or data[name] is None:  # that there is one at all is no matter of place
+            data[name] = getattr(here.data, name)
+    stages = [
+        now.model_copy(update={"teacher": then.teacher}) if _same_place(then.teacher, now.teacher) else now
+        for then, now in zip(there.stage, here.stage, strict=False)
+    ]
+    donor, given = there.student.weights, here.student.weights
+    if _same_place(donor, given) or (whole and donor and not (given and Path(given).exists())):
+        given = donor
+    return here.model_copy(update={
+        "data": here.data.model_copy(update=data),
+        "stage": (*stages, *here.stage[len(stages) :]),
+        "student": here.student.model_copy(update={"weights": given}),
+    })  # fmt: skip
+
+
+def _moved(written: dict[str, Any], run: Run) -> str:
+    """Returns a run.toml with the places of `run`; what it does not say it still does not, because that may mean the rule of an earlier version."""
+    import tomli_w
+
+    places = run.data.model_dump(mode="json", include=set(WHERE), exclude_none=True)
+    kept = {name: value for name, value in written.get("data", {}).items() if name not in WHERE}
+    return tomli_w.dumps({**written, "data": {**kept, **places}})
+
+
+def _same_place(one: str | None, other: str | None) -> bool:
+    return one == other or (one is not None and other is not None and os.path.realpath(one) == os.path.realpath(other))
+
+
+def _identity_at(name: str, path: str | None) -> str:
+    """The identity of a set that lies where a run of an earlier version, which kept none, began with it; "" where nothing can be known."""
+    from distill.data.shards import open_shards
+
+    try:
+        return open_shards(path).identity if name == "shards" and path else ""
+    except (DistillError, OSError):
+        return ""
+
+
+class RunFolder:
+    """The folder of one run. Making this value writes nothing; `held` takes the folder for this process before anything in it is touched."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.student = self.path / "student.keras"
+        self.best = self.checkpoints / "best.keras"
+        self.history = self.path / "history.csv"
+        self.people: set[str] | None = None  # names of all that the run is trained on, to be kept with its next checkpoint
+        self._check_hold: Callable[[], None] = lambda: None
+
+    def check(self, run: Run) -> bool:
+        """Returns whether this run has begun here. DistillError where another one has; a run that left no student and no checkpoint gives way."""
+        written = self.path / "run.toml"
+        left = self._left()
+        if left and not is_there(written):
+            raise DistillError(f"{self.path} holds {left[0].relative_to(self.path)} but no run.toml, so nobody knows of which run. Use another folder.")
+        whole = any(path.name in ("last.npz", "summary.json") for path in left)
+        begun = load_run(written) if left else run
+        changed = differences(begun, taught_alike(begun, run, whole=whole))
+        if changed:
+            raise DistillError(
+                f"{self.path} holds another run. Different (there, here): {'; '.join(changed)}. "
+                f"Use another folder, or the same settings to go on.{self._prolonged(changed)}"
+            )
+        return bool(left)
+
+    def by_its_rule(self, run: Run) -> Run:
+        """Returns the run as it began here: one of an earlier version, whose run.toml does not say all_files, listed all files of its images."""
+        written = self.path / "run.toml"
+        if not is_there(written) or "all_files" in read_toml(written).get("data", {}) or not run.data.images:
+            return run
+        return run.model_copy(update={"data": run.data.model_copy(update={"all_files": True})})
+
+    def _left(self) -> list[Path]:
+        """Returns what is there of a run that has begun."""
+        return [path for path in (self.checkpoints / "last.npz", self.best, self.student, self.path / "summary.json") if is_there(path)]
+
+    def _prolonged(self, changed: list[str]) -> str:
+        """How to train further, where nothing but the length of a run that has its student was changed."""
+        if not self.student.exists() or not all(re.match(r"stage\.\d+\.epochs: |stage\.\d+\.[\w.]+: not set, ", each) for each in changed):
+            return ""
+        return (
+            f" To train its student further, give it to another run: --out OTHER --set student.weights={self.path}. "
+            "Class heads, a projection and the optimizer begin anew there."
+        )
+
+    def prove(self, run: Run, progress: Progress, learned_from: dict[str, str]) -> None:
+        """Check that a run goes on with what it began with, wherever that lies now, and let run.toml say where.
+
+        Args:
+            learned_from: the identity of each source that was opened, by its name; kept in `progress`.
+        Raises:
+            DistillError: it is something else, or cannot be known.
+        """
+        begun = load_run(self.path / "run.toml")
+        for name, identity in learned_from.items():
+            there, here = getattr(begun.data, name), getattr(run.data, name)
+            known = progress.learned_from.get(name) or (identity if _same_place(there, here) else _identity_at(name, there))
+            if not known:
+                raise DistillError(f"data.{name}: {self.path} began with {there}, which is not there to compare {here} with. Name it as it was named.")
+            if known != identity:
+                raise DistillError(
+                    f"data.{name}: {here} is not what {self.path} learned from: other rows, labels or embeddings than {there} had. "
+                    "Name that one, wherever it lies now, or use another folder."
+                )
+        progress.learned_from = learned_from
+        if any(getattr(begun.data, name) != getattr(run.data, name) for name in WHERE):
+            with committed(self.path / "run.toml") as temporary:
+                temporary.write_text(_moved(read_toml(self.path / "run.toml"), run), "utf-8")
+
+    @contextmanager
+    def held(self, run: Run) -> Iterator[None]:
+        """The folder for this process alone, and for this run: run.toml is written where the run begins.
+
+        DistillError where another process trains there, or another run has begun; then nothing was changed. A block that ends
+        with a DistillError before anything of the run is there leaves no folder that was not there before.
+        """
+        made = make_folder(self.path, "run.toml", IDENTITIES, "checkpoints", ".trainer", ".trainer.claims")
+        with only_process(self.path, "trainer") as self._check_hold:
+            begun = self.check(run)
+            self.checkpoints.mkdir(exist_ok=True)
+            for folder in (self.path, self.checkpoints):
+                sweep(folder)
+            if not begun:
+                with committed(self.path / "run.toml") as temporary:
+                    temporary.write_text(dump_run(run), "utf-8")
+            try:
+                yield
+            except DistillError:
+                if not self._left():
+                    made.give_back()
+                raise
+
+    def summary(self) -> dict[str, Any] | None:
+        """The final figures of a finished run, else None."""
+        path = self.path / "summary.json"
+        try:
+            return read_json(path) if is_there(path) else None
+        except ValueError as error:
+            raise Damaged(f"{path} is damaged: {error}. Remove it, and the same distill train writes it again.") from error
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        write_json(self.path / "summary.json", summary)
+
+    def save(self, progress: Progress, arrays: dict[str, np.ndarray]) -> None:
+        """Replace the last checkpoint in one rename, then history.csv. A kill before the rename leaves the old one."""
+        self._check_hold()
+        if self.people is not None:  # not before, so that a run that is refused leaves nothing
+            with committed(self.path / IDENTITIES) as temporary:
+                temporary.write_text("".join(f"{name}\n" for name in sorted(self.people)), "utf-8")
+        state = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
+        with committed(self.checkpoints / "last.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, **{"progress.json": state}, **arrays)  # type: ignore[arg-type]
+        self.write_history(progress.history)
+
+    def load(self) -> tuple[Progress, dict[str, np.ndarray]] | None:
+        """The last checkpoint; None in a run that has none. Its checksums are checked."""
+        path = self.checkpoints / "last.npz"
+        if not is_there(path):
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            return Progress(**json.loads(arrays.pop("progress.json").tobytes())), arrays
+        except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError) as error:
+            if failed := failure(path, error):
+                raise failed from error
+            raise Damaged(f"{path} is damaged: {error}. Remove it to start the run from its beginning.") from None
+
+    def write_history(self, history: list[dict[str, Any]]) -> None:
+        """history.csv, written anew so that it never says more or less than the checkpoint."""
+        columns = list(dict.fromkeys(name for row in history for name in row))
+        with committed(self.history) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, columns)
+            table.writeheader()
+            for row in history:
+                table.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})

@@ -1,0 +1,296 @@
+"""What each stage of a run learns from: its sources opened, checked against the terms and against one another, before the first step."""
+
+import math
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distill.config.run import Run, Stage
+from distill.errors import DistillError
+from distill.losses.terms import TERMS
+from distill.runtime.lines import many
+from distill.runtime.progress import phase
+
+Teacher = Callable[[np.ndarray], np.ndarray]
+OpenTeacher = Callable[..., Teacher]  # of a path, and of what a stage's reading sets, by keyword
+Batch = tuple[np.ndarray, dict[str, np.ndarray]]
+USUAL_STEPS, FEW_STEPS = 2000, 500  # of a student that begins from nothing: what it gets without a run file; fewer than it can do with
+SMALL = 8  # rows under which batch norm knows too little of the others: a last batch of fewer is no step of its own
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A stage with its opened sources. fields: those of a batch that its terms need; held_out_fields: those that can be judged there;
+    unjudged: why none can, where rows are held out."""
+
+    number: int
+    stage: Stage
+    train: Any
+    held_out: Any | None
+    fields: tuple[str, ...]
+    held_out_fields: tuple[str, ...]
+    unjudged: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.train.name
+
+    @property
+    def head(self) -> str | None:
+        return f"{self.train.name}_{self.train.classes}" if "label" in self.fields else None
+
+    @property
+    def joined(self) -> int:
+        """Rows of a last batch that comes with the one before; 0 where it is large enough, or alone."""
+        last = self.train.rows - (self.train.steps - 1) * self.train.batch
+        return last if self.train.steps > 1 and last < min(SMALL, self.train.batch) else 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch as it is trained."""
+        return self.train.steps - bool(self.joined)
+
+    def epoch(self, number: int) -> Generator[Batch, None, None]:
+        """The batches of an epoch as it is trained: those of its source, but none of under SMALL rows where there is one before it.
+
+        The short last one is joined to the one before. One that broken files left so short comes with the rows of the one before again.
+        """
+        yield from self._whole(self.train.epoch(number))
+
+    def pictures(self, number: int) -> Generator[np.ndarray, None, None]:
+        """The images of the same batches alone, for which no teacher is asked."""
+        yield from (images for images, _ in self._whole((images, {}) for images in self.train.pictures(number)))
+
+    def _whole(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        before = held = None
+        for at, batch in enumerate(batches):
+            if before is not None and at < self.steps and len(batch[0]) < min(SMALL, self.train.batch):
+                batch = _together(before, batch)
+            before = batch
+            if at < self.steps - 1:
+                yield batch
+            else:
+                held = batch if held is None else _together(held, batch)
+        if held is not None:
+            yield held
+
+
+def _together(first: Batch, second: Batch) -> Batch:
+    return np.concatenate([first[0], second[0]]), {name: np.concatenate([first[1][name], second[1][name]]) for name in first[1]}
+
+
+Opened = tuple[Any, Any | None]  # the rows to learn from, and those held out where [data] has a holdout
+
+
+def _open_shards(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Opened:
+    return _parted(_shards(run, _part(run)), run)
+
+
+def _shards(run: Run, part: str) -> Any:
+    from distill.data.sources import ShardSource
+
+    data = run.data
+    return ShardSource(str(data.shards), part=part, holdout=data.holdout, views=data.views, **_common(run))
+
+
+def _part(run: Run) -> str:
+    return "train" if run.data.holdout else "all"
+
+
+def _parted(taught: Any, run: Run) -> Opened:
+    return taught, taught.other("held_out") if run.data.holdout else None
+
+
+def _size(run: Run) -> tuple[int, int]:
+    """Height and width of images, where [data] does not say them those of its shards."""
+    from distill.data.shards import open_shards
+
+    if run.data.size:
+        return run.data.size
+    image = open_shards(str(run.data.shards)).image
+    return image.height, image.width
+
+
+def _common(run: Run) -> dict[str, Any]:
+    from distill.images.views import find_recipe
+
+    data = run.data
+    return {
+        "batch": data.batch, "seed": run.seed, "root": data.root, "threads": data.threads,
+        "augment": find_recipe(data.augment) if isinstance(data.augment, str) else data.augment,
+    }  # fmt: skip
+
+
+def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Opened:
+    from distill.data.lists.image_list import Rule
+    from distill.data.sources import ImageSource
+
+    data = run.data
+    rule = Rule(data.all_files, data.strip_prefix or "", data.label_from or "")
+    images = ImageSource(
+        str(data.images), size=_size(run), resize=data.resize, exif=data.exif, part=_part(run), holdout=data.holdout, max_rejects=data.max_rejects, rule=rule,
+        **_common(run),
+    )  # fmt: skip
+    images.look_first()
+    return _parted(images, run)
+
+
+def _open_noise(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Opened:
+    from distill.data.sources import NoiseSource
+
+    if open_teacher is None:
+        raise DistillError('source "noise" asks a teacher, but train() was called without open_teacher.')
+    teacher = open_teacher(str(stage.teacher), **(stage.reading.options if stage.reading else {}))
+    noise = NoiseSource(teacher, size=_size(run), batch=run.data.batch, steps=stage.steps or 1, seed=run.seed)
+    # what counts is how the student does on real images
+    return noise, _shards(run, "held_out") if run.data.shards and run.data.holdout else None
+
+
+SOURCES: dict[str, Callable[[Run, Stage, OpenTeacher | None], Opened]] = {
+    "shards": _open_shards,
+    "images": _open_images,
+    "noise": _open_noise,
+}
+OPENING = {"shards": "reading shards", "images": "reading the list of images", "noise": "loading the teacher"}
+
+
+TEACHABLE = {  # what a term needs of its field
+    "label": "It needs two classes or more to learn from, and in one of them two rows.",
+    "embedding": "Ask the teacher as it wants to be asked (scale, offset, colour order), or another one.",
+}
+
+
+def open_lessons(run: Run, open_teacher: OpenTeacher | None = None) -> list[Lesson]:
+    """Open the sources of all stages, each once, and check that they fit the terms and one another."""
+    opened: dict[Any, Opened] = {}
+    lessons = []
+    for number, stage in enumerate(run.stage, 1):
+        key = (stage.source, stage.teacher, stage.reading, stage.steps)
+        if key not in opened:
+            with phase(OPENING[stage.source]):
+                opened[key] = SOURCES[stage.source](run, stage, open_teacher)
+        taught, held_out = opened[key]
+        for term in stage.terms:
+            needs = TERMS[term.name].needs
+            if needs not in taught.fields:
+                gives = ", ".join(taught.fields)
+                raise DistillError(f'stage {number}: term "{term.name}" needs "{needs}", but source "{stage.source}" gives: {gives}.')
+            if reason := taught.teaches_nothing(needs):
+                where = {"shards": run.data.shards, "images": run.data.images, "noise": stage.teacher}[stage.source]
+                raise DistillError(f'stage {number}: term "{term.name}" cannot learn from {where}: {reason}. {TEACHABLE[needs]}')
+        lessons.append(_lesson(run, number, stage, taught, held_out))
+    shapes = {lesson.train.image_shape: lesson.number for lesson in lessons}
+    if len(shapes) > 1:
+        found = ", ".join(f"stage {number} {shape[0]}x{shape[1]}" for shape, number in shapes.items())
+        raise DistillError(f"one student takes images of one size, but the sources give: {found}. Use stages of one size.")
+    return lessons
+
+
+def _lesson(run: Run, number: int, stage: Stage, taught: Any, held_out: Any | None) -> Lesson:
+    fields = tuple(name for name in taught.fields if any(TERMS[term.name].needs == name for term in stage.terms))
+    judged, unjudged = _judged(run, taught, held_out, fields)
+    return Lesson(number, stage, taught, held_out if judged else None, fields, judged, unjudged)
+
+
+def _judged(run: Run, taught: Any, held_out: Any | None, fields: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The fields that held-out rows can be judged by, and where there are none, why."""
+    if run.data.holdout is None:
+        return (), ""
+    if held_out is None:
+        return (), "[data] names no shards, and noise has no rows to hold out"
+    if held_out.image_shape != taught.image_shape:
+        there, here = (f"{source.image_shape[0]}x{source.image_shape[1]}" for source in (held_out, taught))
+        return (), f"their images are {there}, those of this stage are {here}"
+    judged, unjudged = tuple(name for name in fields if name in held_out.fields), ""
+    if run.data.holdout.by == "identity":
+        judged = tuple(name for name in judged if name != "label")
+        unjudged = "their identities have no trained class, and this stage has no term on embeddings"
+    if "embedding" in judged and held_out.dimension != taught.dimension:
+        judged = tuple(name for name in judged if name != "embedding")
+        unjudged = f"their embeddings have {held_out.dimension} numbers, those of this stage's teacher have {taught.dimension}"
+    return judged, "" if judged else unjudged
+
+
+def identities(lessons: list[Lesson]) -> dict[str, str]:
+    """The identity of all files that a run learns from or is judged by, by the name of their source."""
+    sources = [source for lesson in lessons for source in (lesson.train, lesson.held_out) if source]
+    return {source.name: identity for source in sources if (identity := source.identity())}
+
+
+def few_steps(run: Run, lessons: list[Lesson]) -> list[str]:
+    """Returns a warning where a student that begins from nothing has fewer steps than it needs, in one line; else nothing."""
+    steps = sum(lesson.stage.epochs * lesson.steps for lesson in lessons)
+    if steps >= FEW_STEPS or run.student.weights:
+        return []
+    longer = " ".join(f"--set stage.{lesson.number}.epochs={math.ceil(lesson.stage.epochs * USUAL_STEPS / steps)}" for lesson in lessons)
+    return [
+        f"warning: {steps:,} step{'s' * (steps > 1)} in all {'are' if steps > 1 else 'is'} few; a student usually needs {USUAL_STEPS:,}. "
+        f"To train longer: --steps {USUAL_STEPS}, or with a run file {longer}"
+    ]
+
+
+@phase("labelling golden rows again")
+def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
+    """Label the golden rows of the shards again where [data] names their teacher; what was found, in words. DistillError where it differs."""
+    if run.data.teacher is None:
+        return []
+    from distill.data.shards import open_shards
+    from distill.data.shards.golden import SAME, worst_answer
+    from distill.data.shards.rows import UNKNOWN
+
+    if open_teacher is None:
+        raise DistillError("[data] names a teacher, but train() was called without open_teacher.")
+    shards = open_shards(str(run.data.shards))
+    if not shards.golden:
+        raise DistillError(f"{shards.folder} has no golden rows, so its teacher cannot be compared. Leave teacher out of [data], or run distill embed again.")
+    worst = worst_answer(shards.golden, shards.meta, open_teacher(run.data.teacher, **shards.meta.reading, beside=shards.meta.teacher == UNKNOWN))
+    if worst < SAME:
+        raise DistillError(
+            f"{run.data.teacher} answers the golden rows of {shards.folder} otherwise than they are stored: cosine {worst:.4f}, expected {SAME} or more. "
+            "It is another teacher, or decoder, scale or colour order differ. Name the teacher that made the set, or embed it again."
+        )
+    each = f", {shards.meta.views} views each" if shards.meta.views > 1 else ""
+    return [f"{len(shards.golden)} golden rows{each} labelled again by {run.data.teacher}: worst cosine {worst:.7f}"]
+
+
+def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
+    """What a stage will do, in words: rows, held-out part, and how hard each term pulls in one common unit."""
+    stage, source, held_out = lesson.stage, lesson.train, lesson.held_out
+    norm = 1.0
+    if any(term.name == "mse" for term in stage.terms):
+        _, values = next(iter(source.epoch(0)))
+        norm = float(np.linalg.norm(values["embedding"], axis=1).mean())
+    pulls = [
+        f"{term.name} {TERMS[term.name].slope(term.weight, term.options, source.dimension or 0, norm):.4g}"
+        + (f" (weight {term.weight:g}, dimension {source.dimension}, mean norm {norm:.3g})" if term.name == "mse" else "")
+        for term in stage.terms
+    ]
+    lines = [
+        f"stage {lesson.number}: {many(source.rows, 'rows')} of {source.name}{_views_of(source)}, {many(lesson.steps, 'steps')} an epoch, {many(stage.epochs, 'epochs')}"
+        + (f"; the last batch has {lesson.joined} more rows" if lesson.joined else ""),
+        f"  effective weights (largest pull on one cosine): {', '.join(pulls)}",
+    ]
+    if source.name == "shards" and getattr(source, "augment", None) and "embedding" in lesson.fields:
+        lines.append(
+            "  augmented: images are changed anew each epoch, while their embeddings are those of the unchanged images. "
+            "A set made with distill embed --views has an embedding for each view and teaches more."
+        )
+    if projected:
+        lines.append(f"  a projection {run.student.embedding} -> {source.dimension} stands before the teacher; agreement is behind it")
+    if held_out:
+        lines.append(f"  held out: {many(held_out.rows, 'rows')}, judged by {', '.join(lesson.held_out_fields)}")
+    elif lesson.unjudged:
+        lines.append(f"  held-out rows are not judged: {lesson.unjudged}")
+    elif run.data.holdout is None:
+        lines.append("  no rows are held out, so all figures are of rows that the student learns from")
+    return lines
+
+
+def _views_of(source: Any) -> str:
+    views = getattr(source, "views", "plain")
+    if views == "plain":
+        return ""
+    number = source.set.meta.views
+    return f" ({number} views of each)" if views == "all" else f" (one of {number} views of each an epoch)"
