@@ -56,6 +56,7 @@ test-engines: $(READY_DEV) ## the same bytes from Dask, Prism, Flink and Dataflo
 
 check: $(READY_DEV) ## ruff, mypy and the contract of imports
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -27,7 +27,9 @@ def images(folder: Path, number: int) -> Path:
     """A folder of `number` JPEGs under names of their own; only PICTURES of them differ, the others are links to the same bytes."""
     drawn, root = folder / "drawn", folder / f"images-{number}"
     if not drawn.exists():
-        subprocess.run([sys.executable, "-m", "distill.cli", "faces", drawn, "--identities", str(PICTURES // 50), "--images", "50"], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "distill.cli", "faces", drawn, "--identities", str(PICTURES // 50), "--images", "50"], check=True, capture_output=True
+        )
     pictures = sorted(drawn.rglob("*.jpg"))
     for start in range(0, number, len(pictures)):
         (part := root / f"class{start:07d}").mkdir(parents=True)

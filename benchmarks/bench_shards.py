@@ -15,9 +15,11 @@ ROWS, DIMENSION, IMAGE = 20_480, 512, 4_000
 def main() -> None:
     rng = np.random.default_rng(0)
     rows = Rows(
-        [f"id{row // 68:05d}/{row}.jpg" for row in range(ROWS)], np.arange(ROWS, dtype=np.int32) // 68,
-        rng.normal(size=(ROWS, DIMENSION)).astype(np.float16), [rng.bytes(IMAGE) for _ in range(ROWS)],
-    )  # fmt: skip
+        [f"id{row // 68:05d}/{row}.jpg" for row in range(ROWS)],
+        np.arange(ROWS, dtype=np.int32) // 68,
+        rng.normal(size=(ROWS, DIMENSION)).astype(np.float16),
+        [rng.bytes(IMAGE) for _ in range(ROWS)],
+    )
     meta = ShardMeta(
         chunk=0,
         of=1,
@@ -49,14 +51,10 @@ def main() -> None:
             "the same bytes, plain file": write_plain,
             **{name: lambda name=name: FORMATS[name].write(Path(folder) / name, meta, groups) for name in FORMATS},
         }
-        written = show(
-            "write", interleaved({name: lambda work=work: rate(ROWS, work) for name, work in write.items()}), "the same bytes, plain file"
-        )
+        written = show("write", interleaved({name: lambda work=work: rate(ROWS, work) for name, work in write.items()}), "the same bytes, plain file")
         reads = {"the same bytes, plain file": read_plain, **{name: lambda name=name: read(name) for name in FORMATS}}
         found = show(
-            "read, checksums verified",
-            interleaved({name: lambda work=work: rate(ROWS, work) for name, work in reads.items()}),
-            "the same bytes, plain file",
+            "read, checksums verified", interleaved({name: lambda work=work: rate(ROWS, work) for name, work in reads.items()}), "the same bytes, plain file"
         )
         sizes = {name: (Path(folder) / name).stat().st_size / ROWS for name in FORMATS}
     print("bytes a row: " + ", ".join(f"{name} {size:,.0f}" for name, size in sizes.items()) + f", content {IMAGE + 2 * DIMENSION:,}")

@@ -26,14 +26,24 @@ def make_set(folder: Path, format: str, encoded: list[bytes], views: int = 1) ->
     records = []
     for number in range(4):
         meta = ShardMeta(
-            chunk=number, of=4, chunk_sha256="0" * 64, dimension=DIMENSION, dtype="float16", teacher="0" * 64, reading={},
-            image={"height": SIZE, "width": SIZE, "resize": "none"}, views=views, recipe=RECIPES["face" if views > 1 else "none"],
-        )  # fmt: skip
+            chunk=number,
+            of=4,
+            chunk_sha256="0" * 64,
+            dimension=DIMENSION,
+            dtype="float16",
+            teacher="0" * 64,
+            reading={},
+            image={"height": SIZE, "width": SIZE, "resize": "none"},
+            views=views,
+            recipe=RECIPES["face" if views > 1 else "none"],
+        )
         count = ROWS // 4
         rows = Rows(
-            [f"id/{number}/{row}.jpg" for row in range(count)], np.arange(count, dtype=np.int32) % 100,
-            rng.normal(size=(count, views * DIMENSION)).astype(np.float16), [encoded[row % DIFFERENT] for row in range(count)],
-        )  # fmt: skip
+            [f"id/{number}/{row}.jpg" for row in range(count)],
+            np.arange(count, dtype=np.int32) % 100,
+            rng.normal(size=(count, views * DIMENSION)).astype(np.float16),
+            [encoded[row % DIFFERENT] for row in range(count)],
+        )
         records.append(commit_shard(folder, format, meta, [rows], []))
     write_index(folder, format, records, [str(number) for number in range(100)])
     return folder

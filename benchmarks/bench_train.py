@@ -29,13 +29,16 @@ def main() -> None:
     print(prepare_device())
     encoded = [encode_jpeg(draw_face(number % 100, number // 100, SIZE)) for number in range(DIFFERENT)]
     with tempfile.TemporaryDirectory() as folder:
+
         def taught(views: int):
             make_set(Path(folder) / f"set-{views}", "parquet", encoded, views)
-            return Run.model_validate({
-                "student": {"backbone": "small_conv", "widths": (16, 32, 64, 64), "embedding": 512},
-                "data": {"shards": f"{folder}/set-{views}", "batch": BATCH},
-                "stage": ({"source": "shards", "terms": ({"name": "cosine", "weight": 64.0},)},),
-            })  # fmt: skip
+            return Run.model_validate(
+                {
+                    "student": {"backbone": "small_conv", "widths": (16, 32, 64, 64), "embedding": 512},
+                    "data": {"shards": f"{folder}/set-{views}", "batch": BATCH},
+                    "stage": ({"source": "shards", "terms": ({"name": "cosine", "weight": 64.0},)},),
+                }
+            )
 
         run = taught(1)
         (lesson,), (viewed,) = open_lessons(run), open_lessons(taught(VIEWS))
@@ -70,11 +73,17 @@ def main() -> None:
 
         found = show(
             f"fit, {model.student.count_params():,} parameters, {SIZE}x{SIZE}, batch {BATCH}",
-            interleaved({
-                "arrays in memory": lambda: fit(arrays), "ShardSource": lambda: fit(streamed),
-                f"ShardSource, one of {VIEWS} views": lambda: fit(lambda: streamed(viewed, VIEWS)),
-            }, 7), "arrays in memory", "images/s",
-        )  # fmt: skip
+            interleaved(
+                {
+                    "arrays in memory": lambda: fit(arrays),
+                    "ShardSource": lambda: fit(streamed),
+                    f"ShardSource, one of {VIEWS} views": lambda: fit(lambda: streamed(viewed, VIEWS)),
+                },
+                7,
+            ),
+            "arrays in memory",
+            "images/s",
+        )
         shares = {views: sum(wait for wait, _ in times) / sum(whole for _, whole in times) for views, times in waited.items()}
         print("share of the time in which a step waited for its batch: " + ", ".join(f"{share:.2%} ({views} views)" for views, share in shares.items()))
     save("bench_train", {"small_conv": found, "waited": shares, "backend": keras.backend.backend()})

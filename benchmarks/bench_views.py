@@ -67,8 +67,10 @@ def prepare(folder: Path, recipe: str, identities: int) -> dict[str, dict[str, f
     folder.mkdir(parents=True, exist_ok=True)
     size = str(FULL.size)
     drawn = {
-        "faces/train": (FULL.identities, FULL.images, 0), "faces/unseen": (FULL.unseen, FULL.unseen_images, FULL.identities), "faces/taught": (identities, IMAGES, FIRST),
-    }  # fmt: skip
+        "faces/train": (FULL.identities, FULL.images, 0),
+        "faces/unseen": (FULL.unseen, FULL.unseen_images, FULL.identities),
+        "faces/taught": (identities, IMAGES, FIRST),
+    }
     for name, (number, images, first) in drawn.items():
         distill("faces", folder / name, "--identities", number, "--images", images, "--size", size, "--first", first)
     write_run_files(folder, FULL, train_teacher=True)
@@ -138,7 +140,9 @@ def main() -> None:
         for place, (name, (shards, more, rows)) in enumerate(VARIANTS.items()):
             runs = []
             for seed in asked.seeds:
-                text = RUN.format(seed=seed, widths=STUDENT, shards=folder / shards, batch=BATCH, epochs=round(epochs / rows), more=more.format(recipe=asked.recipe))
+                text = RUN.format(
+                    seed=seed, widths=STUDENT, shards=folder / shards, batch=BATCH, epochs=round(epochs / rows), more=more.format(recipe=asked.recipe)
+                )
                 runs.append(judge(folder, f"{place}-{seed}", text))
             results[name] = {**spread(runs), **sets[shards]}
         print(f"\n{asked.identities * IMAGES:,} pictures, {epochs} epochs of batch {BATCH}; mean of the seeds, and 95 % interval")

@@ -51,9 +51,7 @@ Size: TypeAlias = str | Sequence[int]
 
 
 @checked
-def draw_faces(
-    out: Path, identities: int = 400, images: int = 20, size: int = 112, seed: int = 0, first: int = 0, *, progress: bool = True
-) -> FacesResult:
+def draw_faces(out: Path, identities: int = 400, images: int = 20, size: int = 112, seed: int = 0, first: int = 0, *, progress: bool = True) -> FacesResult:
     """Draws identities as JPEGs in class folders, `out/id0000/000.jpg` and so on; the same arguments draw the same bytes.
 
     Args:
@@ -148,10 +146,32 @@ def embed(
     from pipelines.launch import embed as launch
 
     job = _job(
-        source, out, teacher, reading, root, recipe, size, all_files=all_files, strip_prefix=strip_prefix, label_from=label_from, format=format,
-        rows=rows, dtype=dtype, images=images, resize=resize, exif=exif, views=views, add_views=add_views, view_seed=view_seed, batch=batch,
-        only=tuple(only), retry_rejects=retry_rejects, max_rejects=max_rejects, relist=relist, dry_run=dry_run,
-    )  # fmt: skip
+        source,
+        out,
+        teacher,
+        reading,
+        root,
+        recipe,
+        size,
+        all_files=all_files,
+        strip_prefix=strip_prefix,
+        label_from=label_from,
+        format=format,
+        rows=rows,
+        dtype=dtype,
+        images=images,
+        resize=resize,
+        exif=exif,
+        views=views,
+        add_views=add_views,
+        view_seed=view_seed,
+        batch=batch,
+        only=tuple(only),
+        retry_rejects=retry_rejects,
+        max_rejects=max_rejects,
+        relist=relist,
+        dry_run=dry_run,
+    )
     planned: dict[str, Any] = {}
 
     def told(estimate: dict[str, Any]) -> None:
@@ -162,9 +182,14 @@ def embed(
         engine, number = _workers(job, engine, workers)
         with bar("embedding", "images") as tell:
             done = launch(
-                job, engine, number, tuple(beam), debug=os.environ.get("DISTILL_DEBUG") == "1",
-                on_estimate=told, on_progress=lambda moment: tell(moment.done, moment.total, moment.made),
-            )  # fmt: skip
+                job,
+                engine,
+                number,
+                tuple(beam),
+                debug=os.environ.get("DISTILL_DEBUG") == "1",
+                on_estimate=told,
+                on_progress=lambda moment: tell(moment.done, moment.total, moment.made),
+            )
     return replace(done, estimate=planned or None)
 
 
@@ -202,9 +227,24 @@ def plan(
     from pipelines.forecast import cores, forecast, read_rates
 
     job = _job(
-        source, ".", teacher, reading, root, recipe, size, all_files=all_files, strip_prefix=strip_prefix, label_from=label_from, rows=rows,
-        dtype=dtype, images=images, resize=resize, exif=exif, views=views, batch=batch,
-    )  # fmt: skip
+        source,
+        ".",
+        teacher,
+        reading,
+        root,
+        recipe,
+        size,
+        all_files=all_files,
+        strip_prefix=strip_prefix,
+        label_from=label_from,
+        rows=rows,
+        dtype=dtype,
+        images=images,
+        resize=resize,
+        exif=exif,
+        views=views,
+        batch=batch,
+    )
     for number in workers:
         if number < 1:
             raise DistillError(f"--workers {number}: expected 1 or more.")
@@ -252,22 +292,43 @@ def import_set(
     from pipelines.imports import import_set as run
 
     asked = Import(
-        _text(source), _text(out), _text(root), None if teacher is None else _describe(teacher, reading), strip_prefix, label_from, format, dtype, images,
-        resize, exif, _size(size), rows, max_rejects, retry_rejects,
-    )  # fmt: skip
+        _text(source),
+        _text(out),
+        _text(root),
+        None if teacher is None else _describe(teacher, reading),
+        strip_prefix,
+        label_from,
+        format,
+        dtype,
+        images,
+        resize,
+        exif,
+        _size(size),
+        rows,
+        max_rejects,
+        retry_rejects,
+    )
     with shown(progress), bar("importing", "rows") as tell:
         done = run(asked, tell)
     made = done.set
     return ImportResult(
-        _text(out), made.rows, made.rejects, len(made.records), made.dimension, len(made.classes), done.made, done.notes, done.rejected,
-        made.meta.teacher, done.sample, done.worst_cosine,
-    )  # fmt: skip
+        _text(out),
+        made.rows,
+        made.rejects,
+        len(made.records),
+        made.dimension,
+        len(made.classes),
+        done.made,
+        done.notes,
+        done.rejected,
+        made.meta.teacher,
+        done.sample,
+        done.worst_cosine,
+    )
 
 
 @checked
-def verify(
-    shards: Path, *, deep: bool = False, teacher: Path | None = None, sample: int = 64, root: Path | None = None, progress: bool = True
-) -> VerifyResult:
+def verify(shards: Path, *, deep: bool = False, teacher: Path | None = None, sample: int = 64, root: Path | None = None, progress: bool = True) -> VerifyResult:
     """Checks that a set of shards is whole: counts and sizes, with `deep` all hashes and rows. `ok` and `failure` of the result say what was found.
 
     Args:
@@ -365,9 +426,19 @@ def train(
         summary = run_stages(loaded, _text(out), open_teacher=load_model, quiet=not progress)
         report = write_run_report(_text(out))
     return TrainResult(
-        _text(out), summary["student"], summary["best"], summary["history"], str(report), summary["parameters"], summary["epochs"],
-        summary["steps"], summary["seconds"], summary["last"], summary.get("left_out", {}), summary.get("best_epoch"),
-    )  # fmt: skip
+        _text(out),
+        summary["student"],
+        summary["best"],
+        summary["history"],
+        str(report),
+        summary["parameters"],
+        summary["epochs"],
+        summary["steps"],
+        summary["seconds"],
+        summary["last"],
+        summary.get("left_out", {}),
+        summary.get("best_epoch"),
+    )
 
 
 @checked

@@ -21,12 +21,7 @@ from distill.errors import DistillError, Unfinished
 from distill.storage.files import committed, write_json
 
 Run = Callable[[Sequence[str]], int]
-WHO = {
-    "teacher": "teacher",
-    "student": "distilled student",
-    "labels_only": "the same student, labels only",
-    "noise_only": "the same student, noise only",
-}
+WHO = {"teacher": "teacher", "student": "distilled student", "labels_only": "the same student, labels only", "noise_only": "the same student, noise only"}
 
 
 @dataclass(frozen=True)
@@ -80,21 +75,28 @@ SHIPPED = "; it ships trained, on identities {first} to {last}, and nothing here
 # Each run of the demo: what it is, widths, data, source with its epochs, and its one term.
 RUN_FILES = {
     "teacher": (
-        "the teacher: a wider net, from labels alone{shipped}", TEACHER, PICTURES, 'source = "images"\nepochs = {teacher_epochs}',
+        "the teacher: a wider net, from labels alone{shipped}",
+        TEACHER,
+        PICTURES,
+        'source = "images"\nepochs = {teacher_epochs}',
         'name = "arcface", scale = 20.0, angle_add = 0.0, cos_sub = 0.25',
     ),
-    "student": (
-        "the student: the teacher's embeddings, no labels", STUDENT, 'shards = "{set}/shards"', 'source = "shards"\nepochs = {student_epochs}', TEACH,
-    ),
+    "student": ("the student: the teacher's embeddings, no labels", STUDENT, 'shards = "{set}/shards"', 'source = "shards"\nepochs = {student_epochs}', TEACH),
     "labels_only": (
-        "the same student without a teacher", STUDENT, PICTURES, 'source = "images"\nepochs = {student_epochs}',
+        "the same student without a teacher",
+        STUDENT,
+        PICTURES,
+        'source = "images"\nepochs = {student_epochs}',
         'name = "arcface", scale = 16.0, angle_add = 0.0, cos_sub = 0.15',
     ),
     "noise_only": (
-        "the same student, which never sees a picture", STUDENT, "size = [{size}, {size}]",
-        'source = "noise"\nteacher = "{out}/teacher"\nsteps = {epoch_steps}\nepochs = {student_epochs}', TEACH,
+        "the same student, which never sees a picture",
+        STUDENT,
+        "size = [{size}, {size}]",
+        'source = "noise"\nteacher = "{out}/teacher"\nsteps = {epoch_steps}\nepochs = {student_epochs}',
+        TEACH,
     ),
-}  # fmt: skip
+}
 
 
 def write_run_files(out: Path, recipe: Recipe, train_teacher: bool = False) -> None:
@@ -193,18 +195,46 @@ def steps(out: Path, recipe: Recipe, train_teacher: bool = False) -> list[tuple[
     other = f"{at}/faces/unseen/id{recipe.identities + 1:04d}/000.jpg"
     return [
         ("draw the identities to learn from", ["faces", f"{at}/faces/train", "--identities", str(recipe.identities), "--images", images, "--size", size]),
-        ("draw identities that nobody is trained on",
-         ["faces", f"{at}/faces/unseen", "--identities", str(recipe.unseen), "--images", str(recipe.unseen_images), "--size", size, "--first", str(recipe.identities)]),
+        (
+            "draw identities that nobody is trained on",
+            [
+                "faces",
+                f"{at}/faces/unseen",
+                "--identities",
+                str(recipe.unseen),
+                "--images",
+                str(recipe.unseen_images),
+                "--size",
+                size,
+                "--first",
+                str(recipe.identities),
+            ],
+        ),
         *taught,
         (f"write the teacher as a SavedModel, as a teacher usually comes{ships}", ["export", teacher, f"{at}/teacher", "--force"]),
         ("let the teacher label the pictures", ["embed", f"{at}/faces/train", made, "--teacher", f"{at}/teacher", "--rows", str(recipe.chunk_rows)]),
         ("prove that nothing is missing or mixed up", ["verify", made, "--deep", "--teacher", f"{at}/teacher"]),
         *train.values(),
-        *((f"judge: {WHO[name]}", ["evaluate", run, "--pairs", f"{at}/faces/unseen", "--number", str(recipe.pairs),
-                                      *(["--shards", made] if name == "student" else []), "--out", f"{at}/evaluation/{name}"]) for name, run in runs.items()),
+        *(
+            (
+                f"judge: {WHO[name]}",
+                [
+                    "evaluate",
+                    run,
+                    "--pairs",
+                    f"{at}/faces/unseen",
+                    "--number",
+                    str(recipe.pairs),
+                    *(["--shards", made] if name == "student" else []),
+                    "--out",
+                    f"{at}/evaluation/{name}",
+                ],
+            )
+            for name, run in runs.items()
+        ),
         ("write the student for others to load", ["export", f"{at}/runs/student", f"{at}/student", "--force"]),
         ("compare photos with it: two of one identity, one of another", ["compare", f"{at}/student", *unseen, other]),
-    ]  # fmt: skip
+    ]
 
 
 def gather(out: Path, seconds: float, train_teacher: bool = False) -> dict[str, Any]:
@@ -216,9 +246,12 @@ def gather(out: Path, seconds: float, train_teacher: bool = False) -> dict[str, 
         trained = json.loads((run / "summary.json").read_text())
         pairs = judged["pairs"]
         summary[name] = {
-            "accuracy": pairs["accuracy"], "accuracy_std": pairs["std"], "tar_at_far_1e-2": pairs["tar"]["0.01"]["tar"],
-            "parameters": trained["parameters"], "seconds": trained["seconds"],
-        }  # fmt: skip
+            "accuracy": pairs["accuracy"],
+            "accuracy_std": pairs["std"],
+            "tar_at_far_1e-2": pairs["tar"]["0.01"]["tar"],
+            "parameters": trained["parameters"],
+            "seconds": trained["seconds"],
+        }
         if "agreement" in judged:
             summary[name]["agreement"] = judged["agreement"]["mean"]
     if not train_teacher:
@@ -227,15 +260,11 @@ def gather(out: Path, seconds: float, train_teacher: bool = False) -> dict[str, 
 
 
 def table(summary: dict[str, Any]) -> str:
-    lines = [
-        f"{'on identities never seen':<32} {'accuracy':>9} {'TAR at FAR 1 %':>15} {'parameters':>11} {'of teacher':>11} {'training':>9}"
-    ]
+    lines = [f"{'on identities never seen':<32} {'accuracy':>9} {'TAR at FAR 1 %':>15} {'parameters':>11} {'of teacher':>11} {'training':>9}"]
     whole = summary["teacher"]["parameters"]
     for name, words in WHO.items():
         row = summary[name]
         tar = "-" if row["tar_at_far_1e-2"] is None else f"{row['tar_at_far_1e-2']:.1%}"
         seconds = "ships" if row["seconds"] is None else f"{row['seconds']:.0f} s"
-        lines.append(
-            f"{words:<32} {row['accuracy']:>8.1%} {tar:>15} {row['parameters']:>11,} {row['parameters'] / whole:>11.1%} {seconds:>9}"
-        )
+        lines.append(f"{words:<32} {row['accuracy']:>8.1%} {tar:>15} {row['parameters']:>11,} {row['parameters'] / whole:>11.1%} {seconds:>9}")
     return "\n".join(lines)

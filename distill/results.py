@@ -325,7 +325,9 @@ class TrainResult(Result):
         figures = {name: found[name] for name in ("agreement", "accuracy", "loss") if name in found}
         where = "on held-out rows" if self.held_out else "on its training rows"
         told = ", ".join(f"{'cosine distance' if name == 'cosine' else name} {value:.4g}" for name, value in figures.items())
-        first = f"{self.run}: {self.parameters:,} parameters, {many(self.epochs, 'epochs')}, {many(self.steps, 'steps')} in {self.seconds:.0f} s; {where}: {told}"
+        first = (
+            f"{self.run}: {self.parameters:,} parameters, {many(self.epochs, 'epochs')}, {many(self.steps, 'steps')} in {self.seconds:.0f} s; {where}: {told}"
+        )
         lines = [first, f"run file: {self.run}/run.toml", f"student: {self.student}", f"report: {self.report}"]
         if self.held_out and self.best_epoch not in (None, self.last.get("epoch")):
             lines.insert(3, f"lowest loss on held-out rows: after epoch {self.best_epoch}; that student is {self.best}, which every verb takes")

@@ -33,20 +33,7 @@ from distill.errors import DistillError, Unfinished
 from distill.runtime.progress import phase
 from distill.storage.files import read_json
 from pipelines.label import BrokenOff, Task, embed_chunk, try_teacher
-from pipelines.plan import (
-    Job,
-    Plan,
-    agree,
-    check_pixels,
-    clear_notes,
-    estimate,
-    is_broken_off,
-    keep,
-    leave_note,
-    meta_of,
-    phases_noted,
-    why,
-)
+from pipelines.plan import Job, Plan, agree, check_pixels, clear_notes, estimate, is_broken_off, keep, leave_note, meta_of, phases_noted, why
 from teachers import limit_threads
 
 log = logging.getLogger("distill")

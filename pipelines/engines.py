@@ -55,12 +55,12 @@ class Engine:
 # LOOPBACK: workers are threads of the launcher, whatever the runner; without it these three start Docker.
 ENGINES = {
     "local": Engine(FN_API_RUNNER, ("--direct_running_mode=multi_threading", "--direct_num_workers={workers}"), "threads of this process"),
-    "processes": Engine(
-        FN_API_RUNNER, ("--direct_num_workers={workers}",), "processes on this machine", children=True
-    ),
+    "processes": Engine(FN_API_RUNNER, ("--direct_num_workers={workers}",), "processes on this machine", children=True),
     "dask": Engine(
-        f"{RUNNERS}.dask.dask_runner.DaskRunner", ("--dask_npartitions={workers}",),
-        "a Dask cluster: one on this machine, or --dask_client_address", needs="dask",
+        f"{RUNNERS}.dask.dask_runner.DaskRunner",
+        ("--dask_npartitions={workers}",),
+        "a Dask cluster: one on this machine, or --dask_client_address",
+        needs="dask",
     ),
     "portable": Engine(
         f"{RUNNERS}.portability.portable_runner.PortableRunner",
@@ -73,16 +73,19 @@ ENGINES = {
         "Flink: one on this machine, or --flink_master",
     ),
     "prism": Engine(
-        f"{RUNNERS}.portability.prism_runner.PrismRunner", ("--environment_type=LOOPBACK", "--sdk_worker_parallelism={workers}"),
+        f"{RUNNERS}.portability.prism_runner.PrismRunner",
+        ("--environment_type=LOOPBACK", "--sdk_worker_parallelism={workers}"),
         "Beam's Prism; --prism_location names its program",
     ),
     # one model a machine: no second container beside it, one thread, because one teacher fills a GPU
     "dataflow": Engine(
         f"{RUNNERS}.dataflow.dataflow_runner.DataflowRunner",
         ("--sdk_location=container", "--experiments=no_use_multiple_sdk_containers", "--number_of_worker_harness_threads=1", "--num_workers={workers}"),
-        "Google Cloud Dataflow", needs="dataflow", away=True,
+        "Google Cloud Dataflow",
+        needs="dataflow",
+        away=True,
     ),
-}  # fmt: skip
+}
 
 
 def find_engine(name: str) -> Engine:
@@ -290,9 +293,7 @@ def _dask_cluster(options: PipelineOptions, workers: int, own: Workers) -> Itera
 
         try:
             with uninterrupted():
-                cluster = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL, preload=[__name__]
-                )
+                cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL, preload=[__name__])
         except (RuntimeError, OSError, TimeoutError) as error:  # a worker was killed, or there was no memory for it
             raise Unfinished(
                 f"Dask's {workers} workers did not start: {error} What is done stays; run the same command again, or with fewer --workers."
@@ -327,11 +328,7 @@ def _spreading(asked: Any) -> Iterator[None]:
 def _unknown(flags: Sequence[str]) -> list[str]:
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    stray = [
-        flag
-        for before, flag in zip(["", *flags], flags, strict=False)
-        if not flag.startswith("--") and (not before.startswith("--") or "=" in before)
-    ]
+    stray = [flag for before, flag in zip(["", *flags], flags, strict=False) if not flag.startswith("--") and (not before.startswith("--") or "=" in before)]
     try:
         options = PipelineOptions(list(flags))
         known, given = options.get_all_options(), options.get_all_options(retain_unknown_options=True)

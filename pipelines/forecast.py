@@ -139,7 +139,9 @@ def row_bytes(job: Job, embedding_bytes: int, keys: Sequence[str], sizes: Sequen
 
 
 def _idle(workers: int, chunks: int) -> str:
-    return f" ({workers - chunks} of them idle: there {'is' if chunks == 1 else 'are'} {many(chunks, 'chunks')}; use smaller --rows)" if workers > chunks else ""
+    return (
+        f" ({workers - chunks} of them idle: there {'is' if chunks == 1 else 'are'} {many(chunks, 'chunks')}; use smaller --rows)" if workers > chunks else ""
+    )
 
 
 def _duration(seconds: float) -> str:

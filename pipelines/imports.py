@@ -65,7 +65,22 @@ class Import:
 
     def job(self) -> Job:
         """The Job of the same folders and options, which checks them; its teacher is not loaded where none was given."""
-        names = ("source", "out", "root", "strip_prefix", "label_from", "format", "dtype", "images", "resize", "exif", "size", "rows", "max_rejects", "retry_rejects")
+        names = (
+            "source",
+            "out",
+            "root",
+            "strip_prefix",
+            "label_from",
+            "format",
+            "dtype",
+            "images",
+            "resize",
+            "exif",
+            "size",
+            "rows",
+            "max_rejects",
+            "retry_rejects",
+        )
         return Job(teacher=self.teacher or Teacher(UNKNOWN, "onnx"), **{name: getattr(self, name) for name in names})
 
 
@@ -201,13 +216,13 @@ def _embeddings(parts: Sequence[Part], rows: Sequence[int]) -> np.ndarray:
 
 
 def _meta(asked: Import, parts: Sequence[Part], keys: Sequence[str]) -> ShardMeta:
-    loaded = asked.teacher.load() if asked.teacher else None
+    loaded, model = (asked.teacher.load(), asked.teacher.path) if asked.teacher else (None, "")
     dimension = parts[0].embeddings.shape[1]
     if loaded is not None and loaded.dimension != dimension:
-        raise DistillError(f"{asked.source} has embeddings of {dimension:,} numbers, {asked.teacher.path} gives {loaded.dimension:,}. Name the teacher that made them.")  # type: ignore[union-attr]
+        raise DistillError(f"{asked.source} has embeddings of {dimension:,} numbers, {model} gives {loaded.dimension:,}. Name the teacher that made them.")
     size = (loaded.height, loaded.width) if loaded is not None and loaded.height and loaded.width else asked.size
-    if asked.size and size != asked.size:
-        raise DistillError(f"--size {asked.size[0]}x{asked.size[1]}: {asked.teacher.path} takes {size[0]}x{size[1]} and nothing else. Leave --size out.")  # type: ignore[union-attr,index]
+    if asked.size and size and size != asked.size:
+        raise DistillError(f"--size {asked.size[0]}x{asked.size[1]}: {model} takes {size[0]}x{size[1]} and nothing else. Leave --size out.")
     height, width = size or _first_size(asked, keys)
     names = ("signature", "output", "scale", "offset", "color")
     reading: dict[str, Any] = {name: getattr(asked.teacher, name) for name in names} if asked.teacher else {}
@@ -216,10 +231,17 @@ def _meta(asked: Import, parts: Sequence[Part], keys: Sequence[str]) -> ShardMet
     if asked.teacher and asked.teacher.tags is not None:
         reading["tags"] = list(asked.teacher.tags)
     return ShardMeta(
-        chunk=-1, of=0, chunk_sha256="", dimension=dimension, dtype=asked.dtype, teacher=asked.teacher.fingerprint() if asked.teacher else UNKNOWN,
-        reading=reading, image=ImageSpec(height, width, asked.resize, asked.exif).as_dict(), images=asked.images,
+        chunk=-1,
+        of=0,
+        chunk_sha256="",
+        dimension=dimension,
+        dtype=asked.dtype,
+        teacher=asked.teacher.fingerprint() if asked.teacher else UNKNOWN,
+        reading=reading,
+        image=ImageSpec(height, width, asked.resize, asked.exif).as_dict(),
+        images=asked.images,
         software={name: version(name) for name in SOFTWARE},
-    )  # fmt: skip
+    )
 
 
 def _first_size(asked: Import, keys: Sequence[str]) -> tuple[int, int]:
@@ -270,9 +292,19 @@ def _agreed(asked: Import, meta: ShardMeta, listed: _List, embeddings: str) -> P
     chunks = tuple(read_chunk(path).sha256 for path in cut.chunks)
     path = job.folder / "plan.json"
     wanted = Plan(
-        source=str(Path(asked.source).resolve()), source_sha256=embeddings, chunk_rows=asked.rows, chunks=chunks, rows=cut.rows, classes=len(cut.classes), meta=meta,
-        format=asked.format, batch=0, skipped={}, rule=Rule(strip_prefix=asked.strip_prefix, label_from=asked.label_from), layout=UNDERSCORE.name,
-    )  # fmt: skip
+        source=str(Path(asked.source).resolve()),
+        source_sha256=embeddings,
+        chunk_rows=asked.rows,
+        chunks=chunks,
+        rows=cut.rows,
+        classes=len(cut.classes),
+        meta=meta,
+        format=asked.format,
+        batch=0,
+        skipped={},
+        rule=Rule(strip_prefix=asked.strip_prefix, label_from=asked.label_from),
+        layout=UNDERSCORE.name,
+    )
     if not is_there(path):
         wanted.save(path)
         return wanted
@@ -298,9 +330,7 @@ def _commit(job: Job, plan: Plan, number: int, parts: Sequence[Part]) -> Record:
     return commit_shard(job.shards, plan.format, meta, rows, rejects, least=least, layout=plan.names)
 
 
-def _rows(
-    job: Job, meta: ShardMeta, keys: list[str], labels: np.ndarray, first: int, parts: Sequence[Part], rejects: list[dict[str, Any]]
-) -> Iterator[Rows]:
+def _rows(job: Job, meta: ShardMeta, keys: list[str], labels: np.ndarray, first: int, parts: Sequence[Part], rejects: list[dict[str, Any]]) -> Iterator[Rows]:
     """The rows of a chunk, WINDOW at a time. first: number of its first row over all parts."""
     spec, dtype = ImageSpec(**meta.image), "float32" if meta.dtype == "int8" else meta.dtype
     with ThreadPoolExecutor(4) as pool:
@@ -320,9 +350,12 @@ def _rows(
             good = [row for row in range(len(part)) if row not in bad]
             inline = meta.images == "inline"
             yield Rows(
-                [part[row] for row in good], labels[start : start + WINDOW][good], stored[good], [read[row][0] for row in good] if inline else None,
+                [part[row] for row in good],
+                labels[start : start + WINDOW][good],
+                stored[good],
+                [read[row][0] for row in good] if inline else None,
                 None if inline else [hashlib.sha256(read[row][0]).digest() for row in good],
-            )  # fmt: skip
+            )
 
 
 def _odd(given: np.ndarray, stored: np.ndarray, dtype: str) -> Iterator[tuple[int, str]]:

@@ -118,16 +118,12 @@ def embed_chunk(task: Task) -> Record:
         raise DistillError(f"{job.teacher.path} is another model than when this run began. Put the old one back, or use another OUT.")
     chunk = read_chunk(job.chunks / chunk_name(number, meta.of))
     if chunk.sha256 != meta.chunk_sha256:
-        raise DistillError(
-            f"{job.chunks}: chunk {number} is not the one of the plan. Put the old file back or start again with another OUT."
-        )
+        raise DistillError(f"{job.chunks}: chunk {number} is not the one of the plan. Put the old file back or start again with another OUT.")
     rejects: list[dict[str, Any]] = []
     least = Held() if number in job.only else rows_there(job.shards, task.format, meta, len(chunk.keys), task.layout)
     record = commit_shard(job.shards, task.format, meta, _told(task, chunk, rejects), rejects, least=least, layout=task.layout)
     if record.rows + record.rejects != len(chunk.keys):
-        raise DistillError(
-            f"chunk {number}: {record.rows} rows and {record.rejects} rejects are not the {len(chunk.keys)} rows of the chunk."
-        )
+        raise DistillError(f"chunk {number}: {record.rows} rows and {record.rejects} rejects are not the {len(chunk.keys)} rows of the chunk.")
     return record
 
 
@@ -201,7 +197,6 @@ def label_rows(task: Task, chunk: Chunk, rejects: list[dict[str, Any]], counted:
     keys, earlier = chunk.keys, _Earlier(task)
     readers = FAR_READERS if is_remote(job.root) else 2
     with ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as viewer:
-
         sizes = _Sizes(readers)
 
         def window(start: int) -> _Window:

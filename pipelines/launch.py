@@ -125,9 +125,7 @@ def _undo(job: Job, made: Made, earlier: dict[str, bytes]) -> None:
 class _Run:
     """The pipeline in a thread of its own, so that the launcher can watch it and be interrupted. check_hold: raises where OUT is another's."""
 
-    def __init__(
-        self, job: Job, engine: Engine, options: Any, debug: bool, check_hold: Callable[[], None], workers: Workers, found: _Found
-    ) -> None:
+    def __init__(self, job: Job, engine: Engine, options: Any, debug: bool, check_hold: Callable[[], None], workers: Workers, found: _Found) -> None:
         self.job, self.debug, self.check_hold, self.workers = job, debug, check_hold, workers
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, args=(engine, options, found), name="pipeline", daemon=True)
@@ -229,9 +227,19 @@ def _outcome(job: Job, run: _Run, seconds: float) -> EmbedResult:
         raise Unfinished(f"{job.out}: {gone} not written, and nobody could say why.{_full(job)} What is done stays; run the same command again.")
     progress = _progress(job, None, seconds)
     return EmbedResult(
-        job.out, sum(record.rows for record in records), sum(record.rejects for record in records), len(plan.chunks), missing,
-        progress.made, round(seconds, 3), is_there(index) and not missing, _turned(job), why(job, records), job.root, job.dry_run,
-    )  # fmt: skip
+        job.out,
+        sum(record.rows for record in records),
+        sum(record.rejects for record in records),
+        len(plan.chunks),
+        missing,
+        progress.made,
+        round(seconds, 3),
+        is_there(index) and not missing,
+        _turned(job),
+        why(job, records),
+        job.root,
+        job.dry_run,
+    )
 
 
 def _turned(job: Job) -> int:

@@ -101,7 +101,9 @@ class Job:
         check_source(place(self.source))
         if (self.strip_prefix or self.label_from) and is_chunk_folder(self.source):
             option = "--strip-prefix" if self.strip_prefix else "--label-from"
-            raise DistillError(f"{self.source} holds chunks, whose keys and labels stand, so {option} would change nothing. Leave it out, or name the text list.")
+            raise DistillError(
+                f"{self.source} holds chunks, whose keys and labels stand, so {option} would change nothing. Leave it out, or name the text list."
+            )
         if not place(self.root).is_dir() and not is_holder(self.root):
             raise DistillError(f"{self.root}: no such folder, .rec or .tar, so no key can be read. Name the images' root with --root.")
 
@@ -276,9 +278,17 @@ def meta_of(job: Job) -> ShardMeta:
     if job.teacher.tags is not None:
         reading["tags"] = list(job.teacher.tags)
     meta = ShardMeta(
-        chunk=-1, of=0, chunk_sha256="", dimension=teacher.dimension, dtype=job.dtype, teacher=job.teacher.fingerprint(), reading=reading,
-        image=spec.as_dict(), images=job.images, software={name: version(name) for name in SOFTWARE},
-    )  # fmt: skip
+        chunk=-1,
+        of=0,
+        chunk_sha256="",
+        dimension=teacher.dimension,
+        dtype=job.dtype,
+        teacher=job.teacher.fingerprint(),
+        reading=reading,
+        image=spec.as_dict(),
+        images=job.images,
+        software={name: version(name) for name in SOFTWARE},
+    )
     return meta if job.views == 1 else with_views(meta, job.views, job.recipe or RECIPES["face"], job.view_seed)
 
 
@@ -300,9 +310,7 @@ def fewer_views(meta: ShardMeta, there: ShardMeta) -> bool:
 def _image_size(job: Job, height: int | None, width: int | None) -> tuple[int, int]:
     if height and width:
         if job.size not in (None, (height, width)):
-            raise DistillError(
-                f"--size {job.size[0]}x{job.size[1]}: {job.teacher.path} takes {height}x{width} and nothing else. Leave --size out."
-            )
+            raise DistillError(f"--size {job.size[0]}x{job.size[1]}: {job.teacher.path} takes {height}x{width} and nothing else. Leave --size out.")
         return height, width
     if job.size is None:
         raise DistillError(f"{job.teacher.path} takes images of any size. Say which it should see: --size HEIGHTxWIDTH.")
@@ -383,10 +391,20 @@ def _plan_of(job: Job, meta: ShardMeta, folder: Path, skipped: dict[str, int], l
     source = place(job.source).resolve()
     chunks = [(chunk.sha256, len(chunk.keys)) for chunk in map(read_chunk, list_chunks(folder))]
     return Plan(
-        source=str(source), source_sha256=_source_sha256(source), chunk_rows=0 if is_chunk_folder(source) else job.rows,
-        chunks=tuple(sha256 for sha256, _ in chunks), rows=sum(rows for _, rows in chunks), classes=len(read_classes(folder)),
-        meta=meta, format=job.format, batch=job.batch, skipped=skipped, first_views=meta.views, rule=job.rule, layout=layout.name,
-    )  # fmt: skip
+        source=str(source),
+        source_sha256=_source_sha256(source),
+        chunk_rows=0 if is_chunk_folder(source) else job.rows,
+        chunks=tuple(sha256 for sha256, _ in chunks),
+        rows=sum(rows for _, rows in chunks),
+        classes=len(read_classes(folder)),
+        meta=meta,
+        format=job.format,
+        batch=job.batch,
+        skipped=skipped,
+        first_views=meta.views,
+        rule=job.rule,
+        layout=layout.name,
+    )
 
 
 def _has_chunks(job: Job, plan: Plan) -> bool:
@@ -558,7 +576,9 @@ def _widened(job: Job, meta: ShardMeta, plan: Plan) -> tuple[Plan, ShardMeta]:
     if plan.meta.views > 1:
         recipe, seed = recipe or plan.meta.recipe, seed or plan.meta.view_seed
     if plan.first_views + job.add_views > MAX_VIEWS:
-        raise DistillError(f"{job.out}: {plan.first_views} views and --add-views {job.add_views} are more than {MAX_VIEWS}. Add {MAX_VIEWS - plan.first_views} at most.")
+        raise DistillError(
+            f"{job.out}: {plan.first_views} views and --add-views {job.add_views} are more than {MAX_VIEWS}. Add {MAX_VIEWS - plan.first_views} at most."
+        )
     asked = with_views(meta, plan.first_views + job.add_views, recipe or RECIPES["face"], seed)
     if asked.views < plan.meta.views:
         raise DistillError(
@@ -646,10 +666,21 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "", chunks
     image = float(np.mean(sizes)) if sizes and plan.meta.images == "inline" else 32
     needed = int(rows * (plan.meta.embedding_bytes + image + 32))
     free = None if is_remote(job.shards) else shutil.disk_usage(job.shards).free
-    leave_note(job, "estimate.json", {
-        "rows": plan.rows, "chunks": number, "todo_chunks": len(todo), "todo_rows": rows, "bytes": needed, "free": free, "skipped": plan.skipped,
-        "note": note, "warning": warning,
-    })  # fmt: skip
+    leave_note(
+        job,
+        "estimate.json",
+        {
+            "rows": plan.rows,
+            "chunks": number,
+            "todo_chunks": len(todo),
+            "todo_rows": rows,
+            "bytes": needed,
+            "free": free,
+            "skipped": plan.skipped,
+            "note": note,
+            "warning": warning,
+        },
+    )
     if free is not None and needed > free:
         raise DistillError(
             f"{job.out}: about {needed / 1e9:.1f} GB are needed for {rows:,} rows, {free / 1e9:.1f} GB are free. Make room or use another OUT"

@@ -175,9 +175,7 @@ def open_teacher(
     usual = dict(zip(PIXELS, PRESETS["none"], strict=True))
     seen = {name: whole.get(name, usual[name]) for name in PIXELS}
     fed, tagged = tuple(sorted(whole["feed"].items())), None if whole.get("tags") is None else tuple(sorted(whole["tags"]))
-    return Teacher(
-        str(found), kind, whole.get("signature"), whole.get("output"), float(seen["scale"]), float(seen["offset"]), seen["color"], fed, tagged
-    )
+    return Teacher(str(found), kind, whole.get("signature"), whole.get("output"), float(seen["scale"]), float(seen["offset"]), seen["color"], fed, tagged)
 
 
 def said(path: str | os.PathLike[str], **reading: Unpack[Reading]) -> dict[str, Any]:

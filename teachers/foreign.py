@@ -51,7 +51,7 @@ def check_whole(path: Path, named: object) -> None:
 
 
 def keras_suffix(path: Path, named: object) -> str:
-    """".keras" or ".h5", by what a Keras file holds and not by its name. DistillError where it is no whole model."""
+    """ ".keras" or ".h5", by what a Keras file holds and not by its name. DistillError where it is no whole model."""
     import h5py
 
     check_whole(path, named)

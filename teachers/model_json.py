@@ -36,7 +36,10 @@ KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "scale": ("a number that is not 0", lambda value: _number(value) and value != 0),
     "offset": ("a number", _number),
     "color": ('"rgb" or "bgr"', lambda value: value in ("rgb", "bgr")),
-    "feed": ("names with a constant each: {...}", lambda value: isinstance(value, dict) and all(isinstance(one, (bool, int, float, str)) for one in value.values())),
+    "feed": (
+        "names with a constant each: {...}",
+        lambda value: isinstance(value, dict) and all(isinstance(one, (bool, int, float, str)) for one in value.values()),
+    ),
     "tags": ('a list of names: ["serve"]', lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value)),
 }
 

@@ -133,9 +133,7 @@ def quick(tmp_path_factory) -> Path:
     photo = onnx.helper.make_tensor_value_info("photo", onnx.TensorProto.FLOAT, ("N", 32, 32, 3))
     output = onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ("N", 3))
     node = onnx.helper.make_node("ReduceMean", ["photo"], ["output"], axes=[1, 2], keepdims=0)
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "mean", [photo], [output]), opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
-    )
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "mean", [photo], [output]), opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     path = tmp_path_factory.mktemp("quick") / "mean.onnx"
     onnx.save(model, str(path))
     return path

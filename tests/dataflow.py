@@ -1,6 +1,6 @@
 """A Dataflow of this machine: takes jobs as the service's interface does, reads the staged pipeline and really runs it, in one process.
 
-    python -m tests.dataflow PORT       STORAGE_EMULATOR_HOST names the bucket's server
+python -m tests.dataflow PORT       STORAGE_EMULATOR_HOST names the bucket's server
 """
 
 import json

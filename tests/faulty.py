@@ -25,9 +25,7 @@ from pipelines.embed import CutChunks, EmbedChunk, commit
 from pipelines.label import Task
 from pipelines.plan import Job, meta_of
 
-SYSTEM = (
-    "EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOLCK", "ESTALE", "ENOMEM", "ETIMEDOUT", "EAGAIN", "EBUSY", "ENODEV", "EROFS", "EDQUOT", "ENXIO",
-)  # fmt: skip
+SYSTEM = ("EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOLCK", "ESTALE", "ENOMEM", "ETIMEDOUT", "EAGAIN", "EBUSY", "ENODEV", "EROFS", "EDQUOT", "ENXIO")
 FEW = ("EIO", "ESTALE")
 LAYOUT = {"parquet": UNDERSCORE, "hdf5": PLAIN}  # what is tried in each format: a new set, and one that an earlier version began
 
@@ -229,7 +227,11 @@ def kills(folder: Path) -> dict:
             restore(job.folder, before)
             changes, _ = forked(lambda asking=asking: run(asking), below=below)
             new = contents(job.folder)
-            if changes < 10 or (format, what) == ("parquet", "a shard of the same size") and (len(new[shard]), new[shard] == old[shard]) != (len(old[shard]), False):
+            if (
+                changes < 10
+                or (format, what) == ("parquet", "a shard of the same size")
+                and (len(new[shard]), new[shard] == old[shard]) != (len(old[shard]), False)
+            ):
                 wrong.append(f"{format} {images}: {what} is not what is tried here: {changes} changes")
             for at in range(changes):
                 restore(job.folder, before)

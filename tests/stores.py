@@ -67,9 +67,7 @@ class Store:
 @contextmanager
 def serving(scheme: str) -> Iterator[Store]:
     """A store with an empty BUCKET, and one of MANY objects. It ends with this process, however this one ends."""
-    process = subprocess.Popen(
-        [sys.executable, __file__, scheme], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    process = subprocess.Popen([sys.executable, __file__, scheme], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         line = process.stdout.readline().strip()
         if not line:

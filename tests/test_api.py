@@ -17,6 +17,8 @@ from tests.conftest import inside
 from tests.warm import warm, warm_code
 
 ROOT = Path(__file__).parent.parent
+
+
 def test_an_import_loads_nothing_and_knows_the_verbs():
     code = "import sys, distill; dir(distill); print([n for n in ('numpy', 'pyarrow', 'pydantic', 'typer', 'rich', 'distill.api') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -63,21 +65,24 @@ def test_bad_input_is_one_message(tmp_path, faces, quick):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: distill.train(shards="out", out="run", steps="5"), "train: received steps='5' (str), expected a whole number or None."),
-    (lambda: distill.train(shards=5, out="run"), "train: received shards=5 (int), expected a path or None."),
-    (lambda: distill.embed("photos", "out", teacher="t", rows=True), "embed: received rows=True (bool), expected a whole number."),
-    (lambda: distill.embed("photos", "out", teacher="t", dry_run="no"), "embed: received dry_run='no' (str), expected True or False."),
-    (lambda: distill.embed("photos", "out", teacher="t", only=[1, "2"]), "embed: received '2' (str) in only, expected a list of whole numbers."),
-    (lambda: distill.compare("t", 5), "compare: received images=5 (int), expected a list of paths."),
-    (lambda: distill.train(shard="x"), "train: no argument 'shard'. Did you mean shards?"),
-    (lambda: distill.embed("photos", "out", teacher="t", view=8), "embed: no argument 'view'. Did you mean views?"),
-    (lambda: distill.embed("photos", "out", teacher="t", presett="unit"), "embed: no argument 'presett'. Did you mean preset?"),
-    (lambda: distill.verify("out", xyzzy=1), "verify: no argument 'xyzzy'. Known: shards, deep, teacher, sample, root, progress."),
-    (lambda: distill.load_model("t", scal=2), "load_model: no argument 'scal'. Did you mean scale?"),
-    (lambda: distill.embed("photos", "out"), "embed: the argument 'teacher' is missing."),
-    (lambda: distill.load_model("t", scale="a"), "open_teacher: received scale='a' (str), expected a number or None."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: distill.train(shards="out", out="run", steps="5"), "train: received steps='5' (str), expected a whole number or None."),
+        (lambda: distill.train(shards=5, out="run"), "train: received shards=5 (int), expected a path or None."),
+        (lambda: distill.embed("photos", "out", teacher="t", rows=True), "embed: received rows=True (bool), expected a whole number."),
+        (lambda: distill.embed("photos", "out", teacher="t", dry_run="no"), "embed: received dry_run='no' (str), expected True or False."),
+        (lambda: distill.embed("photos", "out", teacher="t", only=[1, "2"]), "embed: received '2' (str) in only, expected a list of whole numbers."),
+        (lambda: distill.compare("t", 5), "compare: received images=5 (int), expected a list of paths."),
+        (lambda: distill.train(shard="x"), "train: no argument 'shard'. Did you mean shards?"),
+        (lambda: distill.embed("photos", "out", teacher="t", view=8), "embed: no argument 'view'. Did you mean views?"),
+        (lambda: distill.embed("photos", "out", teacher="t", presett="unit"), "embed: no argument 'presett'. Did you mean preset?"),
+        (lambda: distill.verify("out", xyzzy=1), "verify: no argument 'xyzzy'. Known: shards, deep, teacher, sample, root, progress."),
+        (lambda: distill.load_model("t", scal=2), "load_model: no argument 'scal'. Did you mean scale?"),
+        (lambda: distill.embed("photos", "out"), "embed: the argument 'teacher' is missing."),
+        (lambda: distill.load_model("t", scale="a"), "open_teacher: received scale='a' (str), expected a number or None."),
+    ],
+)
 def test_a_wrong_type_is_one_message(quick, tmp_path, monkeypatch, call, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t").symlink_to(quick)
@@ -99,9 +104,11 @@ def test_a_threshold_gives_verdicts():
     found = CompareResult(("a.jpg", "b.jpg", "a.jpg"), matrix, 0.5)
     assert [(one.cosine, one.same) for one in found.verdicts] == [(0.9, True), (0.1, False), (0.2, False)]
     assert found.in_words().splitlines()[-4:] == [
-        "1 and 2: same (0.900)", "1 and 3: different (0.100)", "2 and 3: different (0.200)",
+        "1 and 2: same (0.900)",
+        "1 and 3: different (0.100)",
+        "2 and 3: different (0.200)",
         "1 of 3 pairs reach the threshold of 0.5 (*): taken for the same person",
-    ]  # fmt: skip
+    ]
     assert str(found) == found.in_words() and repr(found) == "CompareResult(3 images, threshold=0.5, 1 pair the same)"
     assert "0.900*" in found.in_words() and found.as_dict()["verdicts"][0]["same"] is True
 

@@ -256,9 +256,7 @@ def original(tmp_path_factory):
 
 @settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4),
-    cut=st.none() | st.integers(0, 10**6),
-    tail=st.booleans(),
+    changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4), cut=st.none() | st.integers(0, 10**6), tail=st.booleans()
 )
 def test_damaged_files_are_the_same_rows_or_one_clear_error(original, changes, cut, tail):
     path, data, chunk = original

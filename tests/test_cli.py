@@ -53,24 +53,27 @@ def test_help_lists_every_verb_in_a_group_with_a_whole_sentence(monkeypatch):
         assert "." in lines[line] or lines[line + 1].startswith(" " * 10) and "." in lines[line + 1], verb
 
 
-@pytest.mark.parametrize("words, said", [
-    (("trian",), "distill: no verb 'trian'. Did you mean train?"),
-    (("embedd", "a", "b"), "distill: no verb 'embedd'. Did you mean embed?"),
-    (("xyzzy",), "distill: no verb 'xyzzy'. (distill --help"),
-    (("train", "--epochs", "ten"), "distill train: --epochs ten: expected a whole number. (distill train --help"),
-    (("embed", "a", "b", "--teacher", "c", "--only", 1, "--only=x"), "distill embed: --only x: expected a whole number. (distill embed --help"),
-    (("compare", "a", "b", "--threshold", "high"), "distill compare: --threshold high: expected a number. (distill compare --help"),
-    (("train", "--lr", "0.01"), "distill train: no option '--lr'. Use --set stage.1.optimizer.learning_rate=0.01 instead. (distill train --help"),
-    (("train", "--weight-decay"), "distill train: no option '--weight-decay'. Use --set stage.1.optimizer.weight_decay=VALUE instead. (distill train"),
-    (("train", "--optimizer=sgd"), "distill train: no option '--optimizer'. Use --set stage.1.optimizer.name=sgd instead. (distill train --help"),
-    (("--verison",), "distill: no option '--verison'. Did you mean --version?"),
-    (("embed", "a", "b", "--techer", "t"), "distill embed: no option '--techer'. Did you mean --teacher?"),
-    (("verify", "a", "--no-deep"), "distill verify: no option '--no-deep'"),
-    (("embed", "a", "b"), "distill embed: missing option --teacher MODEL: SavedModel folder, .keras, .h5 or .onnx file, or run folder."),
-    (("embed",), "distill embed: missing argument 'SOURCE'."),
-    (("faces", "a", "--size", "big"), "distill faces: --size big: expected a whole number."),
-    (("faces", "a", "b"), "distill faces:"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("trian",), "distill: no verb 'trian'. Did you mean train?"),
+        (("embedd", "a", "b"), "distill: no verb 'embedd'. Did you mean embed?"),
+        (("xyzzy",), "distill: no verb 'xyzzy'. (distill --help"),
+        (("train", "--epochs", "ten"), "distill train: --epochs ten: expected a whole number. (distill train --help"),
+        (("embed", "a", "b", "--teacher", "c", "--only", 1, "--only=x"), "distill embed: --only x: expected a whole number. (distill embed --help"),
+        (("compare", "a", "b", "--threshold", "high"), "distill compare: --threshold high: expected a number. (distill compare --help"),
+        (("train", "--lr", "0.01"), "distill train: no option '--lr'. Use --set stage.1.optimizer.learning_rate=0.01 instead. (distill train --help"),
+        (("train", "--weight-decay"), "distill train: no option '--weight-decay'. Use --set stage.1.optimizer.weight_decay=VALUE instead. (distill train"),
+        (("train", "--optimizer=sgd"), "distill train: no option '--optimizer'. Use --set stage.1.optimizer.name=sgd instead. (distill train --help"),
+        (("--verison",), "distill: no option '--verison'. Did you mean --version?"),
+        (("embed", "a", "b", "--techer", "t"), "distill embed: no option '--techer'. Did you mean --teacher?"),
+        (("verify", "a", "--no-deep"), "distill verify: no option '--no-deep'"),
+        (("embed", "a", "b"), "distill embed: missing option --teacher MODEL: SavedModel folder, .keras, .h5 or .onnx file, or run folder."),
+        (("embed",), "distill embed: missing argument 'SOURCE'."),
+        (("faces", "a", "--size", "big"), "distill faces: --size big: expected a whole number."),
+        (("faces", "a", "b"), "distill faces:"),
+    ],
+)
 def test_a_mistyped_line_is_answered_with_one_line(words, said):
     done = inside(*words)
     assert done.returncode == 2 and done.stderr.startswith(said) and len(done.stderr.splitlines()) == 1 and not done.stdout
@@ -109,12 +112,15 @@ def test_colours_are_for_terminals_whose_user_wants_them():
     assert in_terminal("embed", "-h", NO_COLOR="1") == in_terminal("embed", "-h", TERM="dumb") == plain
 
 
-@pytest.mark.parametrize("shell, written, expected", [
-    ("bash", "distill e", ["embed", "evaluate", "export"]),
-    ("bash", "distill embed --te", ["--teacher"]),
-    ("fish", "distill verify --d", ["--deep"]),
-    ("zsh", "distill embed --dtype f", ["float16", "float32"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "shell, written, expected",
+    [
+        ("bash", "distill e", ["embed", "evaluate", "export"]),
+        ("bash", "distill embed --te", ["--teacher"]),
+        ("fish", "distill verify --d", ["--deep"]),
+        ("zsh", "distill embed --dtype f", ["float16", "float32"]),
+    ],
+)
 def test_shells_complete_words(shell, written, expected):
     """The scripts of the three shells ask in this way, and `--show-completion` prints them."""
     words = written.split(" ")
@@ -166,19 +172,22 @@ def test_wrong_folders_and_options(tmp_path, faces):
     fails(inside("chunk", faces, tmp_path / "chunks", "--rows", 60), "chunks")
 
 
-@pytest.mark.parametrize("change, message", [
-    (("student.embeding=64",), "Did you mean embedding"),
-    (("learning_rate=0.01",), "unknown key learning_rate. Did you mean stage.1.optimizer.learning_rate?"),
-    (("stage.1.warmup=0.1",), "unknown key stage.1.warmup. Did you mean stage.1.schedule.warmup?"),
-    (("student.embedding=big",), "embedding"),
-    (("student.dropout=1.5",), "dropout"),
-    (("stage.1.source=clouds",), "source"),
-    (("stage.1.source=noise",), 'needs "teacher"'),
-    (("stage.1.terms=[{name='arcface', scale=-1}]",), "scale"),
-    (("stage.1.terms=[{name='hinge'}]",), "hinge"),
-    (("nonsense",), "KEY=VALUE"),
-    ((), "nowhere: nothing is there. Expected the folder that distill embed wrote."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (("student.embeding=64",), "Did you mean embedding"),
+        (("learning_rate=0.01",), "unknown key learning_rate. Did you mean stage.1.optimizer.learning_rate?"),
+        (("stage.1.warmup=0.1",), "unknown key stage.1.warmup. Did you mean stage.1.schedule.warmup?"),
+        (("student.embedding=big",), "embedding"),
+        (("student.dropout=1.5",), "dropout"),
+        (("stage.1.source=clouds",), "source"),
+        (("stage.1.source=noise",), 'needs "teacher"'),
+        (("stage.1.terms=[{name='arcface', scale=-1}]",), "scale"),
+        (("stage.1.terms=[{name='hinge'}]",), "hinge"),
+        (("nonsense",), "KEY=VALUE"),
+        ((), "nowhere: nothing is there. Expected the folder that distill embed wrote."),
+    ],
+)
 def test_wrong_run_files(change, message, tmp_path):
     (tmp_path / "run.toml").write_text(RUN)
     words = [word for override in change for word in ("--set", override)]

@@ -112,17 +112,23 @@ def test_wrong_runs_name_key_value_and_what_was_expected(file, override, message
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD.partition("[[stage]]\nsource")[0].replace("[[stage]]", "[stage]"),
-         "stage: received one table ([stage]), expected a list of tables. Write [[stage]], with two brackets"),
-        (GOOD.replace('terms = [{ name = "cosine", weight = 64.0 }]', '[stage.terms]\nname = "cosine"'),
-         "stage.1.terms: received one table ([stage.terms]), expected a list of tables. Write [[stage.terms]]"),
+        (
+            GOOD.partition("[[stage]]\nsource")[0].replace("[[stage]]", "[stage]"),
+            "stage: received one table ([stage]), expected a list of tables. Write [[stage]], with two brackets",
+        ),
+        (
+            GOOD.replace('terms = [{ name = "cosine", weight = 64.0 }]', '[stage.terms]\nname = "cosine"'),
+            "stage.1.terms: received one table ([stage.terms]), expected a list of tables. Write [[stage.terms]]",
+        ),
         (GOOD.replace("[data]", "[[data]]"), "data: received a list, expected one table. Write [data], with single brackets, once."),
         (GOOD.replace("[data]", "[data]\nholdout = 0.1"), "data.holdout: received 0.1, expected a table of: by, fraction. Write holdout = { by = ... }."),
         (GOOD.replace("size = [48, 48]", "size = 48"), "data.size: received 48, expected a list: write size = [...]."),
-        (GOOD.replace("epochs = 2", 'optimizer = "adamw"'),
-         "stage.1.optimizer: received 'adamw', expected a table of: name, learning_rate, momentum, weight_decay. Write optimizer = { name = ... }."),
+        (
+            GOOD.replace("epochs = 2", 'optimizer = "adamw"'),
+            "stage.1.optimizer: received 'adamw', expected a table of: name, learning_rate, momentum, weight_decay. Write optimizer = { name = ... }.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_other_brackets_than_those_of_the_place(file, text, message):
     with pytest.raises(DistillError) as caught:
         load_run(file(text))

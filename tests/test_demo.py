@@ -50,14 +50,30 @@ def look_at_everything(demo):
         if path.suffix != ".jpg":
             kinds[path.relative_to(demo).as_posix()] = describe(path, lambda model: {"kind": "saved_model"})["kind"]
     wanted = {
-        ".": "demo", "summary.json": "summary of a demo", "report.html": "report", "student.toml": "run file", "runs": "folder of runs", "runs/student": "run",
-        "runs/student/history.csv": "history of a run", "runs/student/checkpoints/last.npz": "checkpoint", "runs/student/checkpoints/best.keras": "model",
-        "runs/student/summary.json": "summary of a run", "runs/student/events": "folder of a run's own files", "runs/student/report.html": "report",
-        "runs/student/identities.txt": "class table", "runs/student/.trainer": "lock of a run", "student": "export", "student/saved_model.pb": "part of a SavedModel",
-        "student/assets.extra/distill.json": "card of an export", "evaluation": "folder of evaluations", "evaluation/student": "evaluation", "set": "set of shards",
-        "set/shards/_classes.txt": "class table", "set/state/estimate.json": "estimate of a run of distill embed",
+        ".": "demo",
+        "summary.json": "summary of a demo",
+        "report.html": "report",
+        "student.toml": "run file",
+        "runs": "folder of runs",
+        "runs/student": "run",
+        "runs/student/history.csv": "history of a run",
+        "runs/student/checkpoints/last.npz": "checkpoint",
+        "runs/student/checkpoints/best.keras": "model",
+        "runs/student/summary.json": "summary of a run",
+        "runs/student/events": "folder of a run's own files",
+        "runs/student/report.html": "report",
+        "runs/student/identities.txt": "class table",
+        "runs/student/.trainer": "lock of a run",
+        "student": "export",
+        "student/saved_model.pb": "part of a SavedModel",
+        "student/assets.extra/distill.json": "card of an export",
+        "evaluation": "folder of evaluations",
+        "evaluation/student": "evaluation",
+        "set": "set of shards",
+        "set/shards/_classes.txt": "class table",
+        "set/state/estimate.json": "estimate of a run of distill embed",
         "set/chunks/listing.tsv.zst": "sizes and times of listed images",
-    }  # fmt: skip
+    }
     assert {name: kinds[name] for name in wanted} == wanted
 
 

@@ -126,9 +126,7 @@ def test_the_commands_of_a_page_run_in_their_order(page, tmp_path, faces, teache
     for command in here:
         added = next((more for start, more in SHORTER.items() if command.text.startswith(start) and "--dry-run" not in command.text), "")
         text = shlex.join(shlex.split(command.text, comments=True)) if added else command.text
-        done = subprocess.run(
-            ["bash", "-c", f"{text} {added}"], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=600
-        )
+        done = subprocess.run(["bash", "-c", f"{text} {added}"], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 

@@ -153,11 +153,7 @@ def test_what_cannot_be_labelled_is_in_the_ledger_and_too_much_of_it_is_an_error
     whole = (root / "id0000" / "000.jpg").read_bytes()
     (root / "id0000" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     done = embed(root, tmp_path / "out", teacher)
-    assert (
-        done.returncode == 1
-        and "3 of 123 images were rejected" in done.stderr
-        and not (tmp_path / "out" / "shards" / "_index.json").exists()
-    )
+    assert done.returncode == 1 and "3 of 123 images were rejected" in done.stderr and not (tmp_path / "out" / "shards" / "_index.json").exists()
     done = embed(root, tmp_path / "out", teacher, "--max-rejects", 0.05)
     assert done.returncode == 0, done.stderr
     shards = open_shards(tmp_path / "out")
@@ -336,17 +332,20 @@ def test_a_second_launcher_is_refused(faces, teacher, tmp_path):
     assert second.returncode == 2 and "another launcher" in second.stderr
 
 
-@pytest.mark.parametrize("words, message", [
-    (("--format", "csv"), "parquet, hdf5"),
-    (("--engine", "spark"), "local, processes"),
-    (("--max-rejects", "2"), "from 0 to 1"),
-    (("--only", "9"), "chunks 0 to 4"),
-    (("--signature", "nope"), "serving_default"),
-    (("--output", "nope"), "output"),
-    (("--size", "64x64"), "32x32"),
-    (("--root", "/nowhere"), "/nowhere"),
-    (("--", "--no_such_flag=1"), "no_such_flag"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--format", "csv"), "parquet, hdf5"),
+        (("--engine", "spark"), "local, processes"),
+        (("--max-rejects", "2"), "from 0 to 1"),
+        (("--only", "9"), "chunks 0 to 4"),
+        (("--signature", "nope"), "serving_default"),
+        (("--output", "nope"), "output"),
+        (("--size", "64x64"), "32x32"),
+        (("--root", "/nowhere"), "/nowhere"),
+        (("--", "--no_such_flag=1"), "no_such_flag"),
+    ],
+)
 def test_wrong_input_is_one_message(words, message, faces, teacher, tmp_path):
     done = embed(faces, tmp_path / "out", teacher, *words)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1

@@ -179,9 +179,14 @@ def test_the_dataflow_job_offline(without_credentials):
     from pipelines.embed import build
 
     flags = [
-        *DATAFLOW, "--dry_run=True", "--machine_type=n1-standard-8", "--max_num_workers=16", "--no_use_public_ips",
-        "--resource_hint=accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver", "--resource_hint=min_ram=30GB",
-    ]  # fmt: skip
+        *DATAFLOW,
+        "--dry_run=True",
+        "--machine_type=n1-standard-8",
+        "--max_num_workers=16",
+        "--no_use_public_ips",
+        "--resource_hint=accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver",
+        "--resource_hint=min_ram=30GB",
+    ]
     options = beam_options(ENGINES["dataflow"], 8, flags)
     pipeline = beam.Pipeline(options=options)
     build(pipeline, cloud_job())

@@ -89,9 +89,7 @@ def test_identities_count_alike_whatever_their_size(tmp_path):
     pairs = draw_pairs(tmp_path, 22)
     genuine = Counter(first.split("/")[0] for first, same in zip(pairs.first, pairs.same, strict=True) if same)
     assert genuine == {"id0": 1, "id1": 5, "id2": 5}
-    between = Counter(
-        frozenset((first[:3], second[:3])) for first, second, same in zip(pairs.first, pairs.second, pairs.same, strict=True) if not same
-    )
+    between = Counter(frozenset((first[:3], second[:3])) for first, second, same in zip(pairs.first, pairs.second, pairs.same, strict=True) if not same)
     assert sorted(between.values()) == [3, 4, 4]
 
 
@@ -121,7 +119,9 @@ def test_as_many_pairs_as_there_are_where_nobody_says_how_many(tmp_path):
 
 
 @pytest.mark.parametrize("number", [None, 2])
-@pytest.mark.parametrize(("sizes", "words"), [([1, 1, 1], "3 images of 3 identities: none has two images"), ([4], "4 images of 1 identity: there is no second one")])
+@pytest.mark.parametrize(
+    ("sizes", "words"), [([1, 1, 1], "3 images of 3 identities: none has two images"), ([4], "4 images of 1 identity: there is no second one")]
+)
 def test_folders_without_a_pair_of_one_kind_are_refused(tmp_path, sizes, words, number):
     with pytest.raises(DistillError, match=words):
         draw_pairs(make_folder(tmp_path, sizes), number)
@@ -238,9 +238,7 @@ scored = st.integers(4, 40).flatmap(
 @given(scored, st.sampled_from([0.01, 0.1, 0.25, 0.5, 1.0]))
 def test_conservative_tar_is_the_best_of_all_thresholds(drawn, far):
     scores, same = np.array(drawn[0]), np.array(drawn[1])
-    best = max(
-        np.mean(scores[same] >= threshold) for threshold in [*scores, 2.0] if np.mean(scores[~same] >= threshold) <= far
-    )
+    best = max(np.mean(scores[same] >= threshold) for threshold in [*scores, 2.0] if np.mean(scores[~same] >= threshold) <= far)
     found = tar_at_far(scores, same, far)
     assert found.tar == best and found.reached <= far
     assert found.tar == np.mean(scores[same] >= found.threshold) and found.accepted == np.sum(scores[~same] >= found.threshold)
@@ -349,9 +347,14 @@ def test_a_rate_that_few_impostors_cannot_tell_has_no_tar():
         assert (found.tar[0].tar is not None) == told and found.tar[1].tar is None
     kept = json.loads(json.dumps(found.as_dict(), allow_nan=False))["tar"]["0.01"]
     assert kept == {
-        "far": 0.01, "tar": None, "reached": None, "threshold": None, "accepted": None, "impostors": 20,
+        "far": 0.01,
+        "tar": None,
+        "reached": None,
+        "threshold": None,
+        "accepted": None,
+        "impostors": 20,
         "left_out": "1,000 impostor pairs are needed, there are 20",
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(("pairs", "folds"), [(4, 2), (6, 3), (18, 9), (20, 10), (600, 10)])
@@ -418,9 +421,11 @@ def test_compare_photos(folder):
             compare(MeanColour(), paths[:few])
     (folder / "broken.png").write_bytes(b"no picture")
     for path, told in (
-        ("id0/11.jpg", r"id0/11\.jpg: no such file\. Did you mean .*/id0/1\.jpg\?$"), ("nope/x", r"nope/x: no such file\.$"),
-        ("id0", "id0 is a folder. compare takes photos"), ("broken.png", r"^[^ ]*/broken\.png: .*\. Leave out what cannot be read\.$"),
-    ):  # fmt: skip
+        ("id0/11.jpg", r"id0/11\.jpg: no such file\. Did you mean .*/id0/1\.jpg\?$"),
+        ("nope/x", r"nope/x: no such file\.$"),
+        ("id0", "id0 is a folder. compare takes photos"),
+        ("broken.png", r"^[^ ]*/broken\.png: .*\. Leave out what cannot be read\.$"),
+    ):
         with pytest.raises(DistillError, match=told) as caught:
             compare(MeanColour(), [folder / path, paths[0]])
         assert "under the root" not in str(caught.value) and "evaluation" not in str(caught.value)

@@ -130,9 +130,7 @@ def test_an_export_goes_back_in_as_a_teacher(exported, pictures, expected, signa
     np.testing.assert_allclose(teacher(pictures), expected(pictures), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "data, words", [(b"GIF89a, no picture at all", "JPEG or a PNG"), (encode_jpeg(np.zeros((8, 8, 3), np.uint8)), "20x24")]
-)
+@pytest.mark.parametrize("data, words", [(b"GIF89a, no picture at all", "JPEG or a PNG"), (encode_jpeg(np.zeros((8, 8, 3), np.uint8)), "20x24")])
 def test_encoded_signature_refuses_what_is_no_picture_of_its_size(signatures, data, words):
     import tensorflow as tf
 

@@ -16,7 +16,7 @@ def tried(what: str, folder: Path, **environment: str) -> int:
     """How many cases `python -m tests.faulty` tried, none of which went wrong."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.faulty", what, str(folder)], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=600
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     assert not found["wrong"], f"{len(found['wrong'])} of {found['tried']}: " + "\n".join(found["wrong"][:8])
@@ -30,7 +30,9 @@ def test_a_failing_system_is_neither_damage_nor_absence(what, cases, tmp_path):
     compiler = shutil.which("cc") or shutil.which("gcc")
     if sys.platform != "linux" or compiler is None:
         pytest.skip("calls of the system are made to fail by a small C library: Linux, and a compiler")
-    made = subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", str(tmp_path / "faults.so"), str(ROOT / "tests" / "faults.c"), "-ldl"], capture_output=True)
+    made = subprocess.run(
+        [compiler, "-shared", "-fPIC", "-w", "-o", str(tmp_path / "faults.so"), str(ROOT / "tests" / "faults.c"), "-ldl"], capture_output=True
+    )
     if made.returncode:
         pytest.skip(f"the compiler makes no library here: {made.stderr.decode()[-300:]}")
     assert tried(what, tmp_path / "sets", LD_PRELOAD=str(tmp_path / "faults.so")) > cases

@@ -31,17 +31,46 @@ def archive(*names: str) -> bytes:
 
 # Names that resemble ours, or are ours, with something else in them.
 FOREIGN = {
-    "plan.json": b'{"plan": "to buy milk"}', "index.json": b'{"version": 1}', "run.toml": b"[run]\nfast = true\n", "summary.json": b'{"epochs": 3}',
-    "report.html": b"<p>mine</p>", "student.keras": archive("config.json"), "saved_model.pb": b"mine", "evaluation.json": b'{"model": "mine"}',
-    "scores-model.npz": archive("mine.npy"), "history.csv": b"loss\n1\n", ".launcher": b"rocket\n", ".trainer": b"dog\n", "classes.txt": b"id0000\n",
-    "teacher.toml": b"mine = 1\n", ".drawing.json": b'{"house": 1}', "views.png": b"mine", "00000-of-00001.parquet": b"PAR1mine", "thesis.tmp": b"mine",
-    "state/error.json": b'{"error": "mine"}', "state/finished.json": b'{"at": 1}', "state/progress-00001.json": b'{"done": 1}', "state/thesis.txt": b"mine",
-    "chunks/00000-of-00001.parquet": b"PAR1mine", "chunks/classes.txt": b"mine", "shards/00000-of-00001.parquet": b"PAR1mine",
-    "_index.json": b'{"version": 3}', "shards/_00000-of-00001.json": b"{}", "shards/_index.json": b"{}", "shards/_classes.txt": b"",
-    "shards/00000-of-00001.json": b"{}", "shards/index.json": b"{}", "shards/00000-of-00001.rejects.jsonl": b"", "variables/variables.index": b"mine",
-    "assets.extra/distill.json": b'{"made_by": "me"}', "checkpoints/last.npz": archive("weights.npy"), "events/tomorrow.txt": b"party",
-    "faces/mine.txt": b"mine", "runs/mine.txt": b"mine", "set/mine.txt": b"mine",
-}  # fmt: skip
+    "plan.json": b'{"plan": "to buy milk"}',
+    "index.json": b'{"version": 1}',
+    "run.toml": b"[run]\nfast = true\n",
+    "summary.json": b'{"epochs": 3}',
+    "report.html": b"<p>mine</p>",
+    "student.keras": archive("config.json"),
+    "saved_model.pb": b"mine",
+    "evaluation.json": b'{"model": "mine"}',
+    "scores-model.npz": archive("mine.npy"),
+    "history.csv": b"loss\n1\n",
+    ".launcher": b"rocket\n",
+    ".trainer": b"dog\n",
+    "classes.txt": b"id0000\n",
+    "teacher.toml": b"mine = 1\n",
+    ".drawing.json": b'{"house": 1}',
+    "views.png": b"mine",
+    "00000-of-00001.parquet": b"PAR1mine",
+    "thesis.tmp": b"mine",
+    "state/error.json": b'{"error": "mine"}',
+    "state/finished.json": b'{"at": 1}',
+    "state/progress-00001.json": b'{"done": 1}',
+    "state/thesis.txt": b"mine",
+    "chunks/00000-of-00001.parquet": b"PAR1mine",
+    "chunks/classes.txt": b"mine",
+    "shards/00000-of-00001.parquet": b"PAR1mine",
+    "_index.json": b'{"version": 3}',
+    "shards/_00000-of-00001.json": b"{}",
+    "shards/_index.json": b"{}",
+    "shards/_classes.txt": b"",
+    "shards/00000-of-00001.json": b"{}",
+    "shards/index.json": b"{}",
+    "shards/00000-of-00001.rejects.jsonl": b"",
+    "variables/variables.index": b"mine",
+    "assets.extra/distill.json": b'{"made_by": "me"}',
+    "checkpoints/last.npz": archive("weights.npy"),
+    "events/tomorrow.txt": b"party",
+    "faces/mine.txt": b"mine",
+    "runs/mine.txt": b"mine",
+    "set/mine.txt": b"mine",
+}
 
 
 MADE = {"photos": "photos", "list": "list.txt", "run": "run.toml", "keras": "student.keras"}
@@ -137,10 +166,16 @@ def test_somebody_elses_objects_stay_as_they_are(folder, made, tmp_path):
 
 LEFT = {
     "state/error.json": b'{"message": "", "exit_code": 2}',
-    "state/progress-00000.json": b'{"done": 0, "made": 0, "turned": 0}', "state/failed-00003.json": b'{"chunk": 3, "reason": "x"}', ".stfolder/x": b"",
-    "state/estimate.json": b'{"rows": 1, "chunks": 1, "todo_chunks": 1, "todo_rows": 1, "bytes": 9, "free": null, "skipped": {}}', ".directory": b"mine",
-    ".ipynb_checkpoints/embed-checkpoint.ipynb": b"{}", "embed.log": b"", "nohup.out": b"", "slurm-17.out": b"mine",
-}  # fmt: skip
+    "state/progress-00000.json": b'{"done": 0, "made": 0, "turned": 0}',
+    "state/failed-00003.json": b'{"chunk": 3, "reason": "x"}',
+    ".stfolder/x": b"",
+    "state/estimate.json": b'{"rows": 1, "chunks": 1, "todo_chunks": 1, "todo_rows": 1, "bytes": 9, "free": null, "skipped": {}}',
+    ".directory": b"mine",
+    ".ipynb_checkpoints/embed-checkpoint.ipynb": b"{}",
+    "embed.log": b"",
+    "nohup.out": b"",
+    "slurm-17.out": b"mine",
+}
 
 
 @pytest.mark.parametrize("kind", ["set", "run", "evaluation", "demo"])
@@ -223,18 +258,30 @@ def test_a_file_or_a_lost_link_is_no_folder(tmp_path, kind):
 
 
 @pytest.mark.parametrize("verb", ["faces", "demo", "export", "train", "chunk", "embed", "evaluate", "views", "inspect"])
-@pytest.mark.parametrize("address, said", [
-    ("hf://team/set", "hf:// is no place"), ("http://host/x", "http:// is no place"), ("file:///tmp/x", "Leave file:// out"),
-    ("gs://", "names no bucket"), ("s3:/bucket/x", "expected two slashes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "address, said",
+    [
+        ("hf://team/set", "hf:// is no place"),
+        ("http://host/x", "http:// is no place"),
+        ("file:///tmp/x", "Leave file:// out"),
+        ("gs://", "names no bucket"),
+        ("s3:/bucket/x", "expected two slashes"),
+    ],
+)
 def test_no_folder_is_ever_called_like_an_address(tmp_path, made, monkeypatch, verb, address, said):
     monkeypatch.chdir(tmp_path)
     picture = next(made.photos.glob("id*/*.jpg"))
     words = {
-        "faces": (address,), "demo": (address,), "export": (made.keras, address), "train": (made.run, "--out", address), "chunk": (made.photos, address),
-        "embed": (made.photos, address, "--teacher", made.teacher), "evaluate": (made.teacher, "--pairs", made.photos, "--out", address),
-        "views": (picture, "--out", address), "inspect": (address,),
-    }  # fmt: skip
+        "faces": (address,),
+        "demo": (address,),
+        "export": (made.keras, address),
+        "train": (made.run, "--out", address),
+        "chunk": (made.photos, address),
+        "embed": (made.photos, address, "--teacher", made.teacher),
+        "evaluate": (made.teacher, "--pairs", made.photos, "--out", address),
+        "views": (picture, "--out", address),
+        "inspect": (address,),
+    }
     refused((verb, *words[verb]), tmp_path, said)
 
 
@@ -349,10 +396,12 @@ def test_what_is_given_for_a_set_of_shards_is_told_by_what_lies_there(faces, qui
         "run.toml": f"run.toml is a run file, no set of shards. {made_by_embed}",
         "notes.txt": f"notes.txt is a file, no set of shards. {made_by_embed}",
         "chunks": "chunks holds chunks of an image list, which the teacher has to embed first: distill embed chunks OUT --teacher TEACHER, then give OUT.",
-        "begun": begun, "begun/shards": begun, "begun/chunks": begun,
+        "begun": begun,
+        "begun/shards": begun,
+        "begun/chunks": begun,
         "copied": "copied holds no _index.json (nor the index.json of older sets), only shards. If they were copied here, copy the files beside them too, "
         "whose names begin with _; else finish the set.",
-    }  # fmt: skip
+    }
     by_file = ("train", "run.toml", "--out", "run", "--set", "stage.1.source=shards", "--set", "stage.1.terms=[{name='cosine'}]", "--set")
     for path, said in told.items():
         for words in (("verify", path), ("train", "--shards", path, "--out", "run"), (*by_file, f"data.shards={path}")):

@@ -120,25 +120,48 @@ def test_a_duration_in_words(seconds, words):
     assert Forecast(int(100 * seconds), 1, 0, 0, rates).in_words().splitlines()[2].endswith(f": {words}")
 
 
-@pytest.mark.parametrize("change, engine", [
-    ({}, "processes"),
-    ({"processes": 149}, "local"),
-    ({"processes": 0}, "local"),
-    ({"free_megabytes": 5001}, "processes"),  # 4 of 1,000 MB, and a fifth stays free
-    ({"free_megabytes": 5000}, "local"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, engine",
+    [
+        ({}, "processes"),
+        ({"processes": 149}, "local"),
+        ({"processes": 0}, "local"),
+        ({"free_megabytes": 5001}, "processes"),  # 4 of 1,000 MB, and a fifth stays free
+        ({"free_megabytes": 5000}, "local"),
+    ],
+)
 def test_the_faster_engine_that_fits_into_memory(change, engine):
     rates = replace(RATES, **change)
     assert rates.engine == engine and rates.best == (rates.processes if engine == "processes" else 150)
 
 
-@pytest.mark.parametrize("text", [
-    "", "[]", "{}", '{"rates": 1}', "\xff", '{"rates": {"workers": 1}}',
-    *(json.dumps({"rates": {**vars(RATES), **change}}) for change in (
-        {"one": "100"}, {"one": -1}, {"one": 0}, {"local": 0}, {"processes": float("nan")}, {"megabytes": float("inf")}, {"workers": 0},
-        {"workers": 2.5}, {"workers": True}, {"local": None}, {"other": 1},
-    )),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"rates": 1}',
+        "\xff",
+        '{"rates": {"workers": 1}}',
+        *(
+            json.dumps({"rates": {**vars(RATES), **change}})
+            for change in (
+                {"one": "100"},
+                {"one": -1},
+                {"one": 0},
+                {"local": 0},
+                {"processes": float("nan")},
+                {"megabytes": float("inf")},
+                {"workers": 0},
+                {"workers": 2.5},
+                {"workers": True},
+                {"local": None},
+                {"other": 1},
+            )
+        ),
+    ],
+)
 def test_another_machines_figures_are_doubted(text, tmp_path):
     path = tmp_path / "far.json"
     path.write_text(text, encoding="latin-1")

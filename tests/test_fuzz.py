@@ -116,10 +116,15 @@ def make_out(folder: Path, format: str, finished: bool = True, views: int = 1, l
         part, bad = rows(30, 30 * chunk.number, dimension=3 * views), {"key": chunk.keys[3], "reason": "the file is empty", "sha256": None}
         fine = [row for row in range(30) if row != 3]
         kept = dataclasses.replace(
-            part, keys=[part.keys[row] for row in fine], labels=part.labels[fine] + 1, embeddings=part.embeddings[fine],
+            part,
+            keys=[part.keys[row] for row in fine],
+            labels=part.labels[fine] + 1,
+            embeddings=part.embeddings[fine],
             images=[part.images[row] for row in fine],
-        )  # fmt: skip
-        records.append(commit_shard(out / "shards", format, dataclasses.replace(about, chunk=chunk.number, chunk_sha256=chunk.sha256), [kept], [bad], layout=layout))
+        )
+        records.append(
+            commit_shard(out / "shards", format, dataclasses.replace(about, chunk=chunk.number, chunk_sha256=chunk.sha256), [kept], [bad], layout=layout)
+        )
     if finished:
         write_index(out / "shards", format, records, read_classes(out / "chunks"), layout=layout)
     asked = {"source": str(folder / "list.txt"), "source_sha256": "", "chunk_rows": 30, "rows": 60, "classes": 5, "batch": 8, "skipped": {}}
@@ -146,9 +151,13 @@ def read_out(out: Path) -> None:
             plan.find_record(out / "shards", number)
 
     for read in (
-        lambda: verify(out), lambda: verify(out, deep=True), resumed, lambda: describe(out, dict), lambda: describe(out / "chunks", dict),
+        lambda: verify(out),
+        lambda: verify(out, deep=True),
+        resumed,
+        lambda: describe(out, dict),
+        lambda: describe(out / "chunks", dict),
         lambda: [find_record(out / "shards", out.name.partition("-")[2], meta(chunk=number, of=2), layout_in(out / "shards")) for number in range(2)],
-    ):  # fmt: skip
+    ):
         one_message(read)
 
 
@@ -191,12 +200,17 @@ def pictures(folder: Path) -> Made:
     image, kinds = Image.fromarray(pixels), ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"]
     encoded = {kind: saved(image, kind) for kind in kinds + ["AVIF"] * features.check("avif")}
     encoded |= {
-        "progressive": saved(image, "JPEG", progressive=True), "cmyk": saved(image.convert("CMYK"), "JPEG"),
-        "palette": saved(image.quantize(9), "PNG"), "lzw": saved(image, "TIFF", compression="tiff_lzw"),
-        "deflate": saved(image, "TIFF", compression="tiff_deflate"), "packbits": saved(image, "TIFF", compression="packbits"),
-        "jpeg in tiff": saved(image, "TIFF", compression="jpeg"), "lossless": saved(image, "WEBP", lossless=True),
-        "16 bits": saved(Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 256), "PNG"), "grey": saved(image.convert("L"), "BMP"),
-    }  # fmt: skip
+        "progressive": saved(image, "JPEG", progressive=True),
+        "cmyk": saved(image.convert("CMYK"), "JPEG"),
+        "palette": saved(image.quantize(9), "PNG"),
+        "lzw": saved(image, "TIFF", compression="tiff_lzw"),
+        "deflate": saved(image, "TIFF", compression="tiff_deflate"),
+        "packbits": saved(image, "TIFF", compression="packbits"),
+        "jpeg in tiff": saved(image, "TIFF", compression="jpeg"),
+        "lossless": saved(image, "WEBP", lossless=True),
+        "16 bits": saved(Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 256), "PNG"),
+        "grey": saved(image.convert("L"), "BMP"),
+    }
     for name, data in encoded.items():
         (folder / name).write_bytes(data)
 
@@ -369,18 +383,20 @@ def claims_of_hdf5(folder: Path) -> None:
     many = 10**9
     secret = folder / "secret"
     secret.write_bytes(b"secret" * 1000)
-    for number, break_it in enumerate((
-        lambda file: grow(file, many),  # no chunk of it is there: HDF5 would read zeros
-        lambda file: grow(file, 0, keys=10**12),
-        lambda file: grow(file, 0, width=2**33),
-        lambda file: replace(file, "label", np.zeros(30, np.int32), compression="gzip", chunks=(30,)),
-        lambda file: replace(file, "label", np.zeros(30, np.int32)),
-        lambda file: replace(file, "label", np.zeros(30, np.int64), chunks=(30,), fletcher32=True),
-        lambda file: external(file, secret),
-        lambda file: linked(file, h5py.ExternalLink(str(secret), "/key")),
-        lambda file: linked(file, h5py.SoftLink("/image")),
-        lambda file: virtual(file, secret),
-    )):  # fmt: skip
+    for number, break_it in enumerate(
+        (
+            lambda file: grow(file, many),  # no chunk of it is there: HDF5 would read zeros
+            lambda file: grow(file, 0, keys=10**12),
+            lambda file: grow(file, 0, width=2**33),
+            lambda file: replace(file, "label", np.zeros(30, np.int32), compression="gzip", chunks=(30,)),
+            lambda file: replace(file, "label", np.zeros(30, np.int32)),
+            lambda file: replace(file, "label", np.zeros(30, np.int64), chunks=(30,), fletcher32=True),
+            lambda file: external(file, secret),
+            lambda file: linked(file, h5py.ExternalLink(str(secret), "/key")),
+            lambda file: linked(file, h5py.SoftLink("/image")),
+            lambda file: virtual(file, secret),
+        )
+    ):
         path = folder / f"{number}.h5"
         FORMATS["hdf5"].write(path, meta(), [rows(30)])
         with h5py.File(path, "r+") as file:
@@ -499,14 +515,31 @@ def test_what_a_header_claims_is_not_believed(name, tmp_path):
 # ----------------------------------------------------------------------------------------------------------------------------- JSON files
 
 JUNK = st.one_of(
-    st.none(), st.booleans(), st.integers(-2, 2), st.sampled_from([2**31, 2**63, -(2**63), 10**30, float("inf"), float("nan"), 1.5]),
-    st.text(max_size=5), st.sampled_from(["../x.parquet", "/etc/passwd", "a\0b", "..", ".", "", "\ud800", "9" * 50]),
-    st.lists(st.integers(), max_size=3), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 2),
+    st.sampled_from([2**31, 2**63, -(2**63), 10**30, float("inf"), float("nan"), 1.5]),
+    st.text(max_size=5),
+    st.sampled_from(["../x.parquet", "/etc/passwd", "a\0b", "..", ".", "", "\ud800", "9" * 50]),
+    st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
 RAW = [
-    "", "null", "[]", "{}", "[" * 100_000, '{"a":' * 100_000, "1" * 5000, '"\ud800"'.encode("utf-8", "surrogatepass"), b"\xff\xfe", b"\0" * 9,
-    "\ufeff{}", "1e999", "[1e999]", "NaN",
-]  # fmt: skip
+    "",
+    "null",
+    "[]",
+    "{}",
+    "[" * 100_000,
+    '{"a":' * 100_000,
+    "1" * 5000,
+    '"\ud800"'.encode("utf-8", "surrogatepass"),
+    b"\xff\xfe",
+    b"\0" * 9,
+    "\ufeff{}",
+    "1e999",
+    "[1e999]",
+    "NaN",
+]
 
 
 def places(value: object, above: tuple = ()) -> list[tuple]:
@@ -543,9 +576,13 @@ def out(folder):
 
 
 JSON_FILES = [
-    "finished-parquet/shards/_index.json", "finished-parquet/shards/_00001-of-00002.json", "finished-parquet/shards/_00001-of-00002.rejects.jsonl",
-    "finished-parquet/plan.json", "unfinished-parquet/shards/_00001-of-00002.json", "unfinished-parquet/plan.json",
-]  # fmt: skip
+    "finished-parquet/shards/_index.json",
+    "finished-parquet/shards/_00001-of-00002.json",
+    "finished-parquet/shards/_00001-of-00002.rejects.jsonl",
+    "finished-parquet/plan.json",
+    "unfinished-parquet/shards/_00001-of-00002.json",
+    "unfinished-parquet/plan.json",
+]
 
 
 @pytest.mark.parametrize("name", JSON_FILES)

@@ -17,9 +17,7 @@ VERSIONS = sorted(path for path in (Path(__file__).parent / "golden").glob("v*")
 
 
 @pytest.mark.parametrize(
-    "folder",
-    [folder for version in VERSIONS for folder in sorted(version.glob("*-*"))],
-    ids=lambda folder: f"{folder.parent.name}/{folder.name}",
+    "folder", [folder for version in VERSIONS for folder in sorted(version.glob("*-*"))], ids=lambda folder: f"{folder.parent.name}/{folder.name}"
 )
 def test_golden_shards(folder):
     shards = open_shards(folder)

@@ -125,14 +125,23 @@ def format(request) -> str:
 def commit(folder, format, number, encoded):
     """Chunk `number` of two, with the hashes of these images."""
     meta = ShardMeta(
-        chunk=number, of=2, chunk_sha256=f"{number}" * 64, dimension=2, dtype="float16", teacher="t" * 64, reading={},
-        image={"height": 8, "width": 8, "resize": "none"}, images="path",
-    )  # fmt: skip
+        chunk=number,
+        of=2,
+        chunk_sha256=f"{number}" * 64,
+        dimension=2,
+        dtype="float16",
+        teacher="t" * 64,
+        reading={},
+        image={"height": 8, "width": 8, "resize": "none"},
+        images="path",
+    )
     keys = [f"{number}-{row}.jpg" for row in range(len(encoded))]
     rows = Rows(
-        keys, np.full(len(keys), -1, np.int32), np.array([[row + 1, 0] for row in range(len(keys))], "float16").reshape(-1, 2),
+        keys,
+        np.full(len(keys), -1, np.int32),
+        np.array([[row + 1, 0] for row in range(len(keys))], "float16").reshape(-1, 2),
         image_sha256=[hashlib.sha256(data).digest() for data in encoded],
-    )  # fmt: skip
+    )
     return commit_shard(folder, format, meta, [rows], [])
 
 
@@ -148,10 +157,7 @@ def test_rows_come_from_the_first_shard_that_has_any_and_only_as_they_were_label
         return encoded[0] if row == 2 else encoded[row]
 
     found = write_index(tmp_path, format, records, [], read_image)
-    assert [(row.key, row.image, row.embedding) for row in found.golden] == [
-        ("1-0.jpg", encoded[0], (1.0, 0.0)),
-        ("1-3.jpg", encoded[3], (4.0, 0.0)),
-    ]
+    assert [(row.key, row.image, row.embedding) for row in found.golden] == [("1-0.jpg", encoded[0], (1.0, 0.0)), ("1-3.jpg", encoded[3], (4.0, 0.0))]
     assert open_shards(tmp_path).golden == found.golden
     assert write_index(tmp_path, format, records, []).golden == ()
 
@@ -163,7 +169,14 @@ def test_a_set_without_rows_has_no_golden_rows(format, tmp_path):
 
 @pytest.mark.parametrize(
     ("stored", "again", "expected"),
-    [([0, 0], [0, 0], 1), ([0, 0], [1, 0], 0), ([1, 0], [0, 0], 0), ([3e-9, 4e-9], [3e-9, 4e-9], 1), ([3e30, 4e30], [4e30, -3e30], 0), ([1, 0], [np.nan, 0], -1)],
+    [
+        ([0, 0], [0, 0], 1),
+        ([0, 0], [1, 0], 0),
+        ([1, 0], [0, 0], 0),
+        ([3e-9, 4e-9], [3e-9, 4e-9], 1),
+        ([3e30, 4e30], [4e30, -3e30], 0),
+        ([1, 0], [np.nan, 0], -1),
+    ],
 )
 def test_an_answer_of_zeros_or_of_small_numbers_is_the_stored_one(stored, again, expected):
     assert cosine(np.array(stored, float), np.array(again, float)) == pytest.approx(expected)

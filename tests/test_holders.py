@@ -244,7 +244,9 @@ def test_with_faults_every_list_and_image_is_right_or_the_store_is_named(store, 
 def as_tar(path, pictures):
     """The pictures as 00001.jpg and their labels as 00001.cls."""
     path.parent.mkdir()
-    return test_tars.write(path, [one for number, (label, data) in enumerate(pictures, 1) for one in ((f"{number:05d}.cls", b"%d" % label), (f"{number:05d}.jpg", data))])
+    return test_tars.write(
+        path, [one for number, (label, data) in enumerate(pictures, 1) for one in ((f"{number:05d}.cls", b"%d" % label), (f"{number:05d}.jpg", data))]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -269,9 +271,11 @@ def embed(source, out, teacher, *words):
     return inside("embed", source, out, "--teacher", teacher, "--rows", 25, "--batch", 8, "--max-rejects", 0.1, *words)
 
 
-@pytest.mark.parametrize("store, kind", [
-    ("gs", "rec"), ("s3", "tar"), pytest.param("gs", "tar", marks=pytest.mark.slow), pytest.param("s3", "rec", marks=pytest.mark.slow),
-], indirect=["store"])  # fmt: skip
+@pytest.mark.parametrize(
+    "store, kind",
+    [("gs", "rec"), ("s3", "tar"), pytest.param("gs", "tar", marks=pytest.mark.slow), pytest.param("s3", "rec", marks=pytest.mark.slow)],
+    indirect=["store"],
+)
 def test_shards_are_those_of_the_same_file_on_disk(store, folder, sets, teacher, tmp_path, kind):
     """Three of 100 requests fail. 121 rows in 5 chunks, of which one is a reject."""
     path, whole = sets[kind]
@@ -282,7 +286,9 @@ def test_shards_are_those_of_the_same_file_on_disk(store, folder, sets, teacher,
     faults = sum(store.counts().get(one, 0) for one in FAULTS)
     store.faults(0.0)
     for name in ("chunks", "shards"):
-        here, there = ({one.name: sha256_file(one) for one in (out / name).iterdir() if not one.name.startswith((".", "listing"))} for out in (whole, tmp_path / "out"))
+        here, there = (
+            {one.name: sha256_file(one) for one in (out / name).iterdir() if not one.name.startswith((".", "listing"))} for out in (whole, tmp_path / "out")
+        )
         assert here == there and len(here) in (6, 17)
     assert faults >= 2 and embed(far, tmp_path / "out", teacher, "--json").stdout.count('"made": 0') == 1
     (tmp_path / "out" / "shards" / "_index.json").unlink()

@@ -13,9 +13,27 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path for folder in ("distill", "pipelines", "teachers") for path in (ROOT / folder).rglob("*.py"))
 DATA_ROOMS = {
-    "config", "files", "folders", "layout", "remote", "stores", "locks", "images", "imagelist", "photos", "textlist", "listing", "holders", "records", "tars", "chunks",
-    "columns", "sources", "shards", "views",
-}  # fmt: skip
+    "config",
+    "files",
+    "folders",
+    "layout",
+    "remote",
+    "stores",
+    "locks",
+    "images",
+    "imagelist",
+    "photos",
+    "textlist",
+    "listing",
+    "holders",
+    "records",
+    "tars",
+    "chunks",
+    "columns",
+    "sources",
+    "shards",
+    "views",
+}
 MODEL_ROOMS = {"students", "losses", "training", "stages", "optimizers", "export"}
 
 
@@ -85,8 +103,7 @@ def test_every_room_says_what_it_guarantees():
 
 def test_no_global_randomness_and_no_unsafe_reading():
     banned = re.compile(
-        r"np\.random\.(seed|rand|randn|randint|choice|shuffle)\(|^import random|\bpickle\.load|\beval\(|\bexec\(|allow_pickle=True|safe_mode=False",
-        re.M,
+        r"np\.random\.(seed|rand|randn|randint|choice|shuffle)\(|^import random|\bpickle\.load|\beval\(|\bexec\(|allow_pickle=True|safe_mode=False", re.M
     )
     for path in MODULES:
         assert not banned.search(path.read_text()), path

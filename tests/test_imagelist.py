@@ -156,9 +156,7 @@ def test_a_flat_folder_has_no_labels(tmp_path):
     make(tmp_path, "b.jpg", "a.PNG", "é", "Thumbs.db", ".hidden", "@eaDir/1.jpg", "texts/1.txt")
     images = open_list(tmp_path)
     assert rows_of(images) == rows_of(images, 2) == [("a.PNG", None), ("b.jpg", None), ("é", None)] and images.classes == []
-    assert images.skipped == {
-        "names with a leading dot": 1, "system folders": 1, "files that are no images": 2, "class folders without an image": 1,
-    }  # fmt: skip
+    assert images.skipped == {"names with a leading dot": 1, "system folders": 1, "files that are no images": 2, "class folders without an image": 1}
     make(tmp_path, "texts/1.jpg")  # now there is a class, and more photos beside it than in it
     assert "2 images lie beside the class folders, and only 1 in them ('texts' for one)" in error(tmp_path)
     assert open_list(tmp_path, Rule(all_files=True)).rows == 3  # as earlier versions: what is in folders
@@ -398,9 +396,13 @@ def test_a_late_line_is_no_label_by_its_path(text, separator, late, expected):
 def test_bare_paths_that_look_like_columns(text):
     """No label first: commas and spaces in names of folders, numbers among them; and first lines that are like the others are no header."""
     for content in (
-        "Smith, John/1.jpg\nDoe, Jane/2.jpg\n", "New folder/1.jpg\nNew folder/2.jpg\n", "1 (1).jpg\n1 (2).jpg\n", "2021 holidays/1.jpg\n2022 x/1.jpg\n",
-        "image\nimage2\nimage3\n", "key\na\nb\n",
-    ):  # fmt: skip
+        "Smith, John/1.jpg\nDoe, Jane/2.jpg\n",
+        "New folder/1.jpg\nNew folder/2.jpg\n",
+        "1 (1).jpg\n1 (2).jpg\n",
+        "2021 holidays/1.jpg\n2022 x/1.jpg\n",
+        "image\nimage2\nimage3\n",
+        "key\na\nb\n",
+    ):
         images = open_list(text(content))
         assert rows_of(images) == [(line, None) for line in content.splitlines()] and not images.skipped
     assert rows_of(open_list(text('"0 a/1.jpg"\n"1 b/1.jpg"\n'))) == [("0 a/1.jpg", None), ("1 b/1.jpg", None)]
@@ -447,18 +449,23 @@ def test_bare_paths_may_be_written_in_many_ways(text):
 def test_what_is_there_instead_of_a_key(tmp_path):
     root = make(tmp_path / "root", "a b/1.jpg", "c/é.jpg")
     for key, expected in (
-        ("a b\\1.jpg", 'separates parts of a path by "\\"'), ("c/e\u0301.jpg", "spells accents otherwise"), ("a b/1.jpg 0", "behind the last space"),
-        ("a b/1.jpg,0", "behind the first comma"), ('"a b/1.jpg";x', "behind the first semicolon"), ("root/a b/1.jpg", f"--root {tmp_path}"),
-        ("photos/a b/1.jpg", "Take that off: --strip-prefix photos/"), ("anna a b/1.jpg", "what stands before the first space is no part of the path"),
+        ("a b\\1.jpg", 'separates parts of a path by "\\"'),
+        ("c/e\u0301.jpg", "spells accents otherwise"),
+        ("a b/1.jpg 0", "behind the last space"),
+        ("a b/1.jpg,0", "behind the first comma"),
+        ('"a b/1.jpg";x', "behind the first semicolon"),
+        ("root/a b/1.jpg", f"--root {tmp_path}"),
+        ("photos/a b/1.jpg", "Take that off: --strip-prefix photos/"),
+        ("anna a b/1.jpg", "what stands before the first space is no part of the path"),
         ("a b/2.jpg", "Name the images' root folder with --root."),
-    ):  # fmt: skip
+    ):
         assert expected in way_to(str(root), key)
 
 
 def test_a_beginning_is_taken_off(text):
     for content, begin in (("/old/root/a/1.jpg\t0\n/old/root//b/2.jpg\t1\n", "/old/root"), ("C:\\x\\a\\1.jpg\t0\nC:\\x\\b\\2.jpg\t1\n", "C:\\x\\")):
         assert rows_of(open_list(text(content), Rule(strip_prefix=begin))) == [("a/1.jpg", 0), ("b/2.jpg", 1)]
-        assert f"--strip-prefix {content[:len(begin)].replace(chr(92), '/').rstrip('/')}/" in error(text(content))
+        assert f"--strip-prefix {content[: len(begin)].replace(chr(92), '/').rstrip('/')}/" in error(text(content))
     with pytest.raises(DistillError, match="line 2: 'b/2.jpg' does not begin with '/old/'"):
         open_list(text("/old/a/1.jpg\nb/2.jpg\n"), Rule(strip_prefix="/old/"))
     with pytest.raises(DistillError, match="line 1: '../1.jpg' leaves the root"):

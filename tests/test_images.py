@@ -230,10 +230,15 @@ def test_formats_that_are_not_read_are_named(name):
 
 def test_reasons_have_kinds():
     kinds = {
-        "size": (JPEGS["grey"], ImageSpec(9, 9)), "empty": (b"", None), "text": (b"hello", None), "damaged": (JPEGS["4:4:4"][:-9], None),
-        "depth": (saved(GREY.astype(np.float32), "TIFF"), None), "format": (b"\0\1\2\3\xff" * 9, None), "large": (png(8001, 8000, 8, 2, b"\0"), None),
+        "size": (JPEGS["grey"], ImageSpec(9, 9)),
+        "empty": (b"", None),
+        "text": (b"hello", None),
+        "damaged": (JPEGS["4:4:4"][:-9], None),
+        "depth": (saved(GREY.astype(np.float32), "TIFF"), None),
+        "format": (b"\0\1\2\3\xff" * 9, None),
+        "large": (png(8001, 8000, 8, 2, b"\0"), None),
         "frames": (saved(Image.fromarray(FACE), "GIF", save_all=True, append_images=[Image.fromarray(FACE[::-1])]), None),
-    }  # fmt: skip
+    }
     for kind, (data, spec) in kinds.items():
         with pytest.raises(BadImage) as caught:
             decode(data, spec)
@@ -399,11 +404,7 @@ ORIGINALS = [*JPEGS.values(), *(saved(FACE[:20, :20], kind) for kind in ("PNG", 
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
-@given(
-    st.sampled_from(ORIGINALS),
-    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8),
-    st.booleans(),
-)
+@given(st.sampled_from(ORIGINALS), st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8), st.booleans())
 def test_damaged_bytes_are_pixels_or_a_reject(data, changes, in_batch):
     damaged = bytearray(data)
     for place, value in changes:

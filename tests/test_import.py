@@ -257,14 +257,20 @@ WRONG = {
     "twice": (lambda old: shutil.copy(old / "0_img.foo", old / "1_img.foo"), "is also row 0 of 0_img.foo"),
     "blank line": (lambda old: (old / "1_img.foo").write_text("a\n\nb\n"), "line 2 is blank"),
     "twice in other letters": (lambda old: (old / "1_img.foo").write_text("a//b\na/./b\nc\n"), "'a/./b' is also row 0 of 1_img.foo"),
-    "not finite": (lambda old: [write(old, f"{number}_emb.npy", np.full((3, D), np.nan)) for number in (0, 1)], "none of the 6 rows looked at has an image that"),
+    "not finite": (
+        lambda old: [write(old, f"{number}_emb.npy", np.full((3, D), np.nan)) for number in (0, 1)],
+        "none of the 6 rows looked at has an image that",
+    ),
     "leaves": (lambda old: (old / "1_img.foo").write_text("a\n../b\nc\n"), "is no path below a folder"),
     "absolute": (lambda old: (old / "1_img.foo").write_text("a\n/b\nc\n"), "is an absolute path"),
     "binary": (lambda old: (old / "1_img.foo").write_bytes(b"a\0b\n"), "it holds zero bytes"),
     "cut": (lambda old: (old / "1_emb.npy").write_bytes((old / "1_emb.npy").read_bytes()[:-4]), "36 bytes; 32 are there"),
-    "elsewhere": (lambda old: [path.write_text("x/" + path.read_text().replace("\n", "\nx/")) for path in old.glob("*.foo")], "none of the first 6 images can be read"),
+    "elsewhere": (
+        lambda old: [path.write_text("x/" + path.read_text().replace("\n", "\nx/")) for path in old.glob("*.foo")],
+        "none of the first 6 images can be read",
+    ),
     "other order": (lambda old: write(old, "0_emb.npy", -np.load(old / "0_emb.npy")), "another embedding than"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", WRONG)

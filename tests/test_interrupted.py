@@ -76,9 +76,18 @@ def stopped(request, tmp_path_factory, many, teacher):
         time.sleep(0.1)
     left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     return SimpleNamespace(
-        engine=request.param, out=out, pid=process.pid, code=process.returncode, said=said, told=told, starting=starting, running=running,
-        processes=alive_in(process.pid), left=left, after=look(out),
-    )  # fmt: skip
+        engine=request.param,
+        out=out,
+        pid=process.pid,
+        code=process.returncode,
+        said=said,
+        told=told,
+        starting=starting,
+        running=running,
+        processes=alive_in(process.pid),
+        left=left,
+        after=look(out),
+    )
 
 
 def test_a_run_that_works_tells_how_far_it_is(stopped):

@@ -234,7 +234,9 @@ def test_a_run_of_another_width_is_judged_behind_its_projection(room):
 
 
 def test_another_width_without_a_projection_is_refused_or_said(room):
-    with pytest.raises(DistillError, match=r"bare.keras: its embeddings have 2 numbers, those of .*set have 3, and the projection between them is no part of it"):
+    with pytest.raises(
+        DistillError, match=r"bare.keras: its embeddings have 2 numbers, those of .*set have 3, and the projection between them is no part of it"
+    ):
         asked(room, room / "bare.keras", Model(2), shards=room / "set")
     pairs = draw_pairs(room / "faces", 8)
     found = asked(room, room / "bare.keras", Model(2), shards=room / "set", folder=room / "faces", pairs=pairs)

@@ -38,11 +38,14 @@ def state() -> dict[str, object]:
     return {
         "loggers": {name: (one.disabled, one.level, one.propagate, one.handlers[:]) for name, one in loggers.items()},
         **{f"${name}": value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
-        "warnings": warnings.filters[:], "hook": threading.excepthook, "folder": os.getcwd(),
+        "warnings": warnings.filters[:],
+        "hook": threading.excepthook,
+        "folder": os.getcwd(),
         "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)],
-        "stderr": (told.st_dev, told.st_ino), "Beam": (ControlConnection.push, interactive_utils.is_in_ipython, pipeline.is_in_ipython),
+        "stderr": (told.st_dev, told.st_ino),
+        "Beam": (ControlConnection.push, interactive_utils.is_in_ipython, pipeline.is_in_ipython),
         "pipelines": [one for one in threading.enumerate() if one.name == "pipeline"],
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture

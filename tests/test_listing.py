@@ -45,7 +45,12 @@ def test_a_damaged_listing_is_said_to_be_so(tmp_path):
         (tmp_path / "l").write_bytes(content)
         with pytest.raises(DistillError, match="l is damaged: .*--no-relist goes on without"):
             list(listing.read(tmp_path / "l"))
-    for text in ("distill.data.lists.listing.1\t2\na\t1\t1\n", "distill.data.lists.listing.1\t1\na\t1\n", "x\t1\na\t1\t1\n", "distill.data.lists.listing.1\t1\na\t1\t1"):
+    for text in (
+        "distill.data.lists.listing.1\t2\na\t1\t1\n",
+        "distill.data.lists.listing.1\t1\na\t1\n",
+        "x\t1\na\t1\t1\n",
+        "distill.data.lists.listing.1\t1\na\t1\t1",
+    ):
         with listing.written(tmp_path / "l") as write:
             write(text)
         with pytest.raises(DistillError, match="is damaged"):
@@ -65,7 +70,9 @@ def test_each_kind_of_difference():
     assert many.in_words(ADDED, REMOVED) == "1,234 added ('a/0', 'a/1', 'a/2' ...)"
 
 
-FILES = st.dictionaries(st.tuples(st.sampled_from(["a", "a b", "a.b", "é", ""]), st.sampled_from(["1", "2/3", "x y"])), st.tuples(st.integers(0, 2), st.integers(0, 2)))
+FILES = st.dictionaries(
+    st.tuples(st.sampled_from(["a", "a b", "a.b", "é", ""]), st.sampled_from(["1", "2/3", "x y"])), st.tuples(st.integers(0, 2), st.integers(0, 2))
+)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -77,9 +84,11 @@ def test_any_two_listings(old, new):
         keys = sorted(files, key=lambda parts: (parts[0].encode() or parts[1].encode().partition(b"/")[0], "/".join(filter(None, parts)).encode()))
         lines.append([f"{'/'.join(filter(None, key))}\t{files[key][0]}\t{files[key][1]}" for key in keys])
     counts = {
-        ADDED: len(new.keys() - old.keys()), REMOVED: len(old.keys() - new.keys()), RESIZED: sum(old[key][0] != new[key][0] for key in old.keys() & new.keys()),
+        ADDED: len(new.keys() - old.keys()),
+        REMOVED: len(old.keys() - new.keys()),
+        RESIZED: sum(old[key][0] != new[key][0] for key in old.keys() & new.keys()),
         TOUCHED: sum(old[key][0] == new[key][0] and old[key] != new[key] for key in old.keys() & new.keys()),
-    }  # fmt: skip
+    }
     assert listing.compare(iter(lines[0]), iter(lines[1]), NEVER).counts == {kind: count for kind, count in counts.items() if count}
 
 
@@ -98,9 +107,11 @@ def test_a_listing_is_kept_beside_the_chunks_and_holds_against_the_same_files(ph
     (tmp_path / "list").write_text("\n".join(keys))
     os.system(f"cd {photos} && tar cf ../photos.tar .")
     source, root = {
-        "folder": (photos, photos), "flat": (photos / "id0000", photos / "id0000"), "list": (tmp_path / "list", photos),
+        "folder": (photos, photos),
+        "flat": (photos / "id0000", photos / "id0000"),
+        "list": (tmp_path / "list", photos),
         "tar": (tmp_path / "photos.tar", tmp_path / "photos.tar"),
-    }[kind]  # fmt: skip
+    }[kind]
     out = write_chunks(source, tmp_path / "out", 3, root=str(root)).folder
     kept = list(listing.read(out / LISTING))
     assert [listing.key_of(line) for line in kept] == {"folder": keys, "flat": [f"{n:03d}.jpg" for n in range(4)], "list": keys, "tar": ["photos.tar"]}[kind]

@@ -75,7 +75,12 @@ def test_a_holder_that_got_its_lock_is_seen_by_one_that_is_given_none(tmp_path):
     dead.wait()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fcntl, "flock", full)
-        for left in ("", f"process {dead.pid} on {socket.gethostname()}\n", f"process {os.getpid()} on another\n", f"process {os.getpid()} on {socket.gethostname()}\n"):
+        for left in (
+            "",
+            f"process {dead.pid} on {socket.gethostname()}\n",
+            f"process {os.getpid()} on another\n",
+            f"process {os.getpid()} on {socket.gethostname()}\n",
+        ):
             (tmp_path / ".launcher").write_text(left)
             os.utime(tmp_path / ".launcher", (5, 5))  # before this process began: the last one is of another that had its number
             assert holder(tmp_path, "launcher") == ""

@@ -112,7 +112,10 @@ def test_a_set_is_looked_at(shards, bare):
     [
         ({}, "neither a run file nor --shards was given, so it is not known what to learn from. Expected: distill train --shards OUT --out RUN, or"),
         ({"images": "photos"}, "--images was given without --method labels, so it is not known what to learn from. Expected: distill train --method labels"),
-        ({"method": "joint"}, "--method joint needs --shards, the folder that distill embed wrote. Expected: distill train --method joint --shards OUT --out RUN"),
+        (
+            {"method": "joint"},
+            "--method joint needs --shards, the folder that distill embed wrote. Expected: distill train --method joint --shards OUT --out RUN",
+        ),
         ({"method": "labels"}, "needs --images. Expected: distill train --method labels --images FOLDER --size HEIGHTxWIDTH --out RUN"),
         ({"method": "labels", "size": (48, 48)}, "needs --images. Expected: distill train --method labels --images FOLDER --size 48x48 --out RUN"),
         ({"method": "labels", "images": "photos"}, "needs --size. Expected: distill train --method labels --images photos --size HEIGHTxWIDTH --out RUN"),
@@ -128,11 +131,14 @@ def test_a_set_is_looked_at(shards, bare):
         ({"shards": "out", "size": (4, 4)}, "--method cosine takes no --size: the set says how large its images are."),
         ({"shards": "out", "teacher": "t"}, "--method cosine takes no --teacher"),
         ({"shards": "out", "method": "labels"}, "--method labels takes no --shards"),
-        ({"run": "run.toml", "method": "joint"}, "--method was given together with the run file run.toml, which says everything itself. Leave one of them out."),
+        (
+            {"run": "run.toml", "method": "joint"},
+            "--method was given together with the run file run.toml, which says everything itself. Leave one of them out.",
+        ),
         ({"run": "run.toml", "shards": "out"}, "Leave one of them out, or change the file's value: --set data.shards=OUT."),
         ({"run": "nowhere.toml"}, "nowhere.toml: no such run file. `distill init > run.toml` writes one to start from."),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_together(options, message):
     with pytest.raises(DistillError) as caught:
         plan_run(**options)

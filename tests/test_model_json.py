@@ -58,21 +58,24 @@ def test_it_is_no_part_of_the_fingerprint(kind, tmp_path, model):
     assert open_teacher(model).scale == 0.5 and open_teacher(model).fingerprint() == mark
 
 
-@pytest.mark.parametrize("text, message", [
-    ("{", "is no JSON"),
-    ('{"format": "distill.model.2"}', '"format" is "distill.model.2", expected "distill.model.1"'),
-    ('{"preprocessing": {}}', '"format" is null'),
-    ('{"format": "distill.model.1", "prepocessing": {}}', 'unknown key "prepocessing"'),
-    ('{"format": "distill.model.1", "preprocessing": {"colour": "bgr"}}', 'unknown key "colour" in "preprocessing". Known here: signature, output, scale'),
-    ('{"format": "distill.model.1", "preprocessing": {"scale": "1"}}', '"scale" in "preprocessing" is "1", expected a number that is not 0'),
-    ('{"format": "distill.model.1", "preprocessing": {"scale": true}}', "expected a number that is not 0"),
-    ('{"format": "distill.model.1", "preprocessing": {"offset": NaN}}', "expected a number"),
-    ('{"format": "distill.model.1", "preprocessing": {"scale": 1' + "0" * 400 + "}}", "expected a number that is not 0"),
-    ('{"format": "distill.model.1", "preprocessing": {"color": "grb"}}', 'expected "rgb" or "bgr"'),
-    ('{"format": "distill.model.1", "preprocessing": {"feed": ["a"]}}', "expected names with a constant each"),
-    ('{"format": "distill.model.1", "preprocessing": {"tags": "serve"}}', "expected a list of names"),
-    ('{"format": "distill.model.1", "preprocessing": [1]}', '"preprocessing" is [1]'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "is no JSON"),
+        ('{"format": "distill.model.2"}', '"format" is "distill.model.2", expected "distill.model.1"'),
+        ('{"preprocessing": {}}', '"format" is null'),
+        ('{"format": "distill.model.1", "prepocessing": {}}', 'unknown key "prepocessing"'),
+        ('{"format": "distill.model.1", "preprocessing": {"colour": "bgr"}}', 'unknown key "colour" in "preprocessing". Known here: signature, output, scale'),
+        ('{"format": "distill.model.1", "preprocessing": {"scale": "1"}}', '"scale" in "preprocessing" is "1", expected a number that is not 0'),
+        ('{"format": "distill.model.1", "preprocessing": {"scale": true}}', "expected a number that is not 0"),
+        ('{"format": "distill.model.1", "preprocessing": {"offset": NaN}}', "expected a number"),
+        ('{"format": "distill.model.1", "preprocessing": {"scale": 1' + "0" * 400 + "}}", "expected a number that is not 0"),
+        ('{"format": "distill.model.1", "preprocessing": {"color": "grb"}}', 'expected "rgb" or "bgr"'),
+        ('{"format": "distill.model.1", "preprocessing": {"feed": ["a"]}}', "expected names with a constant each"),
+        ('{"format": "distill.model.1", "preprocessing": {"tags": "serve"}}', "expected a list of names"),
+        ('{"format": "distill.model.1", "preprocessing": [1]}', '"preprocessing" is [1]'),
+    ],
+)
 def test_what_is_not_as_it_should_be_is_refused(text, message, model, faces, tmp_path):
     path_beside(str(model)).write_text(text)
     with pytest.raises(DistillError) as caught:
@@ -93,8 +96,9 @@ def test_inspect_saves_what_it_was_told_and_all_verbs_take_it(model, faces, tmp_
     where = tmp_path / "mean.model.json"
     assert done.returncode == 0 and f"{where}: scale 0.00784314, offset -1, color rgb" in done.stderr
     assert json.loads(where.read_bytes()) == {
-        "format": "distill.model.1", "preprocessing": dict(zip(("scale", "offset", "color"), PRESETS["insightface"], strict=True))
-    }  # fmt: skip
+        "format": "distill.model.1",
+        "preprocessing": dict(zip(("scale", "offset", "color"), PRESETS["insightface"], strict=True)),
+    }
     told = inside("embed", faces, tmp_path / "out", "--teacher", model, "--rows", 60)
     assert told.returncode == 0 and told.stderr.count(f"preprocessing from {where}: scale 0.00784314, offset -1, color rgb") == 1
     meta = open_shards(tmp_path / "out").meta

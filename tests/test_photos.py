@@ -28,15 +28,10 @@ def test_photographs_are_labelled_or_in_the_ledger(photos, teacher, tmp_path):
     (group,) = shards.read(0)
     ledger = [json.loads(line) for line in (shards.folder / shards.records[0].ledger).read_text().splitlines()]
     reasons = {reject["key"].removeprefix("odd files/"): reject["reason"] for reject in ledger}
-    assert sorted(group.keys + [reject["key"] for reject in ledger]) == sorted(
-        path.relative_to(photos).as_posix() for path in photos.rglob("*.*")
-    )
+    assert sorted(group.keys + [reject["key"] for reject in ledger]) == sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.*"))
     assert sorted(reasons) == ["a text.jpg", "broken.jpg", "empty.jpg", "many frames.gif"]
     assert (
-        "text" in reasons["a text.jpg"]
-        and "truncated" in reasons["broken.jpg"]
-        and "empty" in reasons["empty.jpg"]
-        and "frame" in reasons["many frames.gif"]
+        "text" in reasons["a text.jpg"] and "truncated" in reasons["broken.jpg"] and "empty" in reasons["empty.jpg"] and "frame" in reasons["many frames.gif"]
     )
     assert [shards.classes[label] for label in group.labels] == [key.split("/")[0] for key in group.keys]
     assert [(photos / key).read_bytes() for key in group.keys] == group.images

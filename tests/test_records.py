@@ -156,16 +156,19 @@ def test_records_without_a_header_and_in_any_order(tmp_path):
 ID = 0xCED7230A_CED7230A  # of an image whose header holds the mark
 
 
-@pytest.mark.parametrize("data, marks", [
-    (MARK, 2),
-    (MARK * 3, 4),
-    (MARK * 3 + b"x", 4),
-    (b"1234" + MARK + b"5678" + MARK + b"90", 3),
-    (b"1" + MARK + b"234", 1 + 1),
-    (b"12" + MARK * 2 + b"34", 1 + 2),
-    (b"123" + MARK + b"1" + MARK + b"12" + MARK[:3], 2 + 1),
-    (b"x" * 5000 + MARK + b"y" * 70_001, 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data, marks",
+    [
+        (MARK, 2),
+        (MARK * 3, 4),
+        (MARK * 3 + b"x", 4),
+        (b"1234" + MARK + b"5678" + MARK + b"90", 3),
+        (b"1" + MARK + b"234", 1 + 1),
+        (b"12" + MARK * 2 + b"34", 1 + 2),
+        (b"123" + MARK + b"1" + MARK + b"12" + MARK[:3], 2 + 1),
+        (b"x" * 5000 + MARK + b"y" * 70_001, 2),
+    ],
+)
 @pytest.mark.parametrize("number, more", [(5, 0), (ID, 2)])
 def test_split_records_are_joined(tmp_path, monkeypatch, data, marks, number, more):
     """marks: how many the written record has, one a part and those that stand at no multiple of 4."""
@@ -329,7 +332,7 @@ WRONG_RECORDS = [
     (header(4, 5, 6), "labels 4, 5. Expected two"),
     (header(2.0**25, 2.0**26), "float32 has gaps above 16,777,216"),
     ([row for row in header(4, 5) if row[0] != 2], "images are 1 to 3, but the index lacks 2"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("numbered, expected", WRONG_RECORDS)
@@ -358,7 +361,7 @@ WRONG_INDEXES = [
     ("0\t0\n1\tNA\n", "train.idx is no index of train.rec: "),
     (bytes(range(256)) * 9, "train.idx is no index of train.rec: "),
     (b"\0" * 3_000_000, "train.idx is no index of train.rec: "),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("index, expected", WRONG_INDEXES)
@@ -378,7 +381,7 @@ WRONG_PROPERTIES = [
     (b"many,112,112", "Expected classes,height,width"),
     (b"-4,112,112", "Expected classes,height,width"),
     (b"\xff" * 10_000, "Expected classes,height,width"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("content, expected", WRONG_PROPERTIES)
@@ -418,7 +421,7 @@ TURNED_BAD = [
     (44, struct.pack("<I", 1000), "truncated: the record file ends before the record or inside it"),
     (44, struct.pack("<I", 24), "the record holds no image"),
     (44, struct.pack("<I", MAX_BYTES + 25), "the record has 268,435,481 bytes or more, 268,435,456 at most are read"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("at, data, expected", TURNED_BAD)

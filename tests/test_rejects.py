@@ -33,7 +33,10 @@ def wrong(tmp_path):
 
 
 def test_groups():
-    rejects = [("a", "the file is empty"), *((f"b{n}", f"the image is {n}x5 (height x width), expected 9x9; --resize stretch or crop changes sizes") for n in (3, 4))]
+    rejects = [
+        ("a", "the file is empty"),
+        *((f"b{n}", f"the image is {n}x5 (height x width), expected 9x9; --resize stretch or crop changes sizes") for n in (3, 4)),
+    ]
     groups = grouped(rejects)
     assert groups == [Group("size", 2, "b3", rejects[1][1]), Group("empty", 1, "a", "the file is empty")]
     assert in_words(groups).startswith("2 of another size, 'b3' for one: the image is 3x5 (height x width), expected 9x9 (--resize stretch or crop")
@@ -87,7 +90,11 @@ def test_exif_rotation_is_counted_and_applied(teacher, faces, tmp_path):
     done = inside("embed", tmp_path / "photos", tmp_path / "out", "--teacher", teacher, "--exif", "apply")
     assert done.returncode == 0 and "EXIF" not in done.stdout
     plain, applied = (json.loads((tmp_path / name / "shards" / "_index.json").read_text()) for name in ("plain", "out"))
-    assert (plain["meta"]["version"], applied["meta"]["version"]) == (1, 3) and "exif" not in plain["meta"]["image"] and applied["meta"]["image"]["exif"] == "apply"
+    assert (
+        (plain["meta"]["version"], applied["meta"]["version"]) == (1, 3)
+        and "exif" not in plain["meta"]["image"]
+        and applied["meta"]["image"]["exif"] == "apply"
+    )
     assert inside("verify", tmp_path / "out", "--deep", "--teacher", teacher).returncode == 0
     (tmp_path / "upright").mkdir()
     pixels = np.rot90(np.asarray(Image.open(tmp_path / "photos" / "a" / "turned.jpg")), -1)

@@ -381,9 +381,14 @@ def test_no_name_is_lost(folder):
     images = open_list(folder)
     assert [key for keys, _ in images.batches(3) for key in keys] == sorted(rows) and images.classes == ["a", "b"]
     assert images.skipped == {
-        "names with an empty part": 3, "names with a leading dot": 3, "names that end in a slash": 1, "files that are no images": 1,
-        "files beside the class folders": 1, "system folders": 1, "class folders without an image": 1,
-    }  # fmt: skip
+        "names with an empty part": 3,
+        "names with a leading dot": 3,
+        "names that end in a slash": 1,
+        "files that are no images": 1,
+        "files beside the class folders": 1,
+        "system folders": 1,
+        "class folders without an image": 1,
+    }
     assert sum(images.skipped.values()) == len(skipped) + 1
     sized = [row for keys, _, sizes, times in images.sized_batches(2) for row in zip(keys, sizes, times, strict=True)]
     assert [key for key, *_ in sized] == sorted(rows) and {size for _, size, _ in sized} == {9} and all(time > 10**18 for *_, time in sized)

@@ -22,7 +22,7 @@ from distill.report.page import Case, Cases, Code, Commands, Faces, Facts, Figur
 from distill.report.run_page import duration, read_history, write_run_report
 
 QUALITY = {"teacher": 0.7, "student": 0.8, "labels_only": 1.0, "noise_only": 4.0}  # noise on an identity's direction
-EVIL = '<script>alert("x")</script> & \'quotes\''
+EVIL = "<script>alert(\"x\")</script> & 'quotes'"
 
 
 class Page(HTMLParser):
@@ -199,10 +199,7 @@ terms = [{{ name = "cosine", weight = 8.0 }}, {{ name = "softmax" }}]
 def run(tmp_path):
     run = tmp_path / "joint & co"
     write_history(run / "history.csv", epochs=4, stages=2)
-    rows = [
-        {"stage": 1, "source": "noise", "trained_on": 1152, "held_out": 0},
-        {"stage": 2, "source": "shards", "trained_on": 10800, "held_out": 1200},
-    ]
+    rows = [{"stage": 1, "source": "noise", "trained_on": 1152, "held_out": 0}, {"stage": 2, "source": "shards", "trained_on": 10800, "held_out": 1200}]
     (run / "summary.json").write_text(json.dumps({"parameters": 28336, "rows": rows}))
     (run / "student.keras").touch()
     (run / "run.toml").write_text(RUN.format(shards=tmp_path / "gone"))
@@ -303,6 +300,4 @@ def test_contact_sheet_pixels():
 
 
 def test_durations_read_well():
-    assert [duration(seconds) for seconds in (0.4, 59.4, 59.6, 200, 3599.6, 7500)] == [
-        "0 s", "59 s", "1 min 00 s", "3 min 20 s", "1 h 00 min", "2 h 05 min"
-    ]  # fmt: skip
+    assert [duration(seconds) for seconds in (0.4, 59.4, 59.6, 200, 3599.6, 7500)] == ["0 s", "59 s", "1 min 00 s", "3 min 20 s", "1 h 00 min", "2 h 05 min"]

@@ -31,7 +31,9 @@ def display_of(clock: Clock) -> Display:
     return Display(clock, beat=False)
 
 
-@pytest.mark.parametrize("seconds, text", [(0, "0:00"), (59.6, "1:00"), (754, "12:34"), (5025, "1:23:45"), (86_399, "23:59:59"), (183_900, "2d 03:05"), (-3, "0:00")])
+@pytest.mark.parametrize(
+    "seconds, text", [(0, "0:00"), (59.6, "1:00"), (754, "12:34"), (5025, "1:23:45"), (86_399, "23:59:59"), (183_900, "2d 03:05"), (-3, "0:00")]
+)
 def test_durations(seconds, text):
     assert duration(seconds) == text
 
@@ -144,9 +146,19 @@ def test_progress_is_heard_while_a_library_is_hushed(capfd, monkeypatch):
 # ------------------------------------------------------------------------------------------------------------------- trainings
 
 ROW = {
-    "stage": 1, "epoch": 3, "seconds": 9.0, "images_per_second": 1234.4, "learning_rate": 0.0098, "loss": 12.3456, "cosine": 0.0877,
-    "agreement": 0.9123, "accuracy": 0.5, "held_out_loss": 11.1, "held_out_cosine": 0.08, "held_out_agreement": 0.92,
-}  # fmt: skip
+    "stage": 1,
+    "epoch": 3,
+    "seconds": 9.0,
+    "images_per_second": 1234.4,
+    "learning_rate": 0.0098,
+    "loss": 12.3456,
+    "cosine": 0.0877,
+    "agreement": 0.9123,
+    "accuracy": 0.5,
+    "held_out_loss": 11.1,
+    "held_out_cosine": 0.08,
+    "held_out_agreement": 0.92,
+}
 
 
 def table(width, names=tuple(ROW)):
@@ -328,10 +340,19 @@ def test_the_same_verb_in_a_log_says_nothing_meanwhile(tmp_path):
     assert done.returncode == 0 and done.stderr == "" and "8 pictures" in done.stdout
 
 
-@pytest.mark.parametrize("plural, one", [
-    ("chunks", "1 chunk"), ("classes", "1 class"), ("identities", "1 identity"), ("names with a leading dot", "1 name with a leading dot"),
-    ("files that are no images", "1 file that is no image"), ("names that end in a slash", "1 name that ends in a slash"),
-    ("class folders without an image", "1 class folder without an image"), ("images carry", "1 image carries"), ("system folders", "1 system folder"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "plural, one",
+    [
+        ("chunks", "1 chunk"),
+        ("classes", "1 class"),
+        ("identities", "1 identity"),
+        ("names with a leading dot", "1 name with a leading dot"),
+        ("files that are no images", "1 file that is no image"),
+        ("names that end in a slash", "1 name that ends in a slash"),
+        ("class folders without an image", "1 class folder without an image"),
+        ("images carry", "1 image carries"),
+        ("system folders", "1 system folder"),
+    ],
+)
 def test_one_is_told_in_the_singular(plural, one):
     assert many(1, plural) == one and [many(number, plural) for number in (0, 1200)] == [f"0 {plural}", f"1,200 {plural}"]

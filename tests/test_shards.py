@@ -16,20 +16,7 @@ from hypothesis import strategies as st
 
 from distill import Damaged, DistillError, Unfinished
 from distill.data.layout import LAYOUTS, UNDERSCORE, Layout, layout_in
-from distill.data.shards import (
-    FORMATS,
-    GROUP_ROWS,
-    Held,
-    Record,
-    Rows,
-    ShardMeta,
-    commit_shard,
-    find_record,
-    open_shards,
-    rows_there,
-    view_column,
-    write_index,
-)
+from distill.data.shards import FORMATS, GROUP_ROWS, Held, Record, Rows, ShardMeta, commit_shard, find_record, open_shards, rows_there, view_column, write_index
 from distill.data.shards.rows import quantise, regrouped
 from distill.data.shards.verify import verify
 from distill.images.views import RECIPES
@@ -39,9 +26,16 @@ READING = {"signature": "serving_default", "output": "output", "scale": 1.0, "of
 
 def meta(**changes) -> ShardMeta:
     base = ShardMeta(
-        chunk=0, of=1, chunk_sha256="c" * 64, dimension=3, dtype="float16", teacher="t" * 64, reading=READING,
-        image={"height": 2, "width": 2, "resize": "none"}, software={"numpy": "2"},
-    )  # fmt: skip
+        chunk=0,
+        of=1,
+        chunk_sha256="c" * 64,
+        dimension=3,
+        dtype="float16",
+        teacher="t" * 64,
+        reading=READING,
+        image={"height": 2, "width": 2, "resize": "none"},
+        software={"numpy": "2"},
+    )
     return dataclasses.replace(base, **changes)
 
 
@@ -129,7 +123,11 @@ def test_a_set_of_one_view_is_written_as_version_1_had_it():
     wide = meta(views=2, recipe=RECIPES["photo"], view_seed=3)
     assert json.loads(wide.to_json())["version"] == 2 and ShardMeta.from_json(wide.to_json(), "a") == wide
     assert json.loads(meta(dtype="int8").to_json())["version"] == 2
-    for new in ({"image": {"height": 2, "width": 2, "resize": "none", "exif": "apply"}}, {"reading": {**READING, "feed": {}}}, {"reading": {**READING, "tags": []}}):
+    for new in (
+        {"image": {"height": 2, "width": 2, "resize": "none", "exif": "apply"}},
+        {"reading": {**READING, "feed": {}}},
+        {"reading": {**READING, "tags": []}},
+    ):
         assert meta(**new).version == meta(views=2, recipe=RECIPES["photo"], **new).version == 3
     with pytest.raises(DistillError, match="a is damaged: its metadata cannot be those of a shard"):
         ShardMeta.from_json(wide.to_json().replace('"version": 2', '"version": 1'), "a")
@@ -139,9 +137,7 @@ def test_bytes_do_not_depend_on_how_rows_arrived(tmp_path, format):
     whole = rows(2500)
     for name, cuts in (("a", [2500]), ("b", [1, 999, 1500]), ("c", [128] * 19 + [68])):
         starts = np.cumsum([0, *cuts])
-        FORMATS[format].write(
-            tmp_path / name, meta(), regrouped(whole[start : start + cut] for start, cut in zip(starts, cuts, strict=False))
-        )
+        FORMATS[format].write(tmp_path / name, meta(), regrouped(whole[start : start + cut] for start, cut in zip(starts, cuts, strict=False)))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
 
 
@@ -205,9 +201,9 @@ def test_any_rows_survive(tmp_path, format, data):
     part = Rows(
         keys=data.draw(st.lists(KEY, min_size=count, max_size=count)),
         labels=np.array(data.draw(st.lists(st.integers(-1, 2**31 - 1), min_size=count, max_size=count)), np.int32),
-        embeddings=np.array(
-            data.draw(st.lists(st.lists(value, min_size=width, max_size=width), min_size=count, max_size=count)), "float16"
-        ).reshape(count, width),
+        embeddings=np.array(data.draw(st.lists(st.lists(value, min_size=width, max_size=width), min_size=count, max_size=count)), "float16").reshape(
+            count, width
+        ),
         images=data.draw(st.lists(st.binary(max_size=50), min_size=count, max_size=count)),
     )
     FORMATS[format].write(tmp_path / "s", meta(dimension=width), regrouped([part]))
@@ -370,9 +366,12 @@ def test_a_folder_of_shards_opens_as_one_table(tmp_path, views, dtype):
     frame = pandas.read_parquet(folder)
     assert frame.key.tolist() == keys and frame.label.isna().sum() == labels.count(None) > 0
     tables = [
-        pyarrow.dataset.dataset(folder).to_table(), pyarrow.parquet.read_table(folder), polars.scan_parquet(f"{folder}/*.parquet").collect().to_arrow(),
-        duckdb.sql(f"from '{folder}/*.parquet'").to_arrow_table(), duckdb.sql(f"from read_parquet('{folder}')").to_arrow_table(),
-    ]  # fmt: skip
+        pyarrow.dataset.dataset(folder).to_table(),
+        pyarrow.parquet.read_table(folder),
+        polars.scan_parquet(f"{folder}/*.parquet").collect().to_arrow(),
+        duckdb.sql(f"from '{folder}/*.parquet'").to_arrow_table(),
+        duckdb.sql(f"from read_parquet('{folder}')").to_arrow_table(),
+    ]
     for table in tables:
         assert table.column_names == list(frame.columns) and table["key"].to_pylist() == keys and table["label"].to_pylist() == labels
         found = np.array(table["embedding"][7].as_py(), float) * (table["scale"][7].as_py() if dtype == "int8" else 1)
@@ -451,7 +450,9 @@ def test_a_shard_is_not_replaced_by_one_of_fewer_rows(tmp_path, format):
     assert rows_there(tmp_path, format, meta(), 9) == Held(9)  # by its ledger: none was rejected
     (tmp_path / record.ledger).write_text("cut")
     assert rows_there(tmp_path, format, meta(), 8) == Held(8, known=False)
-    with pytest.raises(Unfinished, match=r"is damaged and may have held up to 8 rows \(its record and its ledger are gone too\); made again it would hold 2.*--only 0"):
+    with pytest.raises(
+        Unfinished, match=r"is damaged and may have held up to 8 rows \(its record and its ledger are gone too\); made again it would hold 2.*--only 0"
+    ):
         commit_shard(tmp_path, format, meta(), [one_view("ac")], rejected("b"), least=rows_there(tmp_path, format, meta(), 8))
     (tmp_path / record.shard).unlink()
     assert rows_there(tmp_path, format, meta(), 9) == Held()

@@ -157,8 +157,10 @@ def test_every_row_once_with_its_own_image_embedding_and_label(tmp_path, format)
 @pytest.mark.parametrize("by", ["identity", "key"])
 def test_held_out_and_train_are_the_whole_and_do_not_meet(shards, folder, by):
     holdout = Holdout(by=by, fraction=0.3)
-    for make in (lambda part: ShardSource(shards, batch=16, seed=0, part=part, holdout=holdout),
-                 lambda part: ImageSource(folder, size=(SIZE, SIZE), batch=16, seed=0, part=part, holdout=holdout)):  # fmt: skip
+    for make in (
+        lambda part: ShardSource(shards, batch=16, seed=0, part=part, holdout=holdout),
+        lambda part: ImageSource(folder, size=(SIZE, SIZE), batch=16, seed=0, part=part, holdout=holdout),
+    ):
         train, held = ([tuple(row) for images, fields in make(part).epoch(0) for row in images[:, 4, 4]] for part in ("train", "held_out"))
         labels = [{int(label) for _, fields in make(part).epoch(0) for label in fields["label"]} for part in ("train", "held_out")]
         assert len(train) + len(held) == 150 and 15 <= len(held) <= 75 and not set(train) & set(held)
@@ -169,9 +171,11 @@ def test_held_out_and_train_are_the_whole_and_do_not_meet(shards, folder, by):
 def test_the_other_part_is_the_one_that_is_opened_by_itself(shards, viewed, folder, by):
     """And which rows are held out follows from the hash of the name alone, as ever."""
     holdout = Holdout(by=by, fraction=0.3)
-    for make in (lambda part: ShardSource(viewed, batch=16, seed=0, part=part, holdout=holdout),
-                 lambda part: ShardSource(shards, batch=16, seed=0, part=part, holdout=holdout, augment=LIGHT),
-                 lambda part: ImageSource(folder, size=(SIZE, SIZE), batch=16, seed=0, part=part, holdout=holdout, augment=LIGHT)):  # fmt: skip
+    for make in (
+        lambda part: ShardSource(viewed, batch=16, seed=0, part=part, holdout=holdout),
+        lambda part: ShardSource(shards, batch=16, seed=0, part=part, holdout=holdout, augment=LIGHT),
+        lambda part: ImageSource(folder, size=(SIZE, SIZE), batch=16, seed=0, part=part, holdout=holdout, augment=LIGHT),
+    ):
         beside, alone = make("train").other("held_out"), make("held_out")
         assert same(list(beside.epoch(1)), list(alone.epoch(1))) and (beside.rows, beside.steps) == (alone.rows, alone.steps)
     names = {f"p{number % IDENTITIES}" if by == "identity" else f"p{number % IDENTITIES}/{number}.jpg" for number in range(150)}
@@ -195,8 +199,10 @@ def test_each_class_name_is_hashed_once_a_set(tmp_path, monkeypatch):
 )
 def test_a_part_without_rows_says_how_to_get_some(shards, folder, fraction, part, words):
     holdout = Holdout(by="key", fraction=fraction)
-    for make in (lambda: ShardSource(shards, batch=8, seed=0, part=part, holdout=holdout),
-                 lambda: ImageSource(folder, size=(SIZE, SIZE), batch=8, seed=0, part=part, holdout=holdout)):  # fmt: skip
+    for make in (
+        lambda: ShardSource(shards, batch=8, seed=0, part=part, holdout=holdout),
+        lambda: ImageSource(folder, size=(SIZE, SIZE), batch=8, seed=0, part=part, holdout=holdout),
+    ):
         with pytest.raises(DistillError, match=words):
             make()
 
@@ -256,15 +262,20 @@ def mixed(root, good, bad, size=SIZE * 2):
 @pytest.mark.parametrize(
     ("good", "bad", "max_rejects", "words"),
     [
-        (0, 9, 1.0, "none of 9 images from all over the list can be used: 9 size; 'p0/000.jpg' for one: the image is 16x16 (height x width), expected 8x8. "
-                    'Set resize = "stretch" or "crop" in [data], or another size.'),
+        (
+            0,
+            9,
+            1.0,
+            "none of 9 images from all over the list can be used: 9 size; 'p0/000.jpg' for one: the image is 16x16 (height x width), expected 8x8. "
+            'Set resize = "stretch" or "crop" in [data], or another size.',
+        ),
         (10, 10, 0.01, "10 images cannot be used so far, more than max_rejects = 0.01 of 20: 10 size; 'p"),
         (10, 10, 0.49, "10 images cannot be used so far, more than max_rejects = 0.49 of 20: 10 size; 'p"),
         (10, 10, 0.5, None),
         (100, 1, 0.01, None),
         (99, 0, 0.0, None),
     ],
-)  # fmt: skip
+)
 def test_too_many_images_of_another_size_are_said_before_the_first_step(tmp_path, good, bad, max_rejects, words, caplog):
     if not good:
         for number in range(bad):
@@ -295,7 +306,9 @@ def test_images_that_a_look_did_not_see_end_the_epoch_when_there_are_too_many(tm
     source = ImageSource(tmp_path / "list.txt", size=(SIZE, SIZE), batch=64, seed=0, max_rejects=0.05)
     source.look_first()
     assert source.left_out == {}
-    with pytest.raises(Unfinished, match=r"51 images cannot be used so far, more than max_rejects = 0.05 of 1,000: 51 missing; .* Set root in \[data\] to the folder"):
+    with pytest.raises(
+        Unfinished, match=r"51 images cannot be used so far, more than max_rejects = 0.05 of 1,000: 51 missing; .* Set root in \[data\] to the folder"
+    ):
         list(source.epoch(0))
 
 
@@ -335,7 +348,12 @@ def test_what_a_class_head_cannot_learn_from(labels, classes, fresh, reason, siz
 
 @pytest.mark.parametrize(
     ("embeddings", "reason"),
-    [([[0, 0], [0, 0]], "all embeddings are zeros"), ([[3, 4], [0, 0], [6, 8]], "all embeddings point one way"), ([[3, 4], [4, 3]], ""), ([[1, 0], [-1, 0]], "")],
+    [
+        ([[0, 0], [0, 0]], "all embeddings are zeros"),
+        ([[3, 4], [0, 0], [6, 8]], "all embeddings point one way"),
+        ([[3, 4], [4, 3]], ""),
+        ([[1, 0], [-1, 0]], ""),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

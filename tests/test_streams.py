@@ -46,7 +46,9 @@ def test_what_cannot_be_printed(tmp_path):
     assert shell(f"{draw} | true", tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("terminal", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {}])
+@pytest.mark.parametrize(
+    "terminal", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {}]
+)
 def test_terminals_of_few_letters(terminal, photos):
     made = photos / f"list-{len(str(terminal))}.txt"
     made.write_text("jörg/ü.jpg\n李雷/ü.jpg\n", encoding="utf-8")
@@ -58,9 +60,10 @@ def test_terminals_of_few_letters(terminal, photos):
     assert "李雷/ü.jpg" in json.dumps(told, ensure_ascii=False)
 
 
-@pytest.mark.parametrize("surroundings", [
-    {"HOME": None, "USER": None, "LOGNAME": None, "TERM": None}, {"HOME": "/nonexistent", "TMPDIR": "/nonexistent", "TERM": "dumb", "COLUMNS": "1"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "surroundings",
+    [{"HOME": None, "USER": None, "LOGNAME": None, "TERM": None}, {"HOME": "/nonexistent", "TMPDIR": "/nonexistent", "TERM": "dumb", "COLUMNS": "1"}],
+)
 def test_surroundings(surroundings, tmp_path):
     done = shell("$DISTILL embed --help && $DISTILL faces f --identities 2 --images 1 --size 16", tmp_path, **surroundings)
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
@@ -81,9 +84,7 @@ def as_in_a_terminal():
 @pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_signals_end_a_verb_with_a_word(name, code, tmp_path):
     command = [*HERE["DISTILL"].split(), "faces", tmp_path / "f", "--identities", "90", "--images", "20", "--size", "112"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=HERE, preexec_fn=as_in_a_terminal
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=HERE, preexec_fn=as_in_a_terminal)
     until = time.monotonic() + 60
     while not list(tmp_path.glob("f/id*/*.jpg")) and time.monotonic() < until:
         time.sleep(0.02)
@@ -115,22 +116,32 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_that_something_swallowed_is_said_again(tmp_path):
     """An exception in __del__ is printed and forgotten, as one in a callback of C is."""
-    process = subprocess.Popen([sys.executable, "-c", SWALLOWS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", SWALLOWS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert process.stdout.readline() == "here\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == 130
     process.communicate()
 
 
-@pytest.mark.parametrize("there, added", [
-    ({}, {}),
-    ({"no_proxy": "a"}, {}),
-    ({"http_proxy": "p"}, dict.fromkeys(("no_proxy", "NO_PROXY", "no_grpc_proxy"), "localhost,127.0.0.1,::1")),
-    ({"ALL_PROXY": "p", "NO_PROXY": "a,localhost"}, dict.fromkeys(("no_proxy", "NO_PROXY", "no_grpc_proxy"), "a,localhost,127.0.0.1,::1")),
-    ({"https_proxy": "p", "no_proxy": "a", "no_grpc_proxy": "b"},
-     {"no_proxy": "a,localhost,127.0.0.1,::1", "NO_PROXY": "a,localhost,127.0.0.1,::1", "no_grpc_proxy": "b,localhost,127.0.0.1,::1"}),
-    ({"grpc_proxy": "p", "no_proxy": "*"}, {"no_proxy": "*", "NO_PROXY": "*", "no_grpc_proxy": "*,localhost,127.0.0.1,::1"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "there, added",
+    [
+        ({}, {}),
+        ({"no_proxy": "a"}, {}),
+        ({"http_proxy": "p"}, dict.fromkeys(("no_proxy", "NO_PROXY", "no_grpc_proxy"), "localhost,127.0.0.1,::1")),
+        ({"ALL_PROXY": "p", "NO_PROXY": "a,localhost"}, dict.fromkeys(("no_proxy", "NO_PROXY", "no_grpc_proxy"), "a,localhost,127.0.0.1,::1")),
+        (
+            {"https_proxy": "p", "no_proxy": "a", "no_grpc_proxy": "b"},
+            {"no_proxy": "a,localhost,127.0.0.1,::1", "NO_PROXY": "a,localhost,127.0.0.1,::1", "no_grpc_proxy": "b,localhost,127.0.0.1,::1"},
+        ),
+        ({"grpc_proxy": "p", "no_proxy": "*"}, {"no_proxy": "*", "NO_PROXY": "*", "no_grpc_proxy": "*,localhost,127.0.0.1,::1"}),
+    ],
+)
 def test_no_proxy_for_this_machine(there, added):
     assert without_proxy(there) == added

@@ -77,17 +77,35 @@ def test_links_are_rows_or_counted(tmp_path, format):
     path = write(
         tmp_path / "a.tar",
         [
-            ("p/a/1.jpg", b"one"), special("p/b/hard.jpg", tarfile.LNKTYPE, "p/a/1.jpg"), special("p/a/soft.jpg", tarfile.SYMTYPE, "1.jpg"),
-            special("p/b/up.png", tarfile.SYMTYPE, "../a/soft.jpg"), special(long + "hard.jpg", tarfile.LNKTYPE, long + "long.jpg"), (long + "long.jpg", b"long"),
-            special("p/twin", tarfile.SYMTYPE, "a"), special("p/both", tarfile.SYMTYPE, "./"), special("p/b/gone.jpg", tarfile.SYMTYPE, "2.jpg"),
-            special("p/b/out.jpg", tarfile.SYMTYPE, "../../../etc/x.jpg"), special("abs.jpg", tarfile.SYMTYPE, "/etc/x.jpg"),
-            special("p/b/gone2.jpg", tarfile.LNKTYPE, "nowhere.jpg"), special("p/self.jpg", tarfile.SYMTYPE, "self.jpg"),
-            special("p/pipe.jpg", tarfile.FIFOTYPE), special("p/device", tarfile.CHRTYPE), special("p/dir", tarfile.DIRTYPE), special("p/c", tarfile.SYMTYPE, "twin"),
+            ("p/a/1.jpg", b"one"),
+            special("p/b/hard.jpg", tarfile.LNKTYPE, "p/a/1.jpg"),
+            special("p/a/soft.jpg", tarfile.SYMTYPE, "1.jpg"),
+            special("p/b/up.png", tarfile.SYMTYPE, "../a/soft.jpg"),
+            special(long + "hard.jpg", tarfile.LNKTYPE, long + "long.jpg"),
+            (long + "long.jpg", b"long"),
+            special("p/twin", tarfile.SYMTYPE, "a"),
+            special("p/both", tarfile.SYMTYPE, "./"),
+            special("p/b/gone.jpg", tarfile.SYMTYPE, "2.jpg"),
+            special("p/b/out.jpg", tarfile.SYMTYPE, "../../../etc/x.jpg"),
+            special("abs.jpg", tarfile.SYMTYPE, "/etc/x.jpg"),
+            special("p/b/gone2.jpg", tarfile.LNKTYPE, "nowhere.jpg"),
+            special("p/self.jpg", tarfile.SYMTYPE, "self.jpg"),
+            special("p/pipe.jpg", tarfile.FIFOTYPE),
+            special("p/device", tarfile.CHRTYPE),
+            special("p/dir", tarfile.DIRTYPE),
+            special("p/c", tarfile.SYMTYPE, "twin"),
         ],
         format,
-    )  # fmt: skip
+    )
     images = open_list(path)
-    expected = {"p/a/1.jpg": b"one", long + "long.jpg": b"long", "p/b/hard.jpg": b"one", "p/a/soft.jpg": b"one", "p/b/up.png": b"one", long + "hard.jpg": b"long"}
+    expected = {
+        "p/a/1.jpg": b"one",
+        long + "long.jpg": b"long",
+        "p/b/hard.jpg": b"one",
+        "p/a/soft.jpg": b"one",
+        "p/b/up.png": b"one",
+        long + "hard.jpg": b"long",
+    }
     expected |= {f"p/{name}/{file}": b"one" for name in ("twin", "c") for file in ("1.jpg", "soft.jpg")}
     assert {name: read_bytes(str(path), "tar:" + name) for name in names_of(images)} == expected and images.rows == len(expected)
     assert images.skipped == {"not regular files": 2, "links back up": 2, "links out of the root": 2, "broken links": 2}
@@ -122,7 +140,10 @@ def test_rows_and_skipped_names_are_all_names(tmp_path_factory, files, links):
     names = sorted(f"{folder}/{name}" for folder, name in files if name != "1.cls" or (folder, "1.jpg") in files)
     if any(name.endswith(".cls") for name in names):  # then each image has one
         names = [name for name in names if not name.endswith((".jpg", ".PNG")) or name.endswith("1.jpg") and "@" not in name and f"{name[:-4]}.cls" in names]
-    extra = [special(f"l{number}.jpg", tarfile.LNKTYPE if hard else tarfile.SYMTYPE, names[at % len(names)] if names else "x") for number, (hard, at) in enumerate(links)]
+    extra = [
+        special(f"l{number}.jpg", tarfile.LNKTYPE if hard else tarfile.SYMTYPE, names[at % len(names)] if names else "x")
+        for number, (hard, at) in enumerate(links)
+    ]
     if any(name.endswith(".cls") for name in names):
         extra = []
     path = write(tmp_path_factory.mktemp("any") / "a.tar", [*((name, name.encode()) for name in names), *extra])
@@ -172,7 +193,7 @@ WRONG_TARS = [
     ([("1.jpg", b"1"), ("1.cls", b"9" * 40)], "class numbers end at 9,999,999"),
     ([("1.jpg", b"1"), ("1.cls", b"7"), ("2.jpg", b"1"), ("2.cls", b"bob")], "a mix of numbers ('7') and names ('bob')"),
     ([("a\nb.jpg", b"1")], "holds a control character"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("files, expected", WRONG_TARS)

@@ -489,9 +489,7 @@ def test_onnx_pixels_and_outputs(convolver: Path) -> None:
     teacher = load_teacher(convolver, scale=1 / 127.5, offset=-1, color="bgr")
     np.testing.assert_allclose(teacher(IMAGES), by_hand(IMAGES[..., ::-1], 1 / 127.5, -1), atol=1e-4)
     np.testing.assert_array_equal(load_teacher(convolver, output="pooled")(IMAGES), load_teacher(convolver)(IMAGES))
-    assert "no output 'three'. Choose with --output from: output, pooled. It has: model(photo: float32 [N, 3, 8, 8])" in refused(
-        convolver, output="three"
-    )
+    assert "no output 'three'. Choose with --output from: output, pooled. It has: model(photo: float32 [N, 3, 8, 8])" in refused(convolver, output="three")
     message = refused(convolver, signature="serving_default")
     assert "has no signatures; received 'serving_default'" in message
     assert "-> output: float32 [N, 4], pooled: float32 [N, 4, 1, 1]." in message
@@ -628,9 +626,7 @@ def test_external_files_are_found_wherever_a_tensor_stands(tmp_path: Path) -> No
     assert all(path == tmp_path / name for name, path in found.items())
 
 
-@pytest.mark.parametrize(
-    "name", ["../secret.bin", "/etc/hostname", "a/../../secret.bin", "..\\secret.bin", "", "*/_ORT_MEM_ADDR_/*", "a\0b"]
-)
+@pytest.mark.parametrize("name", ["../secret.bin", "/etc/hostname", "a/../../secret.bin", "..\\secret.bin", "", "*/_ORT_MEM_ADDR_/*", "a\0b"])
 def test_no_weights_are_read_from_elsewhere(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.bin").write_bytes(FILTERS.tobytes())
     (tmp_path / "inside").mkdir()
@@ -703,9 +699,7 @@ def test_presets_are_the_habits_they_name(convolver: Path) -> None:
 
 def test_embedding_with_a_preset_is_what_onnxruntime_gives(tmp_path: Path, faces: Path) -> None:
     path = convolving(tmp_path / "model.onnx", ("N", 3, 32, 32))
-    done = inside(
-        "embed", faces, tmp_path / "out", "--teacher", path, "--preset", "insightface", "--dtype", "float32", "--rows", 50, "--batch", 16
-    )
+    done = inside("embed", faces, tmp_path / "out", "--teacher", path, "--preset", "insightface", "--dtype", "float32", "--rows", 50, "--batch", 16)
     assert done.returncode == 0, done.stderr
     session, shards, rows = onnxruntime.InferenceSession(str(path)), open_shards(tmp_path / "out"), 0
     for number in range(3):
@@ -828,9 +822,13 @@ def test_what_is_cut_empty_or_something_else_is_called_so(separable: tuple[Path,
     (tmp_path / "flipped.keras").write_bytes(data)
     assert "model.weights.h5 in it has another checksum than it was written with" in refused(tmp_path / "flipped.keras")
     for name, said in (
-        ("a.pt", "PyTorch file, which runs code when it is read. Export it as ONNX"), ("a.tflite", "TensorFlow Lite"), ("a.pb", "graph of TensorFlow 1"),
-        ("a.zip", "is an archive. Unpack it"), ("a.safetensors", "holds weights without the model"), ("a.pkl", "is a pickle"),
-    ):  # fmt: skip
+        ("a.pt", "PyTorch file, which runs code when it is read. Export it as ONNX"),
+        ("a.tflite", "TensorFlow Lite"),
+        ("a.pb", "graph of TensorFlow 1"),
+        ("a.zip", "is an archive. Unpack it"),
+        ("a.safetensors", "holds weights without the model"),
+        ("a.pkl", "is a pickle"),
+    ):
         (tmp_path / name).touch()
         assert said in refused(tmp_path / name)
     (tmp_path / "trained").mkdir()
@@ -859,13 +857,15 @@ def test_what_is_cut_empty_or_something_else_is_called_so(separable: tuple[Path,
         (ValueError("Cannot do A. If you trust it, pass `safe_mode=False` to the loading function."), "Cannot do A."),
         (TypeError("Error when deserializing class 'D' using config={" + "x" * 5000 + "}.\n\nException encountered: no 'groups'"), "no 'groups'."),
         (
-            RuntimeError("Graph execution error:\n\nDetected at node a defined at (most recent call last):\n<stack traces unavailable>\n"
-                         "Input has 36 values, not 8\n\t [[{{node a}}]] [Op:__inference_5]"),
+            RuntimeError(
+                "Graph execution error:\n\nDetected at node a defined at (most recent call last):\n<stack traces unavailable>\n"
+                "Input has 36 values, not 8\n\t [[{{node a}}]] [Op:__inference_5]"
+            ),
             "Input has 36 values, not 8.",
         ),
         (RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code. " + "a " * 900 + "which is the cause"), "which is the cause."),
     ],
-)  # fmt: skip
+)
 def test_the_cause_is_said_in_one_line(error: Exception, said: str) -> None:
     line = reason(error)
     assert line.endswith(said)
@@ -958,7 +958,9 @@ def hub(folder: Path, *tag_sets: list[str]) -> Path:
 
 
 def test_tags_choose_among_graphs(tmp_path: Path) -> None:
-    for number, (sets, default) in enumerate([([["serve"]], 1), ([[], ["train"]], 1), ([["train"], ["serve"]], 2), ([["serve", "gpu"]], 1), ([["a"], ["b"]], 0)]):
+    for number, (sets, default) in enumerate(
+        [([["serve"]], 1), ([[], ["train"]], 1), ([["train"], ["serve"]], 2), ([["serve", "gpu"]], 1), ([["a"], ["b"]], 0)]
+    ):
         path = hub(tmp_path / f"model{number}", *sets)
         for place, tags in enumerate(sets, 1):
             np.testing.assert_allclose(load_teacher(path, tags=tags)(IMAGES), place * MEANS, rtol=1e-5)

@@ -309,10 +309,7 @@ def test_weights_that_became_infinite_in_the_last_step_are_not_stored(tmp_path):
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        (
-            {"source": "noise", "teacher": "t", "steps": 5, "terms": [ARCFACE]},
-            'stage 2: term "arcface" needs "label", but source "noise" gives: embedding.',
-        ),
+        ({"source": "noise", "teacher": "t", "steps": 5, "terms": [ARCFACE]}, 'stage 2: term "arcface" needs "label", but source "noise" gives: embedding.'),
         ({"source": "images", "terms": [COSINE]}, 'stage 2: term "cosine" needs "embedding", but source "images" gives: label.'),
     ],
 )
@@ -393,8 +390,14 @@ def test_regularisers_of_a_backbone_are_part_of_the_loss(monkeypatch, precision)
     """A kernel of ones, 3 x 4 of them, with l2(.5): 6. Its answers to 255s have the mean 3 * 255 * 1/255 = 3, with activity l1(.1): .1 * 4 * 3 = 1.2 a row."""
     images = keras.Input((SIDE, SIDE, 3))
     signal = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(images))
-    dense = keras.layers.Dense(4, use_bias=False, kernel_initializer="ones", kernel_regularizer=keras.regularizers.L2(0.5),
-                               activity_regularizer=keras.regularizers.L1(0.1), dtype=precision)  # fmt: skip
+    dense = keras.layers.Dense(
+        4,
+        use_bias=False,
+        kernel_initializer="ones",
+        kernel_regularizer=keras.regularizers.L2(0.5),
+        activity_regularizer=keras.regularizers.L1(0.1),
+        dtype=precision,
+    )
     student = keras.Model(images, dense(signal))
     monkeypatch.setattr("distill.training.trainer.build_student", lambda *given: student)
     run = run_of({"terms": [{"name": "mse"}]}, student={"embedding": 4})
@@ -441,7 +444,11 @@ def test_a_last_batch_of_under_eight_rows_comes_with_the_one_before(rows, batch,
     lesson = numbered(rows, batch)
     batches = list(lesson.epoch(0))
     assert [len(images) for images, _ in batches] == sizes and lesson.steps == len(sizes)
-    assert np.concatenate([fields["label"] for _, fields in batches]).tolist() == list(range(rows)) == [int(row) for images, _ in batches for row in images.ravel()]
+    assert (
+        np.concatenate([fields["label"] for _, fields in batches]).tolist()
+        == list(range(rows))
+        == [int(row) for images, _ in batches for row in images.ravel()]
+    )
 
 
 def test_a_batch_that_broken_files_left_short_comes_with_the_rows_of_the_one_before_again():
@@ -470,7 +477,9 @@ def test_batches_of_one_row_are_refused_where_a_student_has_batch_norm(tmp_path)
     lesson = numbered(300, 4)
     dense, norm = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]), keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
     assert check_batches([lesson], dense) == [] == check_batches([numbered(300, 8)], norm)
-    assert check_batches([lesson], keras.Sequential([keras.Input((4,)), norm]))[0].startswith("warning: stage 1: batches of 4 rows (batch = 4 in [data], 300 rows")
+    assert check_batches([lesson], keras.Sequential([keras.Input((4,)), norm]))[0].startswith(
+        "warning: stage 1: batches of 4 rows (batch = 4 in [data], 300 rows"
+    )
     with pytest.raises(DistillError, match=r"\b1 row to learn from"):
         check_batches([numbered(1, 64)], norm)
 

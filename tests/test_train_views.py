@@ -22,11 +22,12 @@ TERMS = [{"name": "cosine", "weight": 64.0}, {"name": "arcface", "scale": 16.0, 
 def run_of(shards, terms=TERMS, epochs=3, **data) -> Run:
     return Run.model_validate(
         {
-            "seed": 1, "student": {"widths": [8], "embedding": 3, "dropout": 0.0},
+            "seed": 1,
+            "student": {"widths": [8], "embedding": 3, "dropout": 0.0},
             "data": {"shards": str(shards), "batch": 32, "holdout": {"by": "key", "fraction": 0.2}, **data},
             "stage": [{"source": "shards", "epochs": epochs, "terms": terms, "optimizer": {"name": "adamw", "learning_rate": 0.01}}],
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +216,9 @@ def test_a_finished_run_says_how_to_train_its_student_further(begun, plain, tmp_
     longer = run_of(plain, epochs=2)
     more = longer.model_copy(update={"stage": (*run_of(plain, epochs=1).stage, *longer.stage)})
     for run, told in ((longer, "stage.1.epochs: 1, 2"), (more, "stage.2.epochs: not set, 2")):
-        with pytest.raises(DistillError, match=rf"{told}.*To train its student further, give it to another run: --out OTHER --set student.weights={begun}/donor"):
+        with pytest.raises(
+            DistillError, match=rf"{told}.*To train its student further, give it to another run: --out OTHER --set student.weights={begun}/donor"
+        ):
             train(run, begun / "donor", quiet=True)
     with pytest.raises(DistillError, match="the same settings to go on.$"):
         train(run_of(plain, epochs=2, batch=16), begun / "donor", quiet=True)

@@ -22,9 +22,16 @@ SETS = {**{format: (format, UNDERSCORE) for format in sorted(FORMATS)}, "parquet
 
 def meta(number: int, chunk_sha256: str) -> ShardMeta:
     return ShardMeta(
-        chunk=number, of=CHUNKS, chunk_sha256=chunk_sha256, dimension=16, dtype="float16", teacher="t" * 64, reading={"signature": "serving_default"},
-        image={"height": SIZE, "width": SIZE, "resize": "none"}, software={"numpy": "2"},
-    )  # fmt: skip
+        chunk=number,
+        of=CHUNKS,
+        chunk_sha256=chunk_sha256,
+        dimension=16,
+        dtype="float16",
+        teacher="t" * 64,
+        reading={"signature": "serving_default"},
+        image={"height": SIZE, "width": SIZE, "resize": "none"},
+        software={"numpy": "2"},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +172,15 @@ def test_what_has_changed_is_not_opened(out, monkeypatch):
     assert shards.shards[1] not in opened and shards.shards[2] in opened
 
 
-@pytest.mark.parametrize("change, says", [
-    ({"teacher": "u" * 64}, "was made with teacher"),
-    ({"image": {"height": SIZE, "width": 9, "resize": "none"}}, "was made with image"),
-    ({"dtype": "float32"}, "was made with dtype"),
-    ({"reading": {"signature": "other"}}, "was made with reading"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"teacher": "u" * 64}, "was made with teacher"),
+        ({"image": {"height": SIZE, "width": 9, "resize": "none"}}, "was made with image"),
+        ({"dtype": "float32"}, "was made with dtype"),
+        ({"reading": {"signature": "other"}}, "was made with reading"),
+    ],
+)
 def test_an_index_that_says_otherwise_than_its_shards(out, layout, change, says):
     index = out / "shards" / layout.index
     value = json.loads(index.read_text())

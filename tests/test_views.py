@@ -153,7 +153,9 @@ def recipes(draw) -> Recipe:
 
 
 @settings(max_examples=150, deadline=None)
-@given(recipe=recipes(), seed=st.integers(0, 2**63 - 1), key=st.text(max_size=20), number=st.integers(1, 2**40), size=st.integers(1, 70), tall=st.integers(1, 70))
+@given(
+    recipe=recipes(), seed=st.integers(0, 2**63 - 1), key=st.text(max_size=20), number=st.integers(1, 2**40), size=st.integers(1, 70), tall=st.integers(1, 70)
+)
 def test_any_recipe_gives_a_picture_and_the_same_one_again(recipe, seed, key, number, size, tall):
     image = np.random.default_rng(0).integers(0, 256, (tall, size, 3), np.uint8)
     before = image.copy()

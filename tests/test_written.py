@@ -43,22 +43,25 @@ def made(tmp_path_factory, faces, quick):
     return root
 
 
-@pytest.mark.parametrize("name, kind, key, value", [
-    ("run.toml", "run file", "stages", ["stage 1: 2 epochs on shards, learning from cosine"]),
-    ("out", "set of shards", "rows", 120),
-    ("out/plan.json", "plan of a set", "chunks", 2),
-    ("out/shards/_index.json", "index of a set", "rows", 120),
-    ("out/shards/_00000-of-00002.json", "chunk record", "rows", 60),
-    ("out/shards/_00000-of-00002.rejects.jsonl", "rejects of a chunk", "rejects", 0),
-    ("judged", "evaluation", None, None),
-    ("judged/evaluation.json", "evaluation", None, None),
-    ("judged/scores-model.npz", "scores of an evaluation", "scores_rows", 20),
-    ("drawn", "image list", "rows", 4),
-    ("drawn/.drawing.json", "description of drawn faces", "size", 16),
-    ("views.png", "contact sheet of views", "mode", "RGB"),
-    ("mean.model.json", "model.json", "format", "distill.model.1"),
-    ("mean.onnx", "model", "format", "onnx"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, kind, key, value",
+    [
+        ("run.toml", "run file", "stages", ["stage 1: 2 epochs on shards, learning from cosine"]),
+        ("out", "set of shards", "rows", 120),
+        ("out/plan.json", "plan of a set", "chunks", 2),
+        ("out/shards/_index.json", "index of a set", "rows", 120),
+        ("out/shards/_00000-of-00002.json", "chunk record", "rows", 60),
+        ("out/shards/_00000-of-00002.rejects.jsonl", "rejects of a chunk", "rejects", 0),
+        ("judged", "evaluation", None, None),
+        ("judged/evaluation.json", "evaluation", None, None),
+        ("judged/scores-model.npz", "scores of an evaluation", "scores_rows", 20),
+        ("drawn", "image list", "rows", 4),
+        ("drawn/.drawing.json", "description of drawn faces", "size", 16),
+        ("views.png", "contact sheet of views", "mode", "RGB"),
+        ("mean.model.json", "model.json", "format", "distill.model.1"),
+        ("mean.onnx", "model", "format", "onnx"),
+    ],
+)
 def test_what_distill_writes_is_known(made, name, kind, key, value):
     told = found(made / name)
     assert told["kind"] == kind and (key is None or told[key] == value), told
@@ -80,7 +83,9 @@ def test_a_run_file_with_a_mistake_says_it(tmp_path):
     assert told["valid"] is False and "Did you mean epochs" in told["problems"][0]
 
 
-@pytest.mark.parametrize("name, text", [("x.json", "{}"), ("x.json", "[1]"), ("x.json", "{"), ("x.html", "<html>a</html>"), ("x.toml", "a = ["), ("x.toml", "a = 1")])
+@pytest.mark.parametrize(
+    "name, text", [("x.json", "{}"), ("x.json", "[1]"), ("x.json", "{"), ("x.html", "<html>a</html>"), ("x.toml", "a = ["), ("x.toml", "a = 1")]
+)
 def test_what_is_another_programs_is_no_image_list(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     done = inside("inspect", tmp_path / name)
@@ -114,16 +119,27 @@ def test_words_are_for_people():
     meta = {"output": None, "image": {"height": 32}}
     found = {"kind": "x", "next": "distill y", "rows": 5_822_653, "gigabytes": 0.025, "bytes": 24_500_000, "every_row_labelled": True, "meta": meta}
     assert in_words(found).splitlines() == [
-        "kind: x", "rows: 5,822,653", "size: 24.5 MB", "every row labelled: yes", "meta:", "  output: none", "  image: height 32", "next: distill y",
-    ]  # fmt: skip
+        "kind: x",
+        "rows: 5,822,653",
+        "size: 24.5 MB",
+        "every row labelled: yes",
+        "meta:",
+        "  output: none",
+        "  image: height 32",
+        "next: distill y",
+    ]
     assert [in_words({"bytes": size}) for size in (0, 139, 1670, 6_000_000_000_000)] == ["size: 0 bytes", "size: 139 bytes", "size: 1.67 kB", "size: 6,000 GB"]
 
 
-@pytest.mark.parametrize("name, words", [
-    ("out", "distill verify {0} --deep\ndistill train --shards {0} --out runs/NAME"),
-    ("out/chunks", "distill embed {} OUT --root FOLDER --teacher MODEL"), ("drawn", "distill embed {} OUT --teacher MODEL"),
-    ("mean.onnx", "distill embed SOURCE OUT --teacher {}"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("out", "distill verify {0} --deep\ndistill train --shards {0} --out runs/NAME"),
+        ("out/chunks", "distill embed {} OUT --root FOLDER --teacher MODEL"),
+        ("drawn", "distill embed {} OUT --teacher MODEL"),
+        ("mean.onnx", "distill embed SOURCE OUT --teacher {}"),
+    ],
+)
 def test_the_last_line_says_what_comes_next(made, name, words):
     lines = [line.removeprefix("next: ") for line in inside("inspect", made / name).stdout.splitlines() if line.startswith("next: ")]
     assert lines == [command.format(made / name) for command in words.split("\n")]

@@ -73,14 +73,7 @@ def faces(
     print_next(["embed", out, "OUT", "--teacher", "TEACHER"])
 
 
-def chunk(
-    source: Images,
-    out: Out,
-    rows: Rows = 100_000,
-    all_files: AllFiles = False,
-    strip_prefix: StripPrefix = "",
-    label_from: LabelFrom = "",
-) -> None:
+def chunk(source: Images, out: Out, rows: Rows = 100_000, all_files: AllFiles = False, strip_prefix: StripPrefix = "", label_from: LabelFrom = "") -> None:
     """Cut an image list into chunk files. `distill embed` does this by itself; the verb is here for looking at a list and for sharing it.
 
     \b
@@ -129,9 +122,7 @@ def embed(
     retry_rejects: Annotated[
         bool, typer.Option("--retry-rejects", rich_help_panel=WORK, help="make chunks again of which a rejected image can be read now")
     ] = False,
-    max_rejects: Annotated[
-        float, typer.Option(metavar="FRACTION", rich_help_panel=WORK, help="fraction of all rows that may be rejected, 0 to 1")
-    ] = 0.01,
+    max_rejects: Annotated[float, typer.Option(metavar="FRACTION", rich_help_panel=WORK, help="fraction of all rows that may be rejected, 0 to 1")] = 0.01,
     signature: Signature = None,
     output: Output = None,
     scale: Scale = None,
@@ -143,7 +134,9 @@ def embed(
     relist: Annotated[
         bool | None,
         typer.Option(
-            "--relist/--no-relist", rich_help_panel=IMAGES, help="look whether files were added, removed or changed since the set began",
+            "--relist/--no-relist",
+            rich_help_panel=IMAGES,
+            help="look whether files were added, removed or changed since the set began",
             show_default="only where SOURCE lies on this machine",
         ),
     ] = None,
@@ -162,12 +155,42 @@ def embed(
     from distill import api
 
     done = api.embed(
-        source, out, teacher=teacher, root=root, all_files=all_files, strip_prefix=strip_prefix, label_from=label_from, format=format, rows=rows,
-        dtype=dtype, images=images, resize=resize, exif=exif, views=views, add_views=add_views, recipe=recipe, view_seed=view_seed, size=size,
-        batch=batch, engine=engine, workers=_workers(workers), only=only or (), retry_rejects=retry_rejects, max_rejects=max_rejects, relist=relist,
-        dry_run=dry_run, beam=context.args, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset,
-        feed=parse_feed(feed), tags=parse_tags(tags),
-    )  # fmt: skip
+        source,
+        out,
+        teacher=teacher,
+        root=root,
+        all_files=all_files,
+        strip_prefix=strip_prefix,
+        label_from=label_from,
+        format=format,
+        rows=rows,
+        dtype=dtype,
+        images=images,
+        resize=resize,
+        exif=exif,
+        views=views,
+        add_views=add_views,
+        recipe=recipe,
+        view_seed=view_seed,
+        size=size,
+        batch=batch,
+        engine=engine,
+        workers=_workers(workers),
+        only=only or (),
+        retry_rejects=retry_rejects,
+        max_rejects=max_rejects,
+        relist=relist,
+        dry_run=dry_run,
+        beam=context.args,
+        signature=signature,
+        output=output,
+        scale=scale,
+        offset=offset,
+        color=color,
+        preset=preset,
+        feed=parse_feed(feed),
+        tags=parse_tags(tags),
+    )
     if as_json:
         print_json(done.as_dict())
         return
@@ -187,8 +210,6 @@ def _workers(text: str) -> int | Literal["auto"]:
     if not text.isdecimal():
         raise DistillError(f"--workers {text}: expected a number of chunks at a time, 0 for one a core, or auto.")
     return int(text)
-
-
 
 
 def plan(
@@ -233,10 +254,32 @@ def plan(
     from distill import api
 
     found = api.plan(
-        source, teacher=teacher, root=root, all_files=all_files, strip_prefix=strip_prefix, label_from=label_from, rows=rows, dtype=dtype,
-        images=images, resize=resize, exif=exif, views=views, recipe=recipe, size=size, batch=batch, workers=workers or (), machine=machine or (),
-        signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=parse_feed(feed), tags=parse_tags(tags),
-    )  # fmt: skip
+        source,
+        teacher=teacher,
+        root=root,
+        all_files=all_files,
+        strip_prefix=strip_prefix,
+        label_from=label_from,
+        rows=rows,
+        dtype=dtype,
+        images=images,
+        resize=resize,
+        exif=exif,
+        views=views,
+        recipe=recipe,
+        size=size,
+        batch=batch,
+        workers=workers or (),
+        machine=machine or (),
+        signature=signature,
+        output=output,
+        scale=scale,
+        offset=offset,
+        color=color,
+        preset=preset,
+        feed=parse_feed(feed),
+        tags=parse_tags(tags),
+    )
     if as_json:
         print_json(found.as_dict())
         return
@@ -248,7 +291,9 @@ def plan(
 def verify(
     shards: Annotated[Path, typer.Argument(help="a set of shards: OUT of distill embed, or OUT/shards", parser=place, metavar="SHARDS")],
     deep: Annotated[bool, typer.Option("--deep", help="hash every file again and read every row")] = False,
-    teacher: Annotated[str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="the teacher of the set: embed a sample again and compare")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="the teacher of the set: embed a sample again and compare")
+    ] = None,
     sample: Annotated[int, typer.Option(metavar="N", rich_help_panel=TEACHER, help="rows of that sample")] = 64,
     root: RootOfSet = None,
     as_json: AsJson = False,

@@ -16,8 +16,18 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 ORDER = (  # of the groups in a verb's help; others follow
-    "Arguments", "Without a run file", "Student", "Length", "Pairs", "Teacher", "Preprocessing", "Images", "Views", "Work", "Output",
-)  # fmt: skip
+    "Arguments",
+    "Without a run file",
+    "Student",
+    "Length",
+    "Pairs",
+    "Teacher",
+    "Preprocessing",
+    "Images",
+    "Views",
+    "Work",
+    "Output",
+)
 LAST = "Options"  # of parameters that name no group: --json, --help
 WIDEST = 120  # columns; longer lines are hard to read, whatever the terminal is
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": WIDEST}

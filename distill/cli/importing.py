@@ -62,9 +62,7 @@ def import_(
     feed: Feed = None,
     tags: Tags = None,
     rows: Rows = 100_000,
-    max_rejects: Annotated[
-        float, typer.Option(metavar="FRACTION", rich_help_panel=WORK, help="fraction of all rows that may be rejected, 0 to 1")
-    ] = 0.01,
+    max_rejects: Annotated[float, typer.Option(metavar="FRACTION", rich_help_panel=WORK, help="fraction of all rows that may be rejected, 0 to 1")] = 0.01,
     retry_rejects: Annotated[
         bool, typer.Option("--retry-rejects", rich_help_panel=WORK, help="make chunks again of which a rejected image can be read now")
     ] = False,
@@ -81,10 +79,30 @@ def import_(
     from distill import api
 
     done = api.import_set(
-        source, out, root=root, teacher=teacher, strip_prefix=strip_prefix, label_from=label_from, format=format, rows=rows, dtype=dtype, images=images,
-        resize=resize, exif=exif, size=size, max_rejects=max_rejects, retry_rejects=retry_rejects, signature=signature, output=output, scale=scale,
-        offset=offset, color=color, preset=preset, feed=parse_feed(feed), tags=parse_tags(tags),
-    )  # fmt: skip
+        source,
+        out,
+        root=root,
+        teacher=teacher,
+        strip_prefix=strip_prefix,
+        label_from=label_from,
+        format=format,
+        rows=rows,
+        dtype=dtype,
+        images=images,
+        resize=resize,
+        exif=exif,
+        size=size,
+        max_rejects=max_rejects,
+        retry_rejects=retry_rejects,
+        signature=signature,
+        output=output,
+        scale=scale,
+        offset=offset,
+        color=color,
+        preset=preset,
+        feed=parse_feed(feed),
+        tags=parse_tags(tags),
+    )
     if as_json:
         print_json(done.as_dict())
         return

@@ -44,9 +44,15 @@ def inspect(
 
     tagged = None if tags is None else [tag.strip() for tag in tags.split(",") if tag.strip()]
     given = {
-        "signature": signature, "output": output, "scale": scale, "offset": offset, "color": color, "preset": preset, "feed": parse_feed(feed or ()) or None,
+        "signature": signature,
+        "output": output,
+        "scale": scale,
+        "offset": offset,
+        "color": color,
+        "preset": preset,
+        "feed": parse_feed(feed or ()) or None,
         "tags": tagged,
-    }  # fmt: skip
+    }
     values = said(str(path), **given)  # type: ignore[arg-type]
     if save and not values:
         raise DistillError("--save keeps the options of this line, and none is given. Name some, such as --preset insightface --save.")

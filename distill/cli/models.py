@@ -54,9 +54,7 @@ def evaluate(
         Path | None,
         typer.Option(parser=place, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
     ] = None,
-    teacher: Annotated[
-        str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="evaluate this teacher too, on the same pairs")
-    ] = None,
+    teacher: Annotated[str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="evaluate this teacher too, on the same pairs")] = None,
     root: RootOfSet = None,
     resize: Resize = "none",
     exif: Exif = "ignore",
@@ -84,9 +82,26 @@ def evaluate(
     from distill import api
 
     found = api.evaluate(
-        model, pairs=pairs, number=number, seed=seed, shards=shards, teacher=teacher, root=root, resize=resize, exif=exif, size=size, out=out,
-        signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=parse_feed(feed), tags=parse_tags(tags),
-    )  # fmt: skip
+        model,
+        pairs=pairs,
+        number=number,
+        seed=seed,
+        shards=shards,
+        teacher=teacher,
+        root=root,
+        resize=resize,
+        exif=exif,
+        size=size,
+        out=out,
+        signature=signature,
+        output=output,
+        scale=scale,
+        offset=offset,
+        color=color,
+        preset=preset,
+        feed=parse_feed(feed),
+        tags=parse_tags(tags),
+    )
     if as_json:
         print_json(found.as_dict())
     else:
@@ -132,9 +147,21 @@ def compare(
     from distill import api
 
     found = api.compare(
-        model, images, threshold=threshold, resize=resize, exif=exif, size=size, signature=signature, output=output, scale=scale, offset=offset,
-        color=color, preset=preset, feed=parse_feed(feed), tags=parse_tags(tags),
-    )  # fmt: skip
+        model,
+        images,
+        threshold=threshold,
+        resize=resize,
+        exif=exif,
+        size=size,
+        signature=signature,
+        output=output,
+        scale=scale,
+        offset=offset,
+        color=color,
+        preset=preset,
+        feed=parse_feed(feed),
+        tags=parse_tags(tags),
+    )
     if found.turned:
         told = f"{len(found.turned)} of {len(images)} images carry an EXIF rotation that is not applied, {found.turned[0]} for one"
         print(f"{told}; --exif apply turns them", file=sys.stderr)

@@ -56,21 +56,20 @@ Batch = Annotated[int, typer.Option(metavar="N", rich_help_panel=TEACHER, help="
 Preset = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", autocompletion=lambda: ["insightface", "insightface-128", "unit", "none"], rich_help_panel=PREPROCESSING,
+        metavar="NAME",
+        autocompletion=lambda: ["insightface", "insightface-128", "unit", "none"],
+        rich_help_panel=PREPROCESSING,
         help="insightface, insightface-128, unit or none, in place of --scale, --offset and --color",
     ),
-]  # fmt: skip
+]
 Scale = Annotated[
-    float | None,
-    typer.Option(metavar="X", rich_help_panel=PREPROCESSING, help="the model sees pixel * scale + offset; pixels are 0 to 255", show_default="1"),
+    float | None, typer.Option(metavar="X", rich_help_panel=PREPROCESSING, help="the model sees pixel * scale + offset; pixels are 0 to 255", show_default="1")
 ]
 Offset = Annotated[float | None, typer.Option(metavar="X", rich_help_panel=PREPROCESSING, help="see --scale", show_default="0")]
 Color = Annotated[
     str | None, typer.Option(**one_of("rgb", "bgr"), rich_help_panel=PREPROCESSING, help="order of the colours that the model wants", show_default="rgb")
 ]
-Signature = Annotated[
-    str | None, typer.Option(metavar="NAME", rich_help_panel=PREPROCESSING, help="signature of a SavedModel", show_default="serving_default")
-]
+Signature = Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=PREPROCESSING, help="signature of a SavedModel", show_default="serving_default")]
 Output = Annotated[
     str | None,
     typer.Option(metavar="NAME", rich_help_panel=PREPROCESSING, help="which of the model's outputs is the embedding", show_default="output, or the only one"),
@@ -78,31 +77,36 @@ Output = Annotated[
 Feed = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAME=VALUE", rich_help_panel=PREPROCESSING,
+        metavar="NAME=VALUE",
+        rich_help_panel=PREPROCESSING,
         help="a constant for an input beside the images, such as phase_train=false; may be given several times",
     ),
-]  # fmt: skip
+]
 Tags = Annotated[
     str | None,
     typer.Option(
-        metavar="TAG,TAG", rich_help_panel=PREPROCESSING, help="tags of the graph in a SavedModel that has several",
+        metavar="TAG,TAG",
+        rich_help_panel=PREPROCESSING,
+        help="tags of the graph in a SavedModel that has several",
         show_default="serve, else the one without tags",
     ),
-]  # fmt: skip
+]
 
 Views = Annotated[int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="views of each picture to embed, the picture as it is among them")]
 RecipeName = Annotated[
     str | None,
     typer.Option(
-        "--recipe", metavar="face|photo|FILE", autocompletion=lambda: ["face", "photo"], rich_help_panel=VIEWS, show_default="face",
+        "--recipe",
+        metavar="face|photo|FILE",
+        autocompletion=lambda: ["face", "photo"],
+        rich_help_panel=VIEWS,
+        show_default="face",
         help="how views are made; a TOML file for a recipe of your own",
     ),
-]  # fmt: skip
+]
 
 Rows = Annotated[int, typer.Option(metavar="N", rich_help_panel=WORK, help="rows of one chunk, the unit of work and of retry")]
-Workers = Annotated[
-    str, typer.Option(metavar="N|auto", rich_help_panel=WORK, help="chunks at a time; 0: one a core; auto: measure, and choose the engine too")
-]
+Workers = Annotated[str, typer.Option(metavar="N|auto", rich_help_panel=WORK, help="chunks at a time; 0: one a core; auto: measure, and choose the engine too")]
 
 Dtype = Annotated[str, typer.Option(**one_of("float16", "float32", "int8"), rich_help_panel=OUTPUT, help="type of the stored embeddings")]
 StoredImages = Annotated[

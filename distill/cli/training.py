@@ -19,7 +19,9 @@ METHODS = one_of("cosine", "joint", "arcface", "labels", "noise")
 
 
 def init(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="cosine, joint, arcface, labels, noise or staged; --list explains them", show_default="cosine")] = "cosine",
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="cosine, joint, arcface, labels, noise or staged; --list explains them", show_default="cosine")
+    ] = "cosine",
     listed: Annotated[bool, typer.Option("--list", help="list methods, terms with their options, and students with their parameters")] = False,
 ) -> None:
     """Print a run file to start from, with comments. `distill train RUN.toml --out RUN` trains what it says.
@@ -34,12 +36,16 @@ def init(
 
 def train(
     run: Annotated[Path | None, typer.Argument(metavar="RUN", parser=place, help="run file (TOML), or the folder of an earlier run")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", parser=place, help="the run folder to write, or to go on in [required]", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", parser=place, help="the run folder to write, or to go on in [required]", show_default=False)
+    ] = None,
     shards: Annotated[str | None, typer.Option(metavar="SHARDS", rich_help_panel=LEARN, help="a set of shards: the folder that distill embed wrote")] = None,
     method: Annotated[
         str | None, typer.Option(**METHODS, rich_help_panel=LEARN, help="how the student learns; distill init --list explains each", show_default="cosine")
     ] = None,
-    images: Annotated[str | None, typer.Option(metavar="FOLDER", rich_help_panel=LEARN, help="for --method labels: a folder of class folders, or a list")] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="FOLDER", rich_help_panel=LEARN, help="for --method labels: a folder of class folders, or a list")
+    ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="HxW", rich_help_panel=LEARN, help="height x width of the images, for --method labels, and for noise without --shards")
     ] = None,
@@ -51,7 +57,9 @@ def train(
     embedding: Annotated[
         int | None, typer.Option(metavar="N", rich_help_panel=STUDENT, help="numbers of the student's embedding", show_default="as many as the teacher's")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=LENGTH, help="epochs of all stages together", show_default="by the number of rows")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", rich_help_panel=LENGTH, help="epochs of all stages together", show_default="by the number of rows")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(metavar="N", rich_help_panel=LENGTH, help="steps of all stages together, rounded up to whole epochs; in place of --epochs")
     ] = None,
@@ -72,9 +80,18 @@ def train(
     from distill import api
 
     planned: Planned = {
-        "shards": shards, "method": method, "images": images, "size": size, "teacher": teacher, "student": student, "embedding": embedding,
-        "epochs": epochs, "steps": steps, "batch": batch, "seed": seed,
-    }  # fmt: skip
+        "shards": shards,
+        "method": method,
+        "images": images,
+        "size": size,
+        "teacher": teacher,
+        "student": student,
+        "embedding": embedding,
+        "epochs": epochs,
+        "steps": steps,
+        "batch": batch,
+        "seed": seed,
+    }
     if dry_run:
         found = api.rehearse(run, out or "", set=set_ or (), progress=not as_json, **planned)
         print_json(found.as_dict()) if as_json else print(found.in_words())

@@ -120,16 +120,18 @@ def listing() -> str:
         (name, f"learns from the {needs}; {words}; " + ", ".join(f"{key} = {value:g}" for key, value in {"weight": 1.0, **TERM_OPTIONS[name]}.items()))
         for name, (needs, words) in TERM_WORDS.items()
     ]
-    return "\n\n".join([
-        _table("methods: distill train --method NAME, or distill init NAME for its run file", [(name, kind.words) for name, kind in METHODS.items()]),
-        _table("other run files: distill init NAME", others),
-        _table("terms of a stage, with what is taken where nothing is said: terms = [{ name = NAME, ... }]", terms),
-        _table(
-            "students: --student NAME, or backbone = NAME; parameters with an embedding of 128 numbers and images of 112x112",
-            [(name, f"{count:>11,}") for name, count in BACKBONES.items()],
-        ),
-        "The embedding has 128 numbers where a run file does not say how many, and with --method as many as the teacher's. Images have the size of the set's.",
-    ])  # fmt: skip
+    return "\n\n".join(
+        [
+            _table("methods: distill train --method NAME, or distill init NAME for its run file", [(name, kind.words) for name, kind in METHODS.items()]),
+            _table("other run files: distill init NAME", others),
+            _table("terms of a stage, with what is taken where nothing is said: terms = [{ name = NAME, ... }]", terms),
+            _table(
+                "students: --student NAME, or backbone = NAME; parameters with an embedding of 128 numbers and images of 112x112",
+                [(name, f"{count:>11,}") for name, count in BACKBONES.items()],
+            ),
+            "The embedding has 128 numbers where a run file does not say how many, and with --method as many as the teacher's. Images have the size of the set's.",
+        ]
+    )
 
 
 def _words_of(name: str) -> str:

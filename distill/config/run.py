@@ -253,7 +253,7 @@ class Run(Frozen):
             if source != "shards" and self.data.size is None and self.data.shards is None:
                 raise ValueError(f'stage {number} has source "{source}", which needs size = [HEIGHT, WIDTH] in [data]')
         if self.data.teacher is not None and self.data.shards is None:
-            raise ValueError('[data] has a teacher, which answers golden rows of shards, but names no shards; add shards = PATH or leave teacher out')
+            raise ValueError("[data] has a teacher, which answers golden rows of shards, but names no shards; add shards = PATH or leave teacher out")
         return self
 
 

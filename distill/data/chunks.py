@@ -72,7 +72,11 @@ def chunk_name(number: int, of: int) -> str:
 
 
 def write_chunks(
-    source: str | Path, out: str | Path, rows: int = 100_000, progress: Callable[[int, int], None] | None = None, rule: Rule = Rule(),  # noqa: B008
+    source: str | Path,
+    out: str | Path,
+    rows: int = 100_000,
+    progress: Callable[[int, int], None] | None = None,
+    rule: Rule = Rule(),  # noqa: B008
     root: str | None = None,
 ) -> ChunkSet:
     """Cut the image list `source` into chunks of `rows` rows in the folder `out`; progress is called with (rows done, all rows).
@@ -91,9 +95,12 @@ def write_chunks(
 
 
 def write_list(
-    images: ImageList, out: Path, rows: int, progress: Callable[[int, int], None] | None = None,
+    images: ImageList,
+    out: Path,
+    rows: int,
+    progress: Callable[[int, int], None] | None = None,
     batches: Callable[[ExitStack], Iterator[tuple[list[str], np.ndarray | None]]] | None = None,
-) -> ChunkSet:  # fmt: skip
+) -> ChunkSet:
     """Cut an image list that is open into chunks; see `write_chunks`. batches: those of the list, where something is done with them meanwhile."""
     out.mkdir(parents=True, exist_ok=True)
     sweep(out)

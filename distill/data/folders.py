@@ -178,16 +178,20 @@ def _any(path: Path) -> bool:
 
 KINDS = {
     "set": Kind(
-        "a set of shards", "OUT", _is_set,
+        "a set of shards",
+        "OUT",
+        _is_set,
         {
             r"\.launcher(\.claims)?": _is_lock,
-            "state/": _any, r"state/error\.json": lambda path: _says(path, "message", "exit_code"),
+            "state/": _any,
+            r"state/error\.json": lambda path: _says(path, "message", "exit_code"),
             r"state/finished\.json": lambda path: _head(path).strip() == b"{}",
             r"state/estimate\.json": lambda path: _says(path, "rows", "chunks", "todo_chunks", "todo_rows", "bytes"),
             r"state/progress-\d{5,}\.json": lambda path: _says(path, "done", "made"),
             r"state/failed-\d{5,}\.json": lambda path: _says(path, "chunk", "reason"),
             LOGS: _is_file,
-            "chunks": lambda path: _is_chunks(path) or not _strange(path, {}), "shards/": _any,
+            "chunks": lambda path: _is_chunks(path) or not _strange(path, {}),
+            "shards/": _any,
         },
         frozenset({"plan.json", "shards"}),
         far=True,
@@ -196,12 +200,15 @@ KINDS = {
     "run": Kind("a run", "--out", _is_run, {r"\.trainer(\.claims)?": _is_lock, "checkpoints/": _any, LOGS: _is_file}, frozenset({"run.toml"})),
     "export": Kind("an export", "OUT", lambda folder: read_card(folder) is not None, {}, frozenset({"assets.extra"})),
     "evaluation": Kind(
-        "an evaluation", "--out", _is_evaluation, {r"scores-(model|teacher)\.npz": lambda path: _holds_arrays(path, "scores", "cosines"), LOGS: _is_file},
+        "an evaluation",
+        "--out",
+        _is_evaluation,
+        {r"scores-(model|teacher)\.npz": lambda path: _holds_arrays(path, "scores", "cosines"), LOGS: _is_file},
         far=True,
     ),
     "drawing": Kind("drawn identities", "OUT", lambda folder: _says(folder / ".drawing.json", "identities", "images", "size", "seed")),
     "demo": Kind("a demo", "OUT", lambda folder: _head(folder / "teacher.toml").startswith(b"# distill train "), {LOGS: _is_file}),
-}  # fmt: skip
+}
 LISTED = ("set", "chunks", "run", "export")  # what is never taken for images
 SIGNS = frozenset(INDEXES).union(*(KINDS[kind].signs for kind in LISTED))
 
@@ -324,7 +331,9 @@ def check_place(path: str | os.PathLike[str], kind: str) -> Path:
     if isinstance(folder, RemotePath):
         if not wanted.far:
             copy = {"gs": "gcloud storage cp -r", "s3": "aws s3 cp --recursive"}[folder.scheme]
-            raise DistillError(f"{folder}: {wanted.what} can only be written on a local disk. Give a local {wanted.option}, and copy it there afterwards ({copy}).")
+            raise DistillError(
+                f"{folder}: {wanted.what} can only be written on a local disk. Give a local {wanted.option}, and copy it there afterwards ({copy})."
+            )
         if folder.is_file():
             raise DistillError(f"{folder} is an object; {wanted.option} is to be a folder. Use another name.")
     else:

@@ -117,9 +117,7 @@ class ShardSource:
     ) -> None:
         self.set: ShardSet = open_shards(path)
         if self.set.meta.images == "path" and root is None:
-            raise DistillError(
-                f"{path} holds no images, only their keys (--images path). Name the folder they lie in: root = FOLDER in [data]."
-            )
+            raise DistillError(f"{path} holds no images, only their keys (--images path). Name the folder they lie in: root = FOLDER in [data].")
         check_golden(path, self.set.golden, self.set.meta)
         self.root, self.batch, self.seed, self.threads, self.holdout = root, batch, seed, threads, holdout
         self.views = "plain" if part == "held_out" or self.set.meta.views == 1 else views
@@ -292,13 +290,9 @@ class ShardSource:
         try:
             data = read_bytes(str(self.root), key)
         except BadImage as reason:
-            raise DistillError(
-                f"{self.root}: {key!r}: {reason}. The set was made with --images path and needs the same files; check root."
-            ) from reason
+            raise DistillError(f"{self.root}: {key!r}: {reason}. The set was made with --images path and needs the same files; check root.") from reason
         if hashlib.sha256(data).digest() != rows.image_sha256[row]:
-            raise DistillError(
-                f"{self.root}: {key!r} is not the file that the teacher saw (another sha256). Put the old file back, or embed that chunk again."
-            )
+            raise DistillError(f"{self.root}: {key!r} is not the file that the teacher saw (another sha256). Put the old file back, or embed that chunk again.")
         return data
 
 
@@ -568,8 +562,9 @@ def _groups_of(out: list[list[np.ndarray]], part: str) -> list[_Group]:
     """All groups with at least one row in the part."""
     found = [
         _Group(shard, group, _kept(rows, part).astype(np.int16 if len(rows) <= 2**15 else np.int32))
-        for shard, groups in enumerate(out) for group, rows in enumerate(groups)
-    ]  # fmt: skip
+        for shard, groups in enumerate(out)
+        for group, rows in enumerate(groups)
+    ]
     return [group for group in found if len(group.kept)]
 
 

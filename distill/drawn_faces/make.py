@@ -62,14 +62,22 @@ def _card(work: Path) -> dict[str, Any]:
         "what": "a network that tells drawn faces apart; trained on drawings of distill faces alone, on no photograph of anybody",
         "made_by": f"distill {__version__}, python -m distill.drawn_faces.make",
         "trained_on": {
-            "identities": drawn_faces.IDENTITIES, "first": drawn_faces.FIRST, "last": drawn_faces.FIRST + drawn_faces.IDENTITIES - 1,
-            "images_of_each": drawn_faces.IMAGES, "size": drawn_faces.SIZE, "epochs": summary["epochs"], "seconds": summary["seconds"],
+            "identities": drawn_faces.IDENTITIES,
+            "first": drawn_faces.FIRST,
+            "last": drawn_faces.FIRST + drawn_faces.IDENTITIES - 1,
+            "images_of_each": drawn_faces.IMAGES,
+            "size": drawn_faces.SIZE,
+            "epochs": summary["epochs"],
+            "seconds": summary["seconds"],
         },
         **{name: _judge(work, name, *sizes) for name, sizes in CHECKS.items()},
-        "seed": int(run.partition("seed = ")[2].split()[0]), "parameters": model["parameters"], "embedding": model["dimension"],
-        "bytes": model["bytes"], "fingerprint": model["fingerprint"],
+        "seed": int(run.partition("seed = ")[2].split()[0]),
+        "parameters": model["parameters"],
+        "embedding": model["dimension"],
+        "bytes": model["bytes"],
+        "fingerprint": model["fingerprint"],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("tensorflow", "keras", "numpy")}},
-    }  # fmt: skip
+    }
 
 
 def _judge(work: Path, name: str, identities: int, images: int, pairs: int) -> dict[str, Any]:

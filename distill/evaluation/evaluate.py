@@ -1,7 +1,7 @@
 """What `distill evaluate` finds out: models on the same pairs and the same rows of shards, and the files that the report reads.
 
-    OUT/evaluation.json           {"model": {"path", "pairs", "agreement"}, "teacher": {...}}
-    OUT/scores-<who>.npz          scores, same, first, second of the pairs; cosines of the agreement
+OUT/evaluation.json           {"model": {"path", "pairs", "agreement"}, "teacher": {...}}
+OUT/scores-<who>.npz          scores, same, first, second of the pairs; cosines of the agreement
 """
 
 from __future__ import annotations

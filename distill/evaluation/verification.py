@@ -58,8 +58,15 @@ def _bad_images(root: str | Path, bad: Bad) -> str:
     return f"{root}: {named}. An evaluation needs every image: mend or remove what cannot be read."
 
 
-def embed_images(model: Model, root: str | Path, keys: Sequence[str], spec: ImageSpec, batch: int = 128,
-                 progress: Progress | None = None, told: Callable[[str | Path, Bad], str] = _bad_images) -> np.ndarray:  # fmt: skip
+def embed_images(
+    model: Model,
+    root: str | Path,
+    keys: Sequence[str],
+    spec: ImageSpec,
+    batch: int = 128,
+    progress: Progress | None = None,
+    told: Callable[[str | Path, Bad], str] = _bad_images,
+) -> np.ndarray:
     """The embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
 
     `progress(done, of)` is called after each batch with counts of distinct keys.
@@ -369,12 +376,7 @@ class Agreement:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, without the single cosines; quantiles are keyed by text: {"1": …, "99": …}."""
-        return {
-            "mean": self.mean,
-            "quantiles": {str(at): value for at, value in self.quantiles.items()},
-            "rows": self.rows,
-            "dimension": self.dimension,
-        }
+        return {"mean": self.mean, "quantiles": {str(at): value for at, value in self.quantiles.items()}, "rows": self.rows, "dimension": self.dimension}
 
 
 def agreement(target: np.ndarray, prediction: np.ndarray) -> Agreement:
@@ -425,9 +427,7 @@ def check_photos(paths: Sequence[str | Path]) -> None:
             raise DistillError(f"{path}: no such {'object' if is_remote(path) else 'file'}.{close_to(path)}")
 
 
-def compare(
-    model: Model, paths: Sequence[str | Path], resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore"
-) -> np.ndarray:
+def compare(model: Model, paths: Sequence[str | Path], resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> np.ndarray:
     """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
     check_photos(paths)
     files = [local_copy(str(place(path))).resolve() for path in paths]

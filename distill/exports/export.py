@@ -242,8 +242,7 @@ def _sizes(model: Any) -> tuple[int, int, int]:
         if height and width and channels == 3 and dimension:
             return int(height), int(width), int(dimension)
     raise DistillError(
-        f"its inputs are {shapes[0]} and its outputs {shapes[1]}. "
-        "Expected a student: one input (None, H, W, 3) of fixed size and one output (None, D)."
+        f"its inputs are {shapes[0]} and its outputs {shapes[1]}. Expected a student: one input (None, H, W, 3) of fixed size and one output (None, D)."
     )
 
 

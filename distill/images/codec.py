@@ -47,17 +47,53 @@ _BRANDS = {
     "HEIC": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"),
     "CR3, a raw file of a camera": (b"crx ",),
     "QuickTime video": (b"qt  ",),
-    "MP4 video": (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"dash", b"M4V ", b"f4v ", b"3gp4", b"3gp5", b"3gp6", b"3g2a", b"MSNV"),
+    "MP4 video": (
+        b"isom",
+        b"iso2",
+        b"iso4",
+        b"iso5",
+        b"iso6",
+        b"mp41",
+        b"mp42",
+        b"avc1",
+        b"dash",
+        b"M4V ",
+        b"f4v ",
+        b"3gp4",
+        b"3gp5",
+        b"3gp6",
+        b"3g2a",
+        b"MSNV",
+    ),
 }
 _SIGNATURES = (
-    (0, b"\xff\x0a", "JPEG XL"), (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"), (0, b"II\xbc", "JPEG XR"), (0, b"8BPS", "PSD"), (0, b"%PDF-", "PDF"),
-    (0, b"FUJIFILMCCD-RAW", "RAF, a raw file of a camera"), (0, b"IIU\0", "RW2, a raw file of a camera"),
-    (0, b"IIRO", "ORF, a raw file of a camera"), (0, b"IIRS", "ORF, a raw file of a camera"), (0, b"MMOR", "ORF, a raw file of a camera"),
-    (0, b"%!PS", "EPS"), (0, b"\xc5\xd0\xd3\xc6", "EPS"), (0, b"gimp xcf", "XCF"), (0, b"v/1\1", "OpenEXR"), (0, b"#?RADIANCE", "Radiance HDR"), (0, b"DDS ", "DDS"),
-    (0, b"qoif", "QOI"), (0, b"\0\0\1\0", "ICO"), (0, b"icns", "ICNS"), (128, b"DICM", "DICOM"), (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM video"),
-    (8, b"AVI LIST", "AVI video"), (0, b"\x1f\x8b", "gzip"), (0, b"PK\3\4", "zip"), (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (0, b"II\xbc", "JPEG XR"),
+    (0, b"8BPS", "PSD"),
+    (0, b"%PDF-", "PDF"),
+    (0, b"FUJIFILMCCD-RAW", "RAF, a raw file of a camera"),
+    (0, b"IIU\0", "RW2, a raw file of a camera"),
+    (0, b"IIRO", "ORF, a raw file of a camera"),
+    (0, b"IIRS", "ORF, a raw file of a camera"),
+    (0, b"MMOR", "ORF, a raw file of a camera"),
+    (0, b"%!PS", "EPS"),
+    (0, b"\xc5\xd0\xd3\xc6", "EPS"),
+    (0, b"gimp xcf", "XCF"),
+    (0, b"v/1\1", "OpenEXR"),
+    (0, b"#?RADIANCE", "Radiance HDR"),
+    (0, b"DDS ", "DDS"),
+    (0, b"qoif", "QOI"),
+    (0, b"\0\0\1\0", "ICO"),
+    (0, b"icns", "ICNS"),
+    (128, b"DICM", "DICOM"),
+    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM video"),
+    (8, b"AVI LIST", "AVI video"),
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"PK\3\4", "zip"),
+    (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"\0\5\x16\7", "AppleDouble, what macOS keeps beside a file"),
-)  # fmt: skip
+)
 # Stray bytes before the end marker are common in photos from the web, and every viewer shows such a photo whole.
 _HARMLESS = re.compile(r"extraneous bytes before marker 0xd9")
 _PILLOW_SPEAKS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
@@ -152,9 +188,7 @@ def decode(data: Encoded, spec: ImageSpec | None = None) -> np.ndarray:
     return _fit(turned(_decode_by_pillow(memoryview(data), spec, turn) if pixels is None else pixels, turn), spec)
 
 
-def decode_batch(
-    encoded: Sequence[Encoded], spec: ImageSpec, pool: ThreadPoolExecutor | None = None
-) -> tuple[np.ndarray, dict[int, str]]:
+def decode_batch(encoded: Sequence[Encoded], spec: ImageSpec, pool: ThreadPoolExecutor | None = None) -> tuple[np.ndarray, dict[int, str]]:
     """Encoded images to one uint8 [B, H, W, 3] array, and {row: reason} of those that could not be decoded, whose pixels are 0.
 
     With a pool its threads share the rows.

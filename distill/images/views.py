@@ -116,16 +116,32 @@ class Recipe:
 RECIPES = {
     "none": Recipe(),
     "face": Recipe(
-        flip=0.5, shift=Change(0.5, -0.05, 0.05), scale=Change(0.25, 0.9, 1.1), rotation=Change(0.05, -10, 10), blur=Change(0.05, 0.005, 0.0085),
-        brightness=Change(0.25, -0.15, 0.15), contrast=Change(0.25, 0.7, 1.35), cast=Change(0.05, 0.9, 1.1), grey=0.02, erasing=Change(0.05, 0.02, 0.1),
+        flip=0.5,
+        shift=Change(0.5, -0.05, 0.05),
+        scale=Change(0.25, 0.9, 1.1),
+        rotation=Change(0.05, -10, 10),
+        blur=Change(0.05, 0.005, 0.0085),
+        brightness=Change(0.25, -0.15, 0.15),
+        contrast=Change(0.25, 0.7, 1.35),
+        cast=Change(0.05, 0.9, 1.1),
+        grey=0.02,
+        erasing=Change(0.05, 0.02, 0.1),
         jpeg=Change(0.02, 40, 90),
     ),
     "photo": Recipe(
-        flip=0.5, shift=Change(0.5, -0.15, 0.15), scale=Change(0.8, 0.8, 1.5), rotation=Change(0.3, -15, 15), blur=Change(0.2, 0.005, 0.02),
-        brightness=Change(0.5, -0.25, 0.25), contrast=Change(0.5, 0.6, 1.6), cast=Change(0.3, 0.75, 1.3), grey=0.1, erasing=Change(0.2, 0.02, 0.2),
+        flip=0.5,
+        shift=Change(0.5, -0.15, 0.15),
+        scale=Change(0.8, 0.8, 1.5),
+        rotation=Change(0.3, -15, 15),
+        blur=Change(0.2, 0.005, 0.02),
+        brightness=Change(0.5, -0.25, 0.25),
+        contrast=Change(0.5, 0.6, 1.6),
+        cast=Change(0.3, 0.75, 1.3),
+        grey=0.1,
+        erasing=Change(0.2, 0.02, 0.2),
         jpeg=Change(0.2, 25, 90),
     ),
-}  # fmt: skip
+}
 
 
 def find_recipe(name: str) -> Recipe:
@@ -225,9 +241,13 @@ def _draws(seed: int, key: str, number: int) -> list[float]:
     if generator is None:
         generator = _thread.generator = np.random.Generator(np.random.Philox(0))
     generator.bit_generator.state = {
-        "bit_generator": "Philox", "state": {"counter": (0, number, 0, 0), "key": (seed, key_hash(key))},
-        "buffer": (0, 0, 0, 0), "buffer_pos": 4, "has_uint32": 0, "uinteger": 0,
-    }  # fmt: skip
+        "bit_generator": "Philox",
+        "state": {"counter": (0, number, 0, 0), "key": (seed, key_hash(key))},
+        "buffer": (0, 0, 0, 0),
+        "buffer_pos": 4,
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
     return generator.random(DRAWS).tolist()
 
 

@@ -35,9 +35,7 @@ def describe(path: Path, describe_model: Callable[[Path], dict[str, Any]]) -> di
     for kind, fits, tell in _kinds(describe_model):
         if fits(path):
             return {"kind": kind, "path": str(path), **tell(path)}
-    raise DistillError(
-        f"{path} is nothing that distill reads or writes: expected {', '.join(kind for kind, _, _ in _kinds(describe_model))}."
-    )
+    raise DistillError(f"{path} is nothing that distill reads or writes: expected {', '.join(kind for kind, _, _ in _kinds(describe_model))}.")
 
 
 def in_words(found: dict[str, Any]) -> str:
@@ -98,11 +96,17 @@ def _set(path: Path) -> dict[str, Any]:
     size = sum(record.shard_bytes for record in shards.records)
     name = quote(str(path))
     return {
-        "rows": shards.rows, "rejects": shards.rejects, "shards": len(shards.records), "format": shards.format, "gigabytes": round(size / 1e9, 3), "bytes": size,
-        "classes": len(shards.classes), "every_row_labelled": shards.labelled,
+        "rows": shards.rows,
+        "rejects": shards.rejects,
+        "shards": len(shards.records),
+        "format": shards.format,
+        "gigabytes": round(size / 1e9, 3),
+        "bytes": size,
+        "classes": len(shards.classes),
+        "every_row_labelled": shards.labelled,
         "next": f"distill verify {name} --deep\ndistill train --shards {name} --out runs/NAME",
         "meta": {name: value for name, value in _meta(shards.meta).items() if name not in ("chunk", "of", "chunk_sha256", "rows")},
-    }  # fmt: skip
+    }
 
 
 def _meta(meta: ShardMeta) -> dict[str, Any]:
@@ -153,11 +157,14 @@ def _unfinished(path: Path) -> dict[str, Any]:
     if (views := plan.meta.views) > plan.first_views:  # those that still have the views they were first made with are not done
         done = {number: record for number, record in done.items() if _views_in(shards / record.shard, plan.format) == views}
     found |= {
-        "rows": plan.rows, "done_rows": sum(record.rows + record.rejects for record in done.values()),
-        "rejects": sum(record.rejects for record in done.values()), "chunks": len(plan.chunks), "done_chunks": len(done),
+        "rows": plan.rows,
+        "done_rows": sum(record.rows + record.rejects for record in done.values()),
+        "rejects": sum(record.rejects for record in done.values()),
+        "chunks": len(plan.chunks),
+        "done_chunks": len(done),
         "missing_chunks": sorted(set(range(len(plan.chunks))) - set(done)),
         "failed_chunks": {str(note["chunk"]): note["reason"] for name, note in sorted(notes.items()) if name.startswith("failed-")},
-    }  # fmt: skip
+    }
     found |= _again(launcher, "embed" if plan.batch else "import")
     return {**found, **({} if launcher == "" else _pace(notes, set(done))), "meta": _meta(plan.meta)}
 
@@ -206,17 +213,17 @@ def _pace(notes: dict[str, dict[str, Any]], done: set[int]) -> dict[str, Any]:
 
 def _chunks(path: Path) -> dict[str, Any]:
     chunks = [read_chunk(one) for one in list_chunks(path)]
-    return {"rows": sum(len(chunk.keys) for chunk in chunks), "chunks": len(chunks), "classes": len(read_classes(path)),
-            "next": f"distill embed {quote(str(path))} OUT --root FOLDER --teacher MODEL"}
+    return {
+        "rows": sum(len(chunk.keys) for chunk in chunks),
+        "chunks": len(chunks),
+        "classes": len(read_classes(path)),
+        "next": f"distill embed {quote(str(path))} OUT --root FOLDER --teacher MODEL",
+    }
 
 
 def _run(path: Path) -> dict[str, Any]:
     summary = path / "summary.json"
-    state = (
-        _read_json(summary)
-        if summary.is_file()
-        else {"finished": False, "next": "run the same distill train again"}
-    )
+    state = _read_json(summary) if summary.is_file() else {"finished": False, "next": "run the same distill train again"}
     file = path / "run.toml"
     words = {name: value for name, value in run_in_words(file).items() if name in ("student", "stages", "problems")}
     found = {**words, "run": file.read_text(encoding="utf-8").splitlines(), "summary": state}
@@ -261,8 +268,14 @@ def _list(path: Path) -> dict[str, Any]:
     rows, first = 0, list[str]()
     for keys, _ in images.batches(100_000):
         first, rows = first or list(keys[:3]), rows + len(keys)
-    return {"rows": rows, "classes": len(images.classes), "first_keys": first, **({"skipped": images.skipped} if images.skipped else {}), **_drawn(path),
-            "next": f"distill embed {quote(str(path))} OUT --teacher MODEL"}
+    return {
+        "rows": rows,
+        "classes": len(images.classes),
+        "first_keys": first,
+        **({"skipped": images.skipped} if images.skipped else {}),
+        **_drawn(path),
+        "next": f"distill embed {quote(str(path))} OUT --teacher MODEL",
+    }
 
 
 def _drawn(path: Path) -> dict[str, Any]:

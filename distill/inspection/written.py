@@ -141,7 +141,9 @@ def _json(path: Path) -> tuple[str, dict[str, Any]]:
         return kind, _figures(told)
     if kind == "model.json":
         return kind, {"format": told["format"], "preprocessing": told["preprocessing"]}
-    short = {name: len(value) if name in LONG and isinstance(value, (list, dict)) else value for name, value in told.items() if name not in ("meta", "kind", "path")}
+    short = {
+        name: len(value) if name in LONG and isinstance(value, (list, dict)) else value for name, value in told.items() if name not in ("meta", "kind", "path")
+    }
     return kind, short
 
 
@@ -245,6 +247,11 @@ def _image(path: Path) -> tuple[str, dict[str, Any]] | None:
     kind = "contact sheet of views" if DRAWN in data[:4096] else "image"
     turn = orientation(data)
     return kind, {
-        "width": width, "height": height, "mode": mode, "format": form, "bytes": len(data), "exif_rotation": "none" if turn == 1 else f"orientation {turn}",
+        "width": width,
+        "height": height,
+        "mode": mode,
+        "format": form,
+        "bytes": len(data),
+        "exif_rotation": "none" if turn == 1 else f"orientation {turn}",
         "sha256": sha256_file(path),
-    }  # fmt: skip
+    }

@@ -83,9 +83,7 @@ def softmax(label: Tensor, cosines: Tensor, scale: float = 64.0) -> Tensor:
     return _cross_entropy(label, scale * _own(label, cosines), scale * cosines)
 
 
-def arcface(
-    label: Tensor, cosines: Tensor, scale: float = 64.0, angle_add: float = 0.5, angle_mult: float = 1.0, cos_sub: float = 0.0
-) -> Tensor:
+def arcface(label: Tensor, cosines: Tensor, scale: float = 64.0, angle_add: float = 0.5, angle_mult: float = 1.0, cos_sub: float = 0.0) -> Tensor:
     """softmax() with the label's own cosine replaced by margin_cosine() of it: int [B], [B, C] -> [B], >= 0 (Deng et al. 2019).
 
     >>> arcface([0], [[.5, .1, -.2, .3]])

@@ -67,7 +67,7 @@ class Table:
         body = ""
         for number, row in enumerate(self.rows):
             cells = "".join(self._cell(place, cell) for place, cell in enumerate(row))
-            body += f'<tr{" class=strong" if number == self.strong else ""}>{cells}</tr>'
+            body += f"<tr{' class=strong' if number == self.strong else ''}>{cells}</tr>"
         note = f"<p class=note>{escape(self.caption)}</p>" if self.caption else ""
         hint = '<p class="hint">This table is wider than the screen: it scrolls sideways.</p>' if self.width > PHONE else ""
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -257,7 +257,7 @@ def write_page(path: str | Path, title: str, sections: Sequence[Section], lead: 
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><main>'
-        f'<h1>{escape(title)}</h1>{f"<p class=lead>{escape(lead)}</p>" if lead else ""}{body}'
+        f"<h1>{escape(title)}</h1>{f'<p class=lead>{escape(lead)}</p>' if lead else ''}{body}"
         f"<footer>distill {__version__}. This file holds all that it shows.</footer></main></body></html>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,11 +33,7 @@ CURVES = {  # columns of history.csv: what the axis says; what is drawn; what is
         "Agreement with the teacher: the cosine of the student's and the teacher's embedding, as the mean over rows. 1 is the same direction.",
         "",
     ),
-    "accuracy": (
-        "share of rows",
-        "Accuracy on labels: the share of rows for which the class head names the right class of all classes trained on.",
-        "",
-    ),
+    "accuracy": ("share of rows", "Accuracy on labels: the share of rows for which the class head names the right class of all classes trained on.", ""),
     "learning_rate": ("learning rate", "The learning rate at the end of each epoch.", ""),
 }
 TRAINING, BOTH = "Solid: rows trained on.", "Solid: rows trained on; dashed: rows held out."
@@ -67,11 +63,7 @@ def write_run_report(run: str | Path) -> Path:
     history, summary, evaluation = read_history(run / "history.csv"), read_json_of(run / "summary.json"), _own_evaluation(run)
     told = _told(run)
     blocks: list[Block] = [Tiles(_tiles(history, summary, evaluation)), Facts(_facts(run, told, summary, evaluation))]
-    sections = [
-        Section("", blocks),
-        Section("Next", [Commands(_next(run, told, evaluation))]),
-        Section("Training", _curves(history)),
-    ]
+    sections = [Section("", blocks), Section("Next", [Commands(_next(run, told, evaluation))]), Section("Training", _curves(history))]
     file = run / "run.toml"
     if file.is_file():
         sections.append(Section("", [Code("run.toml: the run file with every value", file.read_text(encoding="utf-8"))]))

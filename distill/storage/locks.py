@@ -93,8 +93,12 @@ def _locked_by(folder: Path, name: str) -> Iterator[Callable[[], None]]:
             log.warning(
                 "%s: the system gives no lock here (%s). Who works there is told by files in %s that are written again every %.0f seconds; "
                 "one that died is forgotten after %.0f.",
-                folder, got.strerror, claims, BEAT, LEASE,
-            )  # fmt: skip
+                folder,
+                got.strerror,
+                claims,
+                BEAT,
+                LEASE,
+            )
             claims.mkdir(exist_ok=True)
             with _claimed(claims, folder, name) as check:
                 yield check

@@ -47,7 +47,9 @@ def place(path: str | os.PathLike[str]) -> Path:
     scheme, rest = match[1], "/".join(part for part in text[match.end() :].split("/") if part)
     if scheme not in SCHEMES:
         way_out = " Leave file:// out." if scheme == "file" else ""
-        raise DistillError(f"{path}: {scheme}:// is no place that distill reads or writes. Expected a local path, gs://BUCKET/NAME or s3://BUCKET/NAME.{way_out}")
+        raise DistillError(
+            f"{path}: {scheme}:// is no place that distill reads or writes. Expected a local path, gs://BUCKET/NAME or s3://BUCKET/NAME.{way_out}"
+        )
     if not rest:
         raise DistillError(f"{path} names no bucket. Expected {scheme}://BUCKET/NAME.")
     return cast(Path, RemotePath(scheme, rest))
@@ -181,10 +183,7 @@ class RemotePath:
             found = self.fs.get_file_info(FileSelector(self.path, allow_not_found=True))
         if not found:
             self._check_bucket()
-        return [
-            (info.path.removeprefix(self.path).strip("/"), bool(info.is_file), info.size or 0, info.mtime_ns or 0 if info.is_file else 0)
-            for info in found
-        ]
+        return [(info.path.removeprefix(self.path).strip("/"), bool(info.is_file), info.size or 0, info.mtime_ns or 0 if info.is_file else 0) for info in found]
 
     def _list_google(self, most: int | None = None, sized: bool = False) -> Iterator[tuple[RemotePath, bool, int, int]]:
         """The entries of a folder, and itself where a tool has made an object of its name and a slash, or where names have an empty part."""

@@ -29,27 +29,72 @@ RECIPE = ".drawing.json"  # in a drawn folder: the arguments that it was drawn w
 
 # Who: every name is one number of an identity, uniform between its two limits. Lengths are in half picture widths, angles in radians.
 IDENTITY = {
-    "width": (0.41, 0.56), "height": (0.57, 0.71), "jaw": (-0.34, 0.24), "square": (1.8, 3.1),
-    "tone": (0.0, 1.0), "warmth": (-0.8, 0.8), "blush": (0.0, 0.40),
-    "eye_gap": (0.155, 0.255), "eye_y": (-0.16, 0.04), "eye_size": (0.070, 0.130), "eye_round": (0.35, 0.85),
-    "eye_tilt": (-0.35, 0.35), "iris": (0.0, 1.0), "iris_size": (0.60, 0.95),
-    "brow_lift": (0.10, 0.19), "brow_size": (0.08, 0.16), "brow_thick": (0.010, 0.050), "brow_tilt": (-0.42, 0.42),
-    "nose_length": (0.13, 0.31), "nose_width": (0.040, 0.115), "nose_bridge": (0.0, 1.0),
-    "mouth_y": (0.29, 0.44), "mouth_size": (0.10, 0.22), "lip": (0.016, 0.062), "lip_red": (0.0, 1.0),
-    "hair": (0.0, 1.0), "hair_line": (-0.54, -0.24), "hair_volume": (0.01, 0.22), "hair_length": (-0.45, 0.95),
-    "hair_slant": (-0.65, 0.65), "hair_wave": (0.0, 0.08), "hair_waves": (4.0, 13.0),
-    "ear_size": (0.05, 0.14), "ear_y": (-0.10, 0.08),
-    "beard": (-1.2, 0.9), "moustache": (-1.2, 0.9), "freckles": (-1.0, 0.6),  # below 0: none
-    "glasses": (-0.8, 1.2), "glasses_square": (2.0, 6.0), "glasses_size": (0.13, 0.20),  # glasses: share of pictures that show them
-}  # fmt: skip
+    "width": (0.41, 0.56),
+    "height": (0.57, 0.71),
+    "jaw": (-0.34, 0.24),
+    "square": (1.8, 3.1),
+    "tone": (0.0, 1.0),
+    "warmth": (-0.8, 0.8),
+    "blush": (0.0, 0.40),
+    "eye_gap": (0.155, 0.255),
+    "eye_y": (-0.16, 0.04),
+    "eye_size": (0.070, 0.130),
+    "eye_round": (0.35, 0.85),
+    "eye_tilt": (-0.35, 0.35),
+    "iris": (0.0, 1.0),
+    "iris_size": (0.60, 0.95),
+    "brow_lift": (0.10, 0.19),
+    "brow_size": (0.08, 0.16),
+    "brow_thick": (0.010, 0.050),
+    "brow_tilt": (-0.42, 0.42),
+    "nose_length": (0.13, 0.31),
+    "nose_width": (0.040, 0.115),
+    "nose_bridge": (0.0, 1.0),
+    "mouth_y": (0.29, 0.44),
+    "mouth_size": (0.10, 0.22),
+    "lip": (0.016, 0.062),
+    "lip_red": (0.0, 1.0),
+    "hair": (0.0, 1.0),
+    "hair_line": (-0.54, -0.24),
+    "hair_volume": (0.01, 0.22),
+    "hair_length": (-0.45, 0.95),
+    "hair_slant": (-0.65, 0.65),
+    "hair_wave": (0.0, 0.08),
+    "hair_waves": (4.0, 13.0),
+    "ear_size": (0.05, 0.14),
+    "ear_y": (-0.10, 0.08),
+    "beard": (-1.2, 0.9),
+    "moustache": (-1.2, 0.9),
+    "freckles": (-1.0, 0.6),  # below 0: none
+    "glasses": (-0.8, 1.2),
+    "glasses_square": (2.0, 6.0),
+    "glasses_size": (0.13, 0.20),  # glasses: share of pictures that show them
+}
 
 # How: one number of a picture each, normal with this mean and deviation, cut at two deviations.
 PICTURE = {
-    "yaw": (0.0, 0.10), "pitch": (0.0, 0.06), "roll": (0.0, 0.05), "zoom": (1.0, 0.03), "shift_x": (0.0, 0.02), "shift_y": (0.06, 0.02),
-    "smile": (0.15, 0.32), "open": (-0.2, 0.35), "lids": (0.95, 0.10), "frown": (0.0, 0.25), "gaze_x": (0.0, 0.3), "gaze_y": (0.0, 0.2),
-    "light_x": (0.0, 0.16), "light_y": (-0.1, 0.12), "exposure": (0.0, 0.10), "red": (0.0, 0.03), "blue": (0.0, 0.04),
-    "contrast": (1.0, 0.07), "noise": (0.013, 0.006), "blur": (0.09, 0.15), "clutter": (0.09, 0.04),
-}  # fmt: skip
+    "yaw": (0.0, 0.10),
+    "pitch": (0.0, 0.06),
+    "roll": (0.0, 0.05),
+    "zoom": (1.0, 0.03),
+    "shift_x": (0.0, 0.02),
+    "shift_y": (0.06, 0.02),
+    "smile": (0.15, 0.32),
+    "open": (-0.2, 0.35),
+    "lids": (0.95, 0.10),
+    "frown": (0.0, 0.25),
+    "gaze_x": (0.0, 0.3),
+    "gaze_y": (0.0, 0.2),
+    "light_x": (0.0, 0.16),
+    "light_y": (-0.1, 0.12),
+    "exposure": (0.0, 0.10),
+    "red": (0.0, 0.03),
+    "blue": (0.0, 0.04),
+    "contrast": (1.0, 0.07),
+    "noise": (0.013, 0.006),
+    "blur": (0.09, 0.15),
+    "clutter": (0.09, 0.04),
+}
 # Chances that a picture shows a hat, a patch somewhere before the face, dark glasses.
 HAT, PATCH, DARK_GLASSES = 0.03, 0.05, 0.02
 
@@ -70,8 +115,7 @@ def draw_face(identity: int, number: int, size: int = 112, seed: int = 0) -> np.
     """Picture `number` of person `identity`: uint8 [size, size, 3] RGB, 0 to 255. The same arguments give the same bytes."""
     if size < 8 or min(identity, number, seed) < 0:
         raise DistillError(
-            "a face needs size >= 8 and identity, number and seed >= 0; "
-            f"received size {size}, identity {identity}, number {number}, seed {seed}."
+            f"a face needs size >= 8 and identity, number and seed >= 0; received size {size}, identity {identity}, number {number}, seed {seed}."
         )
     who = describe(identity, seed)
     how = photograph(identity, number, seed)
@@ -138,8 +182,20 @@ class Canvas:
         back = depth * yaw_cos - x * yaw_sin
         return x * yaw_cos + depth * yaw_sin, y * pitch_cos + back * pitch_sin, min(max(back / depth, 0.15), 1.3)
 
-    def blob(self, x: float, y: float, wide: float, high: float, colour: np.ndarray, *, tilt: float = 0.0, power: float = 2.0,
-             alpha: float = 1.0, soft: float = 0.0, ring: float = 0.0) -> None:  # fmt: skip
+    def blob(
+        self,
+        x: float,
+        y: float,
+        wide: float,
+        high: float,
+        colour: np.ndarray,
+        *,
+        tilt: float = 0.0,
+        power: float = 2.0,
+        alpha: float = 1.0,
+        soft: float = 0.0,
+        ring: float = 0.0,
+    ) -> None:
         """Paint a super-ellipse of radii `wide` and `high` at (x, y); only its own window of pixels is touched.
 
         `soft` widens the edge, as a share of the smaller radius; `ring` > 0 paints a ring of that thickness instead.
@@ -318,8 +374,15 @@ def contact_sheet(identities: int = 8, images: int = 12, size: int = 48, seed: i
     return np.vstack([np.hstack([draw_face(first + row, column, size, seed) for column in range(images)]) for row in range(identities)])
 
 
-def draw_folder(out: str | Path, identities: int = 400, images: int = 20, size: int = 112, seed: int = 0, first: int = 0,
-                progress: Callable[[int, int], object] | None = None) -> int:  # fmt: skip
+def draw_folder(
+    out: str | Path,
+    identities: int = 400,
+    images: int = 20,
+    size: int = 112,
+    seed: int = 0,
+    first: int = 0,
+    progress: Callable[[int, int], object] | None = None,
+) -> int:
     """Write `out/id0000/000.jpg` and so on (JPEG, quality 95) and return the number of pictures.
 
     Each file gets its name when it is whole; none is synced, and one that a power cut emptied is drawn again. The same arguments write

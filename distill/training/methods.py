@@ -31,7 +31,9 @@ STEPS = 2000  # in all, that a small set is trained for; benchmarks of drawn fac
 PASSES = 8  # epochs that a large set is trained for at least
 NOISE_STEPS = 100  # of an epoch, where rows are drawn
 EPOCH_STEPS, BATCHES = 16, (128, 64, 32, 16)  # the largest batch of which an epoch has so many steps
-AUGMENTED = 20_000  # rows; with fewer, pictures that change from epoch to epoch teach more (docs/views.md: 500 pictures 92.9 % for 83.7 %, 4,000 96.5 % for 96.0 %)
+AUGMENTED = (
+    20_000  # rows; with fewer, pictures that change from epoch to epoch teach more (docs/views.md: 500 pictures 92.9 % for 83.7 %, 4,000 96.5 % for 96.0 %)
+)
 IDENTITIES, ROWS = 20, 200  # fewer than these, and there are too few to hold some out
 LARGE, LARGE_ROWS = 96, 50_000  # from this side in pixels and number of rows on, a large student is worth its time
 
@@ -207,9 +209,18 @@ def plan_run(
         DistillError: options that do not fit together, or a set that the method cannot learn from; says the command that is right.
     """
     given = {
-        "--shards": shards, "--method": method, "--images": images, "--size": size, "--teacher": teacher, "--student": student,
-        "--embedding": embedding, "--epochs": epochs, "--steps": steps, "--batch": batch, "--seed": seed,
-    }  # fmt: skip
+        "--shards": shards,
+        "--method": method,
+        "--images": images,
+        "--size": size,
+        "--teacher": teacher,
+        "--student": student,
+        "--embedding": embedding,
+        "--epochs": epochs,
+        "--steps": steps,
+        "--batch": batch,
+        "--seed": seed,
+    }
     words = [name for name, value in given.items() if value is not None]
     if run is not None:
         return _from_file(place(run), words, set_)
@@ -227,10 +238,17 @@ def plan_run(
 
 
 _IN_FILE = {  # the changes of a run file that stand for options
-    "--shards": "data.shards=OUT", "--images": "data.images=FOLDER", "--size": "'data.size=[112, 112]'", "--teacher": "stage.1.teacher=TEACHER",
-    "--student": "student.backbone=NAME", "--embedding": "student.embedding=128", "--epochs": "stage.1.epochs=8", "--steps": "stage.1.epochs=8",
-    "--batch": "data.batch=64", "--seed": "seed=1",
-}  # fmt: skip
+    "--shards": "data.shards=OUT",
+    "--images": "data.images=FOLDER",
+    "--size": "'data.size=[112, 112]'",
+    "--teacher": "stage.1.teacher=TEACHER",
+    "--student": "student.backbone=NAME",
+    "--embedding": "student.embedding=128",
+    "--epochs": "stage.1.epochs=8",
+    "--steps": "stage.1.epochs=8",
+    "--batch": "data.batch=64",
+    "--seed": "seed=1",
+}
 
 
 def _from_file(run: Path, words: Words, set_: Words) -> Run:
@@ -276,15 +294,15 @@ def _check_numbers(given: dict[str, Any]) -> None:
             raise DistillError(f"{name} {value}: expected {'1' if name != '--seed' else '0'} or more.")
 
 
-def _look(
-    method: str, shards: Place | None, images: Place | None, size: tuple[int, int] | None, teacher: Place | None
-) -> tuple[Facts, dict[str, Any]]:
+def _look(method: str, shards: Place | None, images: Place | None, size: tuple[int, int] | None, teacher: Place | None) -> tuple[Facts, dict[str, Any]]:
     """Returns the facts of what a method learns from, and where that lies. DistillError where an option is missing, or belongs to another method."""
     source, where = METHODS[method].source, f"--method {method}"
     foreign = {
-        "--shards": shards is not None and source == "images", "--images": images is not None and source != "images",
-        "--size": size is not None and (source == "shards" or shards is not None), "--teacher": teacher is not None and source != "noise",
-    }  # fmt: skip
+        "--shards": shards is not None and source == "images",
+        "--images": images is not None and source != "images",
+        "--size": size is not None and (source == "shards" or shards is not None),
+        "--teacher": teacher is not None and source != "noise",
+    }
     if wrong := next((name for name, is_wrong in foreign.items() if is_wrong), None):
         raise DistillError(f"{where} takes no {wrong}: {_REASONS[wrong]}")
     if source == "images":
@@ -293,7 +311,9 @@ def _look(
         raise DistillError(f"{where} needs --teacher. Expected: distill train {where} --teacher TEACHER --size HEIGHTxWIDTH --out RUN")
     if source == "noise" and shards is None:
         if size is None:
-            raise DistillError(f"{where} needs --size, or --shards to judge by. Expected: distill train {where} --teacher {teacher} --size HEIGHTxWIDTH --out RUN")
+            raise DistillError(
+                f"{where} needs --size, or --shards to judge by. Expected: distill train {where} --teacher {teacher} --size HEIGHTxWIDTH --out RUN"
+            )
         return Facts(0, size), {"teacher": str(teacher), "size": list(size)}
     if shards is None:
         raise DistillError(f"{where} needs --shards, the folder that distill embed wrote. Expected: distill train {where} --shards OUT --out RUN")

@@ -73,14 +73,16 @@ class Rehearsal:
                 f"{many(stage.epochs, 'epochs')} of {many(stage.steps, 'steps')} with {many(stage.batch, 'images')}, {1000 * stage.step_seconds:.0f} ms a step"
             )
         parts = ", ".join(f"{name} {_megabytes(size)}" for name, size in self.memory.items())
-        return "\n".join([
-            *lines,
-            f"steps: {self.steps:,} in all",
-            f"memory: about {_megabytes(sum(self.memory.values()))} beside TensorFlow itself ({parts})",
-            f"time: about {_duration(self.seconds)} on this machine ({self.device})",
-            *self.notes,
-            "A dry run: nothing was trained and nothing was written.",
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                *lines,
+                f"steps: {self.steps:,} in all",
+                f"memory: about {_megabytes(sum(self.memory.values()))} beside TensorFlow itself ({parts})",
+                f"time: about {_duration(self.seconds)} on this machine ({self.device})",
+                *self.notes,
+                "A dry run: nothing was trained and nothing was written.",
+            ]
+        )
 
 
 def rehearse(run: Run, *, open_teacher: OpenTeacher | None = None) -> Rehearsal:
@@ -117,9 +119,16 @@ def _figures(run: Run, lesson: Lesson, parts: Parts) -> StageFigures:
         model.test_on_batch(images, values)
         judged = (time.monotonic() - started) * lesson.held_out.steps
     return StageFigures(
-        lesson.train.name, tuple(term.name for term in lesson.stage.terms), lesson.train.rows, lesson.held_out.rows if lesson.held_out else 0,
-        lesson.train.batch, lesson.steps, lesson.stage.epochs, step, lesson.steps * step + settled + judged,
-    )  # fmt: skip
+        lesson.train.name,
+        tuple(term.name for term in lesson.stage.terms),
+        lesson.train.rows,
+        lesson.held_out.rows if lesson.held_out else 0,
+        lesson.train.batch,
+        lesson.steps,
+        lesson.stage.epochs,
+        step,
+        lesson.steps * step + settled + judged,
+    )
 
 
 def _seconds_of_a_step(lesson: Lesson, take: Any) -> float:

@@ -1,13 +1,13 @@
 """What a run leaves on disk. Every file appears whole under its name; a run killed at any moment goes on from its last epoch.
 
-    run.toml                the resolved run; another run in the same folder is refused, where what it learns from lies may change
-    history.csv             one row an epoch, all stages
-    events/                 the same figures for TensorBoard
-    checkpoints/last.npz    all weights, the optimizer's state and the progress after the last epoch
-    checkpoints/best.keras  the student with the lowest held-out loss of its stage (training loss where nothing is held out)
-    student.keras           the student after the last stage, without heads; written at the end
-    identities.txt          the names of the people that it was trained on, where all are known
-    summary.json            the final figures; where it lies the run is finished
+run.toml                the resolved run; another run in the same folder is refused, where what it learns from lies may change
+history.csv             one row an epoch, all stages
+events/                 the same figures for TensorBoard
+checkpoints/last.npz    all weights, the optimizer's state and the progress after the last epoch
+checkpoints/best.keras  the student with the lowest held-out loss of its stage (training loss where nothing is held out)
+student.keras           the student after the last stage, without heads; written at the end
+identities.txt          the names of the people that it was trained on, where all are known
+summary.json            the final figures; where it lies the run is finished
 """
 
 import csv
@@ -69,11 +69,13 @@ def taught_alike(there: Run, here: Run, *, whole: bool) -> Run:
     donor, given = there.student.weights, here.student.weights
     if _same_place(donor, given) or (whole and donor and not (given and Path(given).exists())):
         given = donor
-    return here.model_copy(update={
-        "data": here.data.model_copy(update=data),
-        "stage": (*stages, *here.stage[len(stages) :]),
-        "student": here.student.model_copy(update={"weights": given}),
-    })  # fmt: skip
+    return here.model_copy(
+        update={
+            "data": here.data.model_copy(update=data),
+            "stage": (*stages, *here.stage[len(stages) :]),
+            "student": here.student.model_copy(update={"weights": given}),
+        }
+    )
 
 
 def _moved(written: dict[str, Any], run: Run) -> str:

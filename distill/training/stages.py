@@ -118,9 +118,12 @@ def _common(run: Run) -> dict[str, Any]:
 
     data = run.data
     return {
-        "batch": data.batch, "seed": run.seed, "root": data.root, "threads": data.threads,
+        "batch": data.batch,
+        "seed": run.seed,
+        "root": data.root,
+        "threads": data.threads,
         "augment": find_recipe(data.augment) if isinstance(data.augment, str) else data.augment,
-    }  # fmt: skip
+    }
 
 
 def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Opened:
@@ -130,9 +133,16 @@ def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Op
     data = run.data
     rule = Rule(data.all_files, data.strip_prefix or "", data.label_from or "")
     images = ImageSource(
-        str(data.images), size=_size(run), resize=data.resize, exif=data.exif, part=_part(run), holdout=data.holdout, max_rejects=data.max_rejects, rule=rule,
+        str(data.images),
+        size=_size(run),
+        resize=data.resize,
+        exif=data.exif,
+        part=_part(run),
+        holdout=data.holdout,
+        max_rejects=data.max_rejects,
+        rule=rule,
         **_common(run),
-    )  # fmt: skip
+    )
     images.look_first()
     return _parted(images, run)
 
@@ -148,11 +158,7 @@ def _open_noise(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Ope
     return noise, _shards(run, "held_out") if run.data.shards and run.data.holdout else None
 
 
-SOURCES: dict[str, Callable[[Run, Stage, OpenTeacher | None], Opened]] = {
-    "shards": _open_shards,
-    "images": _open_images,
-    "noise": _open_noise,
-}
+SOURCES: dict[str, Callable[[Run, Stage, OpenTeacher | None], Opened]] = {"shards": _open_shards, "images": _open_images, "noise": _open_noise}
 OPENING = {"shards": "reading shards", "images": "reading the list of images", "noise": "loading the teacher"}
 
 

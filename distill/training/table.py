@@ -25,15 +25,23 @@ class Column:
 
 
 WORDS = {
-    "epoch": ("epoch", 7), "learning_rate": ("lr", 8), "loss": ("loss", 8), "agreement": ("agreement", 9), "accuracy": ("accuracy", 8),
-    "held_out_loss": ("held-out loss", 8), "held_out_agreement": ("held-out agreement", 9), "held_out_accuracy": ("held-out accuracy", 8),
-    "cosine": ("cosine distance", 8), "mse": ("mse", 8), "softmax": ("softmax loss", 8), "arcface": ("arcface loss", 8),
-    "images_per_second": ("images/s", 8), "left": ("left", 8),
-}  # fmt: skip
+    "epoch": ("epoch", 7),
+    "learning_rate": ("lr", 8),
+    "loss": ("loss", 8),
+    "agreement": ("agreement", 9),
+    "accuracy": ("accuracy", 8),
+    "held_out_loss": ("held-out loss", 8),
+    "held_out_agreement": ("held-out agreement", 9),
+    "held_out_accuracy": ("held-out accuracy", 8),
+    "cosine": ("cosine distance", 8),
+    "mse": ("mse", 8),
+    "softmax": ("softmax loss", 8),
+    "arcface": ("arcface loss", 8),
+    "images_per_second": ("images/s", 8),
+    "left": ("left", 8),
+}
 # what is shown as far as there is room for it, in this order; the terms of the loss behind them
-FIRST = (
-    "epoch", "loss", "held_out_loss", "agreement", "held_out_agreement", "left", "accuracy", "held_out_accuracy", "images_per_second", "learning_rate",
-)  # fmt: skip
+FIRST = ("epoch", "loss", "held_out_loss", "agreement", "held_out_agreement", "left", "accuracy", "held_out_accuracy", "images_per_second", "learning_rate")
 TERMS = {"cosine", "mse", "softmax", "arcface"}
 GAP = "  "
 
@@ -53,7 +61,7 @@ def table_columns(names: Sequence[str], width: int) -> list[Column]:
 def table_heading(columns: Sequence[Column]) -> list[str]:
     """Returns one or two lines: long headings stand on two."""
     tall = max(len(column.heading) for column in columns)
-    lines = ([("",) * (tall - len(column.heading)) + column.heading for column in columns])
+    lines = [("",) * (tall - len(column.heading)) + column.heading for column in columns]
     return [GAP.join(f"{words[at]:>{column.width}}" for words, column in zip(lines, columns, strict=True)).rstrip() for at in range(tall)]
 
 

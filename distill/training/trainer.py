@@ -243,9 +243,7 @@ def compiled(run: Run, lesson: Lesson, parts: Parts) -> tuple[Training, Rate]:
     return model, rate
 
 
-def train_stage(
-    run: Run, lesson: Lesson, parts: Parts, folder: RunFolder, progress: Progress, arrays: dict[str, np.ndarray] | None, screen: Screen
-) -> None:
+def train_stage(run: Run, lesson: Lesson, parts: Parts, folder: RunFolder, progress: Progress, arrays: dict[str, np.ndarray] | None, screen: Screen) -> None:
     """Train one stage from progress.epoch on; `arrays` is the checkpoint to take the optimizer's state from."""
     keras.utils.set_random_seed(run.seed + lesson.number)
     stage = lesson.stage
@@ -285,7 +283,9 @@ def check_batches(lessons: list[Lesson], student: keras.Model) -> list[str]:
     told = []
     for lesson in lessons if layers_of(student, keras.layers.BatchNormalization) else ():
         rows = min(lesson.train.batch, lesson.train.rows)
-        given = f"stage {lesson.number}: batches of {many(rows, 'rows')} (batch = {lesson.train.batch} in [data], {many(lesson.train.rows, 'rows')} to learn from)"
+        given = (
+            f"stage {lesson.number}: batches of {many(rows, 'rows')} (batch = {lesson.train.batch} in [data], {many(lesson.train.rows, 'rows')} to learn from)"
+        )
         if rows == 1:
             raise DistillError(f"{given}: batch norm makes a single row 0 whatever it shows, so nothing would be learned. Use {SMALL} rows or more.")
         if rows < SMALL:
@@ -336,15 +336,7 @@ class Recorder(keras.callbacks.Callback):
     async_safe = True
 
     def __init__(
-        self,
-        lesson: Lesson,
-        folder: RunFolder,
-        progress: Progress,
-        parts: Parts,
-        variables: dict[str, Any],
-        rate: Rate,
-        before: int,
-        screen: Screen,
+        self, lesson: Lesson, folder: RunFolder, progress: Progress, parts: Parts, variables: dict[str, Any], rate: Rate, before: int, screen: Screen
     ) -> None:
         super().__init__()
         self.lesson, self.folder, self.progress, self.parts, self.variables = lesson, folder, progress, parts, variables

@@ -1,6 +1,6 @@
 """Cut the sample photographs of scikit-image into class folders of JPEGs and PNGs, with every odd file that real folders hold among them.
 
-    python docs/examples/photos.py photos
+python docs/examples/photos.py photos
 """
 
 import sys

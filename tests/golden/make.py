@@ -57,10 +57,20 @@ def commit(folder: Path, format: str, number: int, images: str, dtype: str, view
     numbers = [row for row in range(number * 4, min(number * 4 + 4, 7)) if KEYS[row] != "bea/reject.jpg"]
     encoded = [encode_jpeg(image(row)) for row in numbers]
     meta = ShardMeta(
-        chunk=number, of=2, chunk_sha256=digest, dimension=4, dtype=dtype, teacher="t" * 64, reading={"signature": "serving_default"},
-        image={"height": 8, "width": 8, "resize": "none"}, images=images, software={"numpy": "2"},
-        views=views, recipe=RECIPES["photo" if views > 1 else "none"], view_seed=7 if views > 1 else 0,
-    )  # fmt: skip
+        chunk=number,
+        of=2,
+        chunk_sha256=digest,
+        dimension=4,
+        dtype=dtype,
+        teacher="t" * 64,
+        reading={"signature": "serving_default"},
+        image={"height": 8, "width": 8, "resize": "none"},
+        images=images,
+        software={"numpy": "2"},
+        views=views,
+        recipe=RECIPES["photo" if views > 1 else "none"],
+        view_seed=7 if views > 1 else 0,
+    )
     rows = Rows(
         [KEYS[row] for row in numbers],
         np.array([LABELS[row] for row in numbers], np.int32),

@@ -69,12 +69,23 @@ def metas() -> Iterator[ShardMeta]:
         if draw.number(3) == 0:
             reading["feed"] = {"training": False, "keep": draw.number(10) / 7}
         yield ShardMeta(
-            chunk=draw.number(59), of=59, chunk_sha256=draw.digest(), dimension=1 + draw.number(1024), dtype=draw.one(("float16", "float32", "int8")),
-            teacher=draw.digest(), reading=reading, image=image, images=draw.one(("inline", "path")), views=views,
-            recipe=draw.one((RECIPES["photo"], RECIPES["face"], LIGHT)) if views > 1 else RECIPES["none"], view_seed=draw.number(2**40) if views > 1 else 0,
-            software={"numpy": f"2.{draw.number(9)}", "opencv": draw.text()}, rows=sum(sizes) or draw.number(100_000), mean_norm=draw.number(10**9) / 7e6,
+            chunk=draw.number(59),
+            of=59,
+            chunk_sha256=draw.digest(),
+            dimension=1 + draw.number(1024),
+            dtype=draw.one(("float16", "float32", "int8")),
+            teacher=draw.digest(),
+            reading=reading,
+            image=image,
+            images=draw.one(("inline", "path")),
+            views=views,
+            recipe=draw.one((RECIPES["photo"], RECIPES["face"], LIGHT)) if views > 1 else RECIPES["none"],
+            view_seed=draw.number(2**40) if views > 1 else 0,
+            software={"numpy": f"2.{draw.number(9)}", "opencv": draw.text()},
+            rows=sum(sizes) or draw.number(100_000),
+            mean_norm=draw.number(10**9) / 7e6,
             groups=tuple(sizes),
-        )  # fmt: skip
+        )
 
 
 def records() -> Iterator[Record]:
@@ -84,10 +95,20 @@ def records() -> Iterator[Record]:
         of = 1 + draw.number(120_000)
         number, layout = draw.number(of), draw.one([LAYOUTS[name] for name in sorted(LAYOUTS)])
         yield Record(
-            number=number, of=of, chunk_sha256=draw.digest(), rows=draw.number(100_001), rejects=draw.number(1000), labelled=draw.number(100_001),
-            mean_norm=draw.number(10**9) / 3e7, shard=f"{shard_name(number, of)}.{draw.one(('parquet', 'h5'))}", shard_bytes=draw.number(2**40),
-            shard_sha256=draw.digest(), ledger=layout.ledger(number, of), ledger_bytes=draw.number(2**30), ledger_sha256=draw.digest(),
-        )  # fmt: skip
+            number=number,
+            of=of,
+            chunk_sha256=draw.digest(),
+            rows=draw.number(100_001),
+            rejects=draw.number(1000),
+            labelled=draw.number(100_001),
+            mean_norm=draw.number(10**9) / 3e7,
+            shard=f"{shard_name(number, of)}.{draw.one(('parquet', 'h5'))}",
+            shard_bytes=draw.number(2**40),
+            shard_sha256=draw.digest(),
+            ledger=layout.ledger(number, of),
+            ledger_bytes=draw.number(2**30),
+            ledger_sha256=draw.digest(),
+        )
 
 
 def rejects() -> list[dict[str, Any]]:
@@ -122,10 +143,20 @@ def make_set(folder: Path, format: str, views: int, sizes: Sequence[int] = (1200
     for number, count in enumerate(sizes):
         numbers = range(start, start + count)
         meta = ShardMeta(
-            chunk=number, of=2, chunk_sha256="c" * 64, dimension=3, dtype="float32", teacher="t" * 64, reading={"signature": "serving_default"},
-            image={"height": 8, "width": 8, "resize": "none"}, images="inline", software={}, views=views, recipe=LIGHT if views > 1 else RECIPES["none"],
+            chunk=number,
+            of=2,
+            chunk_sha256="c" * 64,
+            dimension=3,
+            dtype="float32",
+            teacher="t" * 64,
+            reading={"signature": "serving_default"},
+            image={"height": 8, "width": 8, "resize": "none"},
+            images="inline",
+            software={},
+            views=views,
+            recipe=LIGHT if views > 1 else RECIPES["none"],
             view_seed=5 if views > 1 else 0,
-        )  # fmt: skip
+        )
         rows = Rows(
             [f"p{one % 30}/{one}.jpg" for one in numbers],
             np.array(numbers, np.int32) % 30,

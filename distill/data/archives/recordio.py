@@ -81,9 +81,9 @@ def open_records(path: Path, max_classes: int) -> RecordList:
     file.confirm()
     ids, first = file.ids[images], labels[images]
     wrong = ~((first >= 0) & (first < max_classes) & (first == np.floor(first)))
-    _refuse(file, ids, file.offsets[images], wrong, lambda row: (
-        f"its label is {first[row]:g}. Expected a class number, whole and from 0 to {max_classes - 1:,}."
-    ))  # fmt: skip
+    _refuse(
+        file, ids, file.offsets[images], wrong, lambda row: f"its label is {first[row]:g}. Expected a class number, whole and from 0 to {max_classes - 1:,}."
+    )
     numbers = first.astype(np.int32)
     classes = int(numbers.max()) + 1
     _check_property(path, classes)
@@ -217,19 +217,24 @@ def _check_block(file: RecordFile, ids: np.ndarray, offsets: np.ndarray, end: in
     """Labels of records in the order of their offsets, and where the last of them ends. end: where the record before them does."""
     refuse = partial(_refuse, file, ids, offsets)
     size, index = file.size, os.path.basename(index_of(file.path))
-    refuse((offsets < 0) | (offsets > size - _FRAME - _HEADER), lambda row: (
-        f"the file has {size:,} bytes, so it ends before the record or inside it. Fetch the file again, or the {index} that belongs to it."
-    ))  # fmt: skip
+    refuse(
+        (offsets < 0) | (offsets > size - _FRAME - _HEADER),
+        lambda row: f"the file has {size:,} bytes, so it ends before the record or inside it. Fetch the file again, or the {index} that belongs to it.",
+    )
     words = np.frombuffer(file.heads(offsets, _HEAD), "<u4").reshape(len(offsets), -1)
-    refuse(words[:, 0] != MAGIC, lambda row: (
-        f"no record begins there: 0x{words[row, 0]:08x}, expected 0x{MAGIC:08x}. Fetch the file again, or the {index} that belongs to it."
-    ))  # fmt: skip
+    refuse(
+        words[:, 0] != MAGIC,
+        lambda row: f"no record begins there: 0x{words[row, 0]:08x}, expected 0x{MAGIC:08x}. Fetch the file again, or the {index} that belongs to it.",
+    )
     lengths, ends = _extents(file, ids, offsets, words, end)
     flags = np.where(lengths < _HEADER, 0, words[:, 2].astype(np.int64))
     refuse(ends > size, lambda row: f"truncated: it ends at {ends[row]:,}, the file at {size:,}. Fetch the file again.")
-    refuse(lengths < _HEADER + 4 * flags, lambda row: (
-        f"{lengths[row]:,} bytes, expected {_HEADER + 4 * flags[row]:,} or more: a header of {_HEADER} and {flags[row]:,} labels. Fetch the file again."
-    ))  # fmt: skip
+    refuse(
+        lengths < _HEADER + 4 * flags,
+        lambda row: (
+            f"{lengths[row]:,} bytes, expected {_HEADER + 4 * flags[row]:,} or more: a header of {_HEADER} and {flags[row]:,} labels. Fetch the file again."
+        ),
+    )
     before = np.concatenate([[end], ends[:-1]])
     refuse(offsets < before, lambda row: f"the record before it ends at {before[row]:,} only. Fetch the {index} that belongs to the file.")
     return np.where(flags > 0, words[:, 8], words[:, 3]).view("<f4"), int(ends[-1])

@@ -60,8 +60,9 @@ class Changes:
         """`7 added ('a/1.jpg', 'a/2.jpg', 'a/3.jpg' ...), 1 removed ('b/1.jpg')` of those kinds that there are."""
         return ", ".join(
             f"{self.counts[kind]:,} {kind} ({', '.join(map(repr, self.names[kind]))}{' ...' * (self.counts[kind] > NAMED)})"
-            for kind in kinds if kind in self.counts
-        )  # fmt: skip
+            for kind in kinds
+            if kind in self.counts
+        )
 
 
 ADDED, REMOVED, RESIZED, TOUCHED = "added", "removed", "of another size", "of another time but the same size"

@@ -35,16 +35,55 @@ _AFTER_IMAGE = re.compile(rb"(?i)(" + _SUFFIX + rb") +(?=\t|\r?\n)")
 _AFTER_LABEL = re.compile(rb"(\t[^\n]*?) +(?=\r?\n)")
 # path and label of a line, by what stands between them; the path ends as an image's does, the label holds neither slash nor separator
 _CELLS = {
-    separator: re.compile(rb"(?im)^([^\n]*" + _SUFFIX + rb") *" + separator + rb" *([^\n\r/\\" + separator + rb"]+?) *(\r?)$") for separator in (b",", b";", b" ")
+    separator: re.compile(rb"(?im)^([^\n]*" + _SUFFIX + rb") *" + separator + rb" *([^\n\r/\\" + separator + rb"]+?) *(\r?)$")
+    for separator in (b",", b";", b" ")
 }
 _BEHIND = re.compile(rb"(?i)" + _SUFFIX + rb" *[,; ]")  # something stands behind a path
 _PARTS = re.compile(rb'[\t,;/\\"]')  # what parts of paths and columns are told apart by
 _ENDS_LABEL = re.compile(rb"(?im)" + _SUFFIX + rb" *\r?$")
 _QUOTE = re.compile(rb'(?:^|[\t,;] *)"[^"]*" *(?:[\t,;]|\r?$)')  # a cell in quotes
-_PATHS = frozenset(("path", "file", "filename", "file_name", "filepath", "file_path", "image", "images", "image_path", "imagepath", "image_name", "img",
-                    "img_path", "key", "src"))  # fmt: skip
-_LABELS = frozenset(("label", "labels", "class", "class_id", "classid", "class_name", "classname", "category", "category_id", "identity", "identity_id",
-                     "person", "person_id", "subject", "subject_id", "target", "id", "name", "y"))  # fmt: skip
+_PATHS = frozenset(
+    (
+        "path",
+        "file",
+        "filename",
+        "file_name",
+        "filepath",
+        "file_path",
+        "image",
+        "images",
+        "image_path",
+        "imagepath",
+        "image_name",
+        "img",
+        "img_path",
+        "key",
+        "src",
+    )
+)
+_LABELS = frozenset(
+    (
+        "label",
+        "labels",
+        "class",
+        "class_id",
+        "classid",
+        "class_name",
+        "classname",
+        "category",
+        "category_id",
+        "identity",
+        "identity_id",
+        "person",
+        "person_id",
+        "subject",
+        "subject_id",
+        "target",
+        "id",
+        "name",
+        "y",
+    )
+)
 
 
 @dataclass(frozen=True)

@@ -257,9 +257,15 @@ class ShardSet:
 
 
 def commit_shard(
-    folder: Path, format: str, meta: ShardMeta, rows: Iterable[Rows], rejects: list[dict[str, Any]], *, least: Held = Held(),  # noqa: B008
+    folder: Path,
+    format: str,
+    meta: ShardMeta,
+    rows: Iterable[Rows],
+    rejects: list[dict[str, Any]],
+    *,
+    least: Held = Held(),  # noqa: B008
     layout: Layout = UNDERSCORE,
-) -> Record:  # fmt: skip
+) -> Record:
     """Write one chunk's shard, ledger and record in the order of the module's first lines.
 
     `rows` may come in parts of any size; `rejects` may be filled meanwhile: the ledger is written after the rows are. A shard that stands there
@@ -287,11 +293,20 @@ def commit_shard(
             raise _fewer(shard, least, done.rows, rejects)
         ledger_file.write_text("".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects), encoding="utf-8")
         record = Record(
-            number=meta.chunk, of=meta.of, chunk_sha256=meta.chunk_sha256, rows=done.rows, rejects=len(rejects), labelled=labelled,
+            number=meta.chunk,
+            of=meta.of,
+            chunk_sha256=meta.chunk_sha256,
+            rows=done.rows,
+            rejects=len(rejects),
+            labelled=labelled,
             mean_norm=done.mean_norm,
-            shard=shard.name, shard_bytes=shard_file.stat().st_size, shard_sha256=sha256_file(shard_file),
-            ledger=ledger.name, ledger_bytes=ledger_file.stat().st_size, ledger_sha256=sha256_file(ledger_file),
-        )  # fmt: skip
+            shard=shard.name,
+            shard_bytes=shard_file.stat().st_size,
+            shard_sha256=sha256_file(shard_file),
+            ledger=ledger.name,
+            ledger_bytes=ledger_file.stat().st_size,
+            ledger_sha256=sha256_file(ledger_file),
+        )
         record_file.write_bytes(json_text(asdict(record)))
         for file in (record_file, ledger_file, shard_file):  # a full disk shows here, before anything is changed
             sync(file)
@@ -312,15 +327,17 @@ def _written(shards: ShardFormat, shard: Path, file: Path, meta: ShardMeta, grou
             return done
     except Damaged:
         pass
-    raise Unfinished(
-        f"{shard}: what was written does not read back. The disk may be full or failing; nothing was committed, run the same command again."
-    )
+    raise Unfinished(f"{shard}: what was written does not read back. The disk may be full or failing; nothing was committed, run the same command again.")
 
 
 def _fewer(shard: Path, least: Held, rows: int, rejects: list[dict[str, Any]]) -> Unfinished:
     verb = "is" if len(rejects) == 1 else "are"
     why = f", because {many(len(rejects), 'images')} {verb} rejected now ({rejects[0]['key']!r}: {rejects[0]['reason']})" if rejects else ""
-    held = f"held {many(least.rows, 'rows')}" if least.known else f"is damaged and may have held up to {least.rows:,} rows (its record and its ledger are gone too)"
+    held = (
+        f"held {many(least.rows, 'rows')}"
+        if least.known
+        else f"is damaged and may have held up to {least.rows:,} rows (its record and its ledger are gone too)"
+    )
     return Unfinished(
         f"{shard} {held}; made again it would hold {rows:,}{why}. It stays as it is. Put the images back, or a whole copy of it; "
         f"or accept fewer rows: distill embed ... --only {int(shard.name.partition('-')[0])}"
@@ -369,9 +386,8 @@ def rows_there(folder: Path, format: str, expected: ShardMeta, rows: int, layout
 
 
 def write_index(
-    folder: Path, format: str, records: Iterable[Record], classes: Sequence[str], read_image: Callable[[str], bytes] | None = None,
-    layout: Layout = UNDERSCORE,
-) -> ShardSet:  # fmt: skip
+    folder: Path, format: str, records: Iterable[Record], classes: Sequence[str], read_image: Callable[[str], bytes] | None = None, layout: Layout = UNDERSCORE
+) -> ShardSet:
     """The commit of a set: the class table, then the index. `records` must be whole; a chunk that is missing is an error that names it.
 
     read_image: a key's encoded bytes, for the golden rows of a set made with --images path; without it such a set has none.
@@ -392,10 +408,19 @@ def write_index(
     rows, rejects = sum(record.rows for record in ordered), sum(record.rejects for record in ordered)
     golden = _golden(folder / first.shard, format, read_image) if first.rows else ()
     index = ShardSet(folder, format, rows, rejects, _set_meta(meta, rows, ordered, groups), tuple(classes), ordered, golden, layout)
-    write_json(folder / layout.index, {
-        "version": max(layout.version, index.meta.version), "format": format, "rows": rows, "rejects": rejects, "classes": hashlib.sha256(table).hexdigest(),
-        "meta": index.meta.as_dict(), "golden": [row.to_json() for row in golden], "records": [asdict(record) for record in ordered],
-    })  # fmt: skip
+    write_json(
+        folder / layout.index,
+        {
+            "version": max(layout.version, index.meta.version),
+            "format": format,
+            "rows": rows,
+            "rejects": rejects,
+            "classes": hashlib.sha256(table).hexdigest(),
+            "meta": index.meta.as_dict(),
+            "golden": [row.to_json() for row in golden],
+            "records": [asdict(record) for record in ordered],
+        },
+    )
     return index
 
 

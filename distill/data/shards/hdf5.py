@@ -198,9 +198,7 @@ def _checked(path: Path, stamp: tuple[int, int]) -> ShardMeta:
     with _opened(path) as file:
         text = file.attrs.get("distill")
         if not isinstance(text, (bytes, str)):  # str: sets of the first days
-            raise NoShard(
-                f"{path} is an HDF5 file without distill's metadata, so it is no shard. Expected a file written by distill embed."
-            )
+            raise NoShard(f"{path} is an HDF5 file without distill's metadata, so it is no shard. Expected a file written by distill embed.")
         meta = ShardMeta.from_json(text, path)
         for name, (rows, dtype, width) in _columns(meta).items():
             _check_column(file, name, rows, np.dtype(dtype), width)
@@ -212,8 +210,9 @@ def _columns(meta: ShardMeta) -> dict[str, tuple[int | None, Any, tuple[int, ...
     columns: dict[str, tuple[int | None, Any, tuple[int, ...]]] = {
         "label": (meta.rows, np.int32, ()),
         **{name: (meta.rows, dtype, (width,) if width else ()) for name, (dtype, width) in meta.embedding_columns().items()},
-        "key": (None, np.uint8, ()), "key_offsets": (meta.rows + 1, np.int64, ()),
-    }  # fmt: skip
+        "key": (None, np.uint8, ()),
+        "key_offsets": (meta.rows + 1, np.int64, ()),
+    }
     if meta.images == "inline":
         return {**columns, "image": (None, np.uint8, ()), "image_offsets": (meta.rows + 1, np.int64, ())}
     return {**columns, "image_sha256": (meta.rows, np.uint8, (32,))}

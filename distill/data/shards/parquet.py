@@ -132,9 +132,7 @@ def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, int]]:
 def _meta(file: pq.ParquetFile, size: int, path: Path) -> ShardMeta:
     text = (file.metadata.metadata or {}).get(META_KEY)
     if text is None:
-        raise NoShard(
-            f"{path} is a Parquet file without distill's metadata, so it is no shard. Expected a file written by distill embed."
-        )
+        raise NoShard(f"{path} is a Parquet file without distill's metadata, so it is no shard. Expected a file written by distill embed.")
     meta = ShardMeta.from_json(text, path)
     if meta.rows * _least(meta) > size:  # before any schema or column is made for it
         raise ValueError(f"{meta.rows:,} rows of {meta.width:,} numbers cannot be in {size:,} bytes")

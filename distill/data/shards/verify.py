@@ -93,10 +93,7 @@ def _shard_problems(shards: ShardSet, number: int, chunk: Path | None, deep: boo
     written = shards.folder / shards.layout.record(record.number, record.of)
     if Record.load(written) != record:
         yield f"{written.name} is not the record that {shards.layout.index} has of this chunk"
-    changed = [
-        *_changes(shard, record.shard_bytes, record.shard_sha256, deep),
-        *_changes(ledger, record.ledger_bytes, record.ledger_sha256, deep),
-    ]
+    changed = [*_changes(shard, record.shard_bytes, record.shard_sha256, deep), *_changes(ledger, record.ledger_bytes, record.ledger_sha256, deep)]
     if changed:
         yield from changed
         return
@@ -126,9 +123,7 @@ def _changes(path: Path, size: int, digest: str, deep: bool) -> Iterator[str]:
 
 def _meta_problems(shards: ShardSet, number: int, meta: ShardMeta) -> Iterator[str]:
     record = shards.records[number]
-    if (meta.rows, meta.chunk, meta.of, meta.chunk_sha256, meta.mean_norm) != (
-        record.rows, record.number, record.of, record.chunk_sha256, record.mean_norm,
-    ):  # fmt: skip
+    if (meta.rows, meta.chunk, meta.of, meta.chunk_sha256, meta.mean_norm) != (record.rows, record.number, record.of, record.chunk_sha256, record.mean_norm):
         yield f"{record.shard} is not the shard of its record: rows, chunk, of {meta.rows, meta.chunk, meta.of}, expected {record.rows, record.number, record.of}"
     whole = shards.meta
     if meta.group_rows() != shards.group_rows(number):
