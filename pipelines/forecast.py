@@ -23,7 +23,8 @@ import numpy as np
 import psutil
 
 from distill.data.archives.reader import read_bytes
-from distill.data.chunks import Chunk, is_chunk_folder, list_chunks, read_chunk
+from distill.data.chunks import Chunk, list_chunks, read_chunk
+from distill.data.folders import is_chunk_folder
 from distill.data.lists.image_list import open_list, way_to
 from distill.errors import DistillError, Unfinished
 from distill.images.codec import BadImage

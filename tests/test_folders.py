@@ -8,6 +8,9 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from distill import DistillError, load_model
@@ -202,6 +205,25 @@ def test_a_folder_that_only_looks_full_is_taken(tmp_path, made):
     assert inside(*words, "--only", 1).returncode == 0
     assert {path.read_bytes() for path in notes.values()} == {b"mine"} and (out / "lost+found" / "x").exists()
     assert [kind_of(one) for one in (out, out / "shards", out / "chunks", made.photos)] == ["set", "set", "chunks", None]
+
+
+@pytest.mark.parametrize("shard", sorted(Path(__file__).parent.glob("golden/*/*/00001-of-*.[hp]*[5t]")), ids=lambda path: "/".join(path.parts[-3:-1]))
+def test_a_shard_alone_proves_whose_its_folder_is_by_its_metadata(tmp_path, shard):
+    """Every published version, in both formats; a chunk and a table of somebody else's have like names."""
+    (tmp_path / "shards").mkdir()
+    shutil.copy(shard, tmp_path / "shards")
+    assert kind_of(tmp_path) == (None if shard.parent.name == "chunks" else "set")
+    other = tmp_path / "other" / "shards" / shard.name
+    other.parent.mkdir(parents=True)
+    said = {b"distill": json.dumps({"version": 1, "rows": 3}).encode()}
+    if shard.suffix == ".h5":
+        with h5py.File(other, "w") as file:
+            file.attrs["distill"] = said[b"distill"]
+    else:
+        pq.write_table(pa.table({"key": ["a"]}).replace_schema_metadata(said), other)
+    assert kind_of(tmp_path / "other") is None
+    other.write_bytes(shard.read_bytes()[:-9])
+    assert kind_of(tmp_path / "other") is None
 
 
 def test_a_set_made_in_or_around_its_images_goes_on(tmp_path, made):

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from distill.data.archives.archive import is_holder
 from distill.data.columns import labels_of
+from distill.data.folders import chunk_files, is_chunk_folder
 from distill.data.lists import listing
 from distill.data.lists.image_list import ImageList, Rule, open_list
 from distill.errors import Damaged, DistillError
@@ -38,7 +39,6 @@ FORMAT = "distill.chunk.1"
 CLASSES = "classes.txt"
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("label", pa.int32())])
 
-_NAME = re.compile(r"(\d{5,})-of-(\d{5,})\.parquet")
 _COUNT = re.compile("[0-9]{1,9}")
 
 
@@ -171,7 +171,7 @@ def rows_sha256(keys: list[str], labels: np.ndarray) -> str:
 
 def _refuse_another_set(out: Path, paths: tuple[Path, ...], table: bytes) -> None:
     expected = {path.name for path in paths}
-    for path in _chunk_files(out):
+    for path in chunk_files(out):
         if path.name not in expected:
             raise DistillError(f"{out} holds another set: {path.name} is no chunk of this one ({len(paths)} chunks). Use another folder.")
     if is_there(out / CLASSES) and read_whole(out / CLASSES) != table:
@@ -233,21 +233,10 @@ def said_sha256(path: Path) -> str:
         raise _damaged(path, error) from error
 
 
-def is_chunk_folder(path: str | Path) -> bool:
-    """Whether a folder holds chunks, a whole set or not. A folder of shards, whose files have like names, does not."""
-    for file in _chunk_files(place(path)):
-        try:
-            return (pq.read_schema(readable(file)).metadata or {}).get(b"format", b"").startswith(b"distill.chunk.")
-        except (pa.ArrowException, OSError, ValueError) as error:  # no chunk, or a damaged one: the next may tell
-            if failed := failure(file, error):
-                raise failed from error
-    return False
-
-
 def list_chunks(folder: str | Path) -> list[Path]:
     """The files of a whole set, in their order. DistillError names what is missing or does not belong there."""
     folder = place(folder)
-    files = {path.name: path for path in _chunk_files(folder)}
+    files = {path.name: path for path in chunk_files(folder)}
     if not files:
         raise DistillError(f"{folder}: no chunks. Expected 00000-of-00001.parquet and so on; make them with distill chunk SOURCE {folder}.")
     totals = {int(name.removesuffix(".parquet").rpartition("-")[2]) for name in files}
@@ -277,7 +266,3 @@ def read_classes(folder: str | Path) -> list[str]:
     if digest != expected:
         raise DistillError(f"{folder / CLASSES} has sha256 {digest[:12]}, the chunks say {expected[:12]}. Put the old table back.")
     return data.decode().split("\n")[:-1]
-
-
-def _chunk_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name)) if folder.is_dir() else []

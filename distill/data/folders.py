@@ -25,9 +25,9 @@ from typing import Any
 from distill.data.layout import INDEXES, NUMBERED, find_index
 from distill.data.names import SYSTEM
 from distill.errors import DistillError
-from distill.storage.files import is_temporary, read_toml
+from distill.storage.files import failure, is_temporary, read_toml
 from distill.storage.locks import CLAIM
-from distill.storage.path import RemotePath, close_to, is_remote, place
+from distill.storage.path import RemotePath, close_to, is_remote, place, readable
 
 HEAD = 1 << 14  # bytes that tell what a file is
 SMALL = 1 << 20  # bytes; a larger file is no note of ours
@@ -38,6 +38,7 @@ CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt|listing\.tsv\.zst")
 CARD = "assets.extra/distill.json"
 DRAWN = b"Software\0distill views"  # in the head of a PNG
 SHARDS = re.compile(rf"{NUMBERED}\.(parquet|h5)")
+SHARD_SAYS = frozenset({"version", "chunk", "of", "chunk_sha256", "rows", "dimension", "dtype", "teacher"})  # in its metadata, whatever the version
 EXPORT = re.compile(
     r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|assets|variables(/variables\.(index|data-\d{5}-of-\d{5}))?|assets\.extra(/distill\.json)?"
 )
@@ -102,20 +103,69 @@ def _is_set(folder: Path) -> bool:
 
 
 def _has_shard(folder: Path) -> bool:
-    from distill.data.shards import FORMATS
-
     called_so = islice((name for name, _ in _entries(folder) if SHARDS.fullmatch(name)), 8)  # of somebody else's thousands a few are enough
     for name in called_so:
         with suppress(DistillError):
-            if any(name.endswith(f".{shards.suffix}") and shards.read_meta(folder / name) for shards in FORMATS.values()):
+            if _is_shard(folder / name):
                 return True
     return False
 
 
-def _is_chunks(folder: Path) -> bool:
-    from distill.data.chunks import is_chunk_folder
+def _is_shard(path: Path) -> bool:
+    """Whether a file has the metadata of a shard, of which nothing else is looked at. OSError where the system fails to read it."""
+    try:
+        said = json.loads(_said_in_hdf5(path) if path.suffix == ".h5" else _said_in_parquet(path).get(b"distill", b""))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.keys() >= SHARD_SAYS
 
-    return is_chunk_folder(folder)
+
+def _said_in_parquet(path: Path) -> dict[bytes, bytes]:
+    """The metadata in the footer of a Parquet file; none where it is damaged or another file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(readable(path), memory_map=False) as file:
+            return file.metadata.metadata or {}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if failed := failure(path, error):
+            raise failed from error
+        return {}
+
+
+def _said_in_hdf5(path: Path) -> str | bytes:
+    """What an HDF5 file says in the attribute of shards; "" where it has none, is damaged or another file."""
+    import h5py
+
+    try:
+        with h5py.File(readable(path), "r", locking=False) as file:
+            said = file.attrs.get("distill", "")
+            return said if isinstance(said, (bytes, str)) else ""
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
+        if failed := failure(path, error):
+            raise failed from error
+        return ""
+
+
+def chunk_files(folder: Path) -> list[Path]:
+    """What is called as chunks are in a folder, in the order of the names."""
+    called_so = re.compile(rf"{NUMBERED}\.parquet")
+    return sorted(path for path in folder.iterdir() if called_so.fullmatch(path.name)) if folder.is_dir() else []
+
+
+def is_chunk_folder(path: str | Path) -> bool:
+    """Whether a folder holds chunks, a whole set or not. A folder of shards, whose files have like names, does not."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for file in chunk_files(place(path)):
+        try:
+            return (pq.read_schema(readable(file)).metadata or {}).get(b"format", b"").startswith(b"distill.chunk.")
+        except (pa.ArrowException, OSError, ValueError) as error:  # no chunk, or a damaged one: the next may tell
+            if failed := failure(file, error):
+                raise failed from error
+    return False
 
 
 def _is_run(folder: Path) -> bool:
@@ -190,13 +240,13 @@ KINDS = {
             r"state/progress-\d{5,}\.json": lambda path: _says(path, "done", "made"),
             r"state/failed-\d{5,}\.json": lambda path: _says(path, "chunk", "reason"),
             LOGS: _is_file,
-            "chunks": lambda path: _is_chunks(path) or not _strange(path, {}),
+            "chunks": lambda path: is_chunk_folder(path) or not _strange(path, {}),
             "shards/": _any,
         },
         frozenset({"plan.json", "shards"}),
         far=True,
     ),
-    "chunks": Kind("chunks", "OUT", _is_chunks, {}, frozenset({"classes.txt"}), far=True),
+    "chunks": Kind("chunks", "OUT", is_chunk_folder, {}, frozenset({"classes.txt"}), far=True),
     "run": Kind("a run", "--out", _is_run, {r"\.trainer(\.claims)?": _is_lock, "checkpoints/": _any, LOGS: _is_file}, frozenset({"run.toml"})),
     "export": Kind("an export", "OUT", lambda folder: read_card(folder) is not None, {}, frozenset({"assets.extra"})),
     "evaluation": Kind(

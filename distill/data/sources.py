@@ -26,7 +26,8 @@ import pyarrow as pa
 from distill.config.run import Holdout
 from distill.data.archives.archive import is_holder
 from distill.data.archives.reader import read_bytes
-from distill.data.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
+from distill.data.chunks import list_chunks, read_chunk, read_classes
+from distill.data.folders import is_chunk_folder
 from distill.data.lists.image_list import Rule, open_list
 from distill.data.shards import Rows, ShardSet, open_shards, view_column
 from distill.data.shards.golden import check_golden

@@ -10,8 +10,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from distill.data.chunks import is_chunk_folder, list_chunks, read_chunk, read_classes
-from distill.data.folders import KINDS, read_card
+from distill.data.chunks import list_chunks, read_chunk, read_classes
+from distill.data.folders import KINDS, is_chunk_folder, read_card
 from distill.data.layout import LAYOUTS, PLAIN, find_index
 from distill.data.shards import FORMATS, Record, ShardMeta, open_shards
 from distill.data.shards.rows import NoShard

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from distill.data.folders import no_set
 from distill.data.layout import INDEXES, LAYOUTS, UNDERSCORE, Layout, find_index, layout_of, shard_name
 from distill.data.shards.golden import NUMBER, GoldenRow, golden_rows
 from distill.data.shards.hdf5 import Hdf5Shards
@@ -429,8 +430,6 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
     given = place(path)
     index = find_index(given) or find_index(given / "shards") or (given if given.name in INDEXES and is_there(given) else None)
     if index is None:
-        from distill.data.folders import no_set
-
         raise DistillError(no_set(given))
     found = read_index(index)
     for record in found.records:
