@@ -52,7 +52,7 @@ test-engines: $(READY_DEV) ## the same bytes from Dask, Prism, Flink and Dataflo
 	@GOBIN="$(CURDIR)/$(BIN)" go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM) || echo "no Prism: go install failed"
 	@mvn -q -B dependency:copy -Dartifact=org.apache.beam:beam-runners-flink-$(FLINK)-job-server:$(BEAM) -DoutputDirectory=$(VENV)/flink \
 	  && mv $(VENV)/flink/*.jar $(FLINK_JAR) || echo "no Flink: Maven does not have its job server for Beam $(BEAM)"
-	PRISM="$$(ls $(CURDIR)/$(BIN)/prism 2> /dev/null)" FLINK_JOB_SERVER="$$(ls $(CURDIR)/$(FLINK_JAR) 2> /dev/null)" $(BIN)/python -m pytest tests/test_engines.py -m "engines or not slow" -rs $(ARGS)
+	PRISM="$$(ls $(CURDIR)/$(BIN)/prism 2> /dev/null)" FLINK_JOB_SERVER="$$(ls $(CURDIR)/$(FLINK_JAR) 2> /dev/null)" $(BIN)/python -m pytest tests/pipelines/test_engines.py -m "engines or not slow" -rs $(ARGS)
 
 check: $(READY_DEV) ## ruff, mypy and the contract of imports
 	$(BIN)/ruff check .

@@ -125,7 +125,7 @@ from pathlib import Path
 import numpy as np
 from distill.data.shards import FORMATS, Rows, commit_shard
 from tests.test_full_disk import fill
-from tests.test_shards import meta
+from tests.builders import meta
 
 disk, rng = Path(sys.argv[1]), np.random.default_rng(0)
 images = [rng.bytes(int(size)) for size in rng.integers(100, 1000, 3000)]

@@ -36,7 +36,7 @@ from distill.data.shards.verify import verify
 from distill.images.codec import BadImage, ImageSpec, decode
 from distill.images.views import RECIPES
 from distill.inspection.describe import describe
-from tests.test_shards import meta, rows
+from tests.builders import meta, rows
 
 ROOT = Path(__file__).parent.parent
 SEED = 7
