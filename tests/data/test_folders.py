@@ -207,7 +207,7 @@ def test_a_folder_that_only_looks_full_is_taken(tmp_path, made):
     assert [kind_of(one) for one in (out, out / "shards", out / "chunks", made.photos)] == ["set", "set", "chunks", None]
 
 
-@pytest.mark.parametrize("shard", sorted(Path(__file__).parent.glob("golden/*/*/00001-of-*.[hp]*[5t]")), ids=lambda path: "/".join(path.parts[-3:-1]))
+@pytest.mark.parametrize("shard", sorted(Path(__file__).parents[1].glob("golden/*/*/00001-of-*.[hp]*[5t]")), ids=lambda path: "/".join(path.parts[-3:-1]))
 def test_a_shard_alone_proves_whose_its_folder_is_by_its_metadata(tmp_path, shard):
     """Every published version, in both formats; a chunk and a table of somebody else's have like names."""
     (tmp_path / "shards").mkdir()
