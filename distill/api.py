@@ -8,7 +8,6 @@ The functions are safe to call in a thread, one at a time for one folder.
 from __future__ import annotations
 
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,7 +31,7 @@ from distill.results import (
 )
 from distill.runtime.lines import many
 from distill.storage.files import is_there, read_json
-from distill.storage.path import is_remote, place
+from distill.storage.path import StoragePath, is_remote, place
 
 if TYPE_CHECKING:
     from distill.config.run import Run
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from pipelines.plan import Job
     from teachers import LoadedTeacher, Reading, Teacher
 
-Path: TypeAlias = str | os.PathLike[str]
+Path: TypeAlias = str | os.PathLike[str] | StoragePath
 Size: TypeAlias = str | Sequence[int]
 
 
@@ -577,12 +576,12 @@ def export_model(student: Path, out: Path, *, format: str = "saved_model", force
         out: folder to write, on a local disk.
         force: replace an earlier export in `out`, and never anything else.
     """
-    from distill.data.folders import CARD
+    from distill.data.folders import CARD, check_local
     from distill.exports.export import export as write
 
-    card = write(place(student), place(out), format, force=force)
+    card, folder = write(place(student), place(out), format, force=force), check_local(out, "export")
     sizes = (card["height"], card["width"], card["dimension"], card["parameters"], card["bytes"])
-    return ExportResult(place(out), format, *sizes, place(out) / CARD, card)
+    return ExportResult(folder, format, *sizes, folder / CARD, card)
 
 
 @checked
@@ -690,7 +689,7 @@ def _text(path: Path) -> str:
     return str(place(path))
 
 
-def _was_imported(shards: pathlib.Path) -> bool:
+def _was_imported(shards: StoragePath) -> bool:
     """Whether the plan of a set says that no teacher of its own embedded it."""
     plan = next((plan for folder in (shards, shards.parent) if is_there(plan := folder / "plan.json")), None)
     return plan is not None and read_json(plan).get("batch") == 0

@@ -22,7 +22,6 @@ if __name__ == "__main__":  # python -m pipelines.embed SOURCE OUT --teacher T -
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import apache_beam as beam
 
@@ -32,6 +31,7 @@ from distill.data.shards import Record, ShardMeta, write_index
 from distill.errors import DistillError, Unfinished
 from distill.runtime.progress import phase
 from distill.storage.files import read_json
+from distill.storage.path import StoragePath
 from pipelines.label import BrokenOff, Task, embed_chunk, try_teacher
 from pipelines.plan import Job, Plan, agree, check_pixels, clear_notes, estimate, is_broken_off, keep, leave_note, meta_of, phases_noted, why
 from teachers import limit_threads
@@ -78,7 +78,7 @@ class CutChunks(beam.DoFn):
             limit_threads(TEACHER_THREADS)
             accepted = list[Plan]()
 
-            def accept(plan: Plan, chunks: Path) -> None:
+            def accept(plan: Plan, chunks: StoragePath) -> None:
                 _accept(job, plan, chunks)
                 accepted.append(plan)
 
@@ -92,7 +92,7 @@ class CutChunks(beam.DoFn):
         yield from tasks
 
 
-def _accept(job: Job, plan: Plan, chunks: Path, note: str = "") -> None:
+def _accept(job: Job, plan: Plan, chunks: StoragePath, note: str = "") -> None:
     """DistillError where a plan cannot be followed: chunks that it has not, images or a teacher of which nothing can be labelled."""
     wanted = job.only or range(len(plan.chunks))
     odd = [number for number in wanted if not 0 <= number < len(plan.chunks)]

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from distill.images.codec import BadImage
 from distill.runtime.lines import many
 from distill.runtime.process import quiet_import, uninterrupted
 from distill.runtime.progress import phase, phases
+from distill.storage.path import StoragePath
 from pipelines.label import Task, label_rows, try_teacher
 from pipelines.plan import Job, meta_of
 from teachers import limit_threads
@@ -153,7 +153,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def read_rates(path: Path) -> Rates:
+def read_rates(path: StoragePath) -> Rates:
     """What `distill plan --json` wrote on another machine."""
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))["rates"]

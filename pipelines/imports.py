@@ -31,7 +31,7 @@ from distill.errors import DistillError, Unfinished
 from distill.images.codec import BadImage, ImageSpec, decode, decode_batch
 from distill.storage.files import is_there, sweep
 from distill.storage.locks import only_process
-from distill.storage.path import is_remote, place
+from distill.storage.path import StoragePath, is_remote, place
 from pipelines.plan import SOFTWARE, Job, Plan, standing
 from pipelines.rejects import WAYS, grouped, in_words
 from teachers import Teacher
@@ -99,7 +99,7 @@ class Imported:
 class _List:
     """The rows of some parts as an image list; see `distill.data.lists.image_list.ImageList`."""
 
-    def __init__(self, root: Path, keys: list[str], labels: np.ndarray | None, classes: list[str]) -> None:
+    def __init__(self, root: StoragePath, keys: list[str], labels: np.ndarray | None, classes: list[str]) -> None:
         self.root, self.keys, self.labels, self.classes = root, keys, labels, classes
         self.rows, self.skipped = len(keys), dict[str, int]()
 

@@ -23,7 +23,7 @@ from distill.runtime.process import environment, hushed, quiet_import, speak, wi
 from distill.runtime.progress import Watcher, phase, phases
 from distill.storage.files import committed, is_there, sweep
 from distill.storage.locks import only_process
-from distill.storage.path import is_remote
+from distill.storage.path import StoragePath
 from pipelines.engines import Engine, Workers, beam_options, check_reach, find_engine, outside_ipython, runner, service
 from pipelines.plan import Job, Plan, break_off, go_on, why
 
@@ -247,9 +247,10 @@ def _turned(job: Job) -> int:
 
 
 def _full(job: Job) -> str:
-    if is_remote(job.shards):
+    folder = job.folder
+    if not isinstance(folder, Path):
         return ""
-    free = shutil.disk_usage(job.folder).free
+    free = shutil.disk_usage(folder).free
     return " The disk is full: make room." if free < FULL else f" {free / 1e6:,.0f} MB of its disk are free."
 
 
@@ -299,7 +300,7 @@ def _as_found(debug: bool) -> Iterator[_Found]:
         found.let_go()
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _json(path: StoragePath) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

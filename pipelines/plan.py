@@ -31,7 +31,7 @@ from distill.images.codec import EXIF, RESIZE, BadImage, ImageSpec, decode
 from distill.images.views import RECIPES, Recipe, check_size, software
 from distill.runtime.progress import phase, watched
 from distill.storage.files import committed, is_there, read_json, sha256_file, temporary_for, write_json
-from distill.storage.path import is_remote, place
+from distill.storage.path import StoragePath, is_remote, place
 from pipelines.rejects import LOOKED, grouped, in_words, look, spread
 from teachers import Teacher
 
@@ -118,19 +118,19 @@ class Job:
         return Rule(self.all_files, self.strip_prefix, self.label_from)
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> StoragePath:
         return place(self.out)
 
     @property
-    def chunks(self) -> Path:
+    def chunks(self) -> StoragePath:
         return self.folder / "chunks"
 
     @property
-    def shards(self) -> Path:
+    def shards(self) -> StoragePath:
         return self.folder / "shards"
 
     @property
-    def state(self) -> Path:
+    def state(self) -> StoragePath:
         return self.folder / "state"
 
 
@@ -199,14 +199,14 @@ class Plan:
         if self.layout not in LAYOUTS:
             raise ValueError(f"layout {self.layout!r}, expected {' or '.join(LAYOUTS)}")
 
-    def save(self, path: Path) -> None:
+    def save(self, path: StoragePath) -> None:
         self.meta.check()
         told = {**asdict(self), "meta": self.meta.as_dict()}
         unsaid = {"rule": None, "layout": PLAIN.name}  # as in plans of earlier versions
         write_json(path, {name: value for name, value in told.items() if name not in unsaid or value != unsaid[name]})
 
     @classmethod
-    def load(cls, path: Path) -> Plan:
+    def load(cls, path: StoragePath) -> Plan:
         try:
             plan = read_json(path, cls)
             plan.meta.check()
@@ -218,7 +218,7 @@ class Plan:
         """What the shard of a chunk says of itself, but for its rows and mean norm."""
         return replace(self.meta, chunk=number, of=len(self.chunks), chunk_sha256=self.chunks[number])
 
-    def find_record(self, shards: Path, number: int) -> Record | None:
+    def find_record(self, shards: StoragePath, number: int) -> Record | None:
         """The record of a chunk that is done, None where it has to be made."""
         return find_record(shards, self.format, self.chunk_meta(number), self.names)
 
@@ -317,7 +317,7 @@ def _image_size(job: Job, height: int | None, width: int | None) -> tuple[int, i
     return job.size
 
 
-def agree(job: Job, meta: ShardMeta, accept: Callable[[Plan, Path], None] = lambda plan, chunks: None) -> tuple[Plan, str]:
+def agree(job: Job, meta: ShardMeta, accept: Callable[[Plan, StoragePath], None] = lambda plan, chunks: None) -> tuple[Plan, str]:
     """The plan of OUT: made now, or the one that is there if it agrees with this job; else an error that names both sides. And a note, or "".
 
     A plan under which nothing was labelled yet, such as a dry run leaves, gives way to another wish, and so do added views that no shard has
@@ -358,7 +358,7 @@ def agree(job: Job, meta: ShardMeta, accept: Callable[[Plan, Path], None] = lamb
     return plan, ""
 
 
-def _anew(job: Job, meta: ShardMeta, old: Plan, accept: Callable[[Plan, Path], None]) -> Plan:
+def _anew(job: Job, meta: ShardMeta, old: Plan, accept: Callable[[Plan, StoragePath], None]) -> Plan:
     """Replaces a plan under which nothing was labelled, and its chunks. What can refuse the new one does so before anything of the old one goes.
 
     plan.json is replaced last and in one rename, so that OUT has a plan whenever this is killed; `_has_chunks` then tells that it is not whole.
@@ -386,7 +386,7 @@ def _check_no_views_added(job: Job) -> None:
         raise DistillError(f"{job.out}: --add-views extends a set, and there is none. Make one: distill embed SOURCE {job.out} --views N.")
 
 
-def _plan_of(job: Job, meta: ShardMeta, folder: Path, skipped: dict[str, int], layout: Layout) -> Plan:
+def _plan_of(job: Job, meta: ShardMeta, folder: StoragePath, skipped: dict[str, int], layout: Layout) -> Plan:
     """A plan of the chunks in a folder, all of which are read."""
     source = place(job.source).resolve()
     chunks = [(chunk.sha256, len(chunk.keys)) for chunk in map(read_chunk, list_chunks(folder))]
@@ -416,9 +416,9 @@ def _has_chunks(job: Job, plan: Plan) -> bool:
 
 
 @contextmanager
-def _beside(chunks: Path) -> Iterator[Path]:
+def _beside(chunks: StoragePath) -> Iterator[Path]:
     """A folder for chunks that are not to be in OUT yet: on its disk, under a temporary name; for an object store on this machine's."""
-    if is_remote(chunks):
+    if not isinstance(chunks, Path):
         with tempfile.TemporaryDirectory(prefix="distill-") as name:
             yield Path(name)
         return
@@ -430,17 +430,17 @@ def _beside(chunks: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _move_in(folder: Path, chunks: Path) -> None:
+def _move_in(folder: Path, chunks: StoragePath) -> None:
     """Give the files of one folder their place in another, classes.txt last."""
     chunks.mkdir(exist_ok=True)
     for path in sorted(folder.iterdir(), key=lambda path: path.name == "classes.txt"):
-        if is_remote(chunks):
-            _copy(path, chunks / path.name)
-        else:
+        if isinstance(chunks, Path):
             path.replace(chunks / path.name)
+        else:
+            _copy(path, chunks / path.name)
 
 
-def _copy(path: Path, to: Path) -> None:
+def _copy(path: StoragePath, to: StoragePath) -> None:
     with committed(to) as temporary, path.open("rb") as file, temporary.open("wb") as copy:
         shutil.copyfileobj(file, copy)
 
@@ -525,7 +525,7 @@ def _forget(job: Job, plan: Plan, number: int) -> None:
         (job.shards / name).unlink(missing_ok=True)
 
 
-def _shard(job: Job, plan: Plan, number: int) -> Path:
+def _shard(job: Job, plan: Plan, number: int) -> StoragePath:
     return shard_path(job.shards, plan.format, number, len(plan.chunks))
 
 
@@ -619,7 +619,7 @@ def _told(meta: ShardMeta) -> dict[str, Any]:
     return {**told, **{f"software {name}": version for name, version in software.items()}}
 
 
-def _source_sha256(source: Path) -> str:
+def _source_sha256(source: StoragePath) -> str:
     """What shows that a list has changed: of a text list its bytes, of a file that holds images, which may have 100 GB, size and index."""
     if not source.is_file():
         return ""
@@ -629,7 +629,7 @@ def _source_sha256(source: Path) -> str:
     return f"{source.stat().st_size} bytes" + (f", index {sha256_file(index)}" if index.is_file() else "")
 
 
-def _cut(job: Job, folder: Path) -> dict[str, int]:
+def _cut(job: Job, folder: StoragePath) -> dict[str, int]:
     """Put chunks into a folder, cut from the list, or copied where SOURCE is others than these; returns what the list passed over, by reason."""
     if not is_chunk_folder(job.source):
         with phase("cutting chunks"):
@@ -642,7 +642,7 @@ def _cut(job: Job, folder: Path) -> dict[str, int]:
 
 
 @phase("looking at the first images")
-def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "", chunks: Path | None = None) -> list[int]:
+def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "", chunks: StoragePath | None = None) -> list[int]:
     """The chunks that have to be made, and OUT/state/estimate.json for the launcher to show, with a note on the list.
 
     DistillError when what is to come cannot fit on the disk, or none of the images looked at can be labelled.
@@ -665,7 +665,7 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "", chunks
     warning = _look(job, plan, looked) if looked else ""
     image = float(np.mean(sizes)) if sizes and plan.meta.images == "inline" else 32
     needed = int(rows * (plan.meta.embedding_bytes + image + 32))
-    free = None if is_remote(job.shards) else shutil.disk_usage(job.shards).free
+    free = shutil.disk_usage(shards).free if isinstance(shards := job.shards, Path) else None
     leave_note(
         job,
         "estimate.json",

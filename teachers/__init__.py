@@ -29,7 +29,7 @@ from distill.arguments import checked
 from distill.errors import DistillError
 from distill.runtime.process import grow_gpu_memory, keep_memory, quiet_import
 from distill.runtime.progress import phase
-from distill.storage.path import close_to, local_copy, place
+from distill.storage.path import StoragePath, close_to, local_copy, place
 from teachers.foreign import WEIGHTS, known_name
 from teachers.loaded import LoadedTeacher
 
@@ -150,7 +150,7 @@ class Reading(TypedDict, total=False):
 
 @checked
 def open_teacher(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | StoragePath,
     *,
     signature: str | None = None,
     output: str | None = None,
@@ -178,7 +178,7 @@ def open_teacher(
     return Teacher(str(found), kind, whole.get("signature"), whole.get("output"), float(seen["scale"]), float(seen["offset"]), seen["color"], fed, tagged)
 
 
-def said(path: str | os.PathLike[str], **reading: Unpack[Reading]) -> dict[str, Any]:
+def said(path: str | os.PathLike[str] | StoragePath, **reading: Unpack[Reading]) -> dict[str, Any]:
     """What was given of a reading, a preset as its scale, offset and color. DistillError where two of them speak of the same.
 
     >>> said("model.onnx", preset="unit", signature=None)
@@ -263,7 +263,7 @@ def _apply_threads() -> bool:
     return True
 
 
-def _find(path: Path) -> tuple[Path, str]:
+def _find(path: StoragePath) -> tuple[StoragePath, str]:
     if path.name == SAVED_MODEL_PARTS[0] and path.is_file():
         path = path.parent
     if path.is_dir():
@@ -286,7 +286,7 @@ def _find(path: Path) -> tuple[Path, str]:
     return path, SUFFIXES[path.suffix.lower()]
 
 
-def _is_model(path: Path) -> bool:
+def _is_model(path: StoragePath) -> bool:
     """Whether a name in a folder looks like a model: a SavedModel, the folder of a run, or a whole model in one file."""
     if (path / SAVED_MODEL_PARTS[0]).is_file() or (path / STUDENT).is_file():
         return True

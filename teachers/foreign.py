@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 
 from distill.errors import DistillError
+from distill.storage.path import StoragePath
 from teachers.causes import reason
 
 ONNX = "Export it as ONNX: torch.onnx.export(model, images, 'model.onnx', input_names=['images'], dynamic_axes={'images': {0: 'N'}}), in inference mode."
@@ -26,7 +27,7 @@ ZIP = b"PK\x03\x04"
 POINTER = b"version https://git-lfs"
 
 
-def known_name(path: Path) -> str | None:
+def known_name(path: StoragePath) -> str | None:
     """What a file of that name is, as the end of a sentence; None where the name says nothing."""
     if path.suffix.lower() == ".json" and path.with_suffix(".params").exists():
         return "is a network of MXNet. Convert it to ONNX."

@@ -45,7 +45,7 @@ KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def path_beside(model: str) -> Any:
-    """Returns where the `model.json` of a model is, or would be: a Path, or a place in an object store.
+    """Returns where the `model.json` of a model is, or would be: a StoragePath.
 
     >>> path_beside("zoo/w600k_r50.onnx")
     PosixPath('zoo/w600k_r50.model.json')

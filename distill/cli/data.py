@@ -49,7 +49,7 @@ from distill.cli.options import (
     print_json,
 )
 from distill.errors import DistillError, Unfinished
-from distill.storage.path import place
+from distill.storage.path import StoragePath, place
 
 ENGINES = ("local", "processes", "dask", "portable", "flink", "prism", "dataflow")
 
@@ -233,7 +233,7 @@ def plan(
         list[int] | None, typer.Option(metavar="N", rich_help_panel=WORK, help="also say how long so many workers would take; may be given several times")
     ] = None,
     machine: Annotated[
-        list[Path] | None,
+        list[StoragePath] | None,
         typer.Option(parser=place, metavar="FILE", rich_help_panel=WORK, help="also say how long it takes on another machine, where plan --json wrote FILE"),
     ] = None,
     signature: Signature = None,
@@ -289,7 +289,7 @@ def plan(
 
 
 def verify(
-    shards: Annotated[Path, typer.Argument(help="a set of shards: OUT of distill embed, or OUT/shards", parser=place, metavar="SHARDS")],
+    shards: Annotated[StoragePath, typer.Argument(help="a set of shards: OUT of distill embed, or OUT/shards", parser=place, metavar="SHARDS")],
     deep: Annotated[bool, typer.Option("--deep", help="hash every file again and read every row")] = False,
     teacher: Annotated[
         str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="the teacher of the set: embed a sample again and compare")
@@ -317,9 +317,9 @@ def verify(
 
 
 def views(
-    images: Annotated[list[Path], typer.Argument(help="pictures to draw views of", parser=place, metavar="IMAGES...")],
+    images: Annotated[list[StoragePath], typer.Argument(help="pictures to draw views of", parser=place, metavar="IMAGES...")],
     recipe: RecipeName = "face",
-    out: Annotated[Path, typer.Option(help="PNG to write", parser=place, metavar="PNG", rich_help_panel=OUTPUT)] = Path("views.png"),
+    out: Annotated[StoragePath, typer.Option(help="PNG to write", parser=place, metavar="PNG", rich_help_panel=OUTPUT)] = Path("views.png"),
     number: Annotated[int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="views of each, the picture as it is first")] = 8,
     seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="--view-seed of distill embed")] = 0,
     size: Annotated[str, typer.Option(metavar="HxW", rich_help_panel=VIEWS, help="height x width of each view; pictures are cropped to it")] = "112x112",

@@ -23,6 +23,7 @@ def demo(
     Example: distill demo
     """
     from distill.cli.main import run
+    from distill.data.folders import check_local
     from distill.demo import demo as show
 
-    show(out, small, run, train_teacher)
+    show(check_local(out, "demo"), small, run, train_teacher)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,12 +34,12 @@ from distill.cli.options import (
     parse_tags,
     print_json,
 )
-from distill.storage.path import place
+from distill.storage.path import StoragePath, place
 
 
 def import_(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="FOLDER", parser=place, help="a folder of N_img.foo and N_emb.npy, or of .npz files; or one .npz")],
+    source: Annotated[StoragePath, typer.Argument(metavar="FOLDER", parser=place, help="a folder of N_img.foo and N_emb.npy, or of .npz files; or one .npz")],
     out: Out,
     root: Annotated[str, typer.Option(metavar="FOLDER", rich_help_panel=IMAGES, help="folder that the paths are relative to")],
     strip_prefix: StripPrefix = "",

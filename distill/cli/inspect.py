@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from distill.cli.options import PREPROCESSING, AsJson, Color, Feed, Offset, Output, Preset, Scale, Signature, Tags, parse_feed, print_json
 from distill.errors import DistillError
-from distill.storage.path import place
+from distill.storage.path import StoragePath, place
 
 if TYPE_CHECKING:
     from teachers import LoadedTeacher
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="anything that distill reads or writes", parser=place, metavar="PATH")],
+    path: Annotated[StoragePath, typer.Argument(help="anything that distill reads or writes", parser=place, metavar="PATH")],
     signature: Signature = None,
     output: Output = None,
     scale: Scale = None,
@@ -58,7 +57,7 @@ def inspect(
         raise DistillError("--save keeps the options of this line, and none is given. Name some, such as --preset insightface --save.")
     loaded: list[LoadedTeacher] = []
 
-    def ask(model: Path) -> dict[str, Any]:
+    def ask(model: StoragePath) -> dict[str, Any]:
         loaded.append(open_teacher(model, **values, beside=not save).load())
         return loaded[-1].describe()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,7 +32,7 @@ from distill.cli.options import (
     print_json,
 )
 from distill.errors import Unfinished
-from distill.storage.path import place
+from distill.storage.path import StoragePath, place
 
 if TYPE_CHECKING:
     from distill.results import EvaluateResult
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 def evaluate(
     model: Model,
     pairs: Annotated[
-        Path | None,
+        StoragePath | None,
         typer.Option(parser=place, metavar="FOLDER", rich_help_panel="Pairs", help="class folders of identities never trained on: pairs are drawn from them"),
     ] = None,
     number: Annotated[
@@ -51,7 +50,7 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", rich_help_panel="Pairs", help="another seed draws other pairs")] = 0,
     shards: Annotated[
-        Path | None,
+        StoragePath | None,
         typer.Option(parser=place, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
     ] = None,
     teacher: Annotated[str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="evaluate this teacher too, on the same pairs")] = None,
@@ -68,7 +67,8 @@ def evaluate(
     feed: Feed = None,
     tags: Tags = None,
     out: Annotated[
-        Path | None, typer.Option(parser=place, metavar="FOLDER", rich_help_panel=OUTPUT, help="also write evaluation.json and scores-*.npz into this folder")
+        StoragePath | None,
+        typer.Option(parser=place, metavar="FOLDER", rich_help_panel=OUTPUT, help="also write evaluation.json and scores-*.npz into this folder"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -122,7 +122,7 @@ def _after_evaluate(model: str, found: EvaluateResult) -> list[list[object]]:
 
 def compare(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(help="two photos or more", parser=place, metavar="IMAGES...")],
+    images: Annotated[list[StoragePath], typer.Argument(help="two photos or more", parser=place, metavar="IMAGES...")],
     threshold: Annotated[
         float | None, typer.Option(metavar="X", help="cosine from which on two photos show the same person, -1 to 1; evaluate finds one")
     ] = None,
@@ -174,7 +174,7 @@ def compare(
 
 
 def export(
-    student: Annotated[Path, typer.Argument(help="run folder or .keras file", parser=place, metavar="STUDENT")],
+    student: Annotated[StoragePath, typer.Argument(help="run folder or .keras file", parser=place, metavar="STUDENT")],
     out: Out,
     format: Annotated[str, typer.Option(**one_of("saved_model"), help="file format to write")] = "saved_model",
     force: Annotated[bool, typer.Option("--force", help="replace an earlier export at OUT")] = False,

@@ -6,13 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from distill.errors import DistillError
-from distill.storage.path import place
+from distill.storage.path import StoragePath, place
 
 
 def one_of(*words: str) -> dict[str, Any]:
@@ -25,7 +24,7 @@ ONLY_IMAGES = "the images: a folder of class folders or of photos, a text list, 
 A_MODEL = "SavedModel folder, .keras, .h5 or .onnx file, or run folder"
 Images = Annotated[str, typer.Argument(metavar="SOURCE", help=ONLY_IMAGES)]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help=f"{ONLY_IMAGES}; or chunks of one")]
-Out = Annotated[Path, typer.Argument(parser=place, metavar="OUT", help="the folder to write: a new or empty one, or one that distill made")]
+Out = Annotated[StoragePath, typer.Argument(parser=place, metavar="OUT", help="the folder to write: a new or empty one, or one that distill made")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=A_MODEL)]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 

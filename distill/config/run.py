@@ -10,7 +10,6 @@ import tomllib
 import types
 import typing
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PlainSerializer, ValidationError, model_validator
@@ -19,6 +18,7 @@ from distill.config.catalog import TERM_OPTIONS
 from distill.errors import DistillError
 from distill.images.views import Recipe, recipe_of
 from distill.storage.files import read_toml
+from distill.storage.path import StoragePath
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -257,7 +257,7 @@ class Run(Frozen):
         return self
 
 
-def load_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
+def load_run(path: str | StoragePath, overrides: Sequence[str] = ()) -> Run:
     """The run file at `path`, with overrides such as "student.embedding=256" or "stage.2.epochs=4" (stages and terms count from 1).
 
     A value is TOML; what is no TOML value is taken as a string. DistillError lists every problem, one a line.

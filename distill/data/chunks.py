@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +32,7 @@ from distill.data.lists.image_list import ImageList, Rule, open_list
 from distill.errors import Damaged, DistillError
 from distill.runtime.progress import phase
 from distill.storage.files import committed, failure, is_there, read_whole, sweep
-from distill.storage.path import place, readable
+from distill.storage.path import StoragePath, place, readable
 
 FORMAT = "distill.chunk.1"
 CLASSES = "classes.txt"
@@ -58,10 +57,10 @@ class Chunk:
 class ChunkSet:
     """A whole set. written: how many chunks were not there before. skipped: names that the image list passed over, by reason."""
 
-    folder: Path
+    folder: StoragePath
     rows: int
     classes: list[str]
-    chunks: tuple[Path, ...]
+    chunks: tuple[StoragePath, ...]
     written: int
     skipped: dict[str, int]
 
@@ -72,8 +71,8 @@ def chunk_name(number: int, of: int) -> str:
 
 
 def write_chunks(
-    source: str | Path,
-    out: str | Path,
+    source: str | StoragePath,
+    out: str | StoragePath,
     rows: int = 100_000,
     progress: Callable[[int, int], None] | None = None,
     rule: Rule = Rule(),  # noqa: B008
@@ -96,7 +95,7 @@ def write_chunks(
 
 def write_list(
     images: ImageList,
-    out: Path,
+    out: StoragePath,
     rows: int,
     progress: Callable[[int, int], None] | None = None,
     batches: Callable[[ExitStack], Iterator[tuple[list[str], np.ndarray | None]]] | None = None,
@@ -122,7 +121,9 @@ def write_list(
     return ChunkSet(out, images.rows, images.classes, paths, written, images.skipped)
 
 
-def _listed(images: ImageList, rows: int, source: Path, root: str | None, out: Path, names: ExitStack) -> Iterator[tuple[list[str], np.ndarray | None]]:
+def _listed(
+    images: ImageList, rows: int, source: StoragePath, root: str | None, out: StoragePath, names: ExitStack
+) -> Iterator[tuple[list[str], np.ndarray | None]]:
     """The batches of a list; with a root the listing is written beside the chunks meanwhile."""
     if root is None or not listing.is_kept(source, root):
         yield from images.batches(rows)
@@ -139,7 +140,7 @@ def _listed(images: ImageList, rows: int, source: Path, root: str | None, out: P
         yield keys, labels
 
 
-def _write_one(names: ExitStack, path: Path, chunk: Chunk) -> int:
+def _write_one(names: ExitStack, path: StoragePath, chunk: Chunk) -> int:
     """Write one chunk under a temporary name that `names` will change; 0 if the same chunk is there already, else 1."""
     if is_there(path):
         there = read_chunk(path)
@@ -169,7 +170,7 @@ def rows_sha256(keys: list[str], labels: np.ndarray) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _refuse_another_set(out: Path, paths: tuple[Path, ...], table: bytes) -> None:
+def _refuse_another_set(out: StoragePath, paths: tuple[StoragePath, ...], table: bytes) -> None:
     expected = {path.name for path in paths}
     for path in chunk_files(out):
         if path.name not in expected:
@@ -178,7 +179,7 @@ def _refuse_another_set(out: Path, paths: tuple[Path, ...], table: bytes) -> Non
         raise DistillError(f"{out} holds another set: its {CLASSES} is not the class table of this one. Use another folder.")
 
 
-def read_chunk(path: str | Path) -> Chunk:
+def read_chunk(path: str | StoragePath) -> Chunk:
     """One chunk, its metadata and hash verified. DistillError where the file is no chunk, damaged, or not the one that its name says."""
     path = place(path)
     try:
@@ -198,7 +199,7 @@ def read_chunk(path: str | Path) -> Chunk:
     return Chunk(number, of, sha256, classes, keys, labels)
 
 
-def _damaged(path: Path, error: Exception) -> Exception:
+def _damaged(path: StoragePath, error: Exception) -> Exception:
     """What to raise for what pyarrow said of a chunk: the system's failure, or damage."""
     if failed := failure(path, error):
         return failed
@@ -206,7 +207,7 @@ def _damaged(path: Path, error: Exception) -> Exception:
     return Damaged(f"{path} is damaged or no chunk: {reason}. Expected a file written by distill chunk.")
 
 
-def _check_meta(path: Path, file: pq.ParquetFile) -> tuple[int, int, str, str]:
+def _check_meta(path: StoragePath, file: pq.ParquetFile) -> tuple[int, int, str, str]:
     """(chunk, of, sha256, classes) of an open file whose columns, sizes and name were checked."""
     meta = {key.decode(): value.decode() for key, value in (file.schema_arrow.metadata or {}).items()}
     if meta.get("format") != FORMAT or not file.schema_arrow.equals(SCHEMA):
@@ -225,7 +226,7 @@ def _check_meta(path: Path, file: pq.ParquetFile) -> tuple[int, int, str, str]:
     return int(number), int(of), meta["sha256"], meta["classes"]
 
 
-def said_sha256(path: Path) -> str:
+def said_sha256(path: StoragePath) -> str:
     """The sha256 that a chunk says its rows have; they are not read. DistillError where it says none."""
     try:
         return (pq.read_schema(readable(path)).metadata or {})[b"sha256"].decode()
@@ -233,7 +234,7 @@ def said_sha256(path: Path) -> str:
         raise _damaged(path, error) from error
 
 
-def list_chunks(folder: str | Path) -> list[Path]:
+def list_chunks(folder: str | StoragePath) -> list[StoragePath]:
     """The files of a whole set, in their order. DistillError names what is missing or does not belong there."""
     folder = place(folder)
     files = {path.name: path for path in chunk_files(folder)}
@@ -253,7 +254,7 @@ def list_chunks(folder: str | Path) -> list[Path]:
     return [files[chunk_name(number, of)] for number in range(of)]
 
 
-def read_classes(folder: str | Path) -> list[str]:
+def read_classes(folder: str | StoragePath) -> list[str]:
     """The class table: item n is class n; empty where rows have no labels. DistillError where it is not the chunks' own."""
     folder = place(folder)
     first = list_chunks(folder)[0]

@@ -27,7 +27,7 @@ from distill.data.names import SYSTEM
 from distill.errors import DistillError
 from distill.storage.files import failure, is_temporary, read_toml
 from distill.storage.locks import CLAIM
-from distill.storage.path import RemotePath, close_to, is_remote, place, readable
+from distill.storage.path import RemotePath, StoragePath, close_to, is_remote, place, readable
 
 HEAD = 1 << 14  # bytes that tell what a file is
 SMALL = 1 << 20  # bytes; a larger file is no note of ours
@@ -55,8 +55,8 @@ class Kind:
 
     what: str
     option: str
-    is_ours: Callable[[Path], bool]
-    before: Mapping[str, Callable[[Path], bool]] = field(default_factory=dict)
+    is_ours: Callable[[StoragePath], bool]
+    before: Mapping[str, Callable[[StoragePath], bool]] = field(default_factory=dict)
     signs: frozenset[str] = frozenset()
     far: bool = False
 
@@ -64,18 +64,18 @@ class Kind:
 # ------------------------------------------------------------------------------------------------------------------------- what proves it
 
 
-def _head(path: Path) -> bytes:
+def _head(path: StoragePath) -> bytes:
     """The first bytes of a file, b"" where none is."""
     try:
         if isinstance(path, RemotePath):
             return path.read_bytes(HEAD)[:HEAD]
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             return file.read(HEAD)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return b""
 
 
-def _says(path: Path, *keys: str) -> bool:
+def _says(path: StoragePath, *keys: str) -> bool:
     """Whether a file is a JSON object with these keys."""
     try:
         if path.stat().st_size > SMALL:
@@ -86,7 +86,7 @@ def _says(path: Path, *keys: str) -> bool:
     return isinstance(value, dict) and value.keys() >= set(keys)
 
 
-def _holds_arrays(path: Path, *names: str) -> bool:
+def _holds_arrays(path: StoragePath, *names: str) -> bool:
     """Whether a file is an .npz with one of these arrays."""
     try:
         with path.open("rb") as opened, zipfile.ZipFile(opened) as file:
@@ -95,14 +95,14 @@ def _holds_arrays(path: Path, *names: str) -> bool:
         return False
 
 
-def _is_set(folder: Path) -> bool:
+def _is_set(folder: StoragePath) -> bool:
     """A plan, an index, or one shard of ours."""
     if _PLAN.match(_head(folder / "plan.json")) or any(_INDEX.match(_head(folder / "shards" / name)) for name in INDEXES):
         return True
     return _has_shard(folder / "shards")
 
 
-def _has_shard(folder: Path) -> bool:
+def _has_shard(folder: StoragePath) -> bool:
     called_so = islice((name for name, _ in _entries(folder) if SHARDS.fullmatch(name)), 8)  # of somebody else's thousands a few are enough
     for name in called_so:
         with suppress(DistillError):
@@ -111,7 +111,7 @@ def _has_shard(folder: Path) -> bool:
     return False
 
 
-def _is_shard(path: Path) -> bool:
+def _is_shard(path: StoragePath) -> bool:
     """Whether a file has the metadata of a shard, of which nothing else is looked at. OSError where the system fails to read it."""
     try:
         said = json.loads(_said_in_hdf5(path) if path.suffix == ".h5" else _said_in_parquet(path).get(b"distill", b""))
@@ -120,7 +120,7 @@ def _is_shard(path: Path) -> bool:
     return isinstance(said, dict) and said.keys() >= SHARD_SAYS
 
 
-def _said_in_parquet(path: Path) -> dict[bytes, bytes]:
+def _said_in_parquet(path: StoragePath) -> dict[bytes, bytes]:
     """The metadata in the footer of a Parquet file; none where it is damaged or another file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -134,7 +134,7 @@ def _said_in_parquet(path: Path) -> dict[bytes, bytes]:
         return {}
 
 
-def _said_in_hdf5(path: Path) -> str | bytes:
+def _said_in_hdf5(path: StoragePath) -> str | bytes:
     """What an HDF5 file says in the attribute of shards; "" where it has none, is damaged or another file."""
     import h5py
 
@@ -148,13 +148,13 @@ def _said_in_hdf5(path: Path) -> str | bytes:
         return ""
 
 
-def chunk_files(folder: Path) -> list[Path]:
+def chunk_files(folder: StoragePath) -> list[StoragePath]:
     """What is called as chunks are in a folder, in the order of the names."""
     called_so = re.compile(rf"{NUMBERED}\.parquet")
     return sorted(path for path in folder.iterdir() if called_so.fullmatch(path.name)) if folder.is_dir() else []
 
 
-def is_chunk_folder(path: str | Path) -> bool:
+def is_chunk_folder(path: str | StoragePath) -> bool:
     """Whether a folder holds chunks, a whole set or not. A folder of shards, whose files have like names, does not."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -168,7 +168,7 @@ def is_chunk_folder(path: str | Path) -> bool:
     return False
 
 
-def _is_run(folder: Path) -> bool:
+def _is_run(folder: StoragePath) -> bool:
     """A run.toml that a run wrote, not a person: in the very letters of the writer; or one that can be read, beside a checkpoint or a summary."""
     import tomli_w
 
@@ -184,7 +184,7 @@ def _is_run(folder: Path) -> bool:
     return _says(folder / "summary.json", "parameters", "epochs", "student") or _holds_arrays(folder / "checkpoints/last.npz", "progress.json")
 
 
-def _is_run_file(path: Path) -> bool:
+def _is_run_file(path: StoragePath) -> bool:
     """Whether a file is a run file, whoever wrote it."""
     from distill.config.run import load_run
 
@@ -194,7 +194,7 @@ def _is_run_file(path: Path) -> bool:
         return False
 
 
-def read_card(path: str | Path) -> dict[str, Any] | None:
+def read_card(path: str | StoragePath) -> dict[str, Any] | None:
     """What an export says of itself; None where the folder is no export of ours."""
     try:
         card = json.loads((place(path) / CARD).read_bytes())
@@ -203,7 +203,7 @@ def read_card(path: str | Path) -> dict[str, Any] | None:
     return card if isinstance(card, dict) and str(card.get("made_by", "")).startswith("distill ") else None
 
 
-def _is_evaluation(folder: Path) -> bool:
+def _is_evaluation(folder: StoragePath) -> bool:
     try:
         judged = json.loads((folder / "evaluation.json").read_bytes())["model"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -211,18 +211,18 @@ def _is_evaluation(folder: Path) -> bool:
     return isinstance(judged, dict) and "path" in judged
 
 
-def _is_lock(path: Path) -> bool:
+def _is_lock(path: StoragePath) -> bool:
     """What holds a folder for one process: a file that says so, or a folder of claims."""
     if is_remote(path) or path.is_dir():
         return all(CLAIM.fullmatch(name) or is_temporary(name) for name, _ in _entries(path))
     return path.is_file() and re.fullmatch(rb"(process \d+ on [^\n]*\n)?", _head(path)) is not None
 
 
-def _is_file(path: Path) -> bool:
+def _is_file(path: StoragePath) -> bool:
     return path.is_file()
 
 
-def _any(path: Path) -> bool:
+def _any(path: StoragePath) -> bool:
     return True
 
 
@@ -263,7 +263,7 @@ LISTED = ("set", "chunks", "run", "export")  # what is never taken for images
 SIGNS = frozenset(INDEXES).union(*(KINDS[kind].signs for kind in LISTED))
 
 
-def kind_of(folder: Path, names: Collection[str] | None = None) -> str | None:
+def kind_of(folder: StoragePath, names: Collection[str] | None = None) -> str | None:
     """What of ours that holds no list of images a folder is: "set", "chunks", "run", "export", or None.
 
     names: what lies in it, where the caller knows; without one of SIGNS among them nothing is read.
@@ -277,7 +277,7 @@ def kind_of(folder: Path, names: Collection[str] | None = None) -> str | None:
 # ------------------------------------------------------------------------------------------------------------------- taken for another
 
 
-def no_set(path: Path) -> str:
+def no_set(path: StoragePath) -> str:
     """Why no finished set of shards is at a path, by what lies there, and what to do."""
     expected = "Expected the folder that distill embed wrote."
     if not path.exists():
@@ -308,7 +308,7 @@ def no_set(path: Path) -> str:
     return f"{path} is no set of shards. If it holds photos, let the teacher embed them first: distill embed {path} OUT --teacher TEACHER, then give OUT."
 
 
-def _unfinished_by(folder: Path) -> str | None:
+def _unfinished_by(folder: StoragePath) -> str | None:
     """The verb that began the set in a folder, "embed" or "import"; None where no set was begun, or no plan says how."""
     head = _head(folder / "plan.json")
     if _PLAN.match(head):
@@ -322,7 +322,7 @@ def _unfinished_by(folder: Path) -> str | None:
 MODELS = (".keras", ".h5", ".hdf5", ".onnx")
 
 
-def _file_in_words(path: Path) -> str:
+def _file_in_words(path: StoragePath) -> str:
     """("run.toml") -> "a run file"."""
     if SHARDS.fullmatch(path.name):
         return "a single shard or chunk"
@@ -331,7 +331,7 @@ def _file_in_words(path: Path) -> str:
     return "a run file" if path.suffix.lower() == ".toml" and _is_run_file(path) else "a file"
 
 
-def no_model(path: str | os.PathLike[str], best: str) -> str:
+def no_model(path: str | os.PathLike[str] | StoragePath, best: str) -> str:
     """Why a folder that distill wrote holds no model, and what to do; "" where it is none of ours, or not known.
 
     best: what to do with the student of the best epoch, "{}" for its path: "distill export {} OUT".
@@ -352,7 +352,7 @@ def no_model(path: str | os.PathLike[str], best: str) -> str:
 # ------------------------------------------------------------------------------------------------------------------- before it is written
 
 
-def check_folder(path: str | os.PathLike[str], kind: str, *others: str) -> None:
+def check_folder(path: str | os.PathLike[str] | StoragePath, kind: str, *others: str) -> None:
     """DistillError unless `path` may become a folder of `kind` or go on as one: it is not there, is empty, or holds one (or one of `others`).
 
     Nothing is written, and of a folder of somebody else's nothing is read but names and the first bytes of files that are called as ours are.
@@ -374,16 +374,13 @@ def check_folder(path: str | os.PathLike[str], kind: str, *others: str) -> None:
     raise DistillError(f"{folder} holds {holds}. Nothing was written: use an empty or a new folder as {wanted.option}.")
 
 
-def check_place(path: str | os.PathLike[str], kind: str) -> Path:
+def check_place(path: str | os.PathLike[str] | StoragePath, kind: str) -> Path | RemotePath:
     """The place where a folder of `kind` is to be. DistillError where none can be: far away one that is written on a disk only; where a file has
     the name, or one of the names above it."""
     folder, wanted = place(path), KINDS[kind]
     if isinstance(folder, RemotePath):
         if not wanted.far:
-            copy = {"gs": "gcloud storage cp -r", "s3": "aws s3 cp --recursive"}[folder.scheme]
-            raise DistillError(
-                f"{folder}: {wanted.what} can only be written on a local disk. Give a local {wanted.option}, and copy it there afterwards ({copy})."
-            )
+            raise _only_local(folder, wanted)
         if folder.is_file():
             raise DistillError(f"{folder} is an object; {wanted.option} is to be a folder. Use another name.")
     else:
@@ -391,6 +388,19 @@ def check_place(path: str | os.PathLike[str], kind: str) -> Path:
     if (within := _set_around(folder)) is not None:
         raise DistillError(f"{wanted.option} {folder} lies in what {within}, a set of shards, is made of. Use another folder.")
     return folder
+
+
+def check_local(path: str | os.PathLike[str] | StoragePath, kind: str) -> Path:
+    """As `check_place`, for what is written on a disk only."""
+    folder = check_place(path, kind)
+    if isinstance(folder, RemotePath):
+        raise _only_local(folder, KINDS[kind])
+    return folder
+
+
+def _only_local(folder: RemotePath, wanted: Kind) -> DistillError:
+    copy = {"gs": "gcloud storage cp -r", "s3": "aws s3 cp --recursive"}[folder.scheme]
+    return DistillError(f"{folder}: {wanted.what} can only be written on a local disk. Give a local {wanted.option}, and copy it there afterwards ({copy}).")
 
 
 def _check_above(folder: Path, wanted: str) -> None:
@@ -401,7 +411,7 @@ def _check_above(folder: Path, wanted: str) -> None:
         raise DistillError(f"{there} is {what}; {wanted}. Use another name.")
 
 
-def check_picture(path: str | os.PathLike[str]) -> Path:
+def check_picture(path: str | os.PathLike[str] | StoragePath) -> StoragePath:
     """Where a PNG is to be written. DistillError where a folder or a file of somebody else's has the name, or no folder is there to write it in."""
     picture = place(path)
     if picture.is_dir():
@@ -421,7 +431,7 @@ def strangers(folder: Path, known: re.Pattern[str]) -> list[str]:
     return [name for name in names if not known.fullmatch(name) and not SYSTEM.fullmatch(name.partition("/")[0])]
 
 
-def _strange(folder: Path, known: Mapping[str, Callable[[Path], bool]], most: int = 4) -> list[str]:
+def _strange(folder: StoragePath, known: Mapping[str, Callable[[StoragePath], bool]], most: int = 4) -> list[str]:
     """Up to `most` names below a folder that are not `known` (see Kind.before), nor a system's, nor an unfinished file of ours; sorted."""
     found: list[str] = []
     for name, is_file in _entries(folder):
@@ -437,17 +447,17 @@ def _strange(folder: Path, known: Mapping[str, Callable[[Path], bool]], most: in
     return sorted(found)
 
 
-def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
+def _entries(folder: StoragePath) -> Iterator[tuple[str, bool]]:
     """(name, is no folder) of what lies in a folder; of nothing where there is no folder."""
     if isinstance(folder, RemotePath):
         yield from ((path.name, is_file) for path, is_file in folder.entries() if path != folder)
-        return
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in entries:
-            yield entry.name, not entry.is_dir()
+    elif isinstance(folder, Path):
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            for entry in entries:
+                yield entry.name, not entry.is_dir()
 
 
-def check_apart(source: str | os.PathLike[str], out: str | os.PathLike[str], kind: str = "set", own: str = "") -> None:
+def check_apart(source: str | os.PathLike[str] | StoragePath, out: str | os.PathLike[str] | StoragePath, kind: str = "set", own: str = "") -> None:
     """DistillError where a list of images lies in the folder to be written or that one in the list, in whatever way the two are spelt or linked,
     or the list in what a set is made of.
 
@@ -469,27 +479,18 @@ def check_apart(source: str | os.PathLike[str], out: str | os.PathLike[str], kin
         raise DistillError(f"{wanted.option} {out} {relation}. Nothing was written: use a folder beside it as {wanted.option}.")
 
 
-def _set_around(source: Path) -> Path | None:
+def _set_around(source: StoragePath) -> StoragePath | None:
     """The set in whose shards/, chunks/ or state/ a path lies, other than its chunks themselves."""
-    real: Path = source.resolve()
-    for inner in (real, *_parents(real)):
+    real = source.resolve()
+    for inner in (real, *real.parents):
         if inner.name in ("chunks", "shards", "state") and not (inner == real and inner.name == "chunks") and _is_set(inner.parent):
             return inner.parent
     return None
 
 
-def _parents(path: Path) -> list[Path]:
-    if not isinstance(path, RemotePath):
-        return list(path.parents)
-    found = [path.parent]
-    while found[-1].parent != found[-1]:
-        found.append(found[-1].parent)
-    return found
-
-
-def _lies_in(path: Path, folder: Path) -> bool:
+def _lies_in(path: StoragePath, folder: StoragePath) -> bool:
     """Whether `path`, there or not, is `folder` or lies below it, where `folder` is one."""
-    if is_remote(path) or is_remote(folder):
+    if not (isinstance(path, Path) and isinstance(folder, Path)):
         if not (isinstance(path, RemotePath) and isinstance(folder, RemotePath) and path.scheme == folder.scheme):
             return False
         inner, outer = (posixpath.normpath(one.path) for one in (path, folder))
@@ -498,9 +499,9 @@ def _lies_in(path: Path, folder: Path) -> bool:
     return any(_same(above, folder) for above in (real, *real.parents))
 
 
-def _same(one: Path, other: Path) -> bool:
+def _same(one: StoragePath, other: StoragePath) -> bool:
     """Whether two paths are one place; by the system's own number for it where it is there, so that case and mounts do not matter."""
-    if isinstance(one, RemotePath) or isinstance(other, RemotePath):
+    if not (isinstance(one, Path) and isinstance(other, Path)):
         return str(one) == str(other)
     try:
         return os.path.samestat(os.stat(one), os.stat(other))
@@ -511,7 +512,7 @@ def _same(one: Path, other: Path) -> bool:
 # ------------------------------------------------------------------------------------------------------------------------ what is removed
 
 
-def remove_own(folder: Path, names: re.Pattern[str], first: str = "") -> None:
+def remove_own(folder: StoragePath, names: re.Pattern[str], first: str = "") -> None:
     """Remove the files directly in `folder` that are called as ours are, `first` before the others; whatever else lies there stays."""
     own = [name for name, is_file in _entries(folder) if is_file and (names.fullmatch(name) or is_temporary(name))]
     for name in sorted(own, key=lambda name: name != first):
@@ -522,23 +523,23 @@ def remove_own(folder: Path, names: re.Pattern[str], first: str = "") -> None:
 class Made:
     """What a folder lacked when a verb began: new, names of ours in it; missing, the folder and those above it that were not there."""
 
-    folder: Path
+    folder: StoragePath
     new: tuple[str, ...]
-    missing: tuple[Path, ...]
+    missing: tuple[StoragePath, ...]
 
     def give_back(self) -> None:
         """Remove of it what is a file, or a folder with nothing in it; whoever calls this holds the folder."""
         for path in (*(self.folder / name for name in self.new), *self.missing):
             with suppress(OSError):
-                if is_remote(path) or stat.S_ISREG(os.lstat(path).st_mode):
-                    path.unlink(missing_ok=True)
-                else:
+                if isinstance(path, Path) and not stat.S_ISREG(os.lstat(path).st_mode):
                     path.rmdir()
+                else:
+                    path.unlink(missing_ok=True)
 
 
-def make_folder(folder: Path, *own: str) -> Made:
+def make_folder(folder: StoragePath, *own: str) -> Made:
     """Make a folder and those above it; what `Made.give_back` removes again. own: names that the verb makes in it."""
-    missing = () if is_remote(folder) else tuple(path for path in (folder, *folder.parents) if not os.path.lexists(path))
+    missing = tuple(path for path in (folder, *folder.parents) if not os.path.lexists(path)) if isinstance(folder, Path) else ()
     new = tuple(name for name in own if not (folder / name).exists())
     folder.mkdir(parents=True, exist_ok=True)
     return Made(folder, new, missing)

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from distill.errors import DistillError
 from distill.storage.files import is_there
+from distill.storage.path import StoragePath
 
 NUMBERED = r"\d{5,}-of-\d{5,}"
 
@@ -66,7 +66,7 @@ LAYOUTS = {layout.name: layout for layout in (UNDERSCORE, PLAIN)}
 INDEXES = tuple(layout.index for layout in LAYOUTS.values())
 
 
-def find_index(folder: Path) -> Path | None:
+def find_index(folder: StoragePath) -> StoragePath | None:
     """Returns the index in a folder of shards, None where there is none.
 
     Raises:
@@ -80,12 +80,12 @@ def find_index(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def layout_of(path: Path) -> Layout:
+def layout_of(path: StoragePath) -> Layout:
     """Returns the layout of a set by the name of its index, record, ledger or class table."""
     return UNDERSCORE if path.name.startswith(UNDERSCORE.prefix) else PLAIN
 
 
-def layout_in(folder: Path) -> Layout:
+def layout_in(folder: StoragePath) -> Layout:
     """Returns the layout of a folder of shards by the names in it: the one of a new set unless files of the plain layout lie there."""
     if (index := find_index(folder)) is not None:
         return layout_of(index)

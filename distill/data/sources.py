@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -34,7 +33,7 @@ from distill.data.shards.golden import check_golden
 from distill.errors import DistillError, Unfinished
 from distill.images.codec import BadImage, ImageSpec, ahead, decode_batch, kind_of, plain
 from distill.images.views import Recipe, check_size, replay
-from distill.storage.path import place
+from distill.storage.path import StoragePath, place
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 POOL_GROUPS = 8  # about 8,000 rows, 30 MB of 112x112 JPEGs: enough identities for a mixed batch
@@ -606,7 +605,7 @@ def _one_direction(embeddings: Iterator[np.ndarray]) -> str:
     return "all embeddings are zeros" if first is None else "all embeddings point one way"
 
 
-def _listed(path: Path, rule: Rule) -> tuple[pa.Array, np.ndarray, Sequence[str]]:
+def _listed(path: StoragePath, rule: Rule) -> tuple[pa.Array, np.ndarray, Sequence[str]]:
     """All keys, labels int32 and class names of a folder, list or chunk folder; an error where a row has no label."""
     parts: Iterator[tuple[list[str], np.ndarray | None]]
     if is_chunk_folder(path):
@@ -624,7 +623,7 @@ def _listed(path: Path, rule: Rule) -> tuple[pa.Array, np.ndarray, Sequence[str]
     return pa.concat_arrays(keys), np.concatenate(labels), names
 
 
-def root_of(path: Path) -> str:
+def root_of(path: StoragePath) -> str:
     """Where the keys of a list begin, if nothing else is said: a folder or record file itself; of a list, or of chunks, the folder they lie in."""
     return str(path if is_holder(path) or path.is_dir() and not is_chunk_folder(path) else path.parent)
 

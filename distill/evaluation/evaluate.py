@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from distill.data.sources import ShardSource
 from distill.errors import DistillError
 from distill.evaluation.verification import Model, Pairs, evaluate_pairs, evaluate_shards
 from distill.storage.files import committed, write_json
+from distill.storage.path import StoragePath
 from distill.training.origin import Origin, origin_of, projection_of, trained_names
 
 
@@ -27,14 +27,14 @@ from distill.training.origin import Origin, origin_of, projection_of, trained_na
 class Question:
     """What models are asked. folder and pairs: verification; shards: agreement, on the rows that `holdout` kept from training."""
 
-    folder: Path | None = None
+    folder: StoragePath | None = None
     pairs: Pairs | None = None
-    shards: Path | None = None
+    shards: StoragePath | None = None
     holdout: Holdout | None = None
     root: str | None = None
     resize: str = "none"
     size: tuple[int, int] | None = None
-    out: Path | None = None
+    out: StoragePath | None = None
     exif: str = "ignore"
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isqrt
-from pathlib import Path
 
 import numpy as np
 
 from distill.errors import DistillError
 from distill.runtime.lines import many
-from distill.storage.path import place
+from distill.storage.path import StoragePath, place
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Pairs:
 NUMBER = 6000  # pairs that are drawn where nobody says how many, as in LFW
 
 
-def draw_pairs(folder: str | Path, number: int | None = None, seed: int = 0) -> Pairs:
+def draw_pairs(folder: str | StoragePath, number: int | None = None, seed: int = 0) -> Pairs:
     """Pairs from a folder of class folders: half genuine, half impostors, alternating (genuine first).
 
     No pair comes twice and none pairs an image with itself. Identities count alike, however many images they have: genuine pairs
@@ -67,7 +66,7 @@ def draw_pairs(folder: str | Path, number: int | None = None, seed: int = 0) -> 
     return Pairs(tuple(keys[one] for one, _ in drawn), tuple(keys[two] for _, two in drawn), same)
 
 
-def _list_images(folder: str | Path) -> tuple[list[str], np.ndarray]:
+def _list_images(folder: str | StoragePath) -> tuple[list[str], np.ndarray]:
     """All keys of a folder of class folders and their class numbers int32, in the order of the image list."""
     from distill.data.lists.image_list import open_list
 

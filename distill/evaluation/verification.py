@@ -13,14 +13,13 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from distill.errors import DistillError
 from distill.evaluation.pairs import Pairs, draw_pairs
-from distill.storage.path import close_to, is_remote, local_copy, place
+from distill.storage.path import StoragePath, close_to, is_remote, local_copy, place
 
 if TYPE_CHECKING:
     from distill.images.codec import ImageSpec
@@ -53,19 +52,19 @@ class Model(Protocol):
 Bad = list[tuple[str, str]]  # (key, reason) of images that cannot be read
 
 
-def _bad_images(root: str | Path, bad: Bad) -> str:
+def _bad_images(root: str | StoragePath, bad: Bad) -> str:
     named = "; ".join(f"{key}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
     return f"{root}: {named}. An evaluation needs every image: mend or remove what cannot be read."
 
 
 def embed_images(
     model: Model,
-    root: str | Path,
+    root: str | StoragePath,
     keys: Sequence[str],
     spec: ImageSpec,
     batch: int = 128,
     progress: Progress | None = None,
-    told: Callable[[str | Path, Bad], str] = _bad_images,
+    told: Callable[[str | StoragePath, Bad], str] = _bad_images,
 ) -> np.ndarray:
     """The embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
 
@@ -90,7 +89,7 @@ def embed_images(
     return table if len(distinct) == len(keys) else table[[place[key] for key in keys]]
 
 
-def _bytes(root: str, key: str, told: Callable[[str | Path, Bad], str]) -> bytes:
+def _bytes(root: str, key: str, told: Callable[[str | StoragePath, Bad], str]) -> bytes:
     from distill.data.archives.reader import read_bytes
     from distill.images.codec import BadImage
 
@@ -342,7 +341,7 @@ class PairEvaluation:
 
 def evaluate_pairs(
     model: Model,
-    folder: str | Path,
+    folder: str | StoragePath,
     pairs: Pairs | None = None,
     *,
     folds: int = FOLDS,
@@ -416,7 +415,7 @@ def evaluate_shards(model: Model, source: Any, progress: Progress | None = None)
     return _summarise(np.concatenate(cosines) if cosines else np.zeros(0), model.dimension)
 
 
-def check_photos(paths: Sequence[str | Path]) -> None:
+def check_photos(paths: Sequence[str | StoragePath]) -> None:
     """DistillError unless two photos or more are there to be compared. Asked before a model is loaded, which takes seconds."""
     if len(paths) < 2:
         raise DistillError(f"compare: {len(paths)} image{'s' * (len(paths) != 1)} given. Expected two or more.")
@@ -427,7 +426,7 @@ def check_photos(paths: Sequence[str | Path]) -> None:
             raise DistillError(f"{path}: no such {'object' if is_remote(path) else 'file'}.{close_to(path)}")
 
 
-def compare(model: Model, paths: Sequence[str | Path], resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> np.ndarray:
+def compare(model: Model, paths: Sequence[str | StoragePath], resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> np.ndarray:
     """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
     check_photos(paths)
     files = [local_copy(str(place(path))).resolve() for path in paths]
@@ -435,7 +434,7 @@ def compare(model: Model, paths: Sequence[str | Path], resize: str = "none", siz
     keys = [file.relative_to(root).as_posix() for file in files]
     given = dict(zip(keys, paths, strict=True))
 
-    def told(_: str | Path, bad: Bad) -> str:
+    def told(_: str | StoragePath, bad: Bad) -> str:
         named = "; ".join(f"{given[key]}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
         return f"{named}. Leave out what cannot be read."
 

@@ -29,19 +29,19 @@ from typing import Any
 import numpy as np
 
 from distill import __version__
-from distill.data.folders import CARD, EXPORT, check_place, make_folder, no_model, read_card, strangers
+from distill.data.folders import CARD, EXPORT, check_local, make_folder, no_model, read_card, strangers
 from distill.data.names import SYSTEM
 from distill.errors import DistillError
 from distill.runtime.progress import phase
 from distill.storage.files import sha256_file, sweep, temporary_for, write_json
-from distill.storage.path import close_to, local_copy, place
+from distill.storage.path import StoragePath, close_to, local_copy, place
 
 TOLERANCE = 1e-5  # largest difference of one number of an embedding, as a share of the embedding's norm
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8"
 
 
-def export(student: str | Path, out: str | Path, format: str = "saved_model", *, force: bool = False) -> dict[str, Any]:
+def export(student: str | StoragePath, out: str | StoragePath, format: str = "saved_model", *, force: bool = False) -> dict[str, Any]:
     """A run folder or a `.keras` file into an export; returns what the export's card says, with its path and its bytes on disk.
 
     `force` replaces an earlier export at `out`, and never anything else; without it `out` must not exist (an empty folder may).
@@ -55,10 +55,10 @@ def export(student: str | Path, out: str | Path, format: str = "saved_model", *,
 
     origin = origin_of(student)
     learned_from = origin.as_card() if origin.known else None
-    return FORMATS[format](file, check_place(out, "export"), force=force, teacher=_teacher_of(place(student)), learned_from=learned_from)
+    return FORMATS[format](file, check_local(out, "export"), force=force, teacher=_teacher_of(place(student)), learned_from=learned_from)
 
 
-def student_file(student: str | Path) -> Path:
+def student_file(student: str | StoragePath) -> Path:
     """The `.keras` file of a run folder, or the file itself."""
     path = folder = place(student)
     expected = "Expected a .keras file, or the folder of a finished run, which holds student.keras."
@@ -75,7 +75,7 @@ def student_file(student: str | Path) -> Path:
     return local_copy(str(path))
 
 
-def _teacher_of(run: Path) -> str | None:
+def _teacher_of(run: StoragePath) -> str | None:
     """The fingerprint of the teacher whose shards a run learned from; None for a bare file, or where the shards are gone."""
     from distill.config.run import load_run
     from distill.data.shards import open_shards

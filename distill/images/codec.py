@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from distill.errors import DistillError
-from distill.storage.path import place
+from distill.storage.path import StoragePath, place
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -260,7 +260,7 @@ def encode_jpeg(pixels: np.ndarray, quality: int = 95, sampling: str = "444") ->
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling=sampling, fastdct=False)
 
 
-def write_png(path: str | os.PathLike[str], pixels: np.ndarray, software: str) -> None:
+def write_png(path: str | os.PathLike[str] | StoragePath, pixels: np.ndarray, software: str) -> None:
     """uint8 [H, W, 3] RGB to a PNG file that names the software, whole or not at all."""
     from PIL import Image, PngImagePlugin
 

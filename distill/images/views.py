@@ -27,7 +27,7 @@ import numpy as np
 from distill.errors import DistillError
 from distill.images.codec import BadImage, ImageSpec, decode, encode_jpeg
 from distill.storage.files import first_problem, read_toml
-from distill.storage.path import is_remote, place
+from distill.storage.path import StoragePath, place
 
 VERSION = "1"  # of what this file makes of a picture: another one for other bytes, in a set's metadata
 DRAWS = 32  # numbers of one view; each change has places of its own among them, so that a new one moves no other
@@ -203,7 +203,7 @@ def replay(images: np.ndarray | Sequence[np.ndarray], recipe: Recipe, seed: int,
     return out
 
 
-def contact_sheet(paths: Sequence[Path], size: tuple[int, int], recipe: Recipe, seed: int, views: int, exif: str = "ignore") -> np.ndarray:
+def contact_sheet(paths: Sequence[StoragePath], size: tuple[int, int], recipe: Recipe, seed: int, views: int, exif: str = "ignore") -> np.ndarray:
     """Views 0 to `views` - 1 of each picture, a row of tiles each: uint8 [pictures * (H + 2), views * (W + 2), 3]. The key is the path."""
     if views < 1 or not 0 <= seed < 2**63:
         raise DistillError(f"{views} views of each picture with seed {seed}: expected 1 or more, and a seed from 0 to 2**63 - 1.")
@@ -213,7 +213,7 @@ def contact_sheet(paths: Sequence[Path], size: tuple[int, int], recipe: Recipe, 
             image = decode(path.read_bytes(), ImageSpec(*size, "crop", exif))
         except (BadImage, OSError) as error:
             raise DistillError(f"{path}: {error}") from error
-        tiles = [view(image, recipe, seed, str(path) if is_remote(path) else path.as_posix(), number) for number in range(views)]
+        tiles = [view(image, recipe, seed, path.as_posix() if isinstance(path, Path) else str(path), number) for number in range(views)]
         rows.append(np.concatenate([np.pad(tile, ((1, 1), (1, 1), (0, 0)), constant_values=255) for tile in tiles], axis=1))
     return np.concatenate(rows)
 

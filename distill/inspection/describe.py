@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from shlex import quote
 from typing import Any
 
@@ -20,12 +19,12 @@ from distill.images.views import RECIPES
 from distill.inspection.written import TEXTS, find_written, run_in_words
 from distill.storage.files import read_json
 from distill.storage.locks import holder
-from distill.storage.path import is_remote
+from distill.storage.path import StoragePath, is_remote
 
 _PROGRESS = re.compile(r"progress-(\d{5,})\.json")
 
 
-def describe(path: Path, describe_model: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+def describe(path: StoragePath, describe_model: Callable[[StoragePath], dict[str, Any]]) -> dict[str, Any]:
     """The first of the known kinds that fits. describe_model: what a teacher or student on disk says of itself."""
     if not path.exists():
         raise DistillError(f"{path}: nothing is there.")
@@ -61,8 +60,8 @@ def in_words(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _kinds(describe_model: Callable[[Path], dict[str, Any]]) -> list[tuple[str, Callable[[Path], bool], Callable[[Path], dict[str, Any]]]]:
-    def model(path: Path) -> dict[str, Any]:
+def _kinds(describe_model: Callable[[StoragePath], dict[str, Any]]) -> list[tuple[str, Callable[[StoragePath], bool], Callable[[StoragePath], dict[str, Any]]]]:
+    def model(path: StoragePath) -> dict[str, Any]:
         told = {"format" if name == "kind" else name: value for name, value in describe_model(path).items()}
         return {**told, "next": f"distill embed SOURCE OUT --teacher {quote(str(path))}"}
 
@@ -87,11 +86,11 @@ def _kinds(describe_model: Callable[[Path], dict[str, Any]]) -> list[tuple[str, 
     ]
 
 
-def _index(path: Path) -> Path | None:
+def _index(path: StoragePath) -> StoragePath | None:
     return find_index(path) or find_index(path / "shards")
 
 
-def _set(path: Path) -> dict[str, Any]:
+def _set(path: StoragePath) -> dict[str, Any]:
     shards = open_shards(path)
     size = sum(record.shard_bytes for record in shards.records)
     name = quote(str(path))
@@ -114,7 +113,7 @@ def _meta(meta: ShardMeta) -> dict[str, Any]:
     return {**meta.as_dict(), "recipe": meta.recipe.name if meta.recipe.name in RECIPES else meta.recipe.as_dict()}
 
 
-def _read_json(path: Path, kind: Any = dict[str, Any]) -> Any:
+def _read_json(path: StoragePath, kind: Any = dict[str, Any]) -> Any:
     try:
         return read_json(path, kind)
     except ValueError as error:
@@ -134,11 +133,11 @@ class _Planned:
     layout: str = PLAIN.name
 
 
-def _is_unfinished(path: Path) -> bool:
+def _is_unfinished(path: StoragePath) -> bool:
     return (path / "plan.json").is_file() or (path / ".launcher").exists()
 
 
-def _unfinished(path: Path) -> dict[str, Any]:
+def _unfinished(path: StoragePath) -> dict[str, Any]:
     """How far a run is, or was when it ended, and who works here now."""
     launcher = holder(path, "launcher")
     found: dict[str, Any] = {"launcher": {None: "unknown: no lock tells here", "": "none at work"}.get(launcher, launcher)}
@@ -174,7 +173,7 @@ def _again(launcher: str | None, verb: str) -> dict[str, Any]:
     return {"next": f"run the same distill {verb} again: it goes on here"} if launcher == "" else {}
 
 
-def _size(shard: Path) -> int:
+def _size(shard: StoragePath) -> int:
     """Bytes; -1 where the shard is just being replaced."""
     try:
         return shard.stat().st_size
@@ -182,7 +181,7 @@ def _size(shard: Path) -> int:
         return -1
 
 
-def _views_in(shard: Path, format: str) -> int:
+def _views_in(shard: StoragePath, format: str) -> int:
     """0 where the shard is just being replaced."""
     try:
         return FORMATS[format].read_meta(shard).views
@@ -190,7 +189,7 @@ def _views_in(shard: Path, format: str) -> int:
         return 0
 
 
-def _notes(folder: Path) -> dict[str, dict[str, Any]]:
+def _notes(folder: StoragePath) -> dict[str, dict[str, Any]]:
     """What the launcher and its workers have written in OUT/state, by file name; "at" is when, in seconds. A note that is just going says nothing."""
     found: dict[str, dict[str, Any]] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -211,7 +210,7 @@ def _pace(notes: dict[str, dict[str, Any]], done: set[int]) -> dict[str, Any]:
     return found
 
 
-def _chunks(path: Path) -> dict[str, Any]:
+def _chunks(path: StoragePath) -> dict[str, Any]:
     chunks = [read_chunk(one) for one in list_chunks(path)]
     return {
         "rows": sum(len(chunk.keys) for chunk in chunks),
@@ -221,7 +220,7 @@ def _chunks(path: Path) -> dict[str, Any]:
     }
 
 
-def _run(path: Path) -> dict[str, Any]:
+def _run(path: StoragePath) -> dict[str, Any]:
     summary = path / "summary.json"
     state = _read_json(summary) if summary.is_file() else {"finished": False, "next": "run the same distill train again"}
     file = path / "run.toml"
@@ -233,11 +232,11 @@ def _run(path: Path) -> dict[str, Any]:
     return {**found, "next": f"distill evaluate {name} --pairs FOLDER\ndistill export {name} OUT"}
 
 
-def _is_shard(path: Path) -> bool:
+def _is_shard(path: StoragePath) -> bool:
     return _shard_format(path) is not None
 
 
-def _shard_format(path: Path) -> str | None:
+def _shard_format(path: StoragePath) -> str | None:
     for name, shards in FORMATS.items():
         if path.suffix == f".{shards.suffix}" and path.is_file():
             try:
@@ -250,18 +249,18 @@ def _shard_format(path: Path) -> str | None:
     return None
 
 
-def _shard(path: Path) -> dict[str, Any]:
+def _shard(path: StoragePath) -> dict[str, Any]:
     shards = FORMATS[str(_shard_format(path))]
     return {"meta": _meta(shards.read_meta(path)), "row_groups": len(shards.group_rows(path))}
 
 
-def _chunk(path: Path) -> dict[str, Any]:
+def _chunk(path: StoragePath) -> dict[str, Any]:
     chunk = read_chunk(path)
     keys = chunk.keys[:3]
     return {"chunk": chunk.number, "of": chunk.of, "rows": len(chunk.keys), "sha256": chunk.sha256, "first_keys": keys}
 
 
-def _list(path: Path) -> dict[str, Any]:
+def _list(path: StoragePath) -> dict[str, Any]:
     from distill.data.lists.image_list import open_list
 
     images = open_list(path)
@@ -278,7 +277,7 @@ def _list(path: Path) -> dict[str, Any]:
     }
 
 
-def _drawn(path: Path) -> dict[str, Any]:
+def _drawn(path: StoragePath) -> dict[str, Any]:
     """How the pictures of a folder were drawn, where distill drew them."""
     return {"drawn": _read_json(path / ".drawing.json")} if not is_remote(path) and KINDS["drawing"].is_ours(path) else {}
 

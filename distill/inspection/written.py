@@ -15,6 +15,7 @@ from distill.data.folders import DRAWN, KINDS
 from distill.data.layout import INDEXES, NUMBERED
 from distill.errors import DistillError
 from distill.storage.files import sha256_file
+from distill.storage.path import StoragePath
 
 LARGEST = 1 << 26  # bytes of a JSON or HTML file that is looked into; an index of a million chunks is larger, and is opened as a set
 _RECORD = re.compile(rf"_?{NUMBERED}\.json")
@@ -56,7 +57,7 @@ OTHERS = (".parquet", ".h5", ".hdf5", ".onnx", ".keras", ".rec", ".tar", ".txt",
 LONG = frozenset({"chunks", "meta", "records", "golden", "stages"})  # keys of which only the number is told
 
 
-def find_written(path: Path) -> tuple[str, dict[str, Any]] | None:
+def find_written(path: StoragePath) -> tuple[str, dict[str, Any]] | None:
     """Returns (kind, what it says) of a path, or None where it is none of these.
 
     Raises:
@@ -75,6 +76,8 @@ def find_written(path: Path) -> tuple[str, dict[str, Any]] | None:
         return _page(path)
     if suffix == ".json":
         return _json(path)
+    if not isinstance(path, Path):
+        return None
     if suffix == ".jsonl" and _LEDGER.fullmatch(path.name):
         return _ledger(path)
     if suffix == ".npz":
@@ -84,7 +87,7 @@ def find_written(path: Path) -> tuple[str, dict[str, Any]] | None:
     return None if suffix in OTHERS else _image(path)
 
 
-def _folder(path: Path) -> tuple[str, dict[str, Any]] | None:
+def _folder(path: StoragePath) -> tuple[str, dict[str, Any]] | None:
     if (path / "run.toml").is_file():  # an evaluation may lie in a run's own folder
         return None
     if (part := _part(path)) is not None:
@@ -98,7 +101,7 @@ def _folder(path: Path) -> tuple[str, dict[str, Any]] | None:
     return _several(path)
 
 
-def _several(folder: Path) -> tuple[str, dict[str, Any]] | None:
+def _several(folder: StoragePath) -> tuple[str, dict[str, Any]] | None:
     """A folder of nothing but runs, or nothing but evaluations, as `--out runs/NAME` fills one."""
     for proof, kind in (("run.toml", "folder of runs"), ("evaluation.json", "folder of evaluations")):
         inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
@@ -109,7 +112,7 @@ def _several(folder: Path) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _part(path: Path) -> tuple[str, dict[str, Any]] | None:
+def _part(path: StoragePath) -> tuple[str, dict[str, Any]] | None:
     """A file or folder that means something only where it lies, and the path that says all of it."""
     for names, kind, below in PARTS:
         if names.fullmatch(path.name) and len(path.parents) >= below:
@@ -119,7 +122,7 @@ def _part(path: Path) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: StoragePath) -> dict[str, Any]:
     """DistillError where a file is no JSON object."""
     if path.stat().st_size > LARGEST:
         raise DistillError(f"{path} has more than {LARGEST:,} bytes, which no JSON file of distill's has that is inspected by itself.")
@@ -132,7 +135,7 @@ def _read(path: Path) -> dict[str, Any]:
     return told
 
 
-def _json(path: Path) -> tuple[str, dict[str, Any]]:
+def _json(path: StoragePath) -> tuple[str, dict[str, Any]]:
     told = _read(path)
     kind = next((kind for kind, keys in JSONS.items() if told.keys() >= keys), None)
     if kind is None or kind == "evaluation" and not (isinstance(told["model"], dict) and "path" in told["model"]):
@@ -157,7 +160,7 @@ def _figures(told: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _toml(path: Path) -> tuple[str, dict[str, Any]]:
+def _toml(path: StoragePath) -> tuple[str, dict[str, Any]]:
     from distill.config.run import read_toml
     from distill.images.views import find_recipe
 
@@ -171,7 +174,7 @@ def _toml(path: Path) -> tuple[str, dict[str, Any]]:
     return "run file", run_in_words(path)
 
 
-def run_in_words(path: Path) -> dict[str, Any]:
+def run_in_words(path: StoragePath) -> dict[str, Any]:
     """What a run file asks for, a line for each stage, or what is wrong with it."""
     from distill.config.run import load_run
 
@@ -187,7 +190,7 @@ def run_in_words(path: Path) -> dict[str, Any]:
     return {"valid": True, "student": f"{run.student.backbone}, {run.student.embedding} numbers", "stages": stages, "next": next_}
 
 
-def _page(path: Path) -> tuple[str, dict[str, Any]]:
+def _page(path: StoragePath) -> tuple[str, dict[str, Any]]:
     text = path.read_bytes()[:LARGEST].decode("utf-8", errors="replace")
     title = _TITLE.search(text[:10_000])
     if not (path.name == "report.html" or "distill" in text[:10_000]):
@@ -195,7 +198,7 @@ def _page(path: Path) -> tuple[str, dict[str, Any]]:
     return "report", {"title": " ".join(title[1].split()) if title else "", "bytes": path.stat().st_size, "next": "open it in a browser"}
 
 
-def _ledger(path: Path) -> tuple[str, dict[str, Any]]:
+def _ledger(path: StoragePath) -> tuple[str, dict[str, Any]]:
     from distill.data.shards import read_ledger
 
     rejects = read_ledger(path)

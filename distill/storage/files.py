@@ -25,7 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from distill.storage.path import RemotePath, is_remote, place
+from distill.storage.path import RemotePath, StoragePath, place
 
 _TEMPORARY = re.compile(
     r"\..+\.((?P<space>[0-9a-f]{12})\.(?P<pid>\d+)\.(?P<started>\d+)-[0-9a-f]{16}|[A-Za-z0-9_-]+\.\d+\.\d+-\d+)\.(tmp|keras)", re.DOTALL
@@ -51,7 +51,7 @@ def is_temporary(name: str) -> bool:
 
 
 @contextmanager
-def committed(path: str | Path) -> Iterator[Path]:
+def committed(path: str | StoragePath) -> Iterator[Path]:
     """Write the yielded temporary file; it becomes `path` (replacing a file there) when the block ends, and vanishes when it raises.
 
     The bytes are on disk (fsync) before the name changes. The folder must exist; the block must create the file. A `path` in an object
@@ -92,7 +92,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def is_there(path: Path) -> bool:
+def is_there(path: StoragePath) -> bool:
     """Whether a file or folder is there. OSError where the system cannot tell: only "no such file" means that it is missing.
 
     pathlib's own question takes a loop of links for a missing file, and from Python 3.14 on any failure.
@@ -111,7 +111,7 @@ def named(error: OSError, path: object) -> OSError:
     return OSError(error.errno, os.strerror(error.errno or 0), str(path))
 
 
-def failure(path: Path, error: BaseException) -> OSError | None:
+def failure(path: StoragePath, error: BaseException) -> OSError | None:
     """What failed in the system when a library could not read `path`; None where it was the bytes, all of which can be read.
 
     A library's own numbers do not count: HDF5 asks for bytes at places that a damaged file names, and is told EINVAL.
@@ -129,7 +129,7 @@ def failure(path: Path, error: BaseException) -> OSError | None:
     return None
 
 
-def blocks(path: Path) -> Iterator[bytes]:
+def blocks(path: StoragePath) -> Iterator[bytes]:
     """The bytes of a file, all of them or an OSError with its path: Python's own lacks that, and takes EAGAIN for the end of a file."""
     try:
         with path.open("rb") as file:
@@ -141,21 +141,22 @@ def blocks(path: Path) -> Iterator[bytes]:
         raise (named(error, path) if error.errno else error) from error
 
 
-def read_whole(path: Path) -> bytes:
+def read_whole(path: StoragePath) -> bytes:
     """All bytes of a file, or an OSError with its path."""
     return path.read_bytes() if isinstance(path, RemotePath) else b"".join(blocks(path))
 
 
-def sweep(folder: str | Path) -> list[Path]:
+def sweep(folder: str | StoragePath) -> list[Path]:
     """Removes what dead writers left directly in `folder`, files and whole folders; returns the paths that were removed, sorted.
 
     The caller holds the folder's lock, where it has one. Only names that `temporary_for` makes are looked at. What a living writer of this machine, or
     any writer elsewhere, has written to in the last ABANDONED seconds stays. A missing folder is empty, and an object store has no temporaries.
     """
     removed: list[Path] = []
-    if is_remote(folder):
+    here = place(folder)
+    if not isinstance(here, Path):
         return removed
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(here) as entries:
         for entry in entries:
             match = _TEMPORARY.fullmatch(entry.name)
             if match is None or not (_is_dead(match) or _is_abandoned(Path(entry.path))):
@@ -187,7 +188,7 @@ def _is_abandoned(path: Path) -> bool:
         return False
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | StoragePath, value: Any) -> None:
     """`value` as UTF-8 JSON for people (indented, keys in the order given), whole or not at all. NaN is a ValueError."""
     data = json_text(value)
     with committed(path) as temporary:
@@ -199,7 +200,7 @@ def json_text(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: str | Path, kind: Any = dict[str, Any]) -> Any:
+def read_json(path: str | StoragePath, kind: Any = dict[str, Any]) -> Any:
     """A JSON file as a value of the type `kind`; see `parse_json`."""
     return parse_json(read_whole(place(path)), kind)
 
@@ -215,7 +216,7 @@ def parse_json(text: str | bytes, kind: Any = dict[str, Any]) -> Any:
         raise ValueError(first_problem(error)) from error
 
 
-def read_toml(path: str | Path) -> dict[str, Any]:
+def read_toml(path: str | StoragePath) -> dict[str, Any]:
     """Returns a TOML file as plain values; a byte order mark, which editors on Windows write, is dropped. ValueError says in one line what is wrong."""
     import tomllib
 
@@ -242,7 +243,7 @@ def _adapter(kind: Any) -> Any:
     return TypeAdapter(kind)
 
 
-def sha256_file(path: str | Path) -> str:
+def sha256_file(path: str | StoragePath) -> str:
     """The SHA-256 of a file's bytes, 64 hex digits, in constant memory."""
     digest = hashlib.sha256()
     for block in blocks(place(path)):

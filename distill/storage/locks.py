@@ -31,7 +31,7 @@ from typing import IO
 from distill.errors import DistillError, Unfinished
 from distill.storage.client import StoreError
 from distill.storage.files import host_name, lives, parse_json, process_space, started, write_json
-from distill.storage.path import is_remote, place
+from distill.storage.path import StoragePath
 
 LEASE, SAFE, BEAT = 120.0, 60.0, 15.0  # seconds; between SAFE and LEASE the slowest write ends
 CLOCKS = 5.0  # seconds by which the clock of a file server may be behind
@@ -44,18 +44,18 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 0))  #
 
 
 @contextmanager
-def only_process(folder: Path, name: str) -> Iterator[Callable[[], None]]:
+def only_process(folder: StoragePath, name: str) -> Iterator[Callable[[], None]]:
     """Hold `folder` for this process as its only `name` ("launcher", "trainer"), until the block or the process ends, however it ends.
 
     DistillError where another one holds it. What is yielded raises Unfinished when the hold was lost, which can only happen where claims are used.
     """
-    with _claimed(place(folder) / f".{name}", folder, name) if is_remote(folder) else _locked_by(folder, name) as check:
+    with _locked_by(folder, name) if isinstance(folder, Path) else _claimed(folder / f".{name}", folder, name) as check:
         yield check
 
 
-def holder(folder: Path, name: str) -> str | None:
+def holder(folder: StoragePath, name: str) -> str | None:
     """Who holds `folder` now as its only `name`, such as "process 12 on host"; "" where nobody does, None where the system cannot tell."""
-    if is_remote(folder):
+    if not isinstance(folder, Path):
         return _claimant(folder / f".{name}")
     try:
         with open(folder / f".{name}") as file:
@@ -70,7 +70,7 @@ def holder(folder: Path, name: str) -> str | None:
     return _claimant(_claims_beside(folder, name))
 
 
-def _claimant(claims: Path) -> str:
+def _claimant(claims: StoragePath) -> str:
     now = time.time_ns()  # near enough for who only asks
     return next((str(claim) for _, claim in _living(_claims(claims), now)), "")
 
@@ -173,7 +173,7 @@ def _stays() -> None:
 FORGOTTEN = f" One that died is forgotten {LEASE:.0f} seconds after its last sign of life."
 
 
-def _refusal(folder: Path, name: str, who: str, way_out: str = "") -> DistillError:
+def _refusal(folder: StoragePath, name: str, who: str, way_out: str = "") -> DistillError:
     return DistillError(f"{folder} is being worked on by another {name} ({who}). Wait for it or stop it, or use another folder.{way_out}")
 
 
@@ -202,7 +202,7 @@ class Claim:
 class _Hold:
     """The claim of this process in a folder, and the thread that writes it again."""
 
-    def __init__(self, claims: Path, folder: Path, name: str) -> None:
+    def __init__(self, claims: StoragePath, folder: StoragePath, name: str) -> None:
         pid = os.getpid()
         self.claims, self.folder, self.name = claims, folder, name
         self.claim = Claim(socket.gethostname(), pid, started(pid), process_space(), time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
@@ -264,7 +264,7 @@ class _Hold:
 
 
 @contextmanager
-def _claimed(claims: Path, folder: Path, name: str) -> Iterator[Callable[[], None]]:
+def _claimed(claims: StoragePath, folder: StoragePath, name: str) -> Iterator[Callable[[], None]]:
     hold = _Hold(claims, folder, name)
     try:
         hold.take()
@@ -273,9 +273,9 @@ def _claimed(claims: Path, folder: Path, name: str) -> Iterator[Callable[[], Non
         hold.release()
 
 
-def _claims(folder: Path) -> list[tuple[Path, int, Claim]]:
+def _claims(folder: StoragePath) -> list[tuple[StoragePath, int, Claim]]:
     """(path, when it was written by the store's clock in nanoseconds, claim) of each claim."""
-    found = list[tuple[Path, int, Claim]]()
+    found = list[tuple[StoragePath, int, Claim]]()
     try:
         paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except FileNotFoundError:
@@ -289,11 +289,11 @@ def _claims(folder: Path) -> list[tuple[Path, int, Claim]]:
     return found
 
 
-def _living(claims: list[tuple[Path, int, Claim]], now: int) -> list[tuple[Path, Claim]]:
+def _living(claims: list[tuple[StoragePath, int, Claim]], now: int) -> list[tuple[StoragePath, Claim]]:
     return [(path, claim) for path, seen, claim in claims if now - seen <= LEASE * 1e9 and not claim.is_gone()]
 
 
-def _read(path: Path) -> Claim:
+def _read(path: StoragePath) -> Claim:
     try:
         return parse_json(path.read_bytes(), Claim)
     except ValueError:

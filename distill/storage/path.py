@@ -1,4 +1,4 @@
-"""gs:// and s3:// as paths: those methods of pathlib.Path that the rooms use.
+"""gs:// and s3:// as paths, and what they have in common with a local one (StoragePath).
 
 An object appears whole or not at all, so nothing here has temporary names: what is committed is written to local disk, then uploaded in
 one go. Folders are only common beginnings of names; making one does nothing.
@@ -12,19 +12,20 @@ from __future__ import annotations
 import atexit
 import difflib
 import errno
+import io
 import os
 import re
 import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any, Literal, Protocol
 
 from distill.errors import DistillError
 from distill.storage.client import SCHEMES, Ranges, RemoteFile, StoreError, filesystem, google, google_retry, told
@@ -34,10 +35,76 @@ BLOCK = 8 << 20
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # anything else with a colon in it is a local path
 
 
-def place(path: str | os.PathLike[str]) -> Path:
-    """A local path as pathlib.Path; one of gs:// or s3:// as a RemotePath, which has those of its methods that the rooms use."""
+class StoragePath(Protocol):
+    """What a local path and one in an object store both can. Who needs more (a lock, a rename, a name for another program) asks for
+    pathlib.Path, and gets it by isinstance."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def stem(self) -> str: ...
+
+    @property
+    def suffix(self) -> str: ...
+
+    @property
+    def parent(self) -> StoragePath: ...
+
+    @property
+    def parents(self) -> Sequence[StoragePath]: ...
+
+    def __truediv__(self, name: str, /) -> StoragePath: ...
+
+    def __lt__(self, other: Any, /) -> bool: ...
+
+    def __hash__(self) -> int: ...
+
+    def with_name(self, name: str, /) -> StoragePath: ...
+
+    def with_suffix(self, suffix: str, /) -> StoragePath: ...
+
+    def resolve(self) -> StoragePath: ...
+
+    def exists(self) -> bool: ...
+
+    def is_file(self) -> bool: ...
+
+    def is_dir(self) -> bool: ...
+
+    def stat(self) -> Stat: ...
+
+    def iterdir(self) -> Iterator[StoragePath]: ...
+
+    def glob(self, pattern: str, /) -> Iterator[StoragePath]: ...
+
+    def open(self, mode: Literal["rb"], /) -> io.BufferedReader | RemoteFile: ...
+
+    def read_bytes(self) -> bytes: ...
+
+    def read_text(self, encoding: str = ...) -> str: ...
+
+    def unlink(self, missing_ok: bool = ...) -> None: ...
+
+    def mkdir(self, *, parents: bool = ..., exist_ok: bool = ...) -> None: ...
+
+
+class Stat(Protocol):
+    """Bytes, and when they were written (nanoseconds)."""
+
+    @property
+    def st_size(self) -> int: ...
+
+    @property
+    def st_mtime_ns(self) -> int: ...
+
+
+def place(path: str | os.PathLike[str] | StoragePath) -> Path | RemotePath:
+    """A local path as pathlib.Path; one of gs:// or s3:// as a RemotePath. Each is a StoragePath."""
     if isinstance(path, RemotePath):
-        return cast(Path, path)
+        return path
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{path!r} is no path. Expected a str or an os.PathLike.")
     text = os.fspath(path)
     match = _ADDRESS.match(text)
     if match is None:
@@ -52,13 +119,13 @@ def place(path: str | os.PathLike[str]) -> Path:
         )
     if not rest:
         raise DistillError(f"{path} names no bucket. Expected {scheme}://BUCKET/NAME.")
-    return cast(Path, RemotePath(scheme, rest))
+    return RemotePath(scheme, rest)
 
 
-def close_to(path: str | os.PathLike[str]) -> str:
+def close_to(path: str | StoragePath) -> str:
     """A name beside a path that is not there and that may be meant, as a sentence: " Did you mean runs/student?"; "" where none is like it."""
     wanted = place(path)
-    if isinstance(wanted, RemotePath):
+    if not isinstance(wanted, Path):
         return ""
     with suppress(OSError):
         names = [entry.name for entry in os.scandir(wanted.parent) if not entry.name.startswith(".") or wanted.name.startswith(".")]
@@ -67,12 +134,12 @@ def close_to(path: str | os.PathLike[str]) -> str:
     return ""
 
 
-def readable(path: Path) -> Any:
+def readable(path: StoragePath) -> Any:
     """What pyarrow and h5py open: an object as a file that reads ranges, a local path from the root on.
 
     To pyarrow a relative path with a colon ("out-10:30/...") is an address. DistillError for a name that is not UTF-8, which it cannot open.
     """
-    if isinstance(path, RemotePath):
+    if not isinstance(path, Path):
         return path.open("rb")
     found = path.absolute()
     if "\\udc" in ascii(str(found)):
@@ -116,6 +183,11 @@ class RemotePath:
     @property
     def parent(self) -> RemotePath:
         return RemotePath(self.scheme, self.path.rpartition("/")[0] or self.path)
+
+    @property
+    def parents(self) -> tuple[RemotePath, ...]:
+        """The folders above, the bucket last; of a bucket none."""
+        return () if self.parent == self else (self.parent, *self.parent.parents)
 
     def with_name(self, name: str) -> RemotePath:
         return self.parent / name
@@ -324,7 +396,7 @@ def local_copy(path: str, beside: Callable[[Path, str], Iterable[str]] = lambda 
     beside: (copy of an object, path) to the names of those beside it that belong to it, which are copied too; one that is not there is not.
     """
     there = place(path)
-    if not isinstance(there, RemotePath):
+    if isinstance(there, Path):
         return there
     folder = Path(tempfile.mkdtemp(prefix="distill-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -12,13 +12,12 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from distill.arguments import checked
 from distill.config.catalog import BACKBONES, DEFAULT, METHODS, example, near
 from distill.errors import DistillError
-from distill.storage.path import place
+from distill.storage.path import StoragePath, place
 
 if TYPE_CHECKING:
     from distill.config.run import Run
@@ -251,7 +250,7 @@ _IN_FILE = {  # the changes of a run file that stand for options
 }
 
 
-def _from_file(run: Path, words: Words, set_: Words) -> Run:
+def _from_file(run: StoragePath, words: Words, set_: Words) -> Run:
     from distill.config.run import load_run
 
     if words:
@@ -265,7 +264,7 @@ def _from_file(run: Path, words: Words, set_: Words) -> Run:
     return load_run(run, set_)
 
 
-def _no_run_file(folder: Path) -> str:
+def _no_run_file(folder: StoragePath) -> str:
     """What a folder is that was given as a run file, and the command that is right."""
     from distill.data.folders import kind_of
 

@@ -17,7 +17,7 @@ from distill.data.folders import read_card
 from distill.data.shards import open_shards
 from distill.data.sources import held_out
 from distill.errors import DistillError
-from distill.storage.path import is_remote, place
+from distill.storage.path import StoragePath, place
 from distill.training.run_folder import IDENTITIES
 
 DONORS = 8  # of one model, one behind the other, that are looked at
@@ -60,7 +60,7 @@ class Origin:
         return True if own or before else None if own is None or before is None else False
 
 
-def origin_of(model: str | Path, depth: int = 0) -> Origin:
+def origin_of(model: str | StoragePath, depth: int = 0) -> Origin:
     """Returns what is known of a run folder, the student.keras or best.keras in one, an export, or anything else; depth: donors before it."""
     if depth > DONORS:
         return Origin()  # of a run whose donor is the run itself
@@ -86,7 +86,7 @@ def _spares(there: Holdout | None, asked: Holdout | None) -> bool:
     return there is not None and asked is not None and there.by == asked.by and asked.fraction <= there.fraction
 
 
-def projection_of(model: str | Path, dimension: int) -> np.ndarray | None:
+def projection_of(model: str | StoragePath, dimension: int) -> np.ndarray | None:
     """Returns the map from a run's student to embeddings of `dimension` numbers, float32 [D, dimension], which stands in its last checkpoint."""
     folder = _run_folder(model)
     if folder is None or place(model).name == "best.keras":
@@ -101,13 +101,13 @@ def trained_names(names: Iterable[str], holdout: Holdout | None) -> frozenset[st
     return frozenset(name for name in names if not held_out(name, holdout.fraction))
 
 
-def _run_folder(model: str | Path) -> Path | None:
+def _run_folder(model: str | StoragePath) -> StoragePath | None:
     path = place(model)
     folder = {"student.keras": path.parent, "best.keras": path.parent.parent}.get(path.name, path)
     return folder if (folder / "run.toml").is_file() else None
 
 
-def _of_run(folder: Path, depth: int) -> Origin:
+def _of_run(folder: StoragePath, depth: int) -> Origin:
     try:
         run = load_run(folder / "run.toml")
     except DistillError:
@@ -132,10 +132,10 @@ def _shards(run: Run) -> Any:
         return None
 
 
-def _stored(folder: Path, name: str) -> np.ndarray | None:
+def _stored(folder: StoragePath, name: str) -> np.ndarray | None:
     """One array of a run's last checkpoint, without reading the others; None where there is none, or far away."""
     path = folder / "checkpoints" / "last.npz"
-    if is_remote(path) or not path.is_file():
+    if not isinstance(path, Path) or not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as stored:

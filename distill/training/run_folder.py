@@ -28,6 +28,7 @@ from distill.data.folders import make_folder
 from distill.errors import Damaged, DistillError
 from distill.storage.files import committed, failure, is_there, read_json, read_toml, sweep, write_json
 from distill.storage.locks import only_process
+from distill.storage.path import place
 
 
 @dataclass
@@ -67,7 +68,7 @@ def taught_alike(there: Run, here: Run, *, whole: bool) -> Run:
         for then, now in zip(there.stage, here.stage, strict=False)
     ]
     donor, given = there.student.weights, here.student.weights
-    if _same_place(donor, given) or (whole and donor and not (given and Path(given).exists())):
+    if _same_place(donor, given) or (whole and donor and not (given and place(given).exists())):
         given = donor
     return here.model_copy(
         update={

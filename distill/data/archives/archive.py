@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -22,7 +21,7 @@ import numpy as np
 from distill.errors import DistillError, Unfinished
 from distill.images.codec import ahead
 from distill.storage.client import Ranges, StoreError
-from distill.storage.path import RemotePath, is_remote, place
+from distill.storage.path import RemotePath, StoragePath, is_remote, place
 
 HOLDERS = (".rec", ".tar")  # files that hold many images
 LOOK = 1.0  # seconds for which an object is taken to be the one that it was
@@ -36,7 +35,7 @@ Made = TypeVar("Made")
 Stamp = tuple[tuple[int | str, ...], ...]
 
 
-def is_holder(path: str | os.PathLike[str]) -> bool:
+def is_holder(path: str | os.PathLike[str] | StoragePath) -> bool:
     """Whether a path is a file that holds many images, and so a root."""
     return str(path).lower().endswith(HOLDERS) and place(path).is_file()
 
@@ -58,7 +57,8 @@ class HeldFile:
     def __init__(self, path: str) -> None:
         self.path, self.far = path, is_remote(path)
         self.stamp, self._looked = _stamp(path), time.monotonic()
-        self._bytes: Ranges | _Near = _ranges(place(path)) if self.far else _Near(path)
+        there = place(path)
+        self._bytes: Ranges | _Near = there.ranges() if isinstance(there, RemotePath) else _Near(path)
         self.size = self._bytes.size
 
     def read(self, start: int, length: int) -> bytes:
@@ -201,14 +201,10 @@ def _stamp(path: str) -> Stamp:
 
 def _mark(name: str) -> tuple[int | str, ...] | None:
     try:
-        if is_remote(name):
-            found = _ranges(place(name))
+        if isinstance(there := place(name), RemotePath):
+            found = there.ranges()
             return found.size, found.mark
         status = os.stat(name)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
-
-
-def _ranges(path: Path | RemotePath) -> Ranges:
-    return path.ranges()  # type: ignore[union-attr]  # it is a RemotePath

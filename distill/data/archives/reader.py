@@ -64,7 +64,7 @@ def _read_object(root: str, key: str) -> bytes:
     if not key or key.startswith("/") or ".." in key.split("/"):
         raise BadImage("the key is not a path below the root")
     try:
-        opened: Any = (place(root) / key).open()  # knows its size without another request
+        opened: Any = (place(root) / key).open("rb")  # knows its size without another request
         with opened as file:
             size = file.size()
             if size > MAX_BYTES:

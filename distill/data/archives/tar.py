@@ -14,7 +14,6 @@ import tarfile
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from distill.data.names import BROKEN, DOT, NO_IMAGE, ODD, OUT, SYSTEMS, UP, is_
 from distill.errors import DistillError
 from distill.images.codec import MAX_BYTES, BadImage
 from distill.runtime.lines import many
+from distill.storage.path import StoragePath
 
 PREFIX = "tar:"
 LABEL = ".cls"
@@ -39,7 +39,7 @@ _LONG = re.compile(rb"(?:\A|\n)[0-9]+ (path|linkpath)=([^\n]*)(?=\n)")
 class TarList:
     """A tar; see `distill.data.lists.image_list.ImageList`. root: the file itself. labels: int32 [n], None where images have none."""
 
-    root: Path
+    root: StoragePath
     rows: int
     classes: list[str]
     skipped: dict[str, int]
@@ -139,7 +139,7 @@ class TarFile(HeldFile):
         return text
 
 
-def open_tar(path: Path, max_classes: int) -> TarList:
+def open_tar(path: StoragePath, max_classes: int) -> TarList:
     """The list of a tar. DistillError names the file in it that is wrong."""
     file = held(str(path), TarFile)
     file.confirm()
@@ -232,7 +232,7 @@ def _sample(name: str) -> str:
     return folder + slash + last.partition(".")[0]
 
 
-def _class_table(path: Path, names: set[str], max_classes: int) -> list[str]:
+def _class_table(path: StoragePath, names: set[str], max_classes: int) -> list[str]:
     """As for a text list: "0" to the largest number where all are numbers, else the names by their UTF-8 bytes."""
     numbers = {name for name in names if _NUMBER.fullmatch(name)}
     if numbers == names:

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from distill.data.names import BESIDE, BROKEN, DOT, EMPTY, NO_IMAGE, ODD, OUT, O
 from distill.errors import DistillError
 from distill.images.codec import ahead
 from distill.runtime.lines import many
-from distill.storage.path import RemotePath, is_remote
+from distill.storage.path import RemotePath, StoragePath, place
 
 LISTERS = 16  # class folders listed at a time: what is far away waits for most of the time
 
@@ -42,7 +41,7 @@ Files = tuple[list[str], list[int], list[int]]  # keys, bytes, nanoseconds of th
 class FolderList:
     """A folder as an image list; see `distill.data.lists.image_list.ImageList`. No classes: a flat folder."""
 
-    root: Path
+    root: StoragePath
     classes: list[str]
     rows: int
     skipped: dict[str, int]
@@ -83,7 +82,7 @@ class FolderList:
         return np.array(labels, np.int32) if self.classes else None
 
 
-def open_folder(root: Path, all_files: bool = False) -> FolderList:
+def open_folder(root: StoragePath, all_files: bool = False) -> FolderList:
     """Returns the list of a folder, which is gone through once. DistillError says what lies there where nothing can be a row."""
     walk = _Walk(root, all_files)
     counts = {name: len(keys) for name, (keys, _, _) in walk.files()}
@@ -115,7 +114,7 @@ def _refuse_beside(walk: _Walk, counts: dict[str, int], rows: int) -> None:
         )
 
 
-def list_files(root: Path, all_files: bool = False) -> Iterator[Files]:
+def list_files(root: StoragePath, all_files: bool = False) -> Iterator[Files]:
     """Keys, sizes and times of all rows in their order, in one pass: what lies there now, for holding it against what lay there."""
     walk, rows = _Walk(root, all_files, sized=True), 0
     for _, files in walk.files():
@@ -132,11 +131,11 @@ class _Walk:
     """A folder, its own entries read: names of the folders in it, `loose` files that would be rows of a flat folder, how many `others` lie
     beside them. skipped grows while `files` goes on. sized: ask for sizes and times too, 2 us a file."""
 
-    def __init__(self, root: Path, all_files: bool, sized: bool = False) -> None:
-        self.root, self.all_files, self.sized = root, all_files, sized
+    def __init__(self, root: StoragePath, all_files: bool, sized: bool = False) -> None:
+        self.root, self.all_files, self.sized = place(root), all_files, sized
         self.skipped: dict[str, int] = {}
         self.others = 0
-        self._real = _real(root, b"")
+        self._real = _real(self.root, b"")
         found = self._entries(b"", (self._real,), self.skipped, top=True)
         if found is None:
             raise DistillError(f"{root} holds {KINDS[str(kind_of(root))].what}, and no images that are listed. Name the folder of the images.")
@@ -198,7 +197,7 @@ class _Walk:
         """
         found: list[_Entry] = []
         passed, signs = list[str](), list[str]()
-        listed = _far(self.root, folder) if is_remote(self.root) else _near(self.root, folder, above, self.sized)
+        listed = _far(self.root, folder) if isinstance(self.root, RemotePath) else _near(self.root, folder, above, self.sized)
         for name, is_folder, reason, size, time in listed:
             if name in _SIGNS:
                 signs.append(name.decode())
@@ -244,9 +243,9 @@ def _near(root: Path, folder: bytes, above: tuple[bytes, ...], sized: bool) -> I
         raise DistillError(f"{root}: {where} cannot be read: {error.strerror}. Let it be read, or move it out of there.") from error
 
 
-def _far(root: Path, folder: bytes) -> Iterator[tuple[bytes, bool, str, int, int]]:
+def _far(root: RemotePath, folder: bytes) -> Iterator[tuple[bytes, bool, str, int, int]]:
     """As `_near`, in an object store, where no name is a link and none lies in a folder of an empty name."""
-    entries = cast(RemotePath, root / folder.decode()).listed()
+    entries = (root / folder.decode()).listed()
     for name, is_file, size, time in entries:
         reason = PART if not name else DOT if name.startswith(".") else ""
         yield name.encode(), not is_file, reason, size, time
@@ -254,9 +253,9 @@ def _far(root: Path, folder: bytes) -> Iterator[tuple[bytes, bool, str, int, int
         yield b"", False, SLASH, 0, 0
 
 
-def _real(root: Path, folder: bytes) -> bytes:
+def _real(root: Path | RemotePath, folder: bytes) -> bytes:
     """Where a folder really lies; in an object store nothing leads elsewhere."""
-    return b"" if is_remote(root) else os.path.realpath(os.path.join(os.fsencode(root), folder))
+    return b"" if isinstance(root, RemotePath) else os.path.realpath(os.path.join(os.fsencode(root), folder))
 
 
 def _kind(entry: os.DirEntry, above: tuple[bytes, ...]) -> tuple[bool, str]:
@@ -278,7 +277,7 @@ def _kind(entry: os.DirEntry, above: tuple[bytes, ...]) -> tuple[bool, str]:
     return False, "" if stat.S_ISREG(mode) else ODD
 
 
-def _texts(root: Path, keys: Iterable[bytes]) -> list[str]:
+def _texts(root: StoragePath, keys: Iterable[bytes]) -> list[str]:
     """Keys as text. DistillError names the first one that no list can hold. All at once: 0.1 us a key, one by one 0.7."""
     keys = list(keys)
     joined = b"\n".join(keys)
@@ -298,7 +297,7 @@ def _texts(root: Path, keys: Iterable[bytes]) -> list[str]:
     return [key.decode() for key in keys]
 
 
-def _changed(root: Path, how: str) -> DistillError:
+def _changed(root: StoragePath, how: str) -> DistillError:
     return DistillError(f"{root} changed while it was read: {how}. Run it again.")
 
 

@@ -29,7 +29,7 @@ from distill.data.lists.image_list import ImageList, Rule
 from distill.errors import DistillError
 from distill.images.codec import ahead
 from distill.storage.files import committed
-from distill.storage.path import is_remote, place, readable
+from distill.storage.path import StoragePath, is_remote, place, readable
 
 LISTING = "listing.tsv.zst"
 FORMAT = "distill.data.lists.listing.1"
@@ -69,7 +69,7 @@ ADDED, REMOVED, RESIZED, TOUCHED = "added", "removed", "of another size", "of an
 GONE = "removed that had been rejected"
 
 
-def is_kept(source: Path, root: str) -> bool:
+def is_kept(source: StoragePath, root: str) -> bool:
     """Whether a listing of this source is kept."""
     return source.is_dir() or is_holder(source) or not is_remote(root) and Path(root).is_dir()
 
@@ -84,7 +84,7 @@ def sized_batches(images: ImageList, rows: int, root: str) -> Iterator[tuple[lis
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Callable[[str], None]]:
+def written(path: StoragePath) -> Iterator[Callable[[str], None]]:
     """The listing at `path`, which gets its name when the block ends: a function that takes text, whole lines, the first of all included."""
     with committed(path) as temporary, pa.OSFile(str(temporary), "wb") as file, pa.CompressedOutputStream(file, "zstd") as packed:
         sum_of = 0
@@ -108,7 +108,7 @@ def lines_of(keys: Iterable[str], sizes: Iterable[int], times: Iterable[int]) ->
     return [f"{key}\t{size}\t{time}" for key, size, time in zip(keys, sizes, times, strict=True)]
 
 
-def read(path: Path) -> Iterator[str]:
+def read(path: StoragePath) -> Iterator[str]:
     """The lines of a listing. DistillError where it is damaged."""
     rows = said = -1
     for rows, line in enumerate(_lines(path)):
@@ -125,7 +125,7 @@ def read(path: Path) -> Iterator[str]:
         raise _damaged(path, f"{max(rows, 0):,} rows are there, {said:,} are told")
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: StoragePath) -> Iterator[str]:
     rest, sum_of = b"", 0
     try:
         with pa.PythonFile(readable(path)) if is_remote(path) else pa.OSFile(str(path)) as file, pa.CompressedInputStream(file, "zstd") as packed:
@@ -144,14 +144,14 @@ def _lines(path: Path) -> Iterator[str]:
         raise _damaged(path, "its end is not the sum of its lines")
 
 
-def _damaged(path: Path, how: str) -> DistillError:
+def _damaged(path: StoragePath, how: str) -> DistillError:
     return DistillError(f"{path} is damaged: {how}. Only the comparison with what lies there now needs it: --no-relist goes on without.")
 
 
 # ------------------------------------------------------------------------------------------------------------------------- what is there now
 
 
-def found(source: Path, root: str, rule: Rule, kept: Iterable[str]) -> Iterator[str]:
+def found(source: StoragePath, root: str, rule: Rule, kept: Iterable[str]) -> Iterator[str]:
     """Lines for what a source holds now, in the order of its listing. kept: the lines of that listing, which name the files of a text list."""
     if source.is_dir():
         for files in list_files(source, rule.all_files):
@@ -164,7 +164,7 @@ def found(source: Path, root: str, rule: Rule, kept: Iterable[str]) -> Iterator[
                 yield from lines
 
 
-def holder_lines(path: Path) -> list[str]:
+def holder_lines(path: StoragePath) -> list[str]:
     """Lines for a record file and its index, or a tar."""
     files = [path, *([place(index_of(str(path)))] if path.suffix.lower() == ".rec" else [])]
     there = [(one.name, one.stat()) for one in files if one.is_file()]
@@ -250,7 +250,7 @@ def _place(key: str) -> tuple[bytes, bytes]:
     return key.partition("/")[0].encode(), key.encode()
 
 
-def update(path: Path, accepted: dict[str, str]) -> None:
+def update(path: StoragePath, accepted: dict[str, str]) -> None:
     """Write a listing anew with other lines for some of its keys."""
     rows = sum(1 for _ in read(path))
     with written(path) as write:

@@ -14,13 +14,12 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from distill.data.names import SUFFIXES
 from distill.errors import DistillError
-from distill.storage.path import place
+from distill.storage.path import StoragePath, place
 
 BLOCK = 4 * 2**20
 LONGEST_LINE = 2**20
@@ -111,7 +110,7 @@ class Lines:
     passed: dict[str, int] = field(default_factory=dict)
 
 
-def read_lines(path: Path, dialect: Dialect) -> Iterator[Lines]:
+def read_lines(path: StoragePath, dialect: Dialect) -> Iterator[Lines]:
     """All rows in their order, a block at a time. Those of one block all have labels or none has; the caller compares blocks."""
     first = 1
     for block in _blocks(path, dialect):
@@ -131,7 +130,7 @@ def read_lines(path: Path, dialect: Dialect) -> Iterator[Lines]:
         yield lines
 
 
-def count_lines(path: Path, dialect: Dialect) -> int:
+def count_lines(path: StoragePath, dialect: Dialect) -> int:
     """Lines of the file, unchecked; a last one without line end counts."""
     return sum(int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10)) for block in _blocks(path, dialect))
 
@@ -139,7 +138,7 @@ def count_lines(path: Path, dialect: Dialect) -> int:
 # --------------------------------------------------------------------------------------------------------------------- how a list is written
 
 
-def dialect_of(path: Path, strip: str = "", label_from: str = "") -> Dialect:
+def dialect_of(path: StoragePath, strip: str = "", label_from: str = "") -> Dialect:
     """How a list is written, by its first lines. DistillError where they name their columns in another order, or more than two."""
     with place(path).open("rb") as file:
         head = file.read(HEAD)
@@ -163,7 +162,7 @@ def dialect_of(path: Path, strip: str = "", label_from: str = "") -> Dialect:
     return Dialect(utf16, separator, quoted, header, backslash, returns, strip.replace("\\", "/") if backslash else strip, label_from)
 
 
-def _header(path: Path, lines: list[bytes]) -> tuple[bool, bytes]:
+def _header(path: StoragePath, lines: list[bytes]) -> tuple[bool, bytes]:
     """Whether the first line names the columns, and what separates them."""
     if len(lines) < 2:
         return False, b""
@@ -181,7 +180,7 @@ def _header(path: Path, lines: list[bytes]) -> tuple[bool, bytes]:
     return True, separator.encode().strip(b"\t") if len(names) == 2 else b""
 
 
-def _refuse_label_first(path: Path, sample: list[bytes], numbers: list[int]) -> None:
+def _refuse_label_first(path: StoragePath, sample: list[bytes], numbers: list[int]) -> None:
     """DistillError where every line has its label before its path.
 
     Behind a tab that is clear. A comma, a semicolon or a space may stand in a folder's name ("Smith, John/1.jpg"): there the label has to be a
@@ -208,7 +207,7 @@ def _cell(text: bytes) -> bytes:
     return text[1:-1] if len(text) > 1 and text[:1] == text[-1:] == b'"' else text
 
 
-def _separator(path: Path, sample: list[bytes], numbers: list[int], of_header: bytes) -> bytes:
+def _separator(path: StoragePath, sample: list[bytes], numbers: list[int], of_header: bytes) -> bytes:
     """What stands between path and label in each of these lines, b"" where they are bare paths."""
     bare = [line for line in sample if not _ENDS.search(line)]
     if of_header and all(line.count(of_header) == 1 for line in sample):
@@ -230,7 +229,7 @@ def _separator(path: Path, sample: list[bytes], numbers: list[int], of_header: b
     return b""
 
 
-def _other_columns(path: Path, number: int, line: bytes) -> DistillError:
+def _other_columns(path: StoragePath, number: int, line: bytes) -> DistillError:
     return DistillError(f"{path}, line {number}: the line {_shown(line)} has other columns than a path and a label. Expected path<TAB>label on each line.")
 
 
@@ -242,7 +241,7 @@ def _shown(line: bytes) -> str:
     return repr(line.decode(errors="replace")[:80])
 
 
-def _is_quoted(path: Path, sample: list[bytes]) -> bool:
+def _is_quoted(path: StoragePath, sample: list[bytes]) -> bool:
     """Whether cells stand in quotes, as in CSV."""
     begun = [line for line in sample if _QUOTE.search(line)]
     if not begun or _quoted(sample) is not None:
@@ -285,7 +284,7 @@ def _without(block: bytes, numbers: np.ndarray, header: bool) -> tuple[bytes, np
     return b"".join(line + b"\n" for line, keep in zip(lines, kept.tolist(), strict=True) if keep), numbers[kept], passed
 
 
-def _plain(path: Path, numbers: np.ndarray, block: bytes, dialect: Dialect) -> bytes:
+def _plain(path: StoragePath, numbers: np.ndarray, block: bytes, dialect: Dialect) -> bytes:
     """The same lines as path, or path<TAB>label, with parts of paths separated by "/" and no spaces around labels or behind an image's suffix."""
     if dialect.quoted:
         block = _unquoted(path, numbers, block)
@@ -308,7 +307,7 @@ def _plain(path: Path, numbers: np.ndarray, block: bytes, dialect: Dialect) -> b
     return block
 
 
-def _refuse_path_as_label(path: Path, numbers: np.ndarray, block: bytes, separator: bytes) -> None:
+def _refuse_path_as_label(path: StoragePath, numbers: np.ndarray, block: bytes, separator: bytes) -> None:
     """DistillError where what stands behind the tab holds a slash or ends as an image does: a path that was cut within the name of its folder."""
     letters = np.frombuffer(block, np.uint8)
     marks = np.flatnonzero((letters == 9) | (letters == 10))
@@ -325,7 +324,7 @@ def _refuse_path_as_label(path: Path, numbers: np.ndarray, block: bytes, separat
         )
 
 
-def _cut_last(path: Path, numbers: np.ndarray, block: bytes, separator: bytes) -> bytes:
+def _cut_last(path: StoragePath, numbers: np.ndarray, block: bytes, separator: bytes) -> bytes:
     """Lines that were not cut yet, cut at their last separator. DistillError where another one stands behind the suffix of an image."""
 
     def cut(line: re.Match[bytes]) -> bytes:
@@ -336,7 +335,7 @@ def _cut_last(path: Path, numbers: np.ndarray, block: bytes, separator: bytes) -
     return re.sub(rb"(?m)^([^\t\n]*?) *" + separator + rb" *([^\t\n" + separator + rb"]*?) *$", cut, block)
 
 
-def _unquoted(path: Path, numbers: np.ndarray, block: bytes) -> bytes:
+def _unquoted(path: StoragePath, numbers: np.ndarray, block: bytes) -> bytes:
     lines = block.replace(b"\r\n", b"\n").split(b"\n")[:-1]
     rows = _quoted(lines)
     if rows is None:
@@ -345,13 +344,13 @@ def _unquoted(path: Path, numbers: np.ndarray, block: bytes) -> bytes:
     return "".join("\t".join(cell.strip(" ") for cell in row) + "\n" for row in rows).encode()
 
 
-def mixed(path: Path, line: int, labelled: bool, before: int) -> DistillError:
+def mixed(path: StoragePath, line: int, labelled: bool, before: int) -> DistillError:
     """Line `line` has a label (or none) unlike the line `before`."""
     words = ("a label", "no label") if labelled else ("no label", "a label")
     return DistillError(f"{path}, line {line} has {words[0]}, line {before} has {words[1]}. Give every line a label, or none.")
 
 
-def _blocks(path: Path, dialect: Dialect) -> Iterator[bytes]:
+def _blocks(path: StoragePath, dialect: Dialect) -> Iterator[bytes]:
     """The file in pieces of whole lines, each ended by LF, as UTF-8 without the byte order mark."""
     rest = b""
     for read in _read(path, dialect):
@@ -366,7 +365,7 @@ def _blocks(path: Path, dialect: Dialect) -> Iterator[bytes]:
         yield rest + b"\n" * (not rest.endswith(b"\n"))
 
 
-def _read(path: Path, dialect: Dialect) -> Iterator[bytes]:
+def _read(path: StoragePath, dialect: Dialect) -> Iterator[bytes]:
     with place(path).open("rb") as file:
         if dialect.utf16:
             text = io.TextIOWrapper(file, "utf-16", newline="")
@@ -384,7 +383,7 @@ def _read(path: Path, dialect: Dialect) -> Iterator[bytes]:
             read = file.read(BLOCK)
 
 
-def _parse(path: Path, numbers: np.ndarray, block: bytes, dialect: Dialect) -> Lines:
+def _parse(path: StoragePath, numbers: np.ndarray, block: bytes, dialect: Dialect) -> Lines:
     """Whole lines to keys and labels."""
     letters = np.frombuffer(block, np.uint8)
     places = np.flatnonzero((letters < 32) | (letters == 127))
@@ -414,7 +413,7 @@ def _parse(path: Path, numbers: np.ndarray, block: bytes, dialect: Dialect) -> L
     return Lines(numbers, keys, labels)
 
 
-def _stripped(path: Path, numbers: np.ndarray, keys: list[str], strip: str) -> list[str]:
+def _stripped(path: StoragePath, numbers: np.ndarray, keys: list[str], strip: str) -> list[str]:
     begin = strip.rstrip("/") + "/"
     for row, key in enumerate(keys):
         if not key.startswith(begin):
@@ -422,7 +421,7 @@ def _stripped(path: Path, numbers: np.ndarray, keys: list[str], strip: str) -> l
     return [key[len(begin) :].lstrip("/") for key in keys]
 
 
-def _folders(path: Path, numbers: np.ndarray, keys: list[str], labels: list[str] | None) -> list[str]:
+def _folders(path: StoragePath, numbers: np.ndarray, keys: list[str], labels: list[str] | None) -> list[str]:
     """The folder that each file lies in, as its label."""
     if labels is not None:
         raise DistillError(f"{path}, line {numbers[0]} has a label, so --label-from would give it another one. Leave --label-from out.")
@@ -433,7 +432,7 @@ def _folders(path: Path, numbers: np.ndarray, keys: list[str], labels: list[str]
     return found
 
 
-def _decode(path: Path, numbers: np.ndarray, block: bytes) -> str:
+def _decode(path: StoragePath, numbers: np.ndarray, block: bytes) -> str:
     try:
         return block.decode()
     except UnicodeDecodeError as error:
@@ -443,7 +442,7 @@ def _decode(path: Path, numbers: np.ndarray, block: bytes) -> str:
         ) from error
 
 
-def _refuse_control(path: Path, numbers: np.ndarray, block: bytes) -> None:
+def _refuse_control(path: StoragePath, numbers: np.ndarray, block: bytes) -> None:
     for number, line in zip(numbers, block.split(b"\n"), strict=False):
         found = _CONTROL.search(line.removesuffix(b"\r"))
         if found:
@@ -453,7 +452,7 @@ def _refuse_control(path: Path, numbers: np.ndarray, block: bytes) -> None:
             )
 
 
-def _refuse_tabs(path: Path, numbers: np.ndarray, rows: np.ndarray, lines: int) -> None:
+def _refuse_tabs(path: StoragePath, numbers: np.ndarray, rows: np.ndarray, lines: int) -> None:
     """rows: the line of each tab, counted from 0 in this block."""
     count = np.bincount(rows, minlength=lines)
     if (count > 1).any():
@@ -463,12 +462,12 @@ def _refuse_tabs(path: Path, numbers: np.ndarray, rows: np.ndarray, lines: int) 
     raise mixed(path, int(numbers[other]), not labelled, int(numbers[0]))
 
 
-def _refuse_empty(path: Path, numbers: np.ndarray, empty: np.ndarray, what: str) -> None:
+def _refuse_empty(path: StoragePath, numbers: np.ndarray, empty: np.ndarray, what: str) -> None:
     if empty.any():
         raise DistillError(f"{path}, line {numbers[np.argmax(empty)]}: {what}. Expected path or path<TAB>label.")
 
 
-def _refuse_leaving(path: Path, numbers: np.ndarray, keys: list[str], dialect: Dialect) -> None:
+def _refuse_leaving(path: StoragePath, numbers: np.ndarray, keys: list[str], dialect: Dialect) -> None:
     for row, key in enumerate(keys):
         absolute = key.startswith("/") or dialect.backslash and re.match("[A-Za-z]:/", key)
         if absolute:

@@ -33,7 +33,7 @@ from distill.errors import Damaged, DistillError, Unfinished
 from distill.images.codec import BadImage, ImageSpec
 from distill.runtime.lines import many
 from distill.storage.files import committed, is_there, json_text, named, parse_json, read_json, read_whole, sha256_file, sync, write_json
-from distill.storage.path import is_remote, place
+from distill.storage.path import StoragePath, place
 
 __all__ = [
     "FORMATS",
@@ -62,11 +62,11 @@ class ShardFormat(Protocol):
     def write(self, path: Path, meta: ShardMeta, groups: Iterable[Rows]) -> ShardMeta:
         """Write groups as `regrouped` cuts them; returns `meta` with rows, mean_norm and groups filled in."""
 
-    def read_meta(self, path: Path) -> ShardMeta: ...
+    def read_meta(self, path: StoragePath) -> ShardMeta: ...
 
-    def group_rows(self, path: Path) -> list[int]: ...
+    def group_rows(self, path: StoragePath) -> list[int]: ...
 
-    def read(self, path: Path, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]: ...
+    def read(self, path: StoragePath, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]: ...
 
 
 READERS = 8  # footers looked at together: one of an object store is a wait of some requests
@@ -74,7 +74,7 @@ READERS = 8  # footers looked at together: one of an object store is a wait of s
 FORMATS: dict[str, ShardFormat] = {"parquet": ParquetShards(), "hdf5": Hdf5Shards()}
 
 
-def shard_path(folder: Path, format: str, number: int, of: int) -> Path:
+def shard_path(folder: StoragePath, format: str, number: int, of: int) -> StoragePath:
     """Where the shard of a chunk lies."""
     return folder / f"{shard_name(number, of)}.{FORMATS[format].suffix}"
 
@@ -109,7 +109,7 @@ class Record:
             raise ValueError(f"rows, rejects, labelled, bytes {self.rows, self.rejects, self.labelled, self.shard_bytes, self.ledger_bytes}")
 
     @classmethod
-    def load(cls, path: Path) -> Record:
+    def load(cls, path: StoragePath) -> Record:
         try:
             record: Record = read_json(path, cls)
             record.check(layout_of(path))
@@ -142,7 +142,7 @@ class Reject:
     __pydantic_config__ = EXACT
 
 
-def read_ledger(path: Path) -> list[Reject]:
+def read_ledger(path: StoragePath) -> list[Reject]:
     """The rejects of a chunk, in its order. Lines end with LF alone: keys may hold other line ends."""
     *lines, rest = read_whole(path).split(b"\n")
     if rest:
@@ -173,7 +173,7 @@ class _Index:
 class ShardSet:
     """A committed set: its index, and the folder it lies in."""
 
-    folder: Path
+    folder: StoragePath
     format: str
     rows: int
     rejects: int
@@ -202,7 +202,7 @@ class ShardSet:
         return html_table(("", str(self.folder)), shown)
 
     @property
-    def paths(self) -> list[Path]:
+    def paths(self) -> list[StoragePath]:
         """The shard files, in order."""
         return list(self.shards)
 
@@ -226,7 +226,7 @@ class ShardSet:
         return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
     @cached_property
-    def shards(self) -> tuple[Path, ...]:
+    def shards(self) -> tuple[StoragePath, ...]:
         return tuple(self.folder / record.shard for record in self.records)
 
     def group_rows(self, number: int) -> list[int]:
@@ -258,7 +258,7 @@ class ShardSet:
 
 
 def commit_shard(
-    folder: Path,
+    folder: StoragePath,
     format: str,
     meta: ShardMeta,
     rows: Iterable[Rows],
@@ -313,12 +313,12 @@ def commit_shard(
             sync(file)
         for old in (folder / layout.index, path):
             old.unlink(missing_ok=True)
-        if not is_remote(folder):
+        if isinstance(folder, Path):
             sync(folder)
     return record
 
 
-def _written(shards: ShardFormat, shard: Path, file: Path, meta: ShardMeta, groups: Iterable[Rows]) -> ShardMeta:
+def _written(shards: ShardFormat, shard: StoragePath, file: Path, meta: ShardMeta, groups: Iterable[Rows]) -> ShardMeta:
     try:
         done = shards.write(file, meta, groups)
     except OSError as error:  # pyarrow says the temporary name, HDF5 none
@@ -331,7 +331,7 @@ def _written(shards: ShardFormat, shard: Path, file: Path, meta: ShardMeta, grou
     raise Unfinished(f"{shard}: what was written does not read back. The disk may be full or failing; nothing was committed, run the same command again.")
 
 
-def _fewer(shard: Path, least: Held, rows: int, rejects: list[dict[str, Any]]) -> Unfinished:
+def _fewer(shard: StoragePath, least: Held, rows: int, rejects: list[dict[str, Any]]) -> Unfinished:
     verb = "is" if len(rejects) == 1 else "are"
     why = f", because {many(len(rejects), 'images')} {verb} rejected now ({rejects[0]['key']!r}: {rejects[0]['reason']})" if rejects else ""
     held = (
@@ -345,7 +345,7 @@ def _fewer(shard: Path, least: Held, rows: int, rejects: list[dict[str, Any]]) -
     )
 
 
-def find_record(folder: Path, format: str, expected: ShardMeta, layout: Layout = UNDERSCORE) -> Record | None:
+def find_record(folder: StoragePath, format: str, expected: ShardMeta, layout: Layout = UNDERSCORE) -> Record | None:
     """The record of a chunk whose shard is there and belongs to it, by sizes and footer; None when it has to be made (again).
 
     Args:
@@ -366,7 +366,7 @@ def find_record(folder: Path, format: str, expected: ShardMeta, layout: Layout =
     return record if same and meta.unwritten() == expected.unwritten() else None
 
 
-def rows_there(folder: Path, format: str, expected: ShardMeta, rows: int, layout: Layout = UNDERSCORE) -> Held:
+def rows_there(folder: StoragePath, format: str, expected: ShardMeta, rows: int, layout: Layout = UNDERSCORE) -> Held:
     """How many rows the shard of a chunk of `rows` rows holds, or held before it was damaged; 0 where none is there.
 
     Asked of the shard itself, then of its record and its ledger; where none of them can say, up to all rows of the chunk.
@@ -387,7 +387,12 @@ def rows_there(folder: Path, format: str, expected: ShardMeta, rows: int, layout
 
 
 def write_index(
-    folder: Path, format: str, records: Iterable[Record], classes: Sequence[str], read_image: Callable[[str], bytes] | None = None, layout: Layout = UNDERSCORE
+    folder: StoragePath,
+    format: str,
+    records: Iterable[Record],
+    classes: Sequence[str],
+    read_image: Callable[[str], bytes] | None = None,
+    layout: Layout = UNDERSCORE,
 ) -> ShardSet:
     """The commit of a set: the class table, then the index. `records` must be whole; a chunk that is missing is an error that names it.
 
@@ -425,7 +430,7 @@ def write_index(
     return index
 
 
-def open_shards(path: str | os.PathLike[str]) -> ShardSet:
+def open_shards(path: str | os.PathLike[str] | StoragePath) -> ShardSet:
     """Open a committed set. `path`: OUT of `distill embed`, OUT/shards or the index itself."""
     given = place(path)
     index = find_index(given) or find_index(given / "shards") or (given if given.name in INDEXES and is_there(given) else None)
@@ -440,7 +445,7 @@ def open_shards(path: str | os.PathLike[str]) -> ShardSet:
     return found
 
 
-def read_index(index: Path) -> ShardSet:
+def read_index(index: StoragePath) -> ShardSet:
     """What an index says, and whether it belongs to the class table beside it; the shards are not looked at."""
     try:
         version = read_json(index).get("version")
@@ -467,7 +472,7 @@ def read_index(index: Path) -> ShardSet:
     return found
 
 
-def _golden(shard: Path, format: str, read_image: Callable[[str], bytes] | None) -> tuple[GoldenRow, ...]:
+def _golden(shard: StoragePath, format: str, read_image: Callable[[str], bytes] | None) -> tuple[GoldenRow, ...]:
     first = next(FORMATS[format].read(shard, [0]))[:NUMBER]
     if first.images is not None:
         images = [bytes(image) for image in first.images]
@@ -487,7 +492,7 @@ def _as_labelled(read_image: Callable[[str], bytes], key: str, digest: bytes) ->
     return data if hashlib.sha256(data).digest() == digest else b""
 
 
-def _classes(path: Path, digest: str) -> list[str]:
+def _classes(path: StoragePath, digest: str) -> list[str]:
     """The class table, which must be the one that the index was written with: another order would rename every label."""
     table = read_whole(path) if is_there(path) else b""
     if hashlib.sha256(table).hexdigest() != digest:

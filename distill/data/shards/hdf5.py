@@ -20,7 +20,7 @@ import numpy as np
 
 from distill.data.shards.rows import GROUP_ROWS, NoShard, Rows, ShardMeta, damaged, read_columns, restored, stored
 from distill.storage.files import failure
-from distill.storage.path import readable
+from distill.storage.path import StoragePath, readable
 
 if TYPE_CHECKING:
     import h5py
@@ -53,13 +53,13 @@ class Hdf5Shards:
             file.attrs["distill"] = np.bytes_(done.to_json())
         return done
 
-    def read_meta(self, path: Path) -> ShardMeta:
+    def read_meta(self, path: StoragePath) -> ShardMeta:
         return _checked(path, _stamp(path))
 
-    def group_rows(self, path: Path) -> list[int]:
+    def group_rows(self, path: StoragePath) -> list[int]:
         return self.read_meta(path).group_rows()
 
-    def read(self, path: Path, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]:
+    def read(self, path: StoragePath, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]:
         meta = _checked(path, _stamp(path))
         with _opened(path) as file:
             ends = [0, *accumulate(meta.group_rows())]
@@ -171,7 +171,7 @@ def _read_flat(file: h5py.File, name: str, part: slice) -> list[memoryview]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def _opened(path: StoragePath) -> Iterator[h5py.File]:
     """An open file; whatever h5py finds wrong in it (OSError, KeyError, ValueError ...) comes out as one message, and what fails in the system
     as an OSError. HDF5's own locks are left out: nobody writes into a shard, and not every file system has locks."""
     import h5py
@@ -186,14 +186,14 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise damaged(path, error) from error
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: StoragePath) -> tuple[int, int]:
     """Bytes and time of the last change."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=4096)  # a source opens a shard for each row group; looking at every chunk takes 1 ms for 1,000 of them
-def _checked(path: Path, stamp: tuple[int, int]) -> ShardMeta:
+def _checked(path: StoragePath, stamp: tuple[int, int]) -> ShardMeta:
     """The metadata of a shard that holds what it says, as far as can be told without reading the rows."""
     with _opened(path) as file:
         text = file.attrs.get("distill")

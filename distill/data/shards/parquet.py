@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from distill.data.columns import labels_of, numbers_of
 from distill.data.shards.rows import NoShard, Rows, ShardMeta, damaged, read_columns, restored, stored
 from distill.storage.files import failure
-from distill.storage.path import is_remote, readable
+from distill.storage.path import StoragePath, is_remote, readable
 
 META_KEY = b"distill"
 
@@ -40,14 +40,14 @@ class ParquetShards:
             writer.add_key_value_metadata({META_KEY.decode(): done.to_json()})
         return done
 
-    def read_meta(self, path: Path) -> ShardMeta:
+    def read_meta(self, path: StoragePath) -> ShardMeta:
         with _opened(path) as (file, size):
             return _meta(file, size, path)
 
-    def group_rows(self, path: Path) -> list[int]:
+    def group_rows(self, path: StoragePath) -> list[int]:
         return self.read_meta(path).group_rows()
 
-    def read(self, path: Path, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]:
+    def read(self, path: StoragePath, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Iterator[Rows]:
         with _opened(path) as (file, size):
             meta = _meta(file, size, path)
             sizes = meta.group_rows()
@@ -114,7 +114,7 @@ def _views(column: pa.BinaryArray) -> list[memoryview]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, int]]:
+def _opened(path: StoragePath) -> Iterator[tuple[pq.ParquetFile, int]]:
     """An open file and its bytes; whatever pyarrow finds wrong in it (ArrowException, OSError, UnicodeDecodeError ...) comes out as one message,
     and what fails in the system as an OSError."""
     try:
@@ -129,7 +129,7 @@ def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, int]]:
         raise damaged(path, error) from error
 
 
-def _meta(file: pq.ParquetFile, size: int, path: Path) -> ShardMeta:
+def _meta(file: pq.ParquetFile, size: int, path: StoragePath) -> ShardMeta:
     text = (file.metadata.metadata or {}).get(META_KEY)
     if text is None:
         raise NoShard(f"{path} is a Parquet file without distill's metadata, so it is no shard. Expected a file written by distill embed.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from distill.images.views import replay
 from distill.runtime.lines import many
 from distill.runtime.progress import phase
 from distill.storage.files import sha256_file
+from distill.storage.path import StoragePath
 
 PIXELS = -2
 
@@ -47,7 +47,7 @@ class Verdict:
         return found or f"{many(self.rows, 'rows')} and {many(self.rejects, 'rejects')} in {many(self.shards, 'shards')}: {how} are right"
 
 
-def verify(path: str | Path, *, deep: bool = False, on_shard: Callable[[int, int], None] = lambda done, of: None) -> Verdict:
+def verify(path: str | StoragePath, *, deep: bool = False, on_shard: Callable[[int, int], None] = lambda done, of: None) -> Verdict:
     """Check every shard of a set. Where the chunks lie beside the shards, rows + rejects must be the chunk's rows, with its keys in order.
 
     What the system fails to read is an OSError, and no problem of the set.
@@ -87,7 +87,7 @@ def _index_problems(shards: ShardSet) -> Iterator[str]:
         yield f"{index} says chunk {whole.chunk} and mean norm {whole.mean_norm}, expected -1 and {norm}"
 
 
-def _shard_problems(shards: ShardSet, number: int, chunk: Path | None, deep: bool) -> Iterator[str]:
+def _shard_problems(shards: ShardSet, number: int, chunk: StoragePath | None, deep: bool) -> Iterator[str]:
     """number: place in the index, from 0."""
     record = shards.records[number]
     shard, ledger = shards.folder / record.shard, shards.folder / record.ledger
@@ -114,7 +114,7 @@ def _shard_problems(shards: ShardSet, number: int, chunk: Path | None, deep: boo
         yield from _row_problems(shards, number, expected)
 
 
-def _changes(path: Path, size: int, digest: str, deep: bool) -> Iterator[str]:
+def _changes(path: StoragePath, size: int, digest: str, deep: bool) -> Iterator[str]:
     there = path.stat().st_size
     if there != size:
         yield f"{path.name} has {there} bytes, its record says {size}"
@@ -165,7 +165,7 @@ def _row_problems(shards: ShardSet, number: int, expected: list[tuple[str, int]]
 
 @phase("labelling a sample again")
 def check_sample(
-    path: str | Path, teacher: Callable[[np.ndarray], np.ndarray], *, number: int = 64, seed: int = 0, root: str | None = None
+    path: str | StoragePath, teacher: Callable[[np.ndarray], np.ndarray], *, number: int = 64, seed: int = 0, root: str | None = None
 ) -> dict[str, float]:
     """Label `number` random rows, each in one of its views, and the golden rows in all of theirs again.
 
