@@ -67,6 +67,9 @@ def test_a_place_is_a_local_path_or_one_in_a_store():
     assert str(place("s3://bucket") / "x" / "y/z") == "s3://bucket/x/y/z" and place("s3://bucket").parent == place("s3://bucket")
     assert pickle.loads(pickle.dumps(path)) == path and sorted([path / "b", path / "a"]) == [path / "a", path / "b"]
     assert readable(Path("a")) == Path("a").absolute() and path.resolve() == path
+    assert [str(above) for above in (path / "x").parents] == [str(path), "gs://bucket/a b", "gs://bucket"] and place("s3://bucket").parents == ()
+    with pytest.raises(TypeError, match="5 is no path"):
+        place(5)
 
 
 @pytest.mark.parametrize("path", ["ftp://host/a", "http://host/a", "file:///a"])
@@ -139,6 +142,14 @@ def test_a_bucket_that_is_not_there_is_one_message(store, folder, tmp_path):
             ask()
     done = inside("inspect", path)
     assert done.returncode == 2 and "there is no bucket" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_note_in_a_store_is_told_by_the_set_that_it_is_of(folder):
+    """As on a disk, where the folders above a path are asked for by number."""
+    put(folder / "out" / "plan.json", b"{}")
+    done = inside("inspect", put(folder / "out" / "state" / "finished.json", b"{}"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kind"] == "note that a run of distill embed has ended" and json.loads(done.stdout)["part_of"] == str(folder / "out")
 
 
 # -------------------------------------------------------------------------------------------------------------------------- files, ranges

@@ -24,10 +24,11 @@ from distill.images.codec import encode_jpeg
 from distill.models.students import settle_averages
 from distill.training import stages
 from distill.training.optimizers import Rate, build_optimizer
-from distill.training.run_folder import Progress, RunFolder
+from distill.training.run_folder import Progress, RunFolder, taught_alike
 from distill.training.stages import Lesson, open_lessons, told_at_start
 from distill.training.table import Screen
 from distill.training.trainer import Parts, Recorder, Training, build_parts, check_batches, train
+from tests.conftest import put
 from tests.warm import Begun
 
 SIDE, DIMENSION, CLASSES = 16, 12, 6
@@ -666,6 +667,14 @@ def test_a_run_that_left_something_does_not_give_way(tmp_path, left):
     (tmp_path / "run.toml").unlink()
     with pytest.raises(DistillError, match=f"holds {left} but no run.toml"), RunFolder(tmp_path).held(run_of()):
         pass
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_donor_in_a_store_that_is_there_is_another_donor(folder, there):
+    """As one on a disk is; where the new name leads nowhere, the one that the run began with holds, for a checkpoint has all weights."""
+    named = put(folder / "student.keras", b"x") if there else folder / "student.keras"
+    begun, asked = (run_of(student={"weights": weights}) for weights in ("gone.keras", str(named)))
+    assert taught_alike(begun, asked, whole=True).student.weights == (str(named) if there else "gone.keras")
 
 
 def test_missing_weights_are_said_before_anything_is_written(tmp_path):
