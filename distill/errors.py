@@ -1,4 +1,9 @@
-"""Every error that is a message for a person, with the exit code that it ends a verb with. Nothing is imported here: all rooms know it."""
+"""Every error that is a message for a person, with the exit code that it ends a verb with. Nothing is imported here: all rooms know it.
+
+What code tells apart it tells by the class, or by a value on the error, never by the words. Errors cross processes, so each can be pickled.
+"""
+
+from __future__ import annotations
 
 
 class DistillError(Exception):
@@ -11,10 +16,60 @@ class Damaged(DistillError):
     """A file is proven to be damaged: all of its bytes were read, or a hash says so. What a system fails to do is an OSError, never this."""
 
 
+class NoShard(DistillError):
+    """A readable file that another program wrote stands where a shard is expected."""
+
+
+class NoMemory(DistillError):
+    """So many images at a time are more than the memory holds."""
+
+
+class Reason(str):
+    """Why one image cannot be used, in the words that a ledger of rejects gives. kind: what sort of reason it is, such as "size"."""
+
+    kind: str
+
+    def __new__(cls, text: str, kind: str = "damaged") -> Reason:
+        made = super().__new__(cls, text)
+        made.kind = kind
+        return made
+
+
+class BadImage(DistillError, ValueError):
+    """One image cannot be used. The text is the reason that the ledger of rejects gives, kind as in `Reason`."""
+
+    def __init__(self, text: str, kind: str = "damaged") -> None:
+        super().__init__(text)
+        self.kind = kind
+
+    @property
+    def reason(self) -> Reason:
+        return Reason(str(self), self.kind)
+
+
 class Unfinished(DistillError):
     """The input was right, but not everything asked for was done. Ends a verb with exit code 1."""
 
     exit_code = 1
+
+
+class StoreError(Unfinished):
+    """A store fails or refuses. What lies there is not at fault, so this is no OSError, which readers of shards take for damage.
+
+    code: what the store calls it, where that is told apart, else "".
+    """
+
+    def __init__(self, where: object, what: str, code: str = "") -> None:
+        super().__init__(str(where), what, code)
+        self.code = code
+
+    def __str__(self) -> str:
+        where, what, _ = self.args
+        return f"{where}: {what}. What is done stays; run the same command again when it answers."
+
+
+class BrokenOff(Unfinished):
+    """The run that a chunk belongs to was broken off."""
 
 
 class Interrupted(DistillError):

@@ -28,11 +28,11 @@ import apache_beam as beam
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import chunk_name, read_chunk, read_classes
 from distill.data.shards import Record, ShardMeta, write_index
-from distill.errors import DistillError, Unfinished
+from distill.errors import BrokenOff, DistillError, Unfinished
 from distill.runtime.progress import phase
 from distill.storage.files import read_json
 from distill.storage.path import StoragePath
-from pipelines.label import BrokenOff, Task, embed_chunk, try_teacher
+from pipelines.label import Task, embed_chunk, try_teacher
 from pipelines.plan import Job, Plan, agree, check_pixels, clear_notes, estimate, is_broken_off, keep, leave_note, meta_of, phases_noted, why
 from teachers import limit_threads
 

@@ -25,8 +25,7 @@ from distill.data.archives.reader import read_bytes
 from distill.data.chunks import Chunk, list_chunks, read_chunk
 from distill.data.folders import is_chunk_folder
 from distill.data.lists.image_list import open_list, way_to
-from distill.errors import DistillError, Unfinished
-from distill.images.codec import BadImage
+from distill.errors import BadImage, DistillError, Unfinished
 from distill.runtime.lines import many
 from distill.runtime.process import quiet_import, uninterrupted
 from distill.runtime.progress import phase, phases

@@ -27,8 +27,8 @@ from distill.data.lists.image_list import MAX_CLASSES, Rule
 from distill.data.shards import Record, Rows, ShardMeta, ShardSet, commit_shard, rows_there, write_index
 from distill.data.shards.golden import SAME, cosine
 from distill.data.shards.rows import UNKNOWN
-from distill.errors import DistillError, Unfinished
-from distill.images.codec import BadImage, ImageSpec, decode, decode_batch
+from distill.errors import BadImage, DistillError, Reason, Unfinished
+from distill.images.codec import ImageSpec, decode, decode_batch, reason_in_ledger
 from distill.storage.files import is_there, sweep
 from distill.storage.locks import only_process
 from distill.storage.path import StoragePath, is_remote, place
@@ -38,7 +38,7 @@ from teachers import Teacher
 
 WINDOW = 256  # images read and decoded together
 LOOKED = 64  # images of which the first that can be read gives the size, and that a teacher embeds again
-ZERO = "the teacher's embedding is all zeros"
+ZERO = Reason("the teacher's embedding is all zeros", "answer")
 _WAYS = {**WAYS, "answer": ("with stored embeddings that are not finite", "they are so in the files that were imported")}
 
 
@@ -358,21 +358,21 @@ def _rows(job: Job, meta: ShardMeta, keys: list[str], labels: np.ndarray, first:
             )
 
 
-def _odd(given: np.ndarray, stored: np.ndarray, dtype: str) -> Iterator[tuple[int, str]]:
+def _odd(given: np.ndarray, stored: np.ndarray, dtype: str) -> Iterator[tuple[int, Reason]]:
     for row in range(len(given)):
         if not np.isfinite(given[row]).all():
-            yield row, "the teacher's embedding is not finite"
+            yield row, Reason("the teacher's embedding is not finite", "answer")
         elif not given[row].any():
             yield row, ZERO
         elif not np.isfinite(stored[row]).all():
-            yield row, f"the embedding does not fit into {dtype} (largest value {np.abs(given[row]).max():.6g})"
+            yield row, Reason(f"the embedding does not fit into {dtype} (largest value {np.abs(given[row]).max():.6g})", "range")
 
 
-def _read(root: str, key: str) -> tuple[bytes, str]:
+def _read(root: str, key: str) -> tuple[bytes, Reason | None]:
     try:
-        return read_bytes(root, key), ""
+        return read_bytes(root, key), None
     except BadImage as error:
-        return b"", str(error)
+        return b"", error.reason
 
 
 def _why(job: Job, records: Sequence[Record]) -> str:
@@ -380,5 +380,5 @@ def _why(job: Job, records: Sequence[Record]) -> str:
 
     rejected = [(reject.key, reject.reason) for record in records if record.rejects for reject in read_ledger(job.shards / record.ledger)]
     zeros = Counter(reason == ZERO for _, reason in rejected)[True]
-    groups = in_words(grouped((key, reason) for key, reason in rejected if reason != ZERO), _WAYS)
+    groups = in_words(grouped((key, reason_in_ledger(reason)) for key, reason in rejected if reason != ZERO), _WAYS)
     return "; ".join([*([f"{zeros:,} with embeddings of zeros"] if zeros else []), *([groups] if groups else [])])

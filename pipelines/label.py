@@ -28,8 +28,8 @@ from distill.data.chunks import Chunk, chunk_name, read_chunk
 from distill.data.layout import UNDERSCORE, Layout
 from distill.data.shards import FORMATS, Held, Record, Rows, ShardMeta, commit_shard, rows_there, shard_path
 from distill.data.shards.rows import quantise
-from distill.errors import DistillError, Unfinished
-from distill.images.codec import BadImage, ImageSpec, ahead, decode_batch, orientation
+from distill.errors import BadImage, BrokenOff, DistillError, Reason, Unfinished
+from distill.images.codec import ImageSpec, ahead, decode_batch, orientation
 from distill.images.views import replay
 from distill.storage.path import is_remote
 from pipelines.plan import Job, Plan, is_broken_off, leave_note, standing, taken_over
@@ -44,10 +44,6 @@ FAR_READERS = 32  # a request to an object store waits for most of its time
 
 
 _Found = tuple[int, Rows, int]  # a row that was labelled: number of its row group, the group, its place there
-
-
-class BrokenOff(Exception):
-    """The run that this chunk belongs to was broken off."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,7 @@ class _Window:
     labels: np.ndarray
     pixels: np.ndarray
     encoded: list[bytes | None] = field(default_factory=list)
-    bad: dict[int, str] = field(default_factory=dict)
+    bad: dict[int, Reason] = field(default_factory=dict)
     known: dict[int, np.ndarray] = field(default_factory=dict)
     hashes: dict[int, bytes] = field(default_factory=dict)
     again: dict[int, Callable[[], bytes]] = field(default_factory=dict)
@@ -178,7 +174,7 @@ def _told(task: Task, chunk: Chunk, rejects: list[dict[str, Any]]) -> Iterator[R
     done, told, counted = 0, 0.0, Counter[str]()
     for rows in unchanged(task.job.root, label_rows(task, chunk, rejects, counted)):
         if is_broken_off(task.job):
-            raise BrokenOff
+            raise BrokenOff(f"{task.job.out}: the run was broken off.")
         yield rows
         done += len(rows)
         if time.monotonic() - told > 1.0:
@@ -245,13 +241,13 @@ class _Block:
 
     encoded: list[bytes] = field(default_factory=list)
     found: dict[int, _Found] = field(default_factory=dict)
-    unread: dict[int, str] = field(default_factory=dict)
+    unread: dict[int, Reason] = field(default_factory=dict)
 
 
 def _read_block(root: str, keys: list[str], earlier: _Earlier, pool: ThreadPoolExecutor, sizes: _Sizes) -> _Block:
     """The first images of `keys`, one at least, read side by side; no more are asked for once they come to BLOCK_BYTES."""
     block, held, asked = _Block(), 0, 0
-    reads: deque[Future[tuple[bytes, str]]] = deque()
+    reads: deque[Future[tuple[bytes, Reason | None]]] = deque()
     try:
         while True:
             while asked < len(keys) and (sizes.may_ask(held, len(reads)) or not asked):
@@ -322,37 +318,37 @@ class _Earlier:
         return bytes(self._group[1].images[row])
 
 
-def _read(root: str, key: str, found: _Found | None) -> tuple[bytes, str]:
+def _read(root: str, key: str, found: _Found | None) -> tuple[bytes, Reason | None]:
     """An image's bytes, those of the earlier shard where they lie in it, and why there are none."""
     _, rows, row = found or (0, None, 0)
     if rows is not None and rows.images is not None:
-        return bytes(rows.images[row]), ""
-    data, reason = b"", ""
+        return bytes(rows.images[row]), None
+    data, reason = b"", None
     try:
         data = read_bytes(root, key)
     except BadImage as error:
-        reason = str(error)
+        reason = error.reason
     if rows is not None and hashlib.sha256(data).digest() != rows.image_sha256[row]:
         raise DistillError(f"{root}: {key!r} is not the file that the teacher saw (another sha256), so no view can be added. Put the old file back.")
     return data, reason
 
 
-def _storable(new: list[np.ndarray], meta: ShardMeta, first: int, known: np.ndarray | None) -> tuple[np.ndarray, dict[int, str]]:
+def _storable(new: list[np.ndarray], meta: ShardMeta, first: int, known: np.ndarray | None) -> tuple[np.ndarray, dict[int, Reason]]:
     """Embeddings as they are stored, [n, views * D], and the reason for each row that is not finite before or after the cast.
 
     new: the teacher's answers to views `first` on, float32 [n, D] each; known: the stored embeddings of the views before them.
     """
     dtype = "float32" if meta.dtype == "int8" else meta.dtype  # the writer makes int8 of it
-    parts, reasons = [] if known is None else [known], dict[int, str]()
+    parts, reasons = [] if known is None else [known], dict[int, Reason]()
     for number, embeddings in enumerate(new, first):
         which = f" of view {number}" if number else ""
         with np.errstate(over="ignore"):
             stored = embeddings.astype(dtype)
         before, after = np.isfinite(embeddings).all(axis=1), np.isfinite(stored).all(axis=1)
         for row in np.flatnonzero(~before).tolist():
-            reasons.setdefault(row, f"the teacher's embedding{which} is not finite")
+            reasons.setdefault(row, Reason(f"the teacher's embedding{which} is not finite", "answer"))
         for row in np.flatnonzero(before & ~after).tolist():
-            reasons.setdefault(row, f"the embedding{which} does not fit into {dtype} (largest value {np.abs(embeddings[row]).max():.6g})")
+            reasons.setdefault(row, Reason(f"the embedding{which} does not fit into {dtype} (largest value {np.abs(embeddings[row]).max():.6g})", "range"))
         parts.append(stored)
     return np.concatenate(parts, axis=1) if parts else np.empty((0, meta.width), dtype), reasons
 

@@ -26,8 +26,8 @@ from distill.data.lists.listing import ADDED, GONE, REMOVED, RESIZED, TOUCHED, C
 from distill.data.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_ledger, shard_path
 from distill.data.shards.golden import check_golden
 from distill.data.shards.rows import DTYPES, EXACT, MAX_VIEWS
-from distill.errors import Damaged, DistillError
-from distill.images.codec import EXIF, RESIZE, BadImage, ImageSpec, decode
+from distill.errors import BadImage, Damaged, DistillError, Reason
+from distill.images.codec import EXIF, RESIZE, ImageSpec, decode, reason_in_ledger
 from distill.images.views import RECIPES, Recipe, check_size, software
 from distill.runtime.progress import phase, watched
 from distill.storage.files import committed, is_there, read_json, sha256_file, temporary_for, write_json
@@ -503,7 +503,7 @@ def _unlike(job: Job, plan: Plan, unlike: str) -> str:
 def why(job: Job, records: Iterable[Record], told: str = "") -> str:
     """Why images of these chunks were rejected, in groups. told: what was said of them before, which is not repeated."""
     ledgers = (read_ledger(job.shards / record.ledger) for record in records if record.rejects)
-    return in_words(grouped((reject.key, reject.reason) for ledger in ledgers for reject in ledger), told=told)
+    return in_words(grouped((reject.key, reason_in_ledger(reject.reason)) for ledger in ledgers for reject in ledger), told=told)
 
 
 def has_rows(job: Job, plan: Plan) -> bool:
@@ -704,7 +704,7 @@ def _look(job: Job, plan: Plan, keys: list[str]) -> str:
     return f"{len(bad)} of {len(keys)} images looked at cannot be labelled, --max-rejects allows {job.max_rejects:.4g} of all: {said}"
 
 
-def _unanswered(job: Job, keys: list[str], pixels: np.ndarray) -> list[tuple[str, str]]:
+def _unanswered(job: Job, keys: list[str], pixels: np.ndarray) -> list[tuple[str, Reason]]:
     """(key, reason) of all images looked at, where the teacher answers none of some of them with numbers."""
     teacher = job.teacher.load()
     try:
@@ -713,7 +713,7 @@ def _unanswered(job: Job, keys: list[str], pixels: np.ndarray) -> list[tuple[str
         return []  # so many at a time, or at all: the trial of the teacher tells which
     if np.isfinite(answers).all(axis=1).any():
         return []
-    return [(key, "the teacher's embedding is not finite") for key in keys]
+    return [(key, Reason("the teacher's embedding is not finite", "answer")) for key in keys]
 
 
 def _held_bytes(job: Job, plan: Plan, chunk: int) -> int:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill.data.archives.reader import read_bytes
-from distill.images.codec import BadImage, ImageSpec, decode_batch, kind_of, plain
+from distill.errors import BadImage, Reason
+from distill.images.codec import ImageSpec, decode_batch, plain
 from distill.storage.path import is_remote
 
 LOOKED = 200  # images of a list that are looked at first
@@ -52,12 +53,12 @@ class Group:
         return f"{self.number:,} {name}, {self.key!r} for one: {plain(self.reason)} ({way_out})"
 
 
-def grouped(rejects: Iterable[tuple[str, str]]) -> list[Group]:
+def grouped(rejects: Iterable[tuple[str, Reason]]) -> list[Group]:
     """Returns (key, reason) of rejects by kind, the most frequent first."""
     found: dict[str, tuple[int, str, str]] = {}
     for key, reason in rejects:
-        number, *first = found.get(kind := kind_of(reason), (0, key, reason))
-        found[kind] = (number + 1, first[0], first[1])
+        number, *first = found.get(reason.kind, (0, key, reason))
+        found[reason.kind] = (number + 1, first[0], first[1])
     return sorted((Group(kind, *rest) for kind, rest in found.items()), key=lambda group: -group.number)
 
 
@@ -73,15 +74,15 @@ def spread(keys: Sequence[str], share: int) -> list[str]:
     return [keys[row] for row in np.linspace(0, len(keys) - 1, min(share, len(keys))).astype(int).tolist()]
 
 
-def look(root: str, keys: Sequence[str], spec: ImageSpec) -> tuple[list[tuple[str, str]], np.ndarray]:
+def look(root: str, keys: Sequence[str], spec: ImageSpec) -> tuple[list[tuple[str, Reason]], np.ndarray]:
     """Read and decode these images; returns (key, reason) of those that cannot be labelled, and the pixels of the first ASKED others."""
-    bad: dict[int, str] = {}
+    bad: dict[int, Reason] = {}
 
     def read(place: int) -> bytes:
         try:
             return read_bytes(root, keys[place])
-        except BadImage as reason:
-            bad[place] = str(reason)
+        except BadImage as error:
+            bad[place] = error.reason
             return b""
 
     good: list[np.ndarray] = []

@@ -75,7 +75,7 @@ def _read(teacher: Teacher) -> Any:
         raise
     except Exception as error:  # of any class: what is in the file decides which part of which library fails
         said = reason(error)
-        if re.search(r"(?<!TFOp)Lambda", said):
+        if re.search(r"(?<!TFOp)Lambda", said):  # a ValueError of Keras 3.15, as all that it refuses
             raise DistillError(f"{where}: it has a Lambda layer, code of its own, which is never run here. {WAY_OUT}") from error
         raise DistillError(f"{where}: {said} {WAY_OUT}") from error
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distill.errors import DistillError
+from distill.errors import DistillError, NoMemory
 from teachers.causes import reason
 
 if TYPE_CHECKING:
@@ -42,10 +42,6 @@ class Model:
     parameters: int | None = None
     feed: dict[str, Constant] = field(default_factory=dict)
     rough: Callable[[], bool] = lambda: False
-
-
-class NoMemory(DistillError):
-    """So many images at a time are more than the memory holds."""
 
 
 class LoadedTeacher:
@@ -184,6 +180,7 @@ class LoadedTeacher:
 def call_failed(where: str, images: np.ndarray, error: Exception) -> DistillError:
     """What a model's own error means, in one line."""
     received = text_of(images.dtype.name, images.shape)
+    # TensorFlow 2.21 has a class for it, which not every teacher loads; onnxruntime 1.32 has the text alone
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError" or "Failed to allocate memory" in str(error):
         return NoMemory(f"{where}: the memory does not suffice for {received}. Ask for fewer images at a time, with a smaller --batch.")
     return DistillError(f"{where} fails on {received}: {reason(error)}")

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distill.errors import DistillError
+from distill.errors import DistillError, NoMemory
 from distill.runtime.progress import phase
-from teachers.loaded import NoMemory
 
 if TYPE_CHECKING:
     from teachers.loaded import LoadedTeacher

@@ -35,6 +35,7 @@ COMPLETION = {
     "install_completion": "complete words with the Tab key from now on: set it up for this shell (bash, zsh, fish)",
     "show_completion": "print what --install-completion would set up",
 }
+# pydantic's text, which typer 0.29 passes on alone
 _NUMBER = re.compile(r"should be a valid (integer|number)")
 _SENTENCE = re.compile(r"(.+?[.!?])(?=\s|$)", re.DOTALL)
 
@@ -120,7 +121,8 @@ def mistake_in_words(error: Any, words: Sequence[str] = ()) -> str:
         told = re.sub(r"'(--?[\w-]+)'", r"\1", told)
         told = told[:1].lower() + told[1:]
         param = getattr(error, "param", None)
-        if told.startswith("missing option") and param is not None and param.help:
+        missing = hasattr(error, "param_type")  # typer's MissingParameter, which it does not give out
+        if missing and param is not None and param.param_type_name == "option" and param.help:
             told = f"{told.rstrip('.')} {_word(param)}: {param.help}."
     return f"{command}: {told} ({command} --help lists {'the verbs' if command == 'distill' else 'what it takes'}.)"
 

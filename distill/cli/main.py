@@ -126,7 +126,7 @@ def _check_surroundings(words: Sequence[str]) -> None:
 def _os_error(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     again = " What was finished stays; make room and run the same command again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-    if "No usable temporary directory" in str(error):
+    if "No usable temporary directory" in str(error):  # CPython's tempfile (3.11 to 3.14), which has no class or number of its own for it
         again = " Set TMPDIR to a folder that can be written."
     return f"{where}{error.strerror or error}.{again}"
 

@@ -30,8 +30,8 @@ from distill.data.folders import is_chunk_folder
 from distill.data.lists.image_list import Rule, open_list
 from distill.data.shards import Rows, ShardSet, open_shards, view_column
 from distill.data.shards.golden import check_golden
-from distill.errors import DistillError, Unfinished
-from distill.images.codec import BadImage, ImageSpec, ahead, decode_batch, kind_of, plain
+from distill.errors import BadImage, DistillError, Reason, Unfinished
+from distill.images.codec import ImageSpec, ahead, decode_batch, plain
 from distill.images.views import Recipe, check_size, replay
 from distill.storage.path import StoragePath, place
 
@@ -334,7 +334,7 @@ class ImageSource:
         self.image_shape = (*size, 3)
         self._keys, self._labels, names = _listed(self.path, rule)
         self.class_names, self.classes, self.holdout = names, len(names), holdout
-        self.skipped: dict[str, str] = {}
+        self.skipped: dict[str, Reason] = {}
         self.max_rejects = max_rejects
         self._out = _outside(self._keys, self._labels, names, holdout if part != "all" else None)
         self._take(part)
@@ -407,16 +407,16 @@ class ImageSource:
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        return Counter(map(kind_of, list(self.skipped.values())))
+        return Counter(reason.kind for reason in list(self.skipped.values()))
 
     def _read(self, key: str) -> bytes:
         try:
             return read_bytes(self.root, key)
-        except BadImage as reason:
-            self._leave_out({key: str(reason)})
+        except BadImage as error:
+            self._leave_out({key: error.reason})
             return b""
 
-    def _leave_out(self, bad: dict[str, str]) -> None:
+    def _leave_out(self, bad: dict[str, Reason]) -> None:
         for key, reason in bad.items():
             if self.skipped.setdefault(key, reason) is reason and len(self.skipped) <= NAMED:
                 log.warning("%s: %r is left out: %s", self.root, key, plain(reason))
@@ -428,7 +428,7 @@ class ImageSource:
     def _left_out_in_words(self) -> str:
         """How many of each kind, one of them, and what to do about the commonest kind."""
         (kind, _), *_ = counts = Counter(self.left_out).most_common()
-        key, reason = next((key, reason) for key, reason in list(self.skipped.items()) if kind_of(reason) == kind)
+        key, reason = next((key, reason) for key, reason in list(self.skipped.items()) if reason.kind == kind)
         told = ", ".join(f"{count:,} {each}" for each, count in counts)
         return f"{told}; {key!r} for one: {plain(reason)}. {MENDED.get(kind, 'Mend or remove them')}"
 

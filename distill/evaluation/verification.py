@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from distill.errors import DistillError
+from distill.errors import BadImage, DistillError
 from distill.evaluation.pairs import Pairs, draw_pairs
 from distill.storage.path import StoragePath, close_to, is_remote, local_copy, place
 
@@ -91,7 +91,6 @@ def embed_images(
 
 def _bytes(root: str, key: str, told: Callable[[str | StoragePath, Bad], str]) -> bytes:
     from distill.data.archives.reader import read_bytes
-    from distill.images.codec import BadImage
 
     try:
         return read_bytes(root, key)

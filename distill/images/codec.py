@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from distill.errors import DistillError
+from distill.errors import BadImage, DistillError, Reason
 from distill.storage.path import StoragePath, place
 
 if TYPE_CHECKING:
@@ -94,8 +94,10 @@ _SIGNATURES = (
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"\0\5\x16\7", "AppleDouble, what macOS keeps beside a file"),
 )
+# The texts are libjpeg-turbo's, as simplejpeg 1.9 passes them on; it has no class or number for them.
 # Stray bytes before the end marker are common in photos from the web, and every viewer shows such a photo whole.
 _HARMLESS = re.compile(r"extraneous bytes before marker 0xd9")
+_CUT = "Premature end of JPEG"
 _PILLOW_SPEAKS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 Encoded = bytes | bytearray | memoryview
@@ -103,7 +105,8 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-# How the reasons begin, by their kind; any other one is "damaged". A ledger of rejects holds the text alone, so that the kind is found from it.
+# How the reasons in a ledger of rejects begin, by their kind; any other one is "damaged". It holds the text alone, so that the kind is found from it.
+# In memory a reason has its kind with it.
 _KINDS = {
     "size": ("the image is ",),
     "missing": ("no such ",),
@@ -120,30 +123,18 @@ _KINDS = {
 _ADVICE = "; --resize stretch or crop changes sizes"
 
 
-def kind_of(reason: str) -> str:
-    """Returns the kind of a reason of a ledger of rejects, such as "size" or "damaged", whatever numbers and names stand in it.
+def reason_in_ledger(text: str) -> Reason:
+    """Returns a reason that was read from a ledger of rejects, with its kind, such as "size" or "damaged", whatever numbers and names stand in it.
 
-    >>> kind_of("the image is 50x50 (height x width), expected 32x32; --resize stretch or crop changes sizes")
+    >>> reason_in_ledger("the image is 50x50 (height x width), expected 32x32; --resize stretch or crop changes sizes").kind
     'size'
     """
-    return next((kind for kind, starts in _KINDS.items() if reason.startswith(starts)), "damaged")
+    return Reason(text, next((kind for kind, starts in _KINDS.items() if text.startswith(starts)), "damaged"))
 
 
 def plain(reason: str) -> str:
     """Returns a reason of a ledger of rejects without the options of `distill embed` that it ends with, for verbs that have others."""
     return reason.removesuffix(_ADVICE)
-
-
-class BadImage(ValueError):
-    """One image cannot be used. The text is the reason that the ledger of rejects gives; see `plain` and `kind_of`."""
-
-    @property
-    def reason(self) -> str:
-        return plain(str(self))
-
-    @property
-    def kind(self) -> str:
-        return kind_of(str(self))
 
 
 @dataclass(frozen=True)
@@ -182,27 +173,27 @@ def decode(data: Encoded, spec: ImageSpec | None = None) -> np.ndarray:
     More than one frame, over 64 megapixels in the header (seen before anything is allocated) and truncated bytes are BadImage.
     """
     if not len(data):
-        raise BadImage("the file is empty")
+        raise BadImage("the file is empty", "empty")
     turn = orientation(data) if spec is not None and spec.exif == "apply" else 1
     pixels = _decode_jpeg(data, spec, turn) if data[:2] == _JPEG else None
     return _fit(turned(_decode_by_pillow(memoryview(data), spec, turn) if pixels is None else pixels, turn), spec)
 
 
-def decode_batch(encoded: Sequence[Encoded], spec: ImageSpec, pool: ThreadPoolExecutor | None = None) -> tuple[np.ndarray, dict[int, str]]:
+def decode_batch(encoded: Sequence[Encoded], spec: ImageSpec, pool: ThreadPoolExecutor | None = None) -> tuple[np.ndarray, dict[int, Reason]]:
     """Encoded images to one uint8 [B, H, W, 3] array, and {row: reason} of those that could not be decoded, whose pixels are 0.
 
     With a pool its threads share the rows.
     """
     out = np.empty((len(encoded), spec.height, spec.width, 3), np.uint8)
 
-    def decode_rows(start: int, stop: int) -> dict[int, str]:
-        bad = {}
+    def decode_rows(start: int, stop: int) -> dict[int, Reason]:
+        bad = dict[int, Reason]()
         for row in range(start, stop):
             try:
                 _decode_into(encoded[row], spec, out[row])
             except BadImage as error:
                 out[row] = 0
-                bad[row] = str(error)
+                bad[row] = error.reason
         return bad
 
     if pool is None:
@@ -289,7 +280,7 @@ def _decode_jpeg(data: Encoded, spec: ImageSpec | None, turn: int) -> np.ndarray
         reason = str(error)
         if _HARMLESS.search(reason):
             return None
-        raise BadImage(f"truncated: {reason}" if reason.startswith("Premature end of JPEG") else f"damaged JPEG: {reason}") from error
+        raise BadImage(f"truncated: {reason}" if reason.startswith(_CUT) else f"damaged JPEG: {reason}") from error
 
 
 def _decode_by_pillow(data: memoryview, spec: ImageSpec | None, turn: int) -> np.ndarray:
@@ -301,7 +292,7 @@ def _decode_by_pillow(data: memoryview, spec: ImageSpec | None, turn: int) -> np
             _check_raw(data, image)
             _check_size(image.height, image.width, spec, turn)
             if image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False):  # behind a JPEG's end anything may follow
-                raise BadImage(f"more than one frame in a {image.format} file")
+                raise BadImage(f"more than one frame in a {image.format} file", "frames")
             _check_end(data, image.format)
             _check_tiles(image)
             image.load()
@@ -309,9 +300,9 @@ def _decode_by_pillow(data: memoryview, spec: ImageSpec | None, turn: int) -> np
     except (BadImage, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise BadImage(_unknown(data)) from error
+        raise _unknown(data) from error
     except Image.DecompressionBombError as error:
-        raise BadImage(f"over {MAX_PIXELS // 10**6} megapixels") from error
+        raise BadImage(f"over {MAX_PIXELS // 10**6} megapixels", "large") from error
     except Exception as error:  # Pillow's decoders let any exception through for damaged bytes, and damaged bytes must end in a reject
         reason = re.sub(r"<[^>]* at 0x[0-9a-f]+>", "the file", str(error)) or type(error).__name__
         raise BadImage(f"cannot be decoded: {reason}") from error
@@ -330,7 +321,7 @@ def _to_rgb(image: "Image") -> np.ndarray:
         high = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.repeat(high[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise BadImage(f"32-bit pixels (mode {image.mode}), whose range the file does not tell; 8 or 16 bits a channel are expected")
+        raise BadImage(f"32-bit pixels (mode {image.mode}), whose range the file does not tell; 8 or 16 bits a channel are expected", "depth")
     image.info.pop("transparency", None)  # alpha is dropped, in a palette too
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
@@ -360,9 +351,9 @@ def _check_raw(data: memoryview, image: "Image") -> None:
     """Cameras wrap what they saw in a TIFF whose first image is a thumbnail, which Pillow would take for all of it."""
     tags: Any = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     if _DNG_VERSION in tags:
-        raise BadImage("a format that is not read: DNG, a raw file of a camera")
+        raise BadImage("a format that is not read: DNG, a raw file of a camera", "format")
     if tags and (data[8:11] == b"CR\2" or (_SUB_IMAGES in tags and tags.get(_REDUCED, 0) == 1)):
-        raise BadImage("a format that is not read: a raw file of a camera")
+        raise BadImage("a format that is not read: a raw file of a camera", "format")
 
 
 def _check_size(height: int, width: int, spec: ImageSpec | None, turn: int) -> None:
@@ -370,11 +361,11 @@ def _check_size(height: int, width: int, spec: ImageSpec | None, turn: int) -> N
     if height < 1 or width < 1:
         raise BadImage(f"the header says {height}x{width} pixels")
     if height * width > MAX_PIXELS:
-        raise BadImage(f"over {MAX_PIXELS // 10**6} megapixels: the header says {height}x{width}")
+        raise BadImage(f"over {MAX_PIXELS // 10**6} megapixels: the header says {height}x{width}", "large")
     if turn > 4:
         height, width = width, height
     if spec is not None and spec.resize == "none" and (height, width) != (spec.height, spec.width):
-        raise BadImage(f"the image is {height}x{width} (height x width), expected {spec.height}x{spec.width}{_ADVICE}")
+        raise BadImage(f"the image is {height}x{width} (height x width), expected {spec.height}x{spec.width}{_ADVICE}", "size")
 
 
 def _fit(pixels: np.ndarray, spec: ImageSpec | None) -> np.ndarray:
@@ -397,18 +388,18 @@ def _centre(pixels: np.ndarray, spec: ImageSpec) -> np.ndarray:
     return pixels[top : top + keep_height, left : left + keep_width]
 
 
-def _unknown(data: memoryview) -> str:
+def _unknown(data: memoryview) -> BadImage:
     """Why nobody knows these bytes, in words that a person can act on."""
     if name := _named(bytes(data[:1024])):
-        return f"a format that is not read: {name}"
+        return BadImage(f"a format that is not read: {name}", "format")
     start = bytes(data[:24])
     try:
         text = start.decode("ascii")
     except UnicodeDecodeError:
         text = ""
     if text and all(letter.isprintable() or letter in "\r\n\t" for letter in text):
-        return f"text, not an image: it begins {text!r}"
-    return f"not an image in a known format: it begins with the bytes {start[:8].hex(' ')}"
+        return BadImage(f"text, not an image: it begins {text!r}", "text")
+    return BadImage(f"not an image in a known format: it begins with the bytes {start[:8].hex(' ')}", "format")
 
 
 def _named(start: bytes) -> str:

@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from distill.errors import DistillError
-from distill.images.codec import BadImage, ImageSpec, decode, encode_jpeg
+from distill.errors import BadImage, DistillError
+from distill.images.codec import ImageSpec, decode, encode_jpeg
 from distill.storage.files import first_problem, read_toml
 from distill.storage.path import StoragePath, place
 

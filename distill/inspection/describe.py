@@ -13,8 +13,7 @@ from distill.data.chunks import list_chunks, read_chunk, read_classes
 from distill.data.folders import KINDS, is_chunk_folder, read_card
 from distill.data.layout import LAYOUTS, PLAIN, find_index
 from distill.data.shards import FORMATS, Record, ShardMeta, open_shards
-from distill.data.shards.rows import NoShard
-from distill.errors import Damaged, DistillError
+from distill.errors import Damaged, DistillError, NoShard
 from distill.images.views import RECIPES
 from distill.inspection.written import TEXTS, find_written, run_in_words
 from distill.storage.files import read_json

@@ -13,6 +13,7 @@ import errno
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from distill.errors import DistillError, Unfinished
+from distill.errors import DistillError, StoreError
 
 if TYPE_CHECKING:
     from distill.storage.path import RemotePath
@@ -31,16 +32,8 @@ SCHEMES = ("gs", "s3")
 PATIENCE = timedelta(seconds=20)
 ATTEMPTS = 10
 WINDOW = 1 << 16  # bytes that a small read brings along: HDF5 asks for its headers a few at a time
-
-
-class StoreError(Unfinished):
-    """A store fails or refuses. What lies there is not at fault, so this is no OSError, which readers of shards take for damage."""
-
-    def __init__(self, where: object, what: str) -> None:
-        super().__init__(f"{where}: {what}. What is done stays; run the same command again when it answers.")
-
-    def __reduce__(self) -> Any:
-        return Unfinished, self.args
+NO_BUCKET, NO_UPLOAD = "NO_SUCH_BUCKET", "NO_SUCH_UPLOAD"  # what pyarrow (25) calls them in its texts, the only place where it says them
+_CODE = re.compile(f"{NO_BUCKET}|{NO_UPLOAD}")
 
 
 @lru_cache(maxsize=len(SCHEMES))
@@ -197,7 +190,8 @@ def told(where: object, *passing: type[Exception]) -> Iterator[None]:
     except _errors() as error:
         if isinstance(error, FileNotFoundError) or getattr(error, "code", None) == 404:
             raise FileNotFoundError(errno.ENOENT, "No such object", str(where)) from error
-        raise StoreError(where, f"the store fails or refuses ({_reason(error)})") from error
+        code = _CODE.search(str(error))
+        raise StoreError(where, f"the store fails or refuses ({_reason(error)})", code[0] if code else "") from error
 
 
 def _reason(error: Exception) -> str:

@@ -28,8 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from distill.errors import DistillError, Unfinished
-from distill.storage.client import StoreError
+from distill.errors import DistillError, StoreError, Unfinished
 from distill.storage.files import host_name, lives, parse_json, process_space, started, write_json
 from distill.storage.path import StoragePath
 

@@ -27,8 +27,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
-from distill.errors import DistillError
-from distill.storage.client import SCHEMES, Ranges, RemoteFile, StoreError, filesystem, google, google_retry, told
+from distill.errors import DistillError, StoreError
+from distill.storage.client import NO_BUCKET, NO_UPLOAD, SCHEMES, Ranges, RemoteFile, filesystem, google, google_retry, told
 
 UPLOADS = 3  # of one object, where the store has lost what it had of it
 BLOCK = 8 << 20
@@ -344,9 +344,9 @@ class RemotePath:
             self._check_bucket()
             return False
         except StoreError as error:
-            if "NO_SUCH_BUCKET" in str(error):
+            if error.code == NO_BUCKET:
                 self._check_bucket()
-            if "NO_SUCH_UPLOAD" in str(error):
+            if error.code == NO_UPLOAD:
                 return False
             raise
         info = self._info()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import pty
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 
 import pytest
 
+from distill import errors
 from distill.cli.main import VERBS
 from tests.conftest import distill, inside
 
@@ -226,3 +228,31 @@ def test_inspect_knows_everything(tmp_path, faces, teacher):
     kinds = {out / "shards" / "00001-of-00002.parquet": "shard", out / "chunks" / "00001-of-00002.parquet": "chunk"}
     for path, kind in kinds.items():
         assert json.loads(inside("inspect", path, "--json").stdout)["kind"] == kind
+
+
+TOLD = {
+    errors.DistillError: ("out: no.", 2),
+    errors.Damaged: ("out is damaged.", 2),
+    errors.NoShard: ("out is no shard.", 2),
+    errors.NoMemory: ("out: the memory does not suffice.", 2),
+    errors.BadImage: ("the file is empty", "empty", 2),
+    errors.Unfinished: ("out: not all was done.", 1),
+    errors.StoreError: ("gs://b/x", "the store fails", "NO_SUCH_UPLOAD", 1),
+    errors.BrokenOff: ("out: the run was broken off.", 1),
+    errors.Interrupted: ("Finished epochs stay.", 130),
+}
+
+
+def test_every_error_is_told_here():
+    assert set(TOLD) == {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)}
+
+
+@pytest.mark.parametrize("kind", TOLD, ids=lambda kind: kind.__name__)
+def test_an_error_ends_a_verb_with_its_exit_code_and_is_the_same_in_another_process(kind, monkeypatch):
+    *words, code = TOLD[kind]
+    error = kind(*words)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind and str(again) == str(error) and vars(again) == vars(error)
+    monkeypatch.setattr("distill.api.verify", lambda *_, **__: (_ for _ in ()).throw(error))
+    done = inside("verify", "out")
+    assert done.returncode == error.exit_code == code and done.stderr.endswith(f" {error}\n") and done.stderr.count("\n") == 1

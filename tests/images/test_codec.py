@@ -1,7 +1,10 @@
 """Bytes to pixels: equal to skimage's imread, every odd mode by its rule, everything else a reject with a reason."""
 
+import ast
 import io
+import json
 import os
+import pickle
 import struct
 import subprocess
 import sys
@@ -10,6 +13,7 @@ import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,10 +24,13 @@ from PIL import Image, ImageFile, ImageOps
 from skimage import data as samples
 from skimage.io import imread
 
+import distill
+import pipelines
 from distill import DistillError
 from distill.data.archives.reader import read_bytes
 from distill.images import codec as images
-from distill.images.codec import BadImage, ImageSpec, decode, decode_batch, encode_jpeg, kind_of, orientation
+from distill.images.codec import BadImage, ImageSpec, decode, decode_batch, encode_jpeg, orientation, plain, reason_in_ledger
+from pipelines.rejects import WAYS
 
 FACE = np.ascontiguousarray(samples.astronaut()[:75, 190:251])  # odd in both directions, so that chroma blocks are cut
 GREY = np.ascontiguousarray(FACE[:, :, 0])
@@ -225,7 +232,7 @@ FOREIGN = {
 def test_formats_that_are_not_read_are_named(name):
     for data in FOREIGN[name]:
         said = reason(data)
-        assert said.startswith("a format that is not read: ") and name in said and kind_of(said) == "format"
+        assert said.startswith("a format that is not read: ") and name in said and reason_in_ledger(said).kind == "format"
 
 
 def test_reasons_have_kinds():
@@ -242,7 +249,34 @@ def test_reasons_have_kinds():
     for kind, (data, spec) in kinds.items():
         with pytest.raises(BadImage) as caught:
             decode(data, spec)
-        assert caught.value.kind == kind_of(str(caught.value)) == kind and "--" not in caught.value.reason
+        reason = caught.value.reason
+        assert reason.kind == reason_in_ledger(str(reason)).kind == kind and "--" not in plain(reason)
+        assert json.loads(json.dumps(reason)) == reason == str(caught.value) and pickle.loads(pickle.dumps(reason)).kind == kind
+
+
+def reasons_in_code() -> list[tuple[str, str]]:
+    """(how its text begins, kind) of each reason that is made somewhere."""
+    found = []
+    for room in (distill, pipelines):
+        for path in Path(room.__file__).parent.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("BadImage", "Reason") and node.args:
+                    text = node.args[0].values[0] if isinstance(node.args[0], ast.JoinedStr) else node.args[0]
+                    if isinstance(text, ast.Constant):
+                        found.append((text.value, node.args[1].value if len(node.args) > 1 else "damaged"))
+    return found
+
+
+REASONS = sorted(set(reasons_in_code()))
+
+
+@pytest.mark.parametrize("text, kind", REASONS)
+def test_a_ledger_of_rejects_tells_the_kind_that_a_reason_had_in_memory(text, kind):
+    assert reason_in_ledger(text).kind == kind
+
+
+def test_every_kind_of_reason_is_made_somewhere_and_has_a_way_out():
+    assert {kind for _, kind in REASONS} == set(WAYS)
 
 
 def test_bytes_behind_the_end_are_allowed():

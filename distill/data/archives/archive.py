@@ -18,9 +18,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from distill.errors import DistillError, Unfinished
+from distill.errors import DistillError, StoreError, Unfinished
 from distill.images.codec import ahead
-from distill.storage.client import Ranges, StoreError
+from distill.storage.client import Ranges
 from distill.storage.path import RemotePath, StoragePath, is_remote, place
 
 HOLDERS = (".rec", ".tar")  # files that hold many images

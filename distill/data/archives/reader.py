@@ -8,8 +8,8 @@ from typing import Any
 
 from distill.data.archives.recordio import read_record
 from distill.data.archives.tar import read_member
-from distill.errors import DistillError
-from distill.images.codec import MAX_BYTES, BadImage
+from distill.errors import BadImage, DistillError
+from distill.images.codec import MAX_BYTES
 from distill.storage.path import is_remote, place
 
 _MISSING = {errno.ENOENT, errno.ENOTDIR}
@@ -30,50 +30,50 @@ def read_bytes(root: str, key: str) -> bytes:
         return _read_object(root, key)
     parts = key.split("/")
     if not key or "\0" in key or os.path.isabs(key) or ".." in parts:
-        raise BadImage("the key is not a path below the root")
+        raise BadImage("the key is not a path below the root", "unreadable")
     path = os.path.join(root, key)
     if not _stays_inside(root, os.path.dirname(path)):
-        raise BadImage("a link in the path leads out of the root")
+        raise BadImage("a link in the path leads out of the root", "unreadable")
     try:
         descriptor = _open(root, path)
     except OSError as error:
         if error.errno in _MISSING:
             if not os.path.isdir(root):
                 raise DistillError(f"{root}: no such folder, so no image can be read. Name the images' root folder with --root.") from error
-            raise BadImage("no such file under the root") from error
+            raise BadImage("no such file under the root", "missing") from error
         if error.errno in _UNREADABLE:
-            raise BadImage(f"the file cannot be opened: {os.strerror(error.errno)}") from error
+            raise BadImage(f"the file cannot be opened: {os.strerror(error.errno)}", "unreadable") from error
         raise
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise BadImage("not a regular file")
+            raise BadImage("not a regular file", "unreadable")
         if status.st_size > MAX_BYTES:
-            raise BadImage(f"the file has {status.st_size:,} bytes, {MAX_BYTES:,} at most are read")
+            raise BadImage(f"the file has {status.st_size:,} bytes, {MAX_BYTES:,} at most are read", "large")
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
             data = file.readall()
     finally:
         os.close(descriptor)
     if not data:
-        raise BadImage("the file is empty")
+        raise BadImage("the file is empty", "empty")
     return data
 
 
 def _read_object(root: str, key: str) -> bytes:
     """As `read_bytes`, from an object store, where no link can lead out of the root."""
     if not key or key.startswith("/") or ".." in key.split("/"):
-        raise BadImage("the key is not a path below the root")
+        raise BadImage("the key is not a path below the root", "unreadable")
     try:
         opened: Any = (place(root) / key).open("rb")  # knows its size without another request
         with opened as file:
             size = file.size()
             if size > MAX_BYTES:
-                raise BadImage(f"the file has {size:,} bytes, {MAX_BYTES:,} at most are read")
+                raise BadImage(f"the file has {size:,} bytes, {MAX_BYTES:,} at most are read", "large")
             data = file.read()
     except FileNotFoundError as error:
-        raise BadImage("no such file under the root") from error
+        raise BadImage("no such file under the root", "missing") from error
     if not data:
-        raise BadImage("the file is empty")
+        raise BadImage("the file is empty", "empty")
     return data
 
 
@@ -87,7 +87,7 @@ def _open(root: str, path: str) -> int:
             raise
     real = os.path.realpath(path)
     if not _below(os.path.realpath(root), real):
-        raise BadImage("the file is a link that leads out of the root")
+        raise BadImage("the file is a link that leads out of the root", "unreadable")
     return os.open(real, flags)
 
 

@@ -33,8 +33,8 @@ from pyarrow import csv
 
 from distill.data.archives.archive import HeldFile, Readable, held, index_of
 from distill.data.columns import numbers_of
-from distill.errors import DistillError
-from distill.images.codec import MAX_BYTES, BadImage
+from distill.errors import BadImage, DistillError
+from distill.images.codec import MAX_BYTES
 from distill.storage.path import StoragePath, is_remote, place, readable
 
 MAGIC = 0xCED7230A
@@ -101,13 +101,13 @@ def read_record(path: str, key: str) -> bytes:
     number = int(named[1]) if named else -1
     row = int(file.ids.searchsorted(number))
     if row == len(file.ids) or file.ids[row] != number:
-        raise BadImage("no such record in the index")
+        raise BadImage("no such record in the index", "missing")
     record, length, _ = _join(file, int(file.offsets[row]), MAX_BYTES)
     skip = _HEADER if length < _HEADER else _HEADER + 4 * int.from_bytes(record[:4], "little")
     if length < skip:
         raise BadImage(f"damaged: {length:,} bytes in the record, {skip:,} in its header and labels")
     if length == skip:
-        raise BadImage("the record holds no image")
+        raise BadImage("the record holds no image", "empty")
     return bytes(memoryview(record)[skip:])
 
 
@@ -189,7 +189,7 @@ def _join(file: RecordFile, start: int, most: int, limit: int = MAX_BYTES) -> tu
             raise BadImage(f"damaged: no {what} at offset {at}: 0x{magic:08x} of kind {kind}, expected {expected}")
         length, end = length + len(mark) + size, at + _FRAME + (size + 3) // 4 * 4
         if length > limit:
-            raise BadImage(f"the record has {length:,} bytes or more, {limit:,} at most are read")
+            raise BadImage(f"the record has {length:,} bytes or more, {limit:,} at most are read", "large")
         if end > file.size:
             raise BadImage(_CUT)
         if len(data) < most:

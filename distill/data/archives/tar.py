@@ -19,8 +19,8 @@ import numpy as np
 
 from distill.data.archives.archive import HeldFile, held
 from distill.data.names import BROKEN, DOT, NO_IMAGE, ODD, OUT, SYSTEMS, UP, is_image, is_system
-from distill.errors import DistillError
-from distill.images.codec import MAX_BYTES, BadImage
+from distill.errors import BadImage, DistillError
+from distill.images.codec import MAX_BYTES
 from distill.runtime.lines import many
 from distill.storage.path import StoragePath
 
@@ -213,12 +213,14 @@ def read_member(path: str, key: str) -> bytes:
     file = held(path, TarFile)
     start, size = file.members.get(key.removeprefix(PREFIX), (0, -1))
     if size < 0:
-        raise BadImage("no such file in the tar")
+        raise BadImage("no such file in the tar", "missing")
     if size > MAX_BYTES:
-        raise BadImage(f"the file has {size:,} bytes, {MAX_BYTES:,} at most are read")
+        raise BadImage(f"the file has {size:,} bytes, {MAX_BYTES:,} at most are read", "large")
     data = file.read(start, size)
-    if not data or len(data) < size:
-        raise BadImage("truncated: the tar ends inside the file" if size else "the file is empty")
+    if not size:
+        raise BadImage("the file is empty", "empty")
+    if len(data) < size:
+        raise BadImage("truncated: the tar ends inside the file")
     return data
 
 

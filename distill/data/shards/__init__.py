@@ -29,8 +29,8 @@ from distill.data.shards.golden import NUMBER, GoldenRow, golden_rows
 from distill.data.shards.hdf5 import Hdf5Shards
 from distill.data.shards.parquet import ParquetShards
 from distill.data.shards.rows import EXACT, GROUP_ROWS, Rows, ShardMeta, check_version, damaged, regrouped, view_column
-from distill.errors import Damaged, DistillError, Unfinished
-from distill.images.codec import BadImage, ImageSpec
+from distill.errors import BadImage, Damaged, DistillError, Unfinished
+from distill.images.codec import ImageSpec
 from distill.runtime.lines import many
 from distill.storage.files import committed, is_there, json_text, named, parse_json, read_json, read_whole, sha256_file, sync, write_json
 from distill.storage.path import StoragePath, place

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distill.data.shards.rows import GROUP_ROWS, NoShard, Rows, ShardMeta, damaged, read_columns, restored, stored
+from distill.data.shards.rows import GROUP_ROWS, Rows, ShardMeta, damaged, read_columns, restored, stored
+from distill.errors import NoShard
 from distill.storage.files import failure
 from distill.storage.path import StoragePath, readable
 

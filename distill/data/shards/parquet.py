@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.data.columns import labels_of, numbers_of
-from distill.data.shards.rows import NoShard, Rows, ShardMeta, damaged, read_columns, restored, stored
+from distill.data.shards.rows import Rows, ShardMeta, damaged, read_columns, restored, stored
+from distill.errors import NoShard
 from distill.storage.files import failure
 from distill.storage.path import StoragePath, is_remote, readable
 

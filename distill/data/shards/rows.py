@@ -181,10 +181,6 @@ def damaged(path: Any, reason: object) -> Damaged:
     )
 
 
-class NoShard(DistillError):
-    """A readable file that another program wrote stands where a shard is expected."""
-
-
 def check_version(version: Any, path: Any) -> None:
     if version not in FORMAT_VERSIONS:
         known = f"{', '.join(map(str, FORMAT_VERSIONS[:-1]))} and {FORMAT_VERSIONS[-1]}"

@@ -17,8 +17,8 @@ from distill.data.chunks import list_chunks, read_chunk
 from distill.data.folders import is_chunk_folder
 from distill.data.shards import FORMATS, Record, ShardMeta, ShardSet, open_shards, read_ledger
 from distill.data.shards.golden import cosine, pixel_problems, worst_answer
-from distill.errors import DistillError, Unfinished
-from distill.images.codec import BadImage, decode_batch
+from distill.errors import BadImage, DistillError, Unfinished
+from distill.images.codec import decode_batch
 from distill.images.views import replay
 from distill.runtime.lines import many
 from distill.runtime.progress import phase

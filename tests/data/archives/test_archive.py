@@ -11,8 +11,8 @@ from distill import DistillError, Unfinished
 from distill.data.archives import archive as holders
 from distill.data.archives.reader import read_bytes
 from distill.data.lists.image_list import open_list
+from distill.errors import StoreError
 from distill.images.codec import MAX_BYTES, BadImage
-from distill.storage.client import StoreError
 from distill.storage.files import sha256_file
 from tests.conftest import inside, put, upload_all
 from tests.data.archives import test_recordio as test_records
