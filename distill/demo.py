@@ -212,7 +212,7 @@ def steps(out: Path, recipe: Recipe, train_teacher: bool = False) -> list[tuple[
         ),
         *taught,
         (f"write the teacher as a SavedModel, as a teacher usually comes{ships}", ["export", teacher, f"{at}/teacher", "--force"]),
-        ("let the teacher label the pictures", ["embed", f"{at}/faces/train", made, "--teacher", f"{at}/teacher", "--rows", str(recipe.chunk_rows)]),
+        ("embed the pictures with the teacher", ["embed", f"{at}/faces/train", made, "--teacher", f"{at}/teacher", "--rows", str(recipe.chunk_rows)]),
         ("prove that nothing is missing or mixed up", ["verify", made, "--deep", "--teacher", f"{at}/teacher"]),
         *train.values(),
         *(

@@ -134,7 +134,7 @@ class EmbedResult(Result):
         if self.dry_run:
             planned = self.estimate or {}
             gigabytes = f", about {planned['bytes'] / 1e9:.2f} GB to write" if "bytes" in planned else ""
-            return f"{self.out}: {many(planned.get('rows', 0), 'rows')} in {many(self.chunks, 'chunks')}{gigabytes}. A dry run: nothing was labelled."
+            return f"{self.out}: {many(planned.get('rows', 0), 'rows')} in {many(self.chunks, 'chunks')}{gigabytes}. A dry run: nothing was embedded."
         rate = f", {self.made:,} of them now in {self.seconds:.0f} s ({self.images_per_second:,.0f}/s)" if self.made else ", all there already"
         if self.missing:
             return (
@@ -284,7 +284,7 @@ class VerifyResult(Result):
         told = told or [f"{self.path}: {many(self.rows, 'rows')} and {many(self.rejects, 'rejects')} in {many(self.shards, 'shards')}: {how} are right"]
         if self.sample:
             worst, mean = self.sample["worst_cosine"], self.sample["mean_cosine"]
-            told.append(f"{self.sample['rows']} rows labelled again: worst cosine {worst:.7f}, mean {mean:.7f}")
+            told.append(f"{self.sample['rows']} rows embedded again: worst cosine {worst:.7f}, mean {mean:.7f}")
         return "\n".join(told)
 
 

@@ -152,7 +152,7 @@ def _commit(records: list[Record], job: Job) -> None:
     if rejects > job.max_rejects * plan.rows:
         raise Unfinished(
             f"{rejects} of {plan.rows} images were rejected, --max-rejects allows a fraction of {job.max_rejects}: {why(job, found.values(), _warned(job))}. "
-            f"Shards and ledgers ({job.shards}/*.rejects.jsonl) stay; the set is not committed. Mend the images and run again with --retry-rejects, or run again "
+            f"Shards and reject logs ({job.shards}/*.rejects.jsonl) stay; the set is not committed. Mend the images and run again with --retry-rejects, or run again "
             "with a larger --max-rejects."
         )
     with phase("writing the index"):

@@ -264,7 +264,7 @@ def _work(pipe: Connection, job: Job, keys: list[str], seconds: float) -> None:
         return
     if len(rejects) == len(keys):
         one = rejects[0]
-        pipe.send({"error": f"{job.root}: none of the {len(keys)} images looked at can be labelled. {one['key']!r}, for one: {one['reason']}."})
+        pipe.send({"error": f"{job.root}: none of the {len(keys)} images looked at can be embedded. {one['key']!r}, for one: {one['reason']}."})
         return
     pipe.send({"embedding_bytes": meta.embedding_bytes, "rejects": len(rejects), "megabytes": psutil.Process().memory_info().rss / 1e6})
     chunk = _chunk(keys * (ENOUGH // len(keys)))

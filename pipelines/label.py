@@ -161,7 +161,7 @@ class _Window:
         except BadImage:
             data = b""
         if hashlib.sha256(data).digest() != self.hashes[place]:
-            raise Unfinished(f"{self.root}: {self.keys[place]!r} changed while it was labelled. What is done stays; run the same command again.")
+            raise Unfinished(f"{self.root}: {self.keys[place]!r} changed while it was embedded. What is done stays; run the same command again.")
         return data
 
     def digest(self, place: int) -> bytes:

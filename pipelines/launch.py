@@ -210,7 +210,7 @@ def _outcome(job: Job, run: _Run, seconds: float) -> EmbedResult:
         if run.debug:
             raise run.error
         reason = (str(run.error).strip().splitlines() or [type(run.error).__name__])[-1]
-        raise Unfinished(f"{job.out}: the pipeline stopped: {reason}. What is done stays. Mend the cause and run the same command again; --debug tells more.")
+        raise Unfinished(f"{job.out}: the pipeline stopped: {reason}. What is done stays. Mend the cause and run the same command again; --debug says more.")
     failed = [note for path in sorted(job.state.glob("failed-*.json")) if (note := _json(path))]
     if failed:
         reasons = "; ".join(f"chunk {note['chunk']}: {note['reason']}" for note in failed[:3]) + (" ..." if len(failed) > 3 else "")

@@ -445,7 +445,7 @@ def _copy(path: StoragePath, to: StoragePath) -> None:
         shutil.copyfileobj(file, copy)
 
 
-@phase("comparing the list with what was labelled")
+@phase("comparing the list with what was embedded")
 def _relisted(job: Job, plan: Plan) -> Changes:
     """How what lies there now differs from the listing of the set; no changes where there is none or nobody is to look."""
     source, path = place(job.source).resolve(), job.chunks / listing.LISTING
@@ -487,7 +487,7 @@ def _note(changes: Changes) -> str:
     touched = changes.in_words(TOUCHED)
     said = "; ".join([f"{touched}, taken for the same"] * bool(touched) + [changes.in_words(GONE)] * (GONE in changes.counts))
     if changes.accepted:
-        said += "; " * bool(said) + f"{len(changes.accepted):,} changed files are labelled as they are now"
+        said += "; " * bool(said) + f"{len(changes.accepted):,} changed files are embedded as they are now"
     return said
 
 
@@ -645,7 +645,7 @@ def _cut(job: Job, folder: StoragePath) -> dict[str, int]:
 def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "", chunks: StoragePath | None = None) -> list[int]:
     """The chunks that have to be made, and OUT/state/estimate.json for the launcher to show, with a note on the list.
 
-    DistillError when what is to come cannot fit on the disk, or none of the images looked at can be labelled.
+    DistillError when what is to come cannot fit on the disk, or none of the images looked at can be embedded.
     """
     number = len(plan.chunks)
     todo = [chunk for chunk in wanted if standing(job, plan.format, plan.chunk_meta(chunk), plan.names) is None]
@@ -698,10 +698,10 @@ def _look(job: Job, plan: Plan, keys: list[str]) -> str:
         return ""
     said = in_words(grouped(bad))
     if len(bad) == len(keys) and job.max_rejects < 1 and not has_rows(job, plan):
-        raise DistillError(f"{job.root}: none of the {len(keys)} images looked at can be labelled: {said}. Nothing was labelled.")
+        raise DistillError(f"{job.root}: none of the {len(keys)} images looked at can be embedded: {said}. Nothing was labelled.")
     if len(bad) <= job.max_rejects * len(keys):
         return ""
-    return f"{len(bad)} of {len(keys)} images looked at cannot be labelled, --max-rejects allows {job.max_rejects:.4g} of all: {said}"
+    return f"{len(bad)} of {len(keys)} images looked at cannot be embedded, --max-rejects allows {job.max_rejects:.4g} of all: {said}"
 
 
 def _unanswered(job: Job, keys: list[str], pixels: np.ndarray) -> list[tuple[str, Reason]]:

@@ -3,50 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from distill.cli.endings import given, print_next, training
 from distill.cli.options import (
     IMAGES,
+    LISTED,
     OUTPUT,
+    PIXELS,
+    READING,
     TEACHER,
     VIEWS,
     WORK,
     AllFiles,
     AsJson,
     Batch,
-    Color,
     DryRun,
     Dtype,
     Exif,
-    Feed,
     Images,
     LabelFrom,
-    Offset,
     Out,
-    Output,
-    Preset,
     RecipeName,
-    Resize,
     Root,
     RootOfSet,
     Rows,
-    Scale,
-    Signature,
-    Size,
     Source,
     StoredImages,
     StripPrefix,
-    Tags,
     Teacher_,
     Views,
     Workers,
     one_of,
-    parse_feed,
-    parse_tags,
     print_json,
+    takes,
 )
 from distill.errors import DistillError, Unfinished
 from distill.storage.path import StoragePath, place
@@ -86,28 +78,21 @@ def chunk(source: Images, out: Out, rows: Rows = 100_000, all_files: AllFiles = 
     print_next(["embed", out, "OUT", "--root", made.root, "--teacher", "TEACHER"])
 
 
+@takes(LISTED, PIXELS, READING)
 def embed(
     context: typer.Context,
     source: Source,
     out: Out,
     teacher: Teacher_,
     root: Root = None,
-    all_files: AllFiles = False,
-    strip_prefix: StripPrefix = "",
-    label_from: LabelFrom = "",
     format: Annotated[str, typer.Option(**one_of("parquet", "hdf5"), rich_help_panel=OUTPUT, help="file format of the shards")] = "parquet",
     rows: Rows = 100_000,
     dtype: Dtype = "float16",
     images: StoredImages = "inline",
-    resize: Resize = "none",
-    exif: Exif = "ignore",
     views: Views = 1,
-    add_views: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="give the set in OUT so many views more than it was first made with; what is there stays")
-    ] = 0,
+    add_views: Annotated[int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="add so many views to the set in OUT; the embeddings in it stay")] = 0,
     recipe: RecipeName = None,
     view_seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="another seed gives other views")] = 0,
-    size: Size = None,
     batch: Batch = 128,
     engine: Annotated[
         str,
@@ -120,28 +105,21 @@ def embed(
         list[int] | None, typer.Option(metavar="CHUNK", rich_help_panel=WORK, help="embed only this chunk (again), by its number; may be given several times")
     ] = None,
     retry_rejects: Annotated[
-        bool, typer.Option("--retry-rejects", rich_help_panel=WORK, help="make chunks again of which a rejected image can be read now")
+        bool, typer.Option("--retry-rejects", rich_help_panel=WORK, help="embed again the chunks that have a rejected image which can be read now")
     ] = False,
     max_rejects: Annotated[float, typer.Option(metavar="FRACTION", rich_help_panel=WORK, help="fraction of all rows that may be rejected, 0 to 1")] = 0.01,
-    signature: Signature = None,
-    output: Output = None,
-    scale: Scale = None,
-    offset: Offset = None,
-    color: Color = None,
-    preset: Preset = None,
-    feed: Feed = None,
-    tags: Tags = None,
     relist: Annotated[
         bool | None,
         typer.Option(
             "--relist/--no-relist",
             rich_help_panel=IMAGES,
-            help="look whether files were added, removed or changed since the set began",
+            help="check whether files were added, removed or changed since the set was begun",
             show_default="only where SOURCE lies on this machine",
         ),
     ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
+    **options: Any,
 ) -> None:
     """Embed images with a teacher, into a set of shards. Running it again does what is missing.
 
@@ -159,20 +137,14 @@ def embed(
         out,
         teacher=teacher,
         root=root,
-        all_files=all_files,
-        strip_prefix=strip_prefix,
-        label_from=label_from,
         format=format,
         rows=rows,
         dtype=dtype,
         images=images,
-        resize=resize,
-        exif=exif,
         views=views,
         add_views=add_views,
         recipe=recipe,
         view_seed=view_seed,
-        size=size,
         batch=batch,
         engine=engine,
         workers=_workers(workers),
@@ -182,14 +154,7 @@ def embed(
         relist=relist,
         dry_run=dry_run,
         beam=context.args,
-        signature=signature,
-        output=output,
-        scale=scale,
-        offset=offset,
-        color=color,
-        preset=preset,
-        feed=parse_feed(feed),
-        tags=parse_tags(tags),
+        **options,
     )
     if as_json:
         print_json(done.as_dict())
@@ -212,22 +177,17 @@ def _workers(text: str) -> int | Literal["auto"]:
     return int(text)
 
 
+@takes(LISTED, PIXELS, READING)
 def plan(
     context: typer.Context,
     source: Source,
     teacher: Teacher_,
     root: Root = None,
-    all_files: AllFiles = False,
-    strip_prefix: StripPrefix = "",
-    label_from: LabelFrom = "",
     rows: Rows = 100_000,
     dtype: Dtype = "float16",
     images: StoredImages = "inline",
-    resize: Resize = "none",
-    exif: Exif = "ignore",
     views: Views = 1,
     recipe: RecipeName = None,
-    size: Size = None,
     batch: Batch = 128,
     workers: Annotated[
         list[int] | None, typer.Option(metavar="N", rich_help_panel=WORK, help="also say how long so many workers would take; may be given several times")
@@ -236,15 +196,8 @@ def plan(
         list[StoragePath] | None,
         typer.Option(parser=place, metavar="FILE", rich_help_panel=WORK, help="also say how long it takes on another machine, where plan --json wrote FILE"),
     ] = None,
-    signature: Signature = None,
-    output: Output = None,
-    scale: Scale = None,
-    offset: Offset = None,
-    color: Color = None,
-    preset: Preset = None,
-    feed: Feed = None,
-    tags: Tags = None,
     as_json: AsJson = False,
+    **options: Any,
 ) -> None:
     """Say how long embedding will take and how many GB it will fill. Some hundred images are embedded here and now to measure it; nothing is written.
 
@@ -257,28 +210,15 @@ def plan(
         source,
         teacher=teacher,
         root=root,
-        all_files=all_files,
-        strip_prefix=strip_prefix,
-        label_from=label_from,
         rows=rows,
         dtype=dtype,
         images=images,
-        resize=resize,
-        exif=exif,
         views=views,
         recipe=recipe,
-        size=size,
         batch=batch,
         workers=workers or (),
         machine=machine or (),
-        signature=signature,
-        output=output,
-        scale=scale,
-        offset=offset,
-        color=color,
-        preset=preset,
-        feed=parse_feed(feed),
-        tags=parse_tags(tags),
+        **options,
     )
     if as_json:
         print_json(found.as_dict())
@@ -290,9 +230,9 @@ def plan(
 
 def verify(
     shards: Annotated[StoragePath, typer.Argument(help="a set of shards: OUT of distill embed, or OUT/shards", parser=place, metavar="SHARDS")],
-    deep: Annotated[bool, typer.Option("--deep", help="hash every file again and read every row")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="hash every file and read every row")] = False,
     teacher: Annotated[
-        str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="the teacher of the set: embed a sample again and compare")
+        str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="the teacher of the set: a sample is embedded again and compared")
     ] = None,
     sample: Annotated[int, typer.Option(metavar="N", rich_help_panel=TEACHER, help="rows of that sample")] = 64,
     root: RootOfSet = None,
@@ -325,7 +265,7 @@ def views(
     size: Annotated[str, typer.Option(metavar="HxW", rich_help_panel=VIEWS, help="height x width of each view; pictures are cropped to it")] = "112x112",
     exif: Exif = "ignore",
 ) -> None:
-    """Draw the views of some pictures on a contact sheet. They are those of a set if the paths are given as its keys are.
+    """Draw the views of some pictures on a contact sheet. With paths as they are in a set's keys, they are the views of that set.
 
     \b
     Example: distill views anna.jpg bea.jpg --recipe photo --out sheet.png

@@ -12,7 +12,7 @@ from distill.cli.options import Out
 
 def demo(
     out: Out = Path("demo"),
-    small: Annotated[bool, typer.Option("--small", help="a minute instead of three, with figures that say little; for tests")] = False,
+    small: Annotated[bool, typer.Option("--small", help="about a minute instead of three; its figures mean little")] = False,
     train_teacher: Annotated[
         bool, typer.Option("--train-teacher", help="train the teacher here instead of using the one that ships with distill; takes some minutes more")
     ] = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,33 +10,26 @@ from distill.cli.endings import given, print_next, training
 from distill.cli.options import (
     IMAGES,
     OUTPUT,
+    READING,
     TEACHER,
     WORK,
     AsJson,
-    Color,
     Dtype,
     Exif,
-    Feed,
     LabelFrom,
-    Offset,
     Out,
-    Output,
-    Preset,
     Resize,
     Rows,
-    Scale,
-    Signature,
     StoredImages,
     StripPrefix,
-    Tags,
     one_of,
-    parse_feed,
-    parse_tags,
     print_json,
+    takes,
 )
 from distill.storage.path import StoragePath, place
 
 
+@takes(READING)
 def import_(
     context: typer.Context,
     source: Annotated[StoragePath, typer.Argument(metavar="FOLDER", parser=place, help="a folder of N_img.foo and N_emb.npy, or of .npz files; or one .npz")],
@@ -50,25 +43,18 @@ def import_(
         str | None, typer.Option(metavar="HxW", rich_help_panel=IMAGES, help="height x width that the teacher saw", show_default="that of the first image")
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="the teacher that made the embeddings: embed a sample again and compare")
+        str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="the teacher that made the embeddings: a sample is embedded again and compared")
     ] = None,
-    signature: Signature = None,
-    output: Output = None,
-    scale: Scale = None,
-    offset: Offset = None,
-    color: Color = None,
-    preset: Preset = None,
-    feed: Feed = None,
-    tags: Tags = None,
     rows: Rows = 100_000,
     max_rejects: Annotated[float, typer.Option(metavar="FRACTION", rich_help_panel=WORK, help="fraction of all rows that may be rejected, 0 to 1")] = 0.01,
     retry_rejects: Annotated[
-        bool, typer.Option("--retry-rejects", rich_help_panel=WORK, help="make chunks again of which a rejected image can be read now")
+        bool, typer.Option("--retry-rejects", rich_help_panel=WORK, help="embed again the chunks that have a rejected image which can be read now")
     ] = False,
     format: Annotated[str, typer.Option(**one_of("parquet", "hdf5"), rich_help_panel=OUTPUT, help="format of the shards")] = "parquet",
     dtype: Dtype = "float16",
     images: StoredImages = "inline",
     as_json: AsJson = False,
+    **options: Any,
 ) -> None:
     """Make a set of shards of embeddings that another program has stored beside its lists of images. Running it again does what is missing.
 
@@ -93,14 +79,7 @@ def import_(
         size=size,
         max_rejects=max_rejects,
         retry_rejects=retry_rejects,
-        signature=signature,
-        output=output,
-        scale=scale,
-        offset=offset,
-        color=color,
-        preset=preset,
-        feed=parse_feed(feed),
-        tags=parse_tags(tags),
+        **options,
     )
     if as_json:
         print_json(done.as_dict())

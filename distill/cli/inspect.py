@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.cli.options import PREPROCESSING, AsJson, Color, Feed, Offset, Output, Preset, Scale, Signature, Tags, parse_feed, print_json
+from distill.cli.options import PREPROCESSING, READING, AsJson, print_json, takes
 from distill.errors import DistillError
 from distill.storage.path import StoragePath, place
 
@@ -15,44 +15,28 @@ if TYPE_CHECKING:
     from teachers import LoadedTeacher
 
 
+@takes(READING)
 def inspect(
     path: Annotated[StoragePath, typer.Argument(help="anything that distill reads or writes", parser=place, metavar="PATH")],
-    signature: Signature = None,
-    output: Output = None,
-    scale: Scale = None,
-    offset: Offset = None,
-    color: Color = None,
-    preset: Preset = None,
-    feed: Feed = None,
-    tags: Tags = None,
     save: Annotated[
-        bool, typer.Option("--save", rich_help_panel=PREPROCESSING, help="keep these options in model.json beside the model: all verbs then take them")
+        bool, typer.Option("--save", rich_help_panel=PREPROCESSING, help="save these options in model.json beside the model, where all verbs find them")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", rich_help_panel=PREPROCESSING, help="replace a model.json that says something else")] = False,
+    force: Annotated[bool, typer.Option("--force", rich_help_panel=PREPROCESSING, help="replace a model.json that has other options")] = False,
     as_json: AsJson = False,
+    **options: Any,
 ) -> None:
     """Say what lies at a path, and what to do with it next.
 
     \b
     Example: distill inspect out
-    Keep how a model wants its pixels, so that no verb needs to be told again:
+    Save a model's preprocessing beside it, for all verbs:
              distill inspect w600k_r50.onnx --preset insightface --save
     """
     from distill.inspection.describe import describe, in_words
     from teachers import open_teacher, said
 
-    tagged = None if tags is None else [tag.strip() for tag in tags.split(",") if tag.strip()]
-    given = {
-        "signature": signature,
-        "output": output,
-        "scale": scale,
-        "offset": offset,
-        "color": color,
-        "preset": preset,
-        "feed": parse_feed(feed or ()) or None,
-        "tags": tagged,
-    }
-    values = said(str(path), **given)  # type: ignore[arg-type]
+    given = {**options, "feed": options["feed"] or None}
+    values = said(str(path), **given)
     if save and not values:
         raise DistillError("--save keeps the options of this line, and none is given. Name some, such as --preset insightface --save.")
     loaded: list[LoadedTeacher] = []

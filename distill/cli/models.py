@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from distill.cli.endings import print_next
-from distill.cli.options import (
-    OUTPUT,
-    TEACHER,
-    AsJson,
-    Color,
-    Exif,
-    Feed,
-    Model,
-    Offset,
-    Out,
-    Output,
-    Preset,
-    Resize,
-    RootOfSet,
-    Scale,
-    Signature,
-    Size,
-    Tags,
-    one_of,
-    parse_feed,
-    parse_tags,
-    print_json,
-)
+from distill.cli.options import OUTPUT, PIXELS, READING, TEACHER, AsJson, Model, Out, RootOfSet, one_of, print_json, takes
 from distill.errors import Unfinished
 from distill.storage.path import StoragePath, place
 
@@ -38,6 +16,7 @@ if TYPE_CHECKING:
     from distill.results import EvaluateResult
 
 
+@takes(PIXELS, READING)
 def evaluate(
     model: Model,
     pairs: Annotated[
@@ -55,22 +34,12 @@ def evaluate(
     ] = None,
     teacher: Annotated[str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="evaluate this teacher too, on the same pairs")] = None,
     root: RootOfSet = None,
-    resize: Resize = "none",
-    exif: Exif = "ignore",
-    size: Size = None,
-    signature: Signature = None,
-    output: Output = None,
-    scale: Scale = None,
-    offset: Offset = None,
-    color: Color = None,
-    preset: Preset = None,
-    feed: Feed = None,
-    tags: Tags = None,
     out: Annotated[
         StoragePath | None,
         typer.Option(parser=place, metavar="FOLDER", rich_help_panel=OUTPUT, help="also write evaluation.json and scores-*.npz into this folder"),
     ] = None,
     as_json: AsJson = False,
+    **options: Any,
 ) -> None:
     """Evaluate a model on unseen identities, and beside its teacher.
 
@@ -81,27 +50,7 @@ def evaluate(
     """
     from distill import api
 
-    found = api.evaluate(
-        model,
-        pairs=pairs,
-        number=number,
-        seed=seed,
-        shards=shards,
-        teacher=teacher,
-        root=root,
-        resize=resize,
-        exif=exif,
-        size=size,
-        out=out,
-        signature=signature,
-        output=output,
-        scale=scale,
-        offset=offset,
-        color=color,
-        preset=preset,
-        feed=parse_feed(feed),
-        tags=parse_tags(tags),
-    )
+    found = api.evaluate(model, pairs=pairs, number=number, seed=seed, shards=shards, teacher=teacher, root=root, out=out, **options)
     if as_json:
         print_json(found.as_dict())
     else:
@@ -120,24 +69,15 @@ def _after_evaluate(model: str, found: EvaluateResult) -> list[list[object]]:
     return words
 
 
+@takes(PIXELS, READING)
 def compare(
     model: Model,
     images: Annotated[list[StoragePath], typer.Argument(help="two photos or more", parser=place, metavar="IMAGES...")],
     threshold: Annotated[
-        float | None, typer.Option(metavar="X", help="cosine from which on two photos show the same person, -1 to 1; evaluate finds one")
+        float | None, typer.Option(metavar="X", help="two photos of at least this cosine are called the same person, -1 to 1; distill evaluate finds one")
     ] = None,
-    resize: Resize = "none",
-    exif: Exif = "ignore",
-    size: Size = None,
-    signature: Signature = None,
-    output: Output = None,
-    scale: Scale = None,
-    offset: Offset = None,
-    color: Color = None,
-    preset: Preset = None,
-    feed: Feed = None,
-    tags: Tags = None,
     as_json: AsJson = False,
+    **options: Any,
 ) -> None:
     """Compare photos by the cosines of their embeddings. 1 is the same direction; two persons are near 0.
 
@@ -146,22 +86,7 @@ def compare(
     """
     from distill import api
 
-    found = api.compare(
-        model,
-        images,
-        threshold=threshold,
-        resize=resize,
-        exif=exif,
-        size=size,
-        signature=signature,
-        output=output,
-        scale=scale,
-        offset=offset,
-        color=color,
-        preset=preset,
-        feed=parse_feed(feed),
-        tags=parse_tags(tags),
-    )
+    found = api.compare(model, images, threshold=threshold, **options)
     if found.turned:
         told = f"{len(found.turned)} of {len(images)} images carry an EXIF rotation that is not applied, {found.turned[0]} for one"
         print(f"{told}; --exif apply turns them", file=sys.stderr)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from distill.errors import DistillError
 from distill.storage.path import StoragePath, place
+
+Options: TypeAlias = Mapping[str, tuple[Any, Any]]  # {name: (annotation, default)}
 
 
 def one_of(*words: str) -> dict[str, Any]:
@@ -35,10 +39,12 @@ Root = Annotated[
 RootOfSet = Annotated[
     str | None, typer.Option("--root", metavar="FOLDER", rich_help_panel=IMAGES, help="folder, .rec or .tar with the images, where the shards hold none")
 ]
-AllFiles = Annotated[bool, typer.Option("--all-files", rich_help_panel=IMAGES, help="in class folders take files of any suffix, and every folder as a class")]
-StripPrefix = Annotated[str, typer.Option(metavar="PREFIX", rich_help_panel=IMAGES, help="take this beginning off every path of a text list: /old/root/")]
+AllFiles = Annotated[bool, typer.Option("--all-files", rich_help_panel=IMAGES, help="list files of any suffix, and every folder as a class")]
+StripPrefix = Annotated[
+    str, typer.Option(metavar="PREFIX", rich_help_panel=IMAGES, help="remove this prefix from every path of a text list, such as /old/root/")
+]
 LabelFrom = Annotated[
-    str, typer.Option(metavar="folder", rich_help_panel=IMAGES, help="class labels of a text list of bare paths: the folder that each file lies in")
+    str, typer.Option(metavar="folder", rich_help_panel=IMAGES, help="label the rows of a text list of bare paths by the folder that each file is in")
 ]
 Resize = Annotated[
     str, typer.Option(**one_of("none", "stretch", "crop"), rich_help_panel=IMAGES, help="what to do with an image of another size; none: it is an error")
@@ -51,7 +57,7 @@ Size = Annotated[
 ]
 
 Teacher_ = Annotated[str, typer.Option("--teacher", metavar="MODEL", rich_help_panel=TEACHER, help=A_MODEL)]
-Batch = Annotated[int, typer.Option(metavar="N", rich_help_panel=TEACHER, help="images in one call of the teacher")]
+Batch = Annotated[int, typer.Option(metavar="N", rich_help_panel=TEACHER, help="images per call of the teacher")]
 Preset = Annotated[
     str | None,
     typer.Option(
@@ -66,7 +72,7 @@ Scale = Annotated[
 ]
 Offset = Annotated[float | None, typer.Option(metavar="X", rich_help_panel=PREPROCESSING, help="see --scale", show_default="0")]
 Color = Annotated[
-    str | None, typer.Option(**one_of("rgb", "bgr"), rich_help_panel=PREPROCESSING, help="order of the colours that the model wants", show_default="rgb")
+    str | None, typer.Option(**one_of("rgb", "bgr"), rich_help_panel=PREPROCESSING, help="colour order that the model expects", show_default="rgb")
 ]
 Signature = Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=PREPROCESSING, help="signature of a SavedModel", show_default="serving_default")]
 Output = Annotated[
@@ -141,3 +147,39 @@ def print_json(value: Any) -> None:
 
 def debugging() -> bool:
     return os.environ.get("DISTILL_DEBUG") == "1"
+
+
+READING: Options = {
+    "signature": (Signature, None),
+    "output": (Output, None),
+    "scale": (Scale, None),
+    "offset": (Offset, None),
+    "color": (Color, None),
+    "preset": (Preset, None),
+    "feed": (Feed, None),
+    "tags": (Tags, None),
+}
+PIXELS: Options = {"resize": (Resize, "none"), "exif": (Exif, "ignore"), "size": (Size, None)}
+LISTED: Options = {"all_files": (AllFiles, False), "strip_prefix": (StripPrefix, ""), "label_from": (LabelFrom, "")}
+
+
+def takes(*groups: Options) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a verb the options of some groups, which stand in its help as its own do and come to it as **options, --feed and --tags parsed."""
+    options = {name: one for group in groups for name, one in group.items()}
+    shared = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind) for name, (kind, default) in options.items()]
+
+    def with_options(verb: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(verb, eval_str=True)
+        own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+
+        @functools.wraps(verb)
+        def call(**given: Any) -> None:
+            if "feed" in options:
+                given |= {"feed": parse_feed(given["feed"]), "tags": parse_tags(given["tags"])}
+            verb(**given)
+
+        call.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+        call.__annotations__ = {each.name: each.annotation for each in (*own, *shared)}
+        return call
+
+    return with_options

@@ -54,7 +54,7 @@ def train(
         typer.Option(metavar="NAME", rich_help_panel=STUDENT, help="small_conv, mobilefacenet or a name of keras.applications", show_default="by the images"),
     ] = None,
     embedding: Annotated[
-        int | None, typer.Option(metavar="N", rich_help_panel=STUDENT, help="numbers of the student's embedding", show_default="as many as the teacher's")
+        int | None, typer.Option(metavar="N", rich_help_panel=STUDENT, help="size of the student's embedding", show_default="as many as the teacher's")
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(metavar="N", rich_help_panel=LENGTH, help="epochs of all stages together", show_default="by the number of rows")
@@ -62,7 +62,7 @@ def train(
     steps: Annotated[
         int | None, typer.Option(metavar="N", rich_help_panel=LENGTH, help="steps of all stages together, rounded up to whole epochs; in place of --epochs")
     ] = None,
-    batch: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=LENGTH, help="images of a step", show_default="128, fewer for small sets")] = None,
+    batch: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=LENGTH, help="images per step", show_default="128, fewer for small sets")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=LENGTH, help="another seed gives another student", show_default="1")] = None,
     set_: Annotated[
         list[str] | None,

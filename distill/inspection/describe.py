@@ -139,7 +139,7 @@ def _is_unfinished(path: StoragePath) -> bool:
 def _unfinished(path: StoragePath) -> dict[str, Any]:
     """How far a run is, or was when it ended, and who works here now."""
     launcher = holder(path, "launcher")
-    found: dict[str, Any] = {"launcher": {None: "unknown: no lock tells here", "": "none at work"}.get(launcher, launcher)}
+    found: dict[str, Any] = {"launcher": {None: "unknown: this file system has no locks", "": "none at work"}.get(launcher, launcher)}
     notes = _notes(path / "state")
     if "error.json" in notes:
         found["error"] = notes["error.json"].get("message")

@@ -43,8 +43,8 @@ def filesystem(scheme: str) -> Any:
 
     try:
         if scheme == "s3":
-            # not the standard one: it pays for each retry from a purse that pyarrow never fills again, so that after 101 retries, or 3
-            # in a row on cut connections, a process tries nothing again (measured)
+            # not the standard strategy: its budget of retries is never refilled by pyarrow, so after 101 retries (or 3 in a row on cut
+            # connections) a process retries nothing any more (measured)
             retry = fs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS)
             return fs.S3FileSystem(retry_strategy=retry, **_endpoint("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
         given = _endpoint("STORAGE_EMULATOR_HOST")

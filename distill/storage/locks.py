@@ -90,7 +90,7 @@ def _locked_by(folder: Path, name: str) -> Iterator[Callable[[], None]]:
             if who := _names(file):  # which got the lock that this one was not given
                 raise _refusal(folder, name, who)
             log.warning(
-                "%s: the system gives no lock here (%s). Who works there is told by files in %s that are written again every %.0f seconds; "
+                "%s: the system gives no lock here (%s). Who works there is recorded in files in %s that are rewritten every %.0f seconds; "
                 "one that died is forgotten after %.0f.",
                 folder,
                 got.strerror,

@@ -271,7 +271,7 @@ def _no_run_file(folder: StoragePath) -> str:
     if kind_of(folder) == "set":
         return f"{folder} is a set of shards, not a run file. To learn from it: distill train --shards {folder} --out runs/NAME"
     return (
-        f"{folder} is a folder, not a run file. If it holds photos, let the teacher label them: distill embed {folder} OUT --teacher TEACHER, "
+        f"{folder} is a folder, not a run file. If it holds photos, let the teacher embed them: distill embed {folder} OUT --teacher TEACHER, "
         "then distill train --shards OUT --out runs/NAME"
     )
 
@@ -321,7 +321,7 @@ def _look(method: str, shards: Place | None, images: Place | None, size: tuple[i
 
 _REASONS = {
     "--shards": "it learns from images and their labels. Leave --shards out, or choose another method.",
-    "--images": "it does not learn from image files. Label them first (distill embed FOLDER OUT --teacher TEACHER) and give --shards OUT.",
+    "--images": "it does not learn from image files. Embed them first (distill embed FOLDER OUT --teacher TEACHER) and give --shards OUT.",
     "--size": "the set says how large its images are. Leave --size out.",
     "--teacher": "it learns from the embeddings in the set. To prove that they are a teacher's own: --set data.teacher=TEACHER.",
 }

@@ -237,7 +237,7 @@ def few_steps(run: Run, lessons: list[Lesson]) -> list[str]:
     ]
 
 
-@phase("labelling golden rows again")
+@phase("embedding golden rows again")
 def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
     """Label the golden rows of the shards again where [data] names their teacher; what was found, in words. DistillError where it differs."""
     if run.data.teacher is None:

@@ -238,4 +238,4 @@ def test_images_that_the_teacher_cannot_take_are_one_message(quick, tmp_path, ca
 
     (tmp_path / "root" / "id0").mkdir(parents=True)
     Image.fromarray(np.zeros((48, 40, 3), np.uint8)).save(tmp_path / "root" / "id0" / "a.jpg")
-    refused(capfd, "none of the 1 images looked at can be labelled. 'id0/a.jpg', for one: the image is 48x40", "plan", tmp_path / "root", "--teacher", quick)
+    refused(capfd, "none of the 1 images looked at can be embedded. 'id0/a.jpg', for one: the image is 48x40", "plan", tmp_path / "root", "--teacher", quick)

@@ -68,7 +68,7 @@ def test_an_image_that_changes_before_it_is_read_again_ends_the_chunk(tmp_path, 
 
     monkeypatch.setattr(type(job.teacher), "__call__", changes)
     (said,) = run(job)
-    assert "'1.jpg' changed while it was labelled" in said and not (job.shards / "00000-of-00002.parquet").exists()
+    assert "'1.jpg' changed while it was embedded" in said and not (job.shards / "00000-of-00002.parquet").exists()
 
 
 @pytest.mark.parametrize("batch", [2, 7])

@@ -56,12 +56,12 @@ def test_a_look_reads_and_decodes(wrong):
 def test_a_list_of_another_size_ends_before_anything_is_labelled(wrong, teacher, tmp_path):
     out = tmp_path / "out"
     done = inside("embed", wrong, out, "--teacher", teacher, "--rows", 10)
-    assert done.returncode == 2 and "none of the 24 images looked at can be labelled: 22 of another size" in done.stderr
+    assert done.returncode == 2 and "none of the 24 images looked at can be embedded: 22 of another size" in done.stderr
     assert "--resize stretch or crop" in done.stderr and "2 damaged" in done.stderr and not out.exists()
     done = inside("embed", wrong, out, "--teacher", teacher, "--rows", 10, "--resize", "crop", "--max-rejects", 0.05)
-    assert done.returncode == 1 and "warning: 2 of 24 images looked at cannot be labelled, --max-rejects allows 0.05" in done.stderr
+    assert done.returncode == 1 and "warning: 2 of 24 images looked at cannot be embedded, --max-rejects allows 0.05" in done.stderr
     assert done.stderr.count("2 damaged, 'id0/03.jpg' for one") == 1
-    assert "2 of 24 images were rejected, --max-rejects allows a fraction of 0.05: 2 damaged. Shards and ledgers" in done.stderr
+    assert "2 of 24 images were rejected, --max-rejects allows a fraction of 0.05: 2 damaged. Shards and reject logs" in done.stderr
     done = inside("embed", wrong, out, "--teacher", teacher, "--rows", 10, "--resize", "crop", "--max-rejects", 0.05)  # nothing was looked at this time
     assert "2 of 24 images were rejected" in done.stderr and "2 damaged, 'id0/03.jpg' for one" in done.stderr
     for number in (3, 20):

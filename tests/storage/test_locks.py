@@ -95,7 +95,7 @@ def test_where_there_are_no_locks_claims_tell_who_works(tmp_path, no_locks, capl
         assert holder(tmp_path, "launcher").startswith(f"process {os.getpid()} on {socket.gethostname()} since ")
         assert holder(tmp_path, "trainer") == ""
         (said,) = caplog.messages
-        assert said.startswith(f"{tmp_path}: the system gives no lock here ({os.strerror(no_locks)}). Who works there is told by files in ")
+        assert said.startswith(f"{tmp_path}: the system gives no lock here ({os.strerror(no_locks)}). Who works there is recorded in files in ")
         with pytest.raises(DistillError, match=f"another launcher \\(process {os.getpid()} on .*forgotten 120 seconds"), only_process(tmp_path, "launcher"):
             pass
     assert holder(tmp_path, "launcher") == "" and not list((tmp_path / ".launcher.claims").iterdir())

@@ -150,7 +150,7 @@ def read_ledger(path: StoragePath) -> list[Reject]:
     try:
         return [parse_json(line, Reject) for line in lines]
     except ValueError as error:
-        raise damaged(path, f"it is no ledger of rejects ({error})") from error
+        raise damaged(path, f"it is no reject log ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -337,7 +337,7 @@ def _fewer(shard: StoragePath, least: Held, rows: int, rejects: list[dict[str, A
     held = (
         f"held {many(least.rows, 'rows')}"
         if least.known
-        else f"is damaged and may have held up to {least.rows:,} rows (its record and its ledger are gone too)"
+        else f"is damaged and may have held up to {least.rows:,} rows (its record and its reject log are gone too)"
     )
     return Unfinished(
         f"{shard} {held}; made again it would hold {rows:,}{why}. It stays as it is. Put the images back, or a whole copy of it; "

@@ -175,7 +175,7 @@ def check_sample(
     """
     shards = open_shards(path)
     if number < 1 or not shards.rows:
-        raise DistillError(f"{path}: {number} rows of {shards.rows} cannot be labelled again. Expected at least one of each.")
+        raise DistillError(f"{path}: {number} rows of {shards.rows} cannot be embedded again. Expected at least one of each.")
     if shards.meta.images == "path" and root is None:
         raise DistillError(f"{path} holds no images, only their keys. Name the folder they lie in: --root FOLDER.")
     ends = np.cumsum([record.rows for record in shards.records])

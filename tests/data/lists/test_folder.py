@@ -42,7 +42,7 @@ def test_photographs_are_labelled_or_in_the_ledger(photos, teacher, tmp_path):
 def test_without_resize_photos_of_another_size_are_told_before_any_is_labelled(photos, teacher, tmp_path):
     done = inside("embed", photos, tmp_path / "out", "--teacher", teacher)
     assert done.returncode == 2 and not (tmp_path / "out").exists()
-    assert f"none of the {8 * 12 + 8} images looked at can be labelled" in done.stderr and "--resize stretch or crop" in done.stderr
+    assert f"none of the {8 * 12 + 8} images looked at can be embedded" in done.stderr and "--resize stretch or crop" in done.stderr
     assert "the image is 112x112 (height x width), expected 32x32" in done.stderr
 
 

@@ -174,7 +174,7 @@ def test_files_that_are_mended_on_purpose_are_no_difference(photos, teacher, tmp
     code, said = embed(*asked, "--dry-run")
     assert code == 2 and "2 of another size ('id0000/001.jpg', 'id0001/late.jpg')" in said and "are mended: --retry-rejects" in said
     code, said = embed(*asked, "--retry-rejects")
-    assert code == 0 and "2 changed files are labelled as they are now" in said and "no rejects" in said
+    assert code == 0 and "2 changed files are embedded as they are now" in said and "no rejects" in said
     assert "changed" not in embed(*asked, "--dry-run")[1]  # the listing has them as they are
     broken.write_bytes(good + b"x")
     assert embed(*asked, "--retry-rejects", "--dry-run")[0] == 2  # it is no reject any more

@@ -412,7 +412,7 @@ def test_a_shard_is_not_replaced_by_one_of_fewer_rows(tmp_path, format):
     (tmp_path / record.ledger).write_text("cut")
     assert rows_there(tmp_path, format, meta(), 8) == Held(8, known=False)
     with pytest.raises(
-        Unfinished, match=r"is damaged and may have held up to 8 rows \(its record and its ledger are gone too\); made again it would hold 2.*--only 0"
+        Unfinished, match=r"is damaged and may have held up to 8 rows \(its record and its reject log are gone too\); made again it would hold 2.*--only 0"
     ):
         commit_shard(tmp_path, format, meta(), [one_view("ac")], rejected("b"), least=rows_there(tmp_path, format, meta(), 8))
     (tmp_path / record.shard).unlink()
