@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from distill.errors import DistillError
-from distill.storage.path import place
+from distill.storage.path import StoragePath, place
 
 FORMAT = "distill.model.1"
 NAME = "model.json"
@@ -44,8 +44,8 @@ KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def path_beside(model: str) -> Any:
-    """Returns where the `model.json` of a model is, or would be: a StoragePath.
+def path_beside(model: str) -> StoragePath:
+    """Returns where the `model.json` of a model is, or would be.
 
     >>> path_beside("zoo/w600k_r50.onnx")
     PosixPath('zoo/w600k_r50.model.json')
