@@ -40,6 +40,7 @@ GREY = np.ascontiguousarray(FACE[:, :, 0])
 def no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)  # what tests of other rooms left, collected at any time
         yield
 
 
