@@ -12,29 +12,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path for folder in ("distill", "pipelines", "teachers") for path in (ROOT / folder).rglob("*.py"))
-DATA_ROOMS = {
-    "config",
-    "files",
-    "folders",
-    "layout",
-    "remote",
-    "stores",
-    "locks",
-    "images",
-    "imagelist",
-    "photos",
-    "textlist",
-    "listing",
-    "holders",
-    "records",
-    "tars",
-    "chunks",
-    "columns",
-    "sources",
-    "shards",
-    "views",
-}
-MODEL_ROOMS = {"students", "losses", "training", "stages", "optimizers", "export"}
 
 
 def imports(path: Path, inside_functions: bool) -> set[str]:
@@ -128,3 +105,10 @@ def test_the_repository_names_no_package_index_and_no_machine():
         path = ROOT / name
         if path.suffix in (".py", ".md", ".txt", ".toml", ".yaml", ".yml", "") and path.is_file():
             assert not banned.search(path.read_text(errors="ignore")), name
+
+
+def test_the_command_line_names_every_engine():
+    from distill.cli import data
+    from pipelines.engines import ENGINES
+
+    assert set(data.ENGINES) == set(ENGINES)

@@ -25,6 +25,11 @@ def test_metadata_are_written_and_read_as_they_were():
     assert all(ShardMeta.from_json(meta.to_json(), "x") == meta for meta in metas[::10])
 
 
+def test_formats_are_called_what_they_were_called():
+    """Their names are the first thing in each file: a set of an earlier version is known by them."""
+    assert PINNED["formats"] == {"chunk": pin.chunks.FORMAT, "listing": pin.listing.FORMAT, "model.json": pin.model_json.FORMAT}
+
+
 def test_records_are_written_as_they_were():
     assert pin.digests(json_text(asdict(record)) for record in pin.records()) == PINNED["records"]
 

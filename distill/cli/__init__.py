@@ -1,4 +1,4 @@
-"""The verbs. The only room that knows all others, and only inside its functions: `distill --help` loads nothing heavy."""
+"""The verbs. This room and `distill.api` alone know all others, and only inside their functions: `distill --help` loads nothing heavy."""
 
 from distill.cli.main import main, outcome, run
 

@@ -1,4 +1,4 @@
-"""Single files that distill writes or reads, and the smaller folders: what each is, as a dict of plain values. `describe` asks this room first.
+"""Single files that distill writes or reads, and the smaller folders: what each is, as a dict of plain values. `describe` asks this file first.
 
 A TOML, HTML, JSON or CSV file that a verb wrote is told by what it holds, not by its name, and is never taken for a list of images.
 """

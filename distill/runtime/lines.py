@@ -1,4 +1,4 @@
-"""What progress looks like: text as a pure function of figures and of the width that there is for it. `screen.py` says when it is shown, and where."""
+"""What progress looks like: text as a pure function of figures and of the width that there is for it. `progress.py` says when it is shown, and where."""
 
 from __future__ import annotations
 

@@ -17,12 +17,15 @@ from typing import Any
 import numpy as np
 
 from distill.config.run import Holdout, dump_run, load_run
+from distill.data import chunks
 from distill.data.layout import LAYOUTS, shard_name
+from distill.data.lists import listing
 from distill.data.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, write_index
 from distill.data.sources import ImageSource, NoiseSource, ShardSource
 from distill.images.codec import encode_jpeg
 from distill.images.views import RECIPES, Change, Recipe
 from distill.storage.files import json_text
+from teachers import model_json
 
 HERE = Path(__file__).parent
 PINNED = HERE / "pinned.json"
@@ -229,6 +232,7 @@ def found(root: Path) -> dict[str, Any]:
         digest = batches(source)
         assert made.setdefault(name, digest) == digest, f"{name}: the formats differ"
     return {
+        "formats": {"chunk": chunks.FORMAT, "listing": listing.FORMAT, "model.json": model_json.FORMAT},
         "metadata": digests(meta.to_json().encode() for meta in metas()),
         "records": digests(json_text(asdict(record)) for record in records()),
         "reject log": hashlib.sha256(reject_log(root / "log")).hexdigest(),

@@ -1,6 +1,6 @@
 """The listing of a set: which files its rows were, with their sizes and times, so that a later run can say what differs.
 
-    OUT/chunks/listing.tsv.zst    zstd; lines of UTF-8: "distill.data.lists.listing.1<TAB>rows", then key<TAB>bytes<TAB>nanoseconds for each row, and behind
+    OUT/chunks/listing.tsv.zst    zstd; lines of UTF-8: "distill.listing.1<TAB>rows", then key<TAB>bytes<TAB>nanoseconds for each row, and behind
                                   the last line end the CRC-32 of all of them, eight hex digits
 
 Rows stand in the order of the chunks. A file that was not there has -1 bytes. Of a record file or a tar the rows are the file itself and its
@@ -32,7 +32,7 @@ from distill.storage.files import committed
 from distill.storage.path import StoragePath, is_remote, place, readable
 
 LISTING = "listing.tsv.zst"
-FORMAT = "distill.data.lists.listing.1"
+FORMAT = "distill.listing.1"
 NAMED = 3  # names of each kind of difference that are told
 
 BLOCK = 1 << 20

@@ -88,7 +88,7 @@ _LABELS = frozenset(
 @dataclass(frozen=True)
 class Dialect:
     """How a list is written. separator: between path and label, b"" for a tab or none. quoted: as CSV with quotes. header: whether its first line
-    names the columns. backslash: parts of a path are separated by it. returns: lines end in CR alone. strip, label_from: see `imagelist.Rule`."""
+    names the columns. backslash: parts of a path are separated by it. returns: lines end in CR alone. strip, label_from: see `image_list.Rule`."""
 
     utf16: bool = False
     separator: bytes = b""

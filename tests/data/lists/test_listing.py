@@ -41,16 +41,11 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_a_damaged_listing_is_said_to_be_so(tmp_path):
     whole = keep(tmp_path / "l", [f"{number}" for number in range(5000)]).read_bytes()
-    for content in (whole[: len(whole) // 2], whole[:-3], b"", b"distill.data.lists.listing.1\t0\n", whole[:40] + b"\xff" * 9 + whole[49:]):
+    for content in (whole[: len(whole) // 2], whole[:-3], b"", b"distill.listing.1\t0\n", whole[:40] + b"\xff" * 9 + whole[49:]):
         (tmp_path / "l").write_bytes(content)
         with pytest.raises(DistillError, match="l is damaged: .*--no-relist goes on without"):
             list(listing.read(tmp_path / "l"))
-    for text in (
-        "distill.data.lists.listing.1\t2\na\t1\t1\n",
-        "distill.data.lists.listing.1\t1\na\t1\n",
-        "x\t1\na\t1\t1\n",
-        "distill.data.lists.listing.1\t1\na\t1\t1",
-    ):
+    for text in ("distill.listing.1\t2\na\t1\t1\n", "distill.listing.1\t1\na\t1\n", "x\t1\na\t1\t1\n", "distill.listing.1\t1\na\t1\t1"):
         with listing.written(tmp_path / "l") as write:
             write(text)
         with pytest.raises(DistillError, match="is damaged"):
