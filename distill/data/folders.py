@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from distill.data.layout import INDEXES, NUMBERED, find_index
+from distill.data.layout import FORMAT_VERSIONS, INDEXES, NUMBERED, find_index
 from distill.data.names import SYSTEM
 from distill.errors import DistillError
 from distill.storage.files import failure, is_temporary, read_toml
@@ -117,7 +117,7 @@ def _is_shard(path: StoragePath) -> bool:
         said = json.loads(_said_in_hdf5(path) if path.suffix == ".h5" else _said_in_parquet(path).get(b"distill", b""))
     except (ValueError, RecursionError):
         return False
-    return isinstance(said, dict) and said.keys() >= SHARD_SAYS
+    return isinstance(said, dict) and said.keys() >= SHARD_SAYS and said.get("version") in FORMAT_VERSIONS
 
 
 def _said_in_parquet(path: StoragePath) -> dict[bytes, bytes]:

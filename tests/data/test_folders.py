@@ -21,6 +21,7 @@ from distill.exports.export import _put, student_file
 from distill.report.run_page import write_run_report
 from distill.storage.path import is_remote, place
 from distill.synthetic.faces import draw_folder
+from tests.builders import meta
 from tests.conftest import inside, once, put, snapshot, upload_all
 
 
@@ -463,3 +464,14 @@ def test_what_is_given_for_a_model_is_told_by_what_lies_there(faces, quick, tmp_
     Path("exported/assets.extra").mkdir(parents=True)
     Path("exported", CARD).write_text('{"made_by": "distill 0.1.0"}')
     assert "exported is an export already: a SavedModel to ship as it is." in inside("export", "exported", "new").stderr
+
+
+def test_a_shard_of_a_later_version_is_nobodys_to_write_beside(tmp_path):
+    """Without a plan it is not known what it is, so nothing is begun in its folder."""
+    (tmp_path / "shards").mkdir()
+    said = {**json.loads(meta().to_json()), "version": 9}
+    shard = tmp_path / "shards" / "00000-of-00001.parquet"
+    pq.write_table(pa.table({"key": ["a"]}).replace_schema_metadata({b"distill": json.dumps(said).encode()}), shard)
+    assert kind_of(tmp_path) is None
+    with pytest.raises(DistillError, match="no part of a set"):
+        check_folder(tmp_path, "set")

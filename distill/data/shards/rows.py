@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator
 
+from distill.data.layout import FORMAT_VERSIONS
 from distill.errors import Damaged, DistillError
 from distill.images.codec import ImageSpec
 from distill.images.views import RECIPES, Recipe
 from distill.storage.files import parse_json
 
-FORMAT_VERSIONS = (1, 2, 3)  # 2: views, or int8; 3: groups, or one of NEW_IMAGE and NEW_READING
 DTYPES = {"float16": 2, "float32": 4, "int8": 1}  # bytes a number; int8 has one float32 more a row and view
 UNKNOWN = "unknown"  # as `teacher` of a set that was imported without one
 EXACT = {"extra": "forbid", "allow_inf_nan": False}  # of what is read from JSON: nothing else, and numbers
