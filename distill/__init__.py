@@ -12,8 +12,8 @@ sources stream the shards as batches, a student trains on them in stages, is eva
 
 The verbs are functions here, with the options of the command line as keywords; what they return has types (distill/results.py).
 
-Rooms, from the ground to the roof: runtime, storage, images, config, losses, models, data (archives, lists, chunks, shards, sources), training,
-evaluation, exports, report, cli; docs/house.md is their map. Beside them `pipelines` (Apache Beam) and `teachers` (a file on disk as a teacher).
+Rooms, from the ground to the roof: runtime, storage, images, config, losses, models, synthetic, data (archives, lists, chunks, shards, sources),
+training, evaluation, exports, inspection, report, cli; docs/house.md is their map. Beside them `pipelines` (Apache Beam) and `teachers` (a file on disk as a teacher).
 Nothing heavy is imported here: TensorFlow, Keras and Beam load when a verb needs them.
 """
 
