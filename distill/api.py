@@ -31,7 +31,7 @@ from distill.results import (
 )
 from distill.runtime.lines import many
 from distill.storage.files import is_there, read_json
-from distill.storage.path import StoragePath, is_remote, place
+from distill.storage.path import RemotePath, StoragePath, place
 
 if TYPE_CHECKING:
     from distill.config.run import Run
@@ -58,11 +58,12 @@ def draw_faces(out: Path, identities: int = 400, images: int = 20, size: int = 1
         size: height and width of each picture, in pixels.
         first: number of the first identity; another number is another face.
     """
+    from distill.data.folders import check_local
     from distill.runtime.progress import bar, shown
     from distill.synthetic.faces import draw_folder
 
     with shown(progress), bar("drawing", "identities") as tell:
-        pictures = draw_folder(_text(out), identities, images, size, seed, first, progress=tell)
+        pictures = draw_folder(check_local(out, "drawing"), identities, images, size, seed, first, progress=tell)
     return FacesResult(_text(out), pictures, identities, size)
 
 
@@ -412,6 +413,7 @@ def train(
         DistillError: the run cannot work, or another run or process has the folder.
         Unfinished: the loss was not finite; the last good checkpoint stays.
     """
+    from distill.data.folders import check_local
     from distill.report.run_page import write_run_report
     from distill.runtime.process import quiet_import
     from distill.runtime.progress import phase, shown
@@ -423,7 +425,7 @@ def train(
         with phase("importing TensorFlow"), quiet_import():
             from distill.training.trainer import train as run_stages
         summary = run_stages(loaded, _text(out), open_teacher=load_model, quiet=not progress)
-        report = write_run_report(_text(out))
+        report = write_run_report(check_local(out, "run"))
     return TrainResult(
         _text(out),
         summary["student"],
@@ -529,10 +531,10 @@ def evaluate(
     question = Question(folder, drawn, set_, holdout, base, resize, _size(size), target, exif)
     with shown(progress):
         found = judge({who: (one.path, partial(load_steady, one, _size(size))) for who, one in described.items()}, question, bar)
-    if target is not None and not is_remote(target) and all((target / name).is_file() for name in ("run.toml", "history.csv")):
+    if target is not None and not isinstance(target, RemotePath) and all((target / name).is_file() for name in ("run.toml", "history.csv")):
         from distill.report.run_page import write_run_report
 
-        write_run_report(_text(target))  # a run whose own folder has the figures now shows them
+        write_run_report(target)  # a run whose own folder has the figures now shows them
     return EvaluateResult({who: Judged(figures["path"], figures) for who, figures in found.items()})
 
 

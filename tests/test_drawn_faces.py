@@ -55,7 +55,7 @@ def test_it_gives_the_figures_of_its_card(tmp_path):
     assert accuracy > 0.95
 
 
-def test_the_wheel_has_it(tmp_path):
+def test_the_wheel_has_it_and_the_templates_of_pages(tmp_path):
     pytest.importorskip("setuptools", minversion="77")
     for name in ("distill", "pipelines", "teachers"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -68,6 +68,7 @@ def test_the_wheel_has_it(tmp_path):
         names = set(packed.namelist())
         assert packed.read("distill/drawn_faces/teacher/student.keras") == (drawn_faces.TEACHER / "student.keras").read_bytes()
     assert {f"distill/drawn_faces/teacher/{name}" for name in FILES} | {"distill/drawn_faces/teacher.json", "distill/drawn_faces/README.md"} <= names
+    assert {f"distill/report/{path.name}" for path in (ROOT / "distill" / "report").iterdir() if path.is_file()} <= names
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ class Judged:
         return cls(scores, same, first, second, float(figures_of["pairs"]["threshold"]), cosines)
 
 
-def write_demo_report(out: str | Path, summary: Mapping[str, Any], teacher: str | Path | None = None) -> Path:
+def write_demo_report(out: Path, summary: Mapping[str, Any], teacher: Path | None = None) -> Path:
     """Writes OUT/report.html of a finished demo and returns its path.
 
     Args:
@@ -45,9 +45,8 @@ def write_demo_report(out: str | Path, summary: Mapping[str, Any], teacher: str 
         summary: what OUT/summary.json holds, one object for each of NAMES.
         teacher: the run folder of the teacher; None: OUT/runs/teacher.
     """
-    out = Path(out)
     judged = {name: Judged.read(out / "evaluation" / name) for name in NAMES}
-    runs = {name: out / "runs" / name for name in NAMES} | ({"teacher": Path(teacher)} if teacher else {})
+    runs = {name: out / "runs" / name for name in NAMES} | ({"teacher": teacher} if teacher else {})
     histories = {NAMES[name]: read_history(run / "history.csv") for name, run in runs.items()}
     unseen = out / "faces" / "unseen"
     sections = [

@@ -39,7 +39,7 @@ CURVES = {  # columns of history.csv: what the axis says; what is drawn; what is
 TRAINING, BOTH = "Solid: rows trained on.", "Solid: rows trained on; dashed: rows held out."
 
 
-def read_history(path: str | Path) -> dict[str, np.ndarray]:
+def read_history(path: Path) -> dict[str, np.ndarray]:
     """The columns of a history.csv: float64 [epochs] each, NaN where a stage has no such figure."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -52,12 +52,11 @@ def read_history(path: str | Path) -> dict[str, np.ndarray]:
 
 
 @phase("drawing the report")
-def write_run_report(run: str | Path) -> Path:
+def write_run_report(run: Path) -> Path:
     """Writes RUN/report.html and returns its path.
 
     From history.csv, and where they are there from summary.json, run.toml and evaluation.json (which `distill evaluate RUN --out RUN` leaves).
     """
-    run = Path(run)
     if (run / "report.html").exists():
         check_folder(run, "run")
     history, summary, evaluation = read_history(run / "history.csv"), read_json_of(run / "summary.json"), _own_evaluation(run)
@@ -108,11 +107,11 @@ def _tiles(history: Mapping[str, np.ndarray], summary: Mapping[str, Any], evalua
     return [*tiles, (str(len(history["loss"])), "epochs"), (duration(float(np.nansum(history["seconds"]))), "of training")]
 
 
-def _facts(run: Path, told: Run | None, summary: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[tuple[str, str | list[str]]]:
-    facts: list[tuple[str, str | list[str]]] = []
+def _facts(run: Path, told: Run | None, summary: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    facts: list[tuple[str, list[str]]] = []
     student = str(run / "student.keras") if (run / "student.keras").is_file() else "not written yet: the run is not finished"
     if told is None:
-        return [("student", student), ("evaluation", _evaluated(run, evaluation))]
+        return [("student", [student]), ("evaluation", _evaluated(run, evaluation))]
     count = f", {summary['parameters']:,} parameters" if "parameters" in summary else ""
     facts.append(("student", [f"{told.student.backbone}{count}, embeddings of {told.student.embedding} numbers", student]))
     facts.append(("teacher", _teacher(told)))
@@ -153,9 +152,9 @@ def _stage_in_words(stage: Stage) -> str:
     return f"source {stage.source}, {epochs}, loss {terms}, {stage.optimizer.name} at {stage.optimizer.learning_rate:g}, schedule {stage.schedule.name}"
 
 
-def _evaluated(run: Path, evaluation: Mapping[str, Any]) -> str | list[str]:
+def _evaluated(run: Path, evaluation: Mapping[str, Any]) -> list[str]:
     if not evaluation:
-        return f"none in {run} yet; the command below writes it, and this page anew with its figures"
+        return [f"none in {run} yet; the command below writes it, and this page anew with its figures"]
     lines = []
     for who, judged in evaluation.items():
         if pairs := judged.get("pairs"):

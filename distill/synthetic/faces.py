@@ -375,13 +375,7 @@ def contact_sheet(identities: int = 8, images: int = 12, size: int = 48, seed: i
 
 
 def draw_folder(
-    out: str | Path,
-    identities: int = 400,
-    images: int = 20,
-    size: int = 112,
-    seed: int = 0,
-    first: int = 0,
-    progress: Callable[[int, int], object] | None = None,
+    out: Path, identities: int = 400, images: int = 20, size: int = 112, seed: int = 0, first: int = 0, progress: Callable[[int, int], object] | None = None
 ) -> int:
     """Write `out/id0000/000.jpg` and so on (JPEG, quality 95) and return the number of pictures.
 
@@ -393,8 +387,8 @@ def draw_folder(
         raise DistillError(f"drawing needs at least one identity and one image; received {identities} identities, {images} images.")
     draw_face(first, 0, size, seed)  # arguments that cannot be drawn leave nothing behind
     check_folder(out, "drawing")
-    _claim(Path(out), {"identities": identities, "images": images, "size": size, "seed": seed, "first": first})
-    tasks = [(Path(out), first + row, images, size, seed) for row in range(identities)]
+    _claim(out, {"identities": identities, "images": images, "size": size, "seed": seed, "first": first})
+    tasks = [(out, first + row, images, size, seed) for row in range(identities)]
     cores = min(os.cpu_count() or 1, identities * images // 1000)  # a process takes half a second to start
     if cores < 2:
         for done, task in enumerate(tasks, 1):

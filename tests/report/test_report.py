@@ -18,7 +18,7 @@ from distill.evaluation.verification import roc, verify_pairs
 from distill.images.codec import encode_jpeg
 from distill.report import figures
 from distill.report.demo_page import NAMES, write_demo_report
-from distill.report.page import Case, Cases, Code, Commands, Faces, Facts, Figure, Section, Table, Text, Tiles, write_page
+from distill.report.page import Case, Cases, Code, Commands, Faces, Facts, Figure, Section, Table, Text, Tiles, render, write_page
 from distill.report.run_page import duration, read_history, write_run_report
 
 QUALITY = {"teacher": 0.7, "student": 0.8, "labels_only": 1.0, "noise_only": 4.0}  # noise on an identity's direction
@@ -149,7 +149,7 @@ def test_every_text_is_escaped(tmp_path):
     blocks = [
         Text(EVIL),
         Tiles([(EVIL, EVIL)]),
-        Facts([(EVIL, EVIL), (EVIL, [EVIL, EVIL])]),
+        Facts([(EVIL, [EVIL]), (EVIL, [EVIL, EVIL])]),
         Commands([(EVIL, EVIL)]),
         Table([EVIL, EVIL], [[EVIL, (EVIL, 0.5)]], EVIL),
         Figure((png, png), EVIL),
@@ -163,14 +163,22 @@ def test_every_text_is_escaped(tmp_path):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["page.html"]
 
 
+def html(*blocks):
+    return render("", [Section("", blocks)])
+
+
 def test_neighbouring_figures_stand_side_by_side():
-    picture = Figure((b"", b""), "")
-    assert Section("", [picture, picture, Text("then"), picture]).html().count('class="figures"') == 2
+    image = Figure((b"", b""), "")
+    assert html(image, image, Text("then"), image).count('class="figures"') == 2
+
+
+def test_lines_of_a_file_stand_as_they_are():
+    assert "<pre>a = 1\n\n  b &lt; 2\n</pre>" in html(Code("", "a = 1\n\n  b < 2\n"))
 
 
 def test_bars_stay_inside_their_cell():
-    html = Table(["a", "b"], [["row", ("12 %", 1.7)], ["row", ("-3 %", -0.2)]]).html()
-    assert "width:100.0%" in html and "width:0.0%" in html
+    text = html(Table(["a", "b"], [["row", ("12 %", 1.7)], ["row", ("-3 %", -0.2)]]))
+    assert "width:100.0%" in text and "width:0.0%" in text
 
 
 RUN = """
@@ -257,8 +265,8 @@ def test_a_run_file_of_another_version_stands_in_the_page_as_it_is(tmp_path):
 
 def test_a_table_says_that_it_scrolls_where_a_phone_is_too_narrow_for_it():
     narrow, wide = Table(["", "accuracy"], [["student", "95.8%"]]), Table([""] + 5 * ["a column"], [["the student", *5 * ["12,345,678"]]])
-    assert "scrolls" not in narrow.html() and narrow.width < 200 and 'class="wide" tabindex="0"' in narrow.html()
-    assert "it scrolls sideways" in wide.html() and wide.width > 500
+    assert "scrolls" not in html(narrow) and narrow.width < 200 and 'class="wide" tabindex="0"' in html(narrow)
+    assert "it scrolls sideways" in html(wide) and wide.width > 500
     assert Table(["none"], []).width > 0
 
 
