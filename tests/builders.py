@@ -53,6 +53,13 @@ def same(left: Rows, right: Rows) -> bool:
     )
 
 
+def same_batches(left, right) -> bool:
+    return len(left) == len(right) and all(
+        np.array_equal(a, b) and x.keys() == y.keys() and all(np.array_equal(x[name], y[name]) for name in x)
+        for (a, x), (b, y) in zip(left, right, strict=True)
+    )
+
+
 SIZE, IDENTITIES = 8, 20
 
 

@@ -61,7 +61,7 @@ class Lesson:
 
     def pictures(self, number: int) -> Generator[np.ndarray, None, None]:
         """The images of the same batches alone, for which no teacher is asked."""
-        yield from (images for images, _ in self._whole((images, {}) for images in self.train.pictures(number)))
+        yield from (images for images, _ in self._whole((images, {}) for images in self.train.epoch_images(number)))
 
     def _whole(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         before = held = None

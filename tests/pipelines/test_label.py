@@ -11,6 +11,7 @@ import pytest
 from distill.data.shards import FORMATS, open_shards
 from distill.data.shards.verify import verify
 from distill.data.sources import ShardSource
+from distill.data.sources.shards import EpochReader
 from distill.images.codec import encode_jpeg
 from pipelines import label
 from tests.faulty import contents, draw, job_of, run
@@ -77,20 +78,20 @@ def test_batches_of_many_groups_hold_few_at_a_time(tmp_path, monkeypatch, format
     monkeypatch.setattr("distill.data.shards.rows.GROUP_BYTES", 1)
     draw(tmp_path)
     assert run(job := job_of(tmp_path, format)) == []
-    monkeypatch.setattr("distill.data.sources.POOL_GROUPS", 2)
+    monkeypatch.setattr("distill.data.sources.shards.POOL_GROUPS", 2)
     source, most = ShardSource(job.folder, batch=batch, seed=3), 0
-    real = ShardSource._batch
+    real = EpochReader._batch
 
-    def counted(self, held, *more):
+    def counted(self, picks):
         nonlocal most
-        made = real(self, held, *more)
-        most = max(most, len(held.rows))
+        made = real(self, picks)
+        most = max(most, len(self.open))
         return made
 
     with monkeypatch.context() as patch:
-        patch.setattr(ShardSource, "_in_parts", real)
+        patch.setattr(EpochReader, "make", real)
         expected = list(source.epoch(0))
-    monkeypatch.setattr(ShardSource, "_batch", counted)
+    monkeypatch.setattr(EpochReader, "_batch", counted)
     found = list(source.epoch(0))
     assert most <= 6 and sum(len(pixels) for pixels, _ in found) == 7
     for (pixels, values), (same, others) in zip(found, expected, strict=True):

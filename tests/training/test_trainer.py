@@ -69,7 +69,7 @@ class Arrays:
             values = {"embedding": self.embeddings[rows], "label": self.labels[rows]}
             yield self.images[rows], {name: values[name] for name in self.fields}
 
-    def pictures(self, number):
+    def epoch_images(self, number):
         yield from (images for images, _ in self.epoch(number))
 
     def teaches_nothing(self, field):

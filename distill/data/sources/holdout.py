@@ -1,0 +1,94 @@
+"""Which rows are held out: by the hash of a name alone, so that it is the same in every set, order and version; and the rows of a part."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from distill.config.run import Holdout
+from distill.data.shards import ShardSet
+from distill.errors import DistillError
+
+KEYS_AT_A_TIME = 100_000  # keys that are Python strings at a time
+
+
+@dataclass(frozen=True)
+class Group:
+    """One row group: the number of its shard, its own in that shard, and which of its rows belong to the part (int16 [n], int32 of large groups)."""
+
+    shard: int
+    number: int
+    rows: np.ndarray
+
+
+def held_out(name: str, fraction: float) -> bool:
+    """Returns True for about `fraction` of all names, by the first 8 bytes of blake2b as a number in [0, 1): the same rows whatever the order.
+
+    >>> [held_out(name, 0.5) for name in ("anna", "bea", "carl", "dora")]
+    [False, False, True, True]
+    """
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < fraction * 2**64
+
+
+def mask_of_names(names: Sequence[str], holdout: Holdout) -> np.ndarray:
+    """Returns bool [names]: is it held out?"""
+    return np.fromiter((held_out(name, holdout.fraction) for name in names), bool, len(names))
+
+
+def mask_of_set(shards: ShardSet, holdout: Holdout | None) -> list[list[np.ndarray]]:
+    """Returns bool [rows] of each row group of each shard: is a row held out?
+
+    Each class name is hashed once, whatever the number of groups. Without a holdout only footers are read, else one column.
+    """
+    numbers = range(len(shards.records))
+    if holdout is None:
+        return [[np.zeros(rows, bool) for rows in shards.group_rows(number)] for number in numbers]
+    if holdout.by == "key":
+        return [[mask_of_names(rows.keys, holdout) for rows in shards.read(number, None, ["key"])] for number in numbers]
+    if not shards.labelled:
+        raise DistillError(f'{shards.folder} has rows without a label, so holdout by = "identity" is impossible. Use by = "key".')
+    classes = mask_of_names(shards.classes, holdout)
+    return [[classes[rows.labels] for rows in shards.read(number, None, ["label"])] for number in numbers]
+
+
+def mask_of_list(keys: pa.Array, labels: np.ndarray, names: Sequence[str], holdout: Holdout | None) -> np.ndarray:
+    """Returns bool [rows]: is a row held out?"""
+    if holdout is None:
+        return np.zeros(len(keys), bool)
+    if holdout.by == "identity":
+        return mask_of_names(names, holdout)[labels]
+    parts = (keys[start : start + KEYS_AT_A_TIME].to_pylist() for start in range(0, len(keys), KEYS_AT_A_TIME))
+    return np.concatenate([mask_of_names(part, holdout) for part in parts])
+
+
+def rows_of_part(mask: np.ndarray, part: str) -> np.ndarray:
+    """Returns the numbers of the rows that belong to the part: "all", "train" or "held_out".
+
+    >>> rows_of_part(np.array([True, False, False]), "train").tolist()
+    [1, 2]
+    """
+    return np.arange(len(mask)) if part == "all" else np.flatnonzero(mask if part == "held_out" else ~mask)
+
+
+def groups_of_part(masks: list[list[np.ndarray]], part: str) -> list[Group]:
+    """Returns all groups with at least one row in the part."""
+    found = [
+        Group(shard, number, rows_of_part(mask, part).astype(np.int16 if len(mask) <= 2**15 else np.int32))
+        for shard, groups in enumerate(masks)
+        for number, mask in enumerate(groups)
+    ]
+    return [group for group in found if len(group.rows)]
+
+
+def no_rows(where: object, part: str, rows: int, holdout: Holdout | None) -> DistillError:
+    """Returns the error of a part that has none of the `rows` there are."""
+    if holdout is None:
+        return DistillError(f"{where} has no rows.")
+    share = f"{holdout.fraction:g} by {holdout.by}"
+    left = f"holds out none of {rows:,} rows" if part == "held_out" else f"holds out all {rows:,} rows and leaves none to learn from"
+    return DistillError(f"{where}: holdout of {share} {left}. Use a {'larger' if part == 'held_out' else 'smaller'} fraction.")

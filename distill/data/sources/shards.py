@@ -1,0 +1,257 @@
+"""Rows of a committed set of shards, read a row group at a time and put together a group of a batch at a time, not a row at a time."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill.config.run import Holdout
+from distill.data.archives.reader import read_bytes
+from distill.data.shards import Rows, ShardSet, open_shards, view_column
+from distill.data.shards.golden import check_golden
+from distill.data.sources.holdout import groups_of_part, mask_of_set, no_rows
+from distill.data.sources.order import POOL_GROUPS, in_sequence, pool_shuffle, views_of_groups
+from distill.data.sources.source import QUEUE, Batch, one_class, one_direction, open_threads
+from distill.errors import BadImage, DistillError
+from distill.images.codec import ahead, decode_batch
+from distill.images.views import Recipe, check_size, replay
+
+
+class ShardSource:
+    """Rows of a committed set of shards: embeddings, and labels where every row has one.
+
+    part: "all", "train" (without the held-out rows) or "held_out" (only those, in the order of the set).
+    root: where the images lie when the set was made with --images path; each file's sha256 is checked.
+    views: "one" gives each row one of its views an epoch, another one in each of as many epochs as there are views; "all" gives each row
+    once for each view; "plain" gives view 0. The held-out part is plain always.
+    augment: a recipe by which each image is changed, anew each epoch, while its embedding stays that of the plain image.
+    """
+
+    name = "shards"
+    left_out: Mapping[str, int] = {}  # one that cannot be read ends the epoch
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        batch: int,
+        seed: int,
+        part: str = "all",
+        holdout: Holdout | None = None,
+        root: str | None = None,
+        threads: int = 0,
+        views: str = "one",
+        augment: Recipe | None = None,
+    ) -> None:
+        self.set: ShardSet = open_shards(path)
+        if self.set.meta.images == "path" and root is None:
+            raise DistillError(f"{path} holds no images, only their keys (--images path). Name the folder they lie in: root = FOLDER in [data].")
+        check_golden(path, self.set.golden, self.set.meta)
+        self.root, self.batch, self.seed, self.threads, self.holdout = root, batch, seed, threads, holdout
+        self.views = "plain" if part == "held_out" or self.set.meta.views == 1 else views
+        self.augment = None if part == "held_out" else augment
+        if self.augment and self.views != "plain":
+            raise DistillError(
+                f"{path} holds {self.set.meta.views} views of each picture with an embedding for each, so augment would only spoil them. "
+                'Leave augment out, or take the plain pictures: views = "plain".'
+            )
+        if self.augment:
+            check_size(self.augment, self.set.image.height, self.set.image.width)
+        self.fields = ("embedding", "label") if self.set.labelled else ("embedding",)
+        self.image_shape = (self.set.image.height, self.set.image.width, 3)
+        self.dimension: int | None = self.set.dimension
+        self.classes = len(self.set.classes) if self.set.labelled else 0
+        self.class_names = self.set.classes if self.set.labelled else None
+        self._masks = mask_of_set(self.set, holdout if part != "all" else None)
+        self._take(part)
+
+    def other(self, part: str) -> ShardSource:
+        """Returns the held-out rows beside those to learn from, or the reverse, without another look at all rows."""
+        other = copy.copy(self)
+        if part == "held_out":
+            other.views, other.augment = "plain", None
+        other._take(part)
+        return other
+
+    def _take(self, part: str) -> None:
+        self.part = part
+        self._groups = groups_of_part(self._masks, part)
+        self._sizes = np.array([len(group.rows) for group in self._groups], np.int64)
+        self.rows = int(self._sizes.sum()) * (self.set.meta.views if self.views == "all" else 1)
+        self.steps = -(-self.rows // self.batch)
+        if not self.rows:
+            raise no_rows(self.set.folder, part, self.set.rows, self.holdout)
+
+    def identity(self) -> str:
+        return self.set.identity
+
+    def teaches_nothing(self, field: str) -> str:
+        columns = ((group, next(self.set.read(group.shard, [group.number], [field]))) for group in self._groups)
+        if field == "embedding":
+            return one_direction(rows.embeddings[group.rows] for group, rows in columns)
+        changing = self.augment is not None or self.views != "plain"
+        return one_class((rows.labels[group.rows] for group, rows in columns), int(self._sizes.sum()), self.classes, changing)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        views = views_of_groups(len(self._groups), self.set.meta.views, self.views, self.seed, number)
+        if self.part == "held_out":
+            order = in_sequence(self.rows, self.batch)
+        else:
+            order = pool_shuffle(self._sizes, self.batch, self.seed, number, views=views.shape[1], pool=POOL_GROUPS)
+        with open_threads(self.threads) as decoders, open_threads(1) as maker:
+            reader = EpochReader(self, number, views, decoders)
+
+            def make(step: int, numbers: np.ndarray) -> Batch | None:
+                picks = reader.locate(numbers)
+                made = reader.make(picks) if step >= start else None
+                reader.release(picks)
+                return made
+
+            yield from (batch for batch in ahead(maker, lambda numbered: make(*numbered), enumerate(order), QUEUE) if batch is not None)
+
+    def epoch_images(self, number: int) -> Iterator[np.ndarray]:
+        yield from (images for images, _ in self.epoch(number))
+
+
+@dataclass(frozen=True)
+class _Picks:
+    """What a batch shows, int64 [B] each: rows numbered through all groups, the group of each, its place among those of the group that belong to
+    the part, and the place of its view among those that the group shows."""
+
+    numbers: np.ndarray
+    groups: np.ndarray
+    rows: np.ndarray
+    places: np.ndarray
+
+    def __getitem__(self, at: np.ndarray) -> _Picks:
+        return _Picks(self.numbers[at], self.groups[at], self.rows[at], self.places[at])
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+class EpochReader:
+    """Makes the batches of one epoch, and keeps what they share in memory until its last use: open groups, and images of rows that come again.
+
+    views: int64 [groups, V], which views of its rows each group shows.
+    """
+
+    def __init__(self, source: ShardSource, number: int, views: np.ndarray, decoders: ThreadPoolExecutor) -> None:
+        self.source, self.number, self.views, self.decoders = source, number, views, decoders
+        self.inline, self.again = source.set.meta.images == "inline", views.shape[1] > 1
+        self.changes = source.augment is not None or source.views != "plain"
+        self.open = dict[int, Rows]()
+        self.images = dict[int, np.ndarray]()
+        self._starts = np.cumsum(source._sizes) - source._sizes
+        self._to_come = source._sizes * views.shape[1]  # of each group
+        self._shown = Counter[int]()  # of each row whose image is kept
+
+    def locate(self, numbers: np.ndarray) -> _Picks:
+        """Finds the rows that `distill.data.sources.order` numbers."""
+        rows, places = np.divmod(numbers, self.views.shape[1])
+        groups = np.searchsorted(self._starts, rows, side="right") - 1
+        return _Picks(rows, groups, rows - self._starts[groups], places)
+
+    def make(self, picks: _Picks) -> Batch:
+        """A batch; of a set whose groups were cut by bytes POOL_GROUPS groups of it at a time, so that memory does not grow with its images."""
+        groups = np.unique(picks.groups)
+        if not self.source.set.meta.groups:
+            return self._batch(picks)
+        if len(groups) <= POOL_GROUPS:
+            made = self._batch(picks)
+            self._shrink(2 * POOL_GROUPS)
+            return made
+        pixels, values = np.empty((len(picks), *self.source.image_shape), np.uint8), dict[str, np.ndarray]()
+        for first in range(0, len(groups), POOL_GROUPS):
+            at = np.flatnonzero(np.isin(picks.groups, groups[first : first + POOL_GROUPS]))
+            pixels[at], some = self._batch(picks[at])
+            for name, column in some.items():
+                values.setdefault(name, np.empty((len(picks), *column.shape[1:]), column.dtype))[at] = column
+            self._shrink(POOL_GROUPS)
+        return pixels, values
+
+    def release(self, picks: _Picks) -> None:
+        """Lets go of what no later batch needs."""
+        self._to_come -= np.bincount(picks.groups, minlength=len(self._to_come))
+        for group in [group for group in self.open if not self._to_come[group]]:
+            del self.open[group]
+        for number in picks.numbers.tolist() if self.again else ():
+            self._shown[number] += 1
+            if self._shown[number] == self.views.shape[1]:
+                del self._shown[number]
+                self.images.pop(number, None)
+
+    def _shrink(self, most: int) -> None:
+        """Closes the groups that were read first, beyond so many; they are read again where rows of them are still to come."""
+        for group in list(self.open)[:-most]:
+            del self.open[group]
+
+    def _batch(self, picks: _Picks) -> Batch:
+        source, size = self.source, self.source.set.dimension
+        embeddings, labels = np.empty((len(picks), size), np.float32), np.empty(len(picks), np.int32)
+        rows = np.empty(len(picks), np.int64)  # as stored in their groups
+        for group in np.unique(picks.groups).tolist():
+            if group not in self.open:
+                self.open[group] = self._read(group)
+            found, at = self.open[group], np.flatnonzero(picks.groups == group)
+            rows[at] = of = source._groups[group].rows[picks.rows[at]]
+            embeddings[at] = found.embeddings.reshape(len(found), -1, size)[of, picks.places[at]]
+            labels[at] = found.labels[of]
+        stored = [(self.open[group], row) for group, row in zip(picks.groups.tolist(), rows.tolist(), strict=True)]
+        values = {"embedding": embeddings, "label": labels} if "label" in source.fields else {"embedding": embeddings}
+        # decoded in many threads, then changed in this one alone, while the others rest: a change is many short calls
+        pixels = self._decode_kept(picks, stored) if self.again else self._decode(picks, stored)
+        if self.changes:
+            keys = [found.keys[row] for found, row in stored]
+            if source.augment:
+                pixels = replay(pixels, source.augment, source.seed, keys, self.number + 1)
+            else:
+                pixels = replay(pixels, source.set.meta.recipe, source.set.meta.view_seed, keys, self.views[picks.groups, picks.places].tolist())
+        return np.asarray(pixels), values
+
+    def _read(self, group: int) -> Rows:
+        columns = [*map(view_column, self.views[group].tolist()), "label", *(["image"] if self.inline else ["key", "image_sha256"])]
+        if self.changes:
+            columns.append("key")
+        of = self.source._groups[group]
+        return next(self.source.set.read(of.shard, [of.number], columns))
+
+    def _decode_kept(self, picks: _Picks, stored: list[tuple[Rows, int]]) -> list[np.ndarray]:
+        """The plain images, one of each row, kept until the last time that it comes."""
+        numbers = picks.numbers.tolist()
+        new = {number: place for place, number in enumerate(numbers) if number not in self.images}
+        at = list(new.values())
+        if at:
+            self.images.update(zip(new, self._decode(picks[np.array(at)], [stored[place] for place in at]), strict=True))
+        return [self.images[number] for number in numbers]
+
+    def _decode(self, picks: _Picks, stored: list[tuple[Rows, int]]) -> np.ndarray:
+        """The plain images, uint8 [B, H, W, 3]."""
+        source = self.source
+        encoded = [found.images[row] for found, row in stored] if self.inline else list(self.decoders.map(self._read_image, stored))
+        images, bad = decode_batch(encoded, source.set.image, self.decoders)
+        if bad:
+            place, reason = next(iter(bad.items()))
+            of = source._groups[int(picks.groups[place])]
+            row = sum(source.set.group_rows(of.shard)[: of.number]) + stored[place][1]
+            where = f"{source.set.shards[of.shard]}, row {row:,}"
+            raise DistillError(f"{where}: an image that the teacher could read cannot be decoded now: {reason}. Run distill verify --deep.")
+        return images
+
+    def _read_image(self, stored: tuple[Rows, int]) -> bytes:
+        (rows, row), root = stored, str(self.source.root)
+        key = rows.keys[row]
+        try:
+            data = read_bytes(root, key)
+        except BadImage as reason:
+            raise DistillError(f"{root}: {key!r}: {reason}. The set was made with --images path and needs the same files; check root.") from reason
+        if hashlib.sha256(data).digest() != rows.image_sha256[row]:
+            raise DistillError(f"{root}: {key!r} is not the file that the teacher saw (another sha256). Put the old file back, or embed that chunk again.")
+        return data
