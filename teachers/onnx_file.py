@@ -1,13 +1,14 @@
-"""An ONNX file as a teacher, run by onnxruntime. Which other files hold its weights is read here, from the file itself.
+"""An ONNX file as a teacher, run by onnxruntime. What onnxruntime does not say is read with onnx: which other files hold weights, and how many.
 
 ONNX computes with channels first. Where a model does not say where its channels stand, [N, 3, H, W] is taken.
 """
 
 import logging
 import math
-import mmap
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,7 +21,6 @@ from teachers.causes import reason
 from teachers.feed import Constant, pick
 from teachers.foreign import check_whole
 from teachers.loaded import Model, Shape, call_failed, choose, list_signatures, text_of
-from teachers.protobuf import fields, numbers
 
 Tensors = dict[str, tuple[str, Shape | None]]  # name: (type in NumPy's word or onnxruntime's, shape)
 
@@ -29,29 +29,31 @@ OUTPUT, CALL = "output", "model"
 TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 PYTHONIC = {"float": "float32", "double": "float64"}
 HALVES = (10, 16)  # FLOAT16, BFLOAT16
-HALF_AT = {"weights": 2, "tensor": 2, "attribute": 3}  # where a type stands: TensorProto.data_type, AttributeProto.i of a cast
 # With ranges that stand in the model. DynamicQuantizeLinear takes them from the whole batch, so that its answers are no matter of rounding.
-QUANTISING = (b"QuantizeLinear", b"QLinearConv", b"QLinearMatMul")
+QUANTISING = ("QuantizeLinear", "QLinearConv", "QLinearMatMul")
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # onnxruntime's default times cuDNN's algorithms at each start and takes the fastest: not always the same, so not always the same bits.
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
-# Where tensors stand in a model: {message: {number of a field: the message in it}}, from onnx/onnx.proto of github.com/onnx/onnx.
-PARTS = {
-    "model": {7: "graph", 20: "training", 25: "function"},
-    "training": {1: "graph", 2: "graph"},
-    "function": {7: "node", 11: "attribute"},
-    "graph": {1: "node", 5: "weights", 15: "sparse"},
-    "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
-    "sparse": {1: "tensor", 2: "tensor"},
-    "weights": {1: "sizes", 13: "external"},
-    "tensor": {13: "external"},
-}
+EXTRA = 'pip install "distill[onnx]"'
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What stands in an ONNX file. names: of the files beside it that hold weights. parameters: how many numbers its weights are.
+
+    rough: whether it computes in floats of 16 bits or in whole numbers, so that a last digit of an answer may weigh more than in float32: weights of
+    that type, casts to it, or nodes that quantise.
+    """
+
+    names: frozenset[str]
+    parameters: int
+    rough: bool
 
 
 def load(teacher: Teacher) -> Model:
     """The model as a function of one array. Raises DistillError with the reason where the file is no such model."""
     where, (session, inputs, outputs) = f"teacher {teacher.path}", _start(teacher)
+    contents = look_inside(teacher.local, teacher.path)
     signatures = {CALL: {"inputs": _texts(inputs), "outputs": _texts(outputs)}}
     listing = list_signatures(signatures)
     if teacher.signature is not None:
@@ -73,17 +75,17 @@ def load(teacher: Teacher) -> Model:
         named=(name, output),
         signature=None,
         signatures=signatures,
-        parameters=_look_inside(teacher.local, teacher.path)[1],
+        parameters=contents.parameters,
         feed=feed,
-        rough=lambda: CUDA in session.get_providers() or is_rough(teacher.local),
+        rough=lambda: CUDA in session.get_providers() or contents.rough,
     )
 
 
 def external_files(path: Path, named: str = "") -> list[tuple[str, Path]]:
     """(name, path) of the files beside an .onnx file that hold weights of it, under the names it has for them: relative to its folder.
 
-    named: where the model comes from, for messages, if `path` is a copy. Takes milliseconds (8 for 51 convolutions), however large the
-    weights are. DistillError where a name leaves the folder, where such a file is not there, and where `path` is no ONNX file.
+    named: where the model comes from, for messages, if `path` is a copy. DistillError where a name leaves the folder, where such a file is not
+    there, and where `path` is no ONNX file.
     """
     found = []
     for name in names_beside(path, named):
@@ -96,7 +98,7 @@ def external_files(path: Path, named: str = "") -> list[tuple[str, Path]]:
 
 def names_beside(path: Path, named: str = "") -> list[str]:
     """The names alone, whether such files are there or not. Each stays within the folder of `path`; DistillError otherwise."""
-    names = sorted(_look_inside(path, named)[0])
+    names = sorted(look_inside(path, named).names)
     for name in names:
         plain, kept = PurePosixPath(name), f"teacher {named or path} keeps weights in {name!r}"
         if plain.is_absolute() or ".." in plain.parts or "\\" in name or not name.isprintable():
@@ -111,7 +113,7 @@ def _start(teacher: Teacher) -> tuple[Any, Tensors, Tensors]:
         with quiet_import():
             import onnxruntime
     except ImportError as error:
-        raise DistillError(f'{where} needs onnxruntime: pip install "distill[onnx]" ({error})') from error
+        raise DistillError(f"{where} needs onnxruntime: {EXTRA} ({error})") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = asked_threads()[0], 1
     options.log_severity_level = 4  # what matters comes as a Python exception
@@ -150,51 +152,45 @@ def _tensor(described: Any) -> tuple[str, Shape | None]:
     return dtype, tuple(size if isinstance(size, int) else None for size in described.shape) or None
 
 
-def _look_inside(path: Path, named: str = "") -> tuple[set[str], int]:
-    """The names of the files that hold weights, and how many numbers the weights are. Reads past the weights themselves."""
-    names, total = set[str](), 0
+def look_inside(path: Path, named: str = "") -> Contents:
+    """Returns what stands in an ONNX file. named: where the model comes from, for messages. DistillError where it is no ONNX file."""
+    where = f"teacher {named or path}"
     check_whole(path, named or path)
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            waiting = [("model", 0, len(data))]
-            while waiting:
-                message, start, stop = waiting.pop()
-                size = 1
-                for number, at, end in fields(data, start, stop):
-                    part = PARTS[message].get(number)
-                    if part == "sizes":
-                        size *= math.prod(numbers(data, at, end))
-                    elif part == "external":
-                        entry = {key: data[first:last] for key, first, last in fields(data, at, end)}
-                        names |= {entry[2].decode()} if entry.get(1) == b"location" and 2 in entry else set()
-                    elif part is not None:
-                        waiting.append((part, at, end))
-                total += size if message == "weights" else 0
-    except ValueError as error:  # also that of a name that is not UTF-8
-        raise DistillError(f"teacher {named or path} is no ONNX file: {error}.") from error
-    return names, total
+        import onnx  # noqa: F401
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise DistillError(f"{where} needs onnx: {EXTRA} ({error})") from error
+    status = path.stat()
+    try:
+        return _contents(path, status.st_size, status.st_mtime_ns)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise DistillError(f"{where} is no ONNX file, or it is damaged or cut off ({reason(error)}).") from error
 
 
-def is_rough(path: Path) -> bool:
-    """Whether it computes in floats of 16 bits or in whole numbers, so that a last digit of an answer may weigh more than in float32.
+@lru_cache(maxsize=16)  # a file of 160 MB takes 0.25 s, and is asked about several times in a process
+def _contents(path: Path, size: int, changed: int) -> Contents:
+    """As `look_inside`. size, changed: those of the file, so that another one under its name is read anew."""
+    import onnx
 
-    Told by weights of that type, wherever they stand (TensorProto.data_type, field 2), by casts to it, and by nodes that quantise.
-    """
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        waiting = [("model", 0, len(data))]
-        while waiting:
-            message, start, stop = waiting.pop()
-            for number, at, end in fields(data, start, stop):
-                if message == "node" and number == 4 and data[at:end] in QUANTISING:
-                    return True
-                if number == HALF_AT.get(message) and next(numbers(data, at, end), 0) in HALVES and (message != "attribute" or _is_cast(data, start, stop)):
-                    return True
-                part = PARTS.get(message, {}).get(number)
-                if part in PARTS:
-                    waiting.append((part, at, end))
-    return False
+    names, parameters, rough = set[str](), 0, False
+    for part in _parts(onnx.load(path, format="protobuf", load_external_data=False)):
+        if isinstance(part, onnx.GraphProto):
+            parameters += sum(math.prod(weights.dims) for weights in part.initializer)
+        elif isinstance(part, onnx.TensorProto):
+            names |= {entry.value for entry in part.external_data if entry.key == "location"}
+            rough = rough or part.data_type in HALVES
+        elif isinstance(part, onnx.NodeProto):
+            rough = rough or part.op_type in QUANTISING
+        elif isinstance(part, onnx.AttributeProto):
+            rough = rough or part.name == "to" and part.i in HALVES  # of a cast
+    return Contents(frozenset(names), parameters, rough)
 
 
-def _is_cast(data: mmap.mmap, start: int, stop: int) -> bool:
-    """Whether an attribute is called `to`, as that of Cast, which says the type."""
-    return any(number == 1 and data[at:end] == b"to" for number, at, end in fields(data, start, stop))
+def _parts(message: Any) -> Iterator[Any]:
+    """A protobuf message and all messages in it: graphs, nodes, functions and tensors, wherever they stand."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:  # one, or a list
+                yield from _parts(part)
