@@ -18,9 +18,10 @@ from distill.config.run import Run
 from distill.images.codec import encode_jpeg
 from distill.runtime.process import keep_memory
 from distill.synthetic.faces import draw_face
+from distill.training.batches import endless_batches
 from distill.training.optimizers import Rate, build_optimizer
 from distill.training.stages import open_lessons
-from distill.training.trainer import Feed, Training, build_parts, prepare_device
+from distill.training.trainer import Training, build_parts, prepare_device
 
 STEPS, BATCH = 20, 128
 
@@ -49,7 +50,7 @@ def main() -> None:
         waited: dict[int, list[tuple[float, float]]] = {1: [], VIEWS: []}  # seconds until a batch was there, of those from asking to asking
 
         def streamed(lesson=lesson, views: int = 1) -> Iterator:
-            batches = Feed(lesson.train, lesson.fields, 0).batches()
+            batches = endless_batches(lesson.train, lesson.fields, 0, [])
             yield next(batches)  # the first one has to be waited for
             asked = time.perf_counter()
             while True:
@@ -64,7 +65,7 @@ def main() -> None:
 
         def arrays() -> Iterator:
             yield held[0]
-            keep_memory()  # as Feed does
+            keep_memory()  # as endless_batches does
             while True:
                 yield from held
 

@@ -279,7 +279,8 @@ def run_kills(folder: Path) -> tuple[int, list[str]]:
     """A run folder: two epochs and the end, killed before every change; then the same run goes on, or another one gives way or is refused."""
     from distill import DistillError
     from distill.config.run import Run, load_run
-    from distill.training.run_folder import Progress, RunFolder
+    from distill.training.checkpoint import Progress
+    from distill.training.run_folder import RunFolder
 
     first, second = (Run.model_validate({"seed": seed, "data": {"shards": "x"}, "stage": [{"terms": [{"name": "cosine"}]}]}) for seed in (1, 2))
 

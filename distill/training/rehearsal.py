@@ -18,8 +18,10 @@ from distill.data.sources import POOL_GROUPS, QUEUE
 from distill.models.students import settle_averages
 from distill.runtime.lines import many
 from distill.runtime.process import keep_memory
+from distill.training.batches import endless_batches
+from distill.training.callbacks import averaged_batches
 from distill.training.stages import Lesson, OpenTeacher, few_steps, open_lessons, told_at_start
-from distill.training.trainer import AVERAGED_ROWS, Feed, Parts, build_parts, check_batches, compiled, prepare_device
+from distill.training.trainer import Parts, build_parts, check_batches, compiled, prepare_device
 
 WARM, TIMED, LONGEST = 2, 30, 8.0  # steps before the clock runs, steps that it runs for, and seconds after which it stops
 
@@ -112,8 +114,7 @@ def _figures(run: Run, lesson: Lesson, parts: Parts) -> StageFigures:
     settled = _seconds_to_settle(lesson, parts)
     judged = 0.0
     if lesson.held_out:
-        feed = Feed(lesson.held_out, lesson.held_out_fields, 0, again=True)
-        images, values = next(feed.batches())
+        images, values = next(endless_batches(lesson.held_out, lesson.held_out_fields, 0, [], again=True))
         model.test_on_batch(images, values)
         started = time.monotonic()
         model.test_on_batch(images, values)
@@ -152,7 +153,7 @@ def _seconds_of_a_step(lesson: Lesson, take: Any) -> float:
 
 def _seconds_to_settle(lesson: Lesson, parts: Parts) -> float:
     """Returns how long it takes to make batch norm's averages anew, as after each epoch."""
-    batches = min(lesson.steps, math.ceil(AVERAGED_ROWS / lesson.train.batch))
+    batches = min(lesson.steps, averaged_batches(lesson))
     before = parts.student.get_weights()
     started = time.monotonic()
     with closing(lesson.pictures(0)) as pictures:

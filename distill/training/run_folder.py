@@ -11,13 +11,10 @@ summary.json            the final figures; where it lies the run is finished
 """
 
 import csv
-import json
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +23,10 @@ import numpy as np
 from distill.config.run import Run, differences, dump_run, load_run
 from distill.data.folders import make_folder
 from distill.errors import Damaged, DistillError
-from distill.storage.files import committed, failure, is_there, read_json, read_toml, sweep, write_json
+from distill.storage.files import committed, is_there, read_json, read_toml, sweep, write_json
 from distill.storage.locks import only_process
 from distill.storage.path import place
-
-
-@dataclass
-class Progress:
-    """How far a run is. stage: index from 0; epoch: how many of its epochs are done.
-
-    best: the lowest judged loss of the stage; waited: epochs since then; history: one dict an epoch, all stages; left_out: images that could
-    not be read, by the kind of their reason; learned_from: the identity of each source, by its name."""
-
-    stage: int = 0
-    epoch: int = 0
-    seconds: float = 0.0
-    best: float | None = None
-    waited: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
-    learned_from: dict[str, str] = field(default_factory=dict)
-
+from distill.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 IDENTITIES = "identities.txt"
 
@@ -209,29 +189,17 @@ class RunFolder:
         write_json(self.path / "summary.json", summary)
 
     def save(self, progress: Progress, arrays: dict[str, np.ndarray]) -> None:
-        """Replace the last checkpoint in one rename, then history.csv. A kill before the rename leaves the old one."""
+        """Replaces the last checkpoint, then history.csv."""
         self._check_hold()
         if self.people is not None:  # not before, so that a run that is refused leaves nothing
             with committed(self.path / IDENTITIES) as temporary:
                 temporary.write_text("".join(f"{name}\n" for name in sorted(self.people)), "utf-8")
-        state = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
-        with committed(self.checkpoints / "last.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, **{"progress.json": state}, **arrays)  # type: ignore[arg-type]
+        save_checkpoint(self.checkpoints / "last.npz", progress, arrays)
         self.write_history(progress.history)
 
     def load(self) -> tuple[Progress, dict[str, np.ndarray]] | None:
-        """The last checkpoint; None in a run that has none. Its checksums are checked."""
-        path = self.checkpoints / "last.npz"
-        if not is_there(path):
-            return None
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            return Progress(**json.loads(arrays.pop("progress.json").tobytes())), arrays
-        except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError) as error:
-            if failed := failure(path, error):
-                raise failed from error
-            raise Damaged(f"{path} is damaged: {error}. Remove it to start the run from its beginning.") from None
+        """Returns the last checkpoint; None in a run that has none."""
+        return load_checkpoint(self.checkpoints / "last.npz")
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """history.csv, written anew so that it never says more or less than the checkpoint."""

@@ -12,12 +12,11 @@ from distill.errors import DistillError
 from distill.losses.terms import TERMS
 from distill.runtime.lines import many
 from distill.runtime.progress import phase
+from distill.training.batches import Batch, join_small, joined_rows, smallest
 
 Teacher = Callable[[np.ndarray], np.ndarray]
 OpenTeacher = Callable[..., Teacher]  # of a path, and of what a stage's reading sets, by keyword
-Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 USUAL_STEPS, FEW_STEPS = 2000, 500  # of a student that begins from nothing: what it gets without a run file; fewer than it can do with
-SMALL = 8  # rows under which batch norm knows too little of the others: a last batch of fewer is no step of its own
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,8 @@ class Lesson:
 
     @property
     def joined(self) -> int:
-        """Rows of a last batch that comes with the one before; 0 where it is large enough, or alone."""
-        last = self.train.rows - (self.train.steps - 1) * self.train.batch
-        return last if self.train.steps > 1 and last < min(SMALL, self.train.batch) else 0
+        """Rows of a last batch that comes with the one before."""
+        return joined_rows(self.train)
 
     @property
     def steps(self) -> int:
@@ -53,32 +51,13 @@ class Lesson:
         return self.train.steps - bool(self.joined)
 
     def epoch(self, number: int) -> Generator[Batch, None, None]:
-        """The batches of an epoch as it is trained: those of its source, but none of under SMALL rows where there is one before it.
-
-        The short last one is joined to the one before. One that broken files left so short comes with the rows of the one before again.
-        """
-        yield from self._whole(self.train.epoch(number))
+        """Yields the batches of an epoch as it is trained, with small ones joined."""
+        yield from join_small(self.train.epoch(number), self.steps, smallest(self.train))
 
     def pictures(self, number: int) -> Generator[np.ndarray, None, None]:
-        """The images of the same batches alone, for which no teacher is asked."""
-        yield from (images for images, _ in self._whole((images, {}) for images in self.train.epoch_images(number)))
-
-    def _whole(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        before = held = None
-        for at, batch in enumerate(batches):
-            if before is not None and at < self.steps and len(batch[0]) < min(SMALL, self.train.batch):
-                batch = _together(before, batch)
-            before = batch
-            if at < self.steps - 1:
-                yield batch
-            else:
-                held = batch if held is None else _together(held, batch)
-        if held is not None:
-            yield held
-
-
-def _together(first: Batch, second: Batch) -> Batch:
-    return np.concatenate([first[0], second[0]]), {name: np.concatenate([first[1][name], second[1][name]]) for name in first[1]}
+        """Yields the images of the same batches alone, for which no teacher is asked."""
+        alone: Iterator[Batch] = ((images, {}) for images in self.train.epoch_images(number))
+        yield from (images for images, _ in join_small(alone, self.steps, smallest(self.train)))
 
 
 Opened = tuple[Any, Any | None]  # the rows to learn from, and those held out where [data] has a holdout

@@ -5,12 +5,7 @@ work (a term that its source has no field for, images of two sizes, one class on
 averages are taken anew, so that what is judged on held-out rows is what is saved. Nothing here is of one backend.
 """
 
-import itertools
-import math
 import shlex
-import time
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,22 +16,21 @@ from keras import ops
 
 from distill.config.run import Run, Term
 from distill.data.folders import check_apart, check_folder
-from distill.errors import DistillError, Interrupted, Unfinished
+from distill.errors import DistillError, Interrupted
 from distill.images.views import find_recipe
 from distill.losses.terms import TERMS, cosine, hits
-from distill.models.students import ClassHead, build_student, layers_of, projection, settle_averages, settle_scales, weights_file
+from distill.models.students import ClassHead, build_student, layers_of, projection, settle_scales, weights_file
 from distill.runtime.lines import many
 from distill.runtime.process import grow_gpu_memory, keep_memory
 from distill.runtime.progress import phase
-from distill.storage.files import committed, temporary_for
+from distill.training.batches import SMALL, endless_batches
+from distill.training.callbacks import StageRun, averaged_batches, stage_callbacks
+from distill.training.checkpoint import Progress, restore, save_student
 from distill.training.optimizers import Rate, build_optimizer
 from distill.training.origin import origin_of, trained_names
-from distill.training.run_folder import Progress, RunFolder
-from distill.training.stages import SMALL, Lesson, OpenTeacher, few_steps, identities, open_lessons, prove_teacher, told_at_start
+from distill.training.run_folder import RunFolder
+from distill.training.stages import Lesson, OpenTeacher, few_steps, identities, open_lessons, prove_teacher, told_at_start
 from distill.training.table import Extent, Screen
-
-# What batch norm's averages are taken from after each epoch: so many rows tell a mean to 1/45 of its deviation, and as 16 batches cost five steps
-AVERAGED_ROWS = 2048
 
 
 def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None, quiet: bool = False) -> dict[str, Any]:
@@ -119,11 +113,6 @@ def extent(lesson: Lesson) -> Extent:
     """How much a stage has to do."""
     judged = lesson.held_out.steps if lesson.held_out else 0
     return Extent(lesson.stage.epochs, lesson.steps, lesson.train.batch, averaged_batches(lesson) + judged)
-
-
-def averaged_batches(lesson: Lesson) -> int:
-    """Batches that batch norm's averages are taken from after an epoch, where it has so many."""
-    return math.ceil(AVERAGED_ROWS / lesson.train.batch)
 
 
 def people(run: Run, lessons: list[Lesson]) -> set[str] | None:
@@ -248,34 +237,37 @@ def train_stage(run: Run, lesson: Lesson, parts: Parts, folder: RunFolder, progr
     keras.utils.set_random_seed(run.seed + lesson.number)
     stage = lesson.stage
     model, rate = compiled(run, lesson, parts)
-    state = {f"optimizer/{number}": variable for number, variable in enumerate(model.optimizer.variables)}
+    optimizer = {f"optimizer/{number}": variable for number, variable in enumerate(model.optimizer.variables)}
     if arrays is not None:
-        restore(state, arrays, folder.checkpoints)
+        restore(optimizer, arrays, folder.checkpoints)
     for line in told_at_start(run, lesson, model.projection is not None):
         screen.line(line)
     before = sum(each.epochs for each in run.stage[: lesson.number - 1])
-    feed = Feed(lesson, lesson.fields, before + progress.epoch)
-    held_out = Feed(lesson.held_out, lesson.held_out_fields, 0, again=True) if lesson.held_out else None
-    recorder = Recorder(lesson, folder, progress, parts, {**parts.variables(), **state}, rate, before, screen)
+    errors: list[Exception] = []
+    held_out = endless_batches(lesson.held_out, lesson.held_out_fields, 0, errors, again=True) if lesson.held_out else None
+    callbacks = stage_callbacks(StageRun(lesson, folder, progress, parts.student, {**parts.variables(), **optimizer}, rate, before, screen))
     try:
         model.fit(
-            feed.batches(),
+            endless_batches(lesson, lesson.fields, before + progress.epoch, errors),
             steps_per_epoch=lesson.steps,
             epochs=stage.epochs,
             initial_epoch=progress.epoch,
-            validation_data=held_out.batches() if held_out else None,
+            validation_data=held_out,
             validation_steps=lesson.held_out.steps if lesson.held_out else None,
-            callbacks=[recorder],
+            callbacks=callbacks,
             shuffle=False,
             verbose=0,
         )
     except KeyboardInterrupt:
-        raise Interrupted(f"in stage {lesson.number}, epoch {progress.epoch + 1}: {_kept(progress)}") from None
-    except Exception as error:  # a backend wraps what a generator raises into its own error and loses the message for the person
-        raise next((each.error for each in (feed, held_out) if each and each.error), error) from None
+        kept = f"{progress.kept}, and the same command goes on from there; the epoch begun is lost."
+        none = "no epoch was finished, so nothing is kept; the same command begins anew."
+        raise Interrupted(f"in stage {lesson.number}, epoch {progress.epoch + 1}: {kept if progress.history else none}") from None
+    except Exception as error:  # of any kind: where a generator raised it, what it raised is for the person, not what the backend made of it
+        raise next(iter(errors), error) from None
     finally:
         screen.stop()
-        recorder.close()
+        for callback in callbacks:
+            callback.close()
 
 
 def check_batches(lessons: list[Lesson], student: keras.Model) -> list[str]:
@@ -293,151 +285,6 @@ def check_batches(lessons: list[Lesson], student: keras.Model) -> list[str]:
     return told
 
 
-def _kept(progress: Progress) -> str:
-    """What a run that is broken off now goes on from."""
-    if not progress.history:
-        return "no epoch was finished, so nothing is kept; the same command begins anew."
-    last = progress.history[-1]
-    return f"the checkpoint of stage {last['stage']}, epoch {last['epoch']} stays, and the same command goes on from there; the epoch begun is lost."
-
-
-class Feed:
-    """A source as the endless generator that fit() wants: (images, {field: array}), epoch after epoch. Keeps what the source raised."""
-
-    def __init__(self, source: Any, fields: tuple[str, ...], first: int, again: bool = False) -> None:
-        self.source, self.fields, self.first, self.again = source, fields, first, again
-        self.error: Exception | None = None
-
-    def batches(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        number = self.first
-        try:
-            while True:
-                steps = 0
-                for images, values in self.source.epoch(number):
-                    steps += 1
-                    if steps == 2:  # TensorFlow's generator dataset takes the setting back when it starts: 28,000 page faults a step, 1.25 times the CPU time
-                        keep_memory()
-                    yield images, {name: values[name] for name in self.fields}
-                if steps != self.source.steps:
-                    promised = self.source.steps
-                    raise DistillError(f'source "{self.source.name}" gave {steps} batches in epoch {number}, but promised {promised}.')
-                number += not self.again
-        except Exception as error:  # kept for train_stage, then raised as it was
-            self.error = error
-            raise
-
-
-class Recorder(keras.callbacks.Callback):
-    """After every batch: is the loss finite? After every epoch: one row of history, plateau, best student, checkpoint, events."""
-
-    # Under JAX and torch Keras then calls on_train_batch_end in other threads, where the loss is waited for while the next steps run. What it
-    # raises there stops fit() at a later step, or before on_epoch_end stores anything. Under TensorFlow Keras itself waits for the figures
-    # of every step to make them floats, so that looking at each costs nothing more.
-    async_safe = True
-
-    def __init__(
-        self, lesson: Lesson, folder: RunFolder, progress: Progress, parts: Parts, variables: dict[str, Any], rate: Rate, before: int, screen: Screen
-    ) -> None:
-        super().__init__()
-        self.lesson, self.folder, self.progress, self.parts, self.variables = lesson, folder, progress, parts, variables
-        self.rate, self.before, self.screen = rate, before, screen
-        self.started = time.monotonic()
-        self.writer: Any = None
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.started = time.monotonic()
-        self.number = self.before + epoch
-        self.screen.start(self.lesson.number - 1, epoch)
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if not math.isfinite(logs["loss"]):
-            raise Unfinished(self._bad("the loss is not finite", batch + 1))
-        self.screen.tick(batch + 1, logs)
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        self.screen.doing("held-out rows")
-        self._settle()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if not self.lesson.held_out:
-            self._settle()
-        seconds = time.monotonic() - self.started
-        arrays = {name: ops.convert_to_numpy(variable) for name, variable in self._current().items()}
-        figures = {name.replace("val_", "held_out_"): float(value) for name, value in logs.items()}
-        if not all(map(math.isfinite, figures.values())) or not all(np.isfinite(each).all() for each in arrays.values()):
-            raise Unfinished(self._bad("a weight or a figure is not finite", self.lesson.steps))
-        shown = self.lesson.train.rows - self._count()
-        row = {"stage": self.lesson.number, "epoch": epoch + 1, "seconds": seconds, "images_per_second": shown / self.trained}
-        row |= {"learning_rate": self._rate(), **figures}
-        self.judge(figures)
-        arrays |= {name: ops.convert_to_numpy(variable) for name, variable in self._current().items() if name.startswith("optimizer/")}
-        self.progress.epoch = epoch + 1
-        self.progress.seconds += time.monotonic() - self.started
-        self.progress.history.append(row)
-        self.folder.save(self.progress, arrays)
-        self._events(row)
-        self.screen.epoch(row)
-
-    def _count(self) -> int:
-        """How many images this process left out; what an earlier one counted, of which not all may have come again, stays."""
-        found, known = self.lesson.train.left_out, self.progress.left_out
-        known |= {kind: max(count, known.get(kind, 0)) for kind, count in found.items()}
-        return sum(found.values())
-
-    def _settle(self) -> None:
-        """Make the student what it would be if it was saved now, before it is judged: by the first batches of the epoch that was just trained."""
-        self.trained = time.monotonic() - self.started
-        lesson, _ = self.lesson, self._current()
-        with closing(lesson.pictures(self.number)) as pictures:
-            settle_averages(self.parts.student, itertools.islice(pictures, averaged_batches(lesson)))
-
-    def close(self) -> None:
-        if self.writer:
-            self.writer.close()
-
-    def _current(self) -> dict[str, Any]:
-        _ = self.model  # asking for it brings the variables up to date under JAX
-        return self.variables
-
-    def judge(self, figures: dict[str, float]) -> None:
-        """Keep the best student of the stage; lower the rate where the loss stays on a plateau."""
-        progress, schedule = self.progress, self.lesson.stage.schedule
-        loss = figures.get("held_out_loss", figures["loss"])
-        better = progress.best is None or loss < progress.best
-        if better:
-            progress.best = loss
-            save_student(self.parts.student, self.folder.best, self.folder.checkpoints)
-        if schedule.name == "plateau":
-            progress.waited = 0 if better else progress.waited + 1
-            if progress.waited >= (schedule.patience or 1):
-                progress.waited = 0
-                self.rate.factor.assign(self.rate.factor * schedule.factor)
-
-    def _rate(self) -> float:
-        optimizer = self.model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        return float(ops.convert_to_numpy(self.rate(ops.maximum(optimizer.iterations - 1, 0))))
-
-    def _events(self, row: dict[str, Any]) -> None:
-        """The row for TensorBoard, by its own writer, which no backend has to be there for."""
-        if self.writer is None:
-            from tensorboard.summary import Writer
-
-            self.writer = Writer(str(self.folder.path / "events"))
-        for name, value in row.items():
-            if isinstance(value, float):
-                self.writer.add_scalar(name, value, self.before + row["epoch"])
-        self.writer.flush()
-
-    def _bad(self, what: str, step: int) -> str:
-        last = self.progress.history[-1] if self.progress.history else None
-        kept = f"the checkpoint of stage {last['stage']}, epoch {last['epoch']} stays" if last else "there is no checkpoint yet"
-        return (
-            f"stage {self.lesson.number}, epoch {self.progress.epoch + 1}, step {step} of {self.lesson.steps}: {what}; {kept} in "
-            f"{self.folder.checkpoints}. Use a lower learning_rate, a longer warmup or another precision, in another folder."
-        )
-
-
 def prepare_device() -> str:
     """The devices by name, after memory growth was turned on where a GPU would otherwise be taken whole."""
     keep_memory()
@@ -447,25 +294,3 @@ def prepare_device() -> str:
 
 def on_cpu() -> bool:
     return all(name.startswith("cpu") for name in keras.distribution.list_devices())
-
-
-def restore(variables: dict[str, Any], arrays: dict[str, np.ndarray], where: Path) -> None:
-    """Assign the arrays of a checkpoint; DistillError where it was made by other code or another Keras."""
-    for name, variable in variables.items():
-        array = arrays.get(name)
-        if array is None or tuple(array.shape) != tuple(variable.shape):
-            found = "missing" if array is None else f"of shape {array.shape}"
-            expected = f"expected shape {tuple(variable.shape)}"
-            raise DistillError(f"{where}/last.npz does not fit: {name} ({variable.path}) is {found}, {expected}. Use another folder.")
-        variable.assign(array)
-
-
-def save_student(student: keras.Model, path: Path, folder: Path) -> None:
-    """The student as a .keras file, whole or not at all."""
-    draft = temporary_for(folder / path.stem).with_suffix(".keras")  # Keras saves under its own suffix only
-    try:
-        student.save(draft)
-        with committed(path) as temporary:
-            draft.replace(temporary)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -17,8 +17,9 @@ from distill.evaluation.evaluate import Question, judge
 from distill.evaluation.pairs import draw_pairs
 from distill.images.codec import encode_jpeg
 from distill.results import EvaluateResult, Judged
+from distill.training.checkpoint import Progress
 from distill.training.origin import Origin, _of_card, origin_of, projection_of
-from distill.training.run_folder import Progress, RunFolder
+from distill.training.run_folder import RunFolder
 from distill.training.stages import open_lessons
 from distill.training.trainer import people, train
 from tests.builders import IDENTITIES, SIZE, make_set, picture

@@ -14,7 +14,7 @@ from keras.src.utils import file_utils
 from distill import DistillError
 from distill.config.run import Student
 from distill.models.students import BACKBONES, INPUTS, ClassHead, _divide_as_published, _is_published, _scaled, build_student, projection, settle_scales
-from distill.training.trainer import restore
+from distill.training.checkpoint import restore
 
 APPLICATIONS = [
     name for name, value in inspect.getmembers(keras.applications) if callable(value) and not isinstance(value, types.ModuleType) and name[0].isupper()

@@ -23,11 +23,13 @@ from distill.evaluation.verification import cosine_scores
 from distill.images.codec import encode_jpeg
 from distill.models.students import settle_averages
 from distill.training import stages
+from distill.training.callbacks import BestStudent, Epoch, Plateau, SettleAverages, StageRun, count_left_out, stage_callbacks
+from distill.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from distill.training.optimizers import Rate, build_optimizer
-from distill.training.run_folder import Progress, RunFolder, taught_alike
+from distill.training.run_folder import RunFolder, taught_alike
 from distill.training.stages import Lesson, open_lessons, told_at_start
 from distill.training.table import Screen
-from distill.training.trainer import Parts, Recorder, Training, build_parts, check_batches, train
+from distill.training.trainer import Training, build_parts, check_batches, train
 from tests.conftest import put
 from tests.warm import Begun
 
@@ -249,7 +251,8 @@ WRITER = """
 import sys
 import numpy as np
 from distill.config.run import Run
-from distill.training.run_folder import Progress, RunFolder
+from distill.training.checkpoint import Progress
+from distill.training.run_folder import RunFolder
 run = Run.model_validate({"data": {"shards": "x"}, "stage": [{"terms": [{"name": "cosine"}]}]})
 folder, number = RunFolder(sys.argv[1]), 0
 with folder.held(run):
@@ -276,6 +279,18 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(tmp_path):
     with RunFolder(tmp_path).held(load_run(tmp_path / "run.toml")):
         pass
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.npz"]  # what the dead left behind is swept
+
+
+def test_the_step_of_a_cursor_is_stored_only_within_an_epoch(tmp_path):
+    """Checkpoints are written at an epoch's end, where the version before has no step and reads none; one within an epoch is not gone on with."""
+    assert "step" not in json.loads(Progress(stage=1, epoch=2).to_json())
+    path = tmp_path / "last.npz"
+    save_checkpoint(path, Progress(stage=1, epoch=2), {"weights": np.ones(2)})
+    progress, _ = load_checkpoint(path)
+    assert (progress.stage, progress.epoch, progress.step) == (1, 2, 0)
+    save_checkpoint(path, Progress(stage=1, epoch=2, step=7), {"weights": np.ones(2)})
+    with pytest.raises(DistillError, match="was taken after step 7 of an epoch, by a later version of distill"):
+        load_checkpoint(path)
 
 
 def test_a_damaged_checkpoint_is_said_to_be_damaged(tmp_path):
@@ -502,27 +517,19 @@ def test_averages_are_taken_from_2048_rows_and_no_teacher_is_asked(monkeypatch, 
     asked, seen = [], []
     source = NoiseSource(lambda images: asked.append(len(images)) or np.zeros((len(images), 2), np.float32), size=(1, 1), batch=batch, steps=600, seed=4)
     lesson = Lesson(1, run_of().stage[0], source, None, ("embedding",), ())
-    monkeypatch.setattr("distill.training.trainer.settle_averages", lambda student, batches: seen.extend(batches))
-    recorder = Recorder(lesson, None, None, Parts(None), {}, None, 0, Screen(quiet=True))
-    recorder.set_model(None)
-    recorder.number = 2
-    recorder._settle()
+    monkeypatch.setattr("distill.training.callbacks.settle_averages", lambda student, batches: seen.extend(batches))
+    callback = SettleAverages(StageRun(lesson, None, None, None, {}, None, 0, None, Epoch(2)))
+    callback.set_model(None)
+    callback.settle()
     assert asked == [1] and len(seen) == taken  # one picture, for the dimension, when the source was opened
     for images, (same, _) in zip(seen[:3], source.epoch(2), strict=False):
         assert np.array_equal(images, same)
 
 
-def test_a_run_that_goes_on_counts_no_fewer_images_than_before(tmp_path):
-    class Broken(Labels):
-        left_out = {"size": 2, "empty": 1}
-
-    use({"images": Broken})
-    run = run_of({"source": "images", "epochs": 3, "terms": [{"name": "softmax"}]})
-    lesson, folder = stages.open_lessons(run)[0], RunFolder(tmp_path)
-    progress = Progress(left_out={"size": 5, "damaged": 3})
-    recorder = Recorder(lesson, folder, progress, Parts(None), {}, None, 0, None)
-    recorder._count()
-    assert progress.left_out == {"size": 5, "damaged": 3, "empty": 1}
+def test_a_run_that_goes_on_counts_no_fewer_images_than_before():
+    known = {"size": 5, "damaged": 3}
+    assert count_left_out({"size": 2, "empty": 1}, known) == 3
+    assert known == {"size": 5, "damaged": 3, "empty": 1}
 
 
 @pytest.mark.parametrize("holdout", [None, {"by": "key", "fraction": 0.2}], ids=["all rows", "held out"])
@@ -615,6 +622,16 @@ def test_weight_decay_leaves_biases_norms_and_slopes_alone():
     assert after == {"kernel": pytest.approx(0.95), "bias": 1.0, "gamma": 1.0, "beta": 1.0, "alpha": 1.0}
 
 
+def test_callbacks_run_in_one_order_and_only_a_plateau_lowers_the_rate():
+    """Averages before anything is judged, the plateau before the checkpoint that stores its factor, the checkpoint before what is shown of it."""
+    constant, plateau = (open_lessons(run_of({"terms": [COSINE], "schedule": {"name": name}}))[0] for name in ("constant", "plateau"))
+    names = [type(each).__name__ for each in stage_callbacks(StageRun(plateau, None, None, None, {}, None, 0, None))]
+    assert names == ["ShowSteps", "SettleAverages", "FiniteGuard", "HistoryRow", "BestStudent", "Plateau", "Checkpoint", "TensorBoardEvents", "ShowRow"]
+    others = stage_callbacks(StageRun(constant, None, None, None, {}, None, 0, None))
+    assert [type(each).__name__ for each in others] == [name for name in names if name != "Plateau"]
+    assert all(each.async_safe for each in others)
+
+
 @pytest.mark.parametrize("figure", ["held_out_loss", "loss"])
 def test_a_plateau_lowers_the_rate_and_the_best_student_is_kept(tmp_path, figure):
     schedule = {"name": "plateau", "patience": 2, "factor": 0.5}
@@ -622,12 +639,15 @@ def test_a_plateau_lowers_the_rate_and_the_best_student_is_kept(tmp_path, figure
     lesson = open_lessons(run)[0]
     parts, rate, progress = build_parts(run, [lesson]), Rate(lesson.stage.schedule, 0.1, 10), Progress()
     build_optimizer(lesson.stage.optimizer, rate, parts.student.trainable_variables, "float32")
-    recorder = Recorder(lesson, RunFolder(tmp_path), progress, parts, {}, rate, 0, Screen(quiet=True))
+    stage = StageRun(lesson, RunFolder(tmp_path), progress, parts.student, {}, rate, 0, Screen(quiet=True))
+    best, plateau = BestStudent(stage), Plateau(stage)
     seen = []
     (tmp_path / "checkpoints").mkdir()
     for loss in (3.0, 3.0, 3.1, 2.0, 2.5, 2.0, 1.9):
         (tmp_path / "checkpoints" / "best.keras").unlink(missing_ok=True)
-        recorder.judge({"loss": 9.0, figure: loss})
+        stage.epoch = Epoch(figures={"loss": 9.0, figure: loss})
+        best.on_epoch_end(0)
+        plateau.on_epoch_end(0)
         seen.append((float(rate(0)) / 0.1, progress.best, (tmp_path / "checkpoints" / "best.keras").exists()))
     rates, best, kept = zip(*seen, strict=True)
     assert rates == pytest.approx([1, 1, 0.5, 0.5, 0.5, 0.25, 0.25])

@@ -1,0 +1,230 @@
+"""What happens in a stage beside its steps: Keras callbacks, one duty each, which Keras calls in the order of `stage_callbacks`.
+
+At an epoch's end the averages are settled first, because everything after is of the student as it is saved. Then nothing that is not finite gets
+further, and what is stored of the epoch is stored before it is shown. What one callback finds and another needs lies in `Epoch`.
+"""
+
+import itertools
+import math
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from distill.errors import Unfinished
+from distill.models.students import settle_averages
+from distill.training.checkpoint import Progress, save_student
+from distill.training.optimizers import Rate
+from distill.training.run_folder import RunFolder
+from distill.training.stages import Lesson
+from distill.training.table import Screen
+
+# What batch norm's averages are taken from after each epoch: so many rows tell a mean to 1/45 of its deviation, and as 16 batches cost five steps
+AVERAGED_ROWS = 2048
+
+
+def averaged_batches(lesson: Lesson) -> int:
+    """Returns from how many batches batch norm's averages are taken after an epoch, where it has so many."""
+    return math.ceil(AVERAGED_ROWS / lesson.train.batch)
+
+
+@dataclass
+class Epoch:
+    """What is known of the epoch that is trained. number: over all stages, from 0; the loss of `figures` that counts is `judged`."""
+
+    number: int = 0
+    started: float = field(default_factory=time.monotonic)
+    trained: float = 0.0  # seconds of its steps
+    seconds: float = 0.0  # until it was judged
+    figures: dict[str, float] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    better: bool = False
+    row: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> float:
+        return self.figures.get("held_out_loss", self.figures["loss"])
+
+
+@dataclass
+class StageRun:
+    """What the callbacks of a stage share. before: epochs of the stages before it; variables: all that a checkpoint stores, by name."""
+
+    lesson: Lesson
+    folder: RunFolder
+    progress: Progress
+    student: keras.Model
+    variables: dict[str, Any]
+    rate: Rate
+    before: int
+    screen: Screen
+    epoch: Epoch = field(default_factory=Epoch)
+
+
+class StageCallback(keras.callbacks.Callback):
+    """A callback of a stage."""
+
+    # Under JAX and torch Keras then calls on_train_batch_end in other threads, where the loss is waited for while the next steps run. What it
+    # raises there stops fit() at a later step, or before on_epoch_end stores anything. Under TensorFlow Keras itself waits for the figures
+    # of every step to make them floats, so that looking at each costs nothing more.
+    async_safe = True
+
+    def __init__(self, run: StageRun) -> None:
+        super().__init__()
+        self.run = run
+
+    def arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
+        """Returns the variables whose names begin so, as they are now."""
+        _ = self.model  # asking for it brings the variables up to date under JAX
+        return {name: ops.convert_to_numpy(variable) for name, variable in self.run.variables.items() if name.startswith(prefix)}
+
+    def close(self) -> None:
+        """Called when the stage has ended, after an error too, of which Keras tells no callback."""
+
+
+class ShowSteps(StageCallback):
+    """The bar of the epoch."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.run.epoch = Epoch(self.run.before + epoch)
+        self.run.screen.start(self.run.lesson.number - 1, epoch)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.run.screen.tick(batch + 1, logs)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.run.screen.doing("held-out rows")
+
+
+class SettleAverages(StageCallback):
+    """Makes the student what it would be if it was saved now, before it is judged: by the first batches of the epoch that was just trained."""
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.settle()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not self.run.lesson.held_out:
+            self.settle()
+        self.run.epoch.seconds = time.monotonic() - self.run.epoch.started
+
+    def settle(self) -> None:
+        epoch, lesson = self.run.epoch, self.run.lesson
+        epoch.trained = time.monotonic() - epoch.started
+        _ = self.model  # as in `arrays`
+        with closing(lesson.pictures(epoch.number)) as pictures:
+            settle_averages(self.run.student, itertools.islice(pictures, averaged_batches(lesson)))
+
+
+class FiniteGuard(StageCallback):
+    """Stops a stage whose loss, figures or weights are not finite, before they are stored. Passes on the figures and weights that it has seen."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if not math.isfinite(logs["loss"]):
+            raise Unfinished(self._message("the loss is not finite", batch + 1))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        arrays = self.arrays()
+        figures = {name.replace("val_", "held_out_"): float(value) for name, value in logs.items()}
+        if not all(map(math.isfinite, figures.values())) or not all(np.isfinite(each).all() for each in arrays.values()):
+            raise Unfinished(self._message("a weight or a figure is not finite", self.run.lesson.steps))
+        self.run.epoch.figures, self.run.epoch.arrays = figures, arrays
+
+    def _message(self, what: str, step: int) -> str:
+        run = self.run
+        return (
+            f"stage {run.lesson.number}, epoch {run.progress.epoch + 1}, step {step} of {run.lesson.steps}: {what}; "
+            f"{run.progress.kept or 'there is no checkpoint yet'} in {run.folder.checkpoints}. "
+            "Use a lower learning_rate, a longer warmup or another precision, in another folder."
+        )
+
+
+class HistoryRow(StageCallback):
+    """Makes the row of history.csv."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        now, lesson = self.run.epoch, self.run.lesson
+        shown = lesson.train.rows - count_left_out(lesson.train.left_out, self.run.progress.left_out)
+        now.row = {"stage": lesson.number, "epoch": epoch + 1, "seconds": now.seconds, "images_per_second": shown / now.trained}
+        now.row |= {"learning_rate": self._rate(), **now.figures}
+
+    def _rate(self) -> float:
+        optimizer = self.model.optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        return float(ops.convert_to_numpy(self.run.rate(ops.maximum(optimizer.iterations - 1, 0))))
+
+
+def count_left_out(found: dict[str, int], known: dict[str, int]) -> int:
+    """Returns how many images this process left out. In `known` stays what an earlier one counted, of which not all may have come again."""
+    known |= {kind: max(count, known.get(kind, 0)) for kind, count in found.items()}
+    return sum(found.values())
+
+
+class BestStudent(StageCallback):
+    """Keeps the student with the lowest judged loss of its stage."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        now, progress = self.run.epoch, self.run.progress
+        now.better = progress.best is None or now.judged < progress.best
+        if now.better:
+            progress.best = now.judged
+            save_student(self.run.student, self.run.folder.best, self.run.folder.checkpoints)
+
+
+class Plateau(StageCallback):
+    """Lowers the learning rate where the loss was not better for `patience` epochs."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        progress, schedule, rate = self.run.progress, self.run.lesson.stage.schedule, self.run.rate
+        progress.waited = 0 if self.run.epoch.better else progress.waited + 1
+        if progress.waited >= (schedule.patience or 1):
+            progress.waited = 0
+            rate.factor.assign(rate.factor * schedule.factor)
+
+
+class Checkpoint(StageCallback):
+    """Writes last.npz and history.csv: from here on the epoch is done."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        now, progress = self.run.epoch, self.run.progress
+        arrays = now.arrays | self.arrays("optimizer/")  # again, because of the plateau
+        progress.epoch = epoch + 1
+        progress.seconds += time.monotonic() - now.started
+        progress.history.append(now.row)
+        self.run.folder.save(progress, arrays)
+
+
+class TensorBoardEvents(StageCallback):
+    """Writes the row for TensorBoard, by its own writer, which no backend has to be there for."""
+
+    writer: Any = None
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self.writer is None:
+            from tensorboard.summary import Writer
+
+            self.writer = Writer(str(self.run.folder.path / "events"))
+        for name, value in self.run.epoch.row.items():
+            if isinstance(value, float):
+                self.writer.add_scalar(name, value, self.run.before + epoch + 1)
+        self.writer.flush()
+
+    def close(self) -> None:
+        if self.writer:
+            self.writer.close()
+
+
+class ShowRow(StageCallback):
+    """The row of the table."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.run.screen.epoch(self.run.epoch.row)
+
+
+def stage_callbacks(run: StageRun) -> list[StageCallback]:
+    """Returns the callbacks of a stage, in their order."""
+    kinds = [ShowSteps, SettleAverages, FiniteGuard, HistoryRow, BestStudent, Plateau, Checkpoint, TensorBoardEvents, ShowRow]
+    return [kind(run) for kind in kinds if kind is not Plateau or run.lesson.stage.schedule.name == "plateau"]
