@@ -1,7 +1,6 @@
 """A SavedModel folder as a teacher, through one of its signatures. Keras-made or a plain tf.Module: only what the signature says counts."""
 
 import atexit
-import mmap
 import re
 import shutil
 import tempfile
@@ -16,10 +15,8 @@ from teachers.causes import reason
 from teachers.feed import Constant, pick
 from teachers.foreign import check_whole
 from teachers.loaded import Model, Shape, call_failed, choose, list_signatures, text_of
-from teachers.protobuf import fields
 
 SIGNATURE, OUTPUT, SERVE = "serving_default", "output", ("serve",)
-GRAPH, INFO, TAG = 2, 1, 4  # fields of SavedModel, MetaGraphDef and MetaInfoDef: tensorflow/core/protobuf/saved_model.proto, meta_graph.proto
 HALVES = (14, 19)  # DT_BFLOAT16, DT_HALF: tensorflow/core/framework/types.proto
 
 
@@ -53,8 +50,8 @@ def _read(teacher: Teacher) -> Any:
     for _, path in teacher.files():
         if path.name == "saved_model.pb" or path.stat().st_size < 1000 and path.parent.name == "variables" and path.stat().st_size:
             check_whole(path, teacher.path)
-    tags = _tags(teacher)
     tf = start_tensorflow()
+    tags = _tags(teacher)
     try:
         return tf.saved_model.load(_plain(teacher.local), tags=tags)
     except MemoryError:
@@ -83,16 +80,15 @@ def _tags(teacher: Teacher) -> list[str] | None:
 
 
 def _tag_sets(teacher: Teacher) -> list[tuple[str, ...]]:
-    """The tags of each graph in a SavedModel, in its order."""
-    found, path = [], teacher.local / "saved_model.pb"
+    """Returns the tags of each graph in a SavedModel, in its order."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            for graph in [place for place in fields(data, 0, len(data)) if place[0] == GRAPH]:
-                infos = [place for place in fields(data, *graph[1:]) if place[0] == INFO]
-                found.append(tuple(sorted(data[at:stop].decode() for info in infos for number, at, stop in fields(data, *info[1:]) if number == TAG)))
-    except ValueError as error:
-        raise DistillError(f"teacher {teacher.path}: saved_model.pb is damaged or cut off: {error}. Copy it again.") from error
-    return found
+        model = SavedModel.FromString((teacher.local / "saved_model.pb").read_bytes())
+    except DecodeError as error:
+        raise DistillError(f"teacher {teacher.path}: saved_model.pb is damaged or cut off: {reason(error)} Copy it again.") from error
+    return [tuple(sorted(graph.meta_info_def.tags)) for graph in model.meta_graphs]
 
 
 def _plain(path: Path) -> str:
