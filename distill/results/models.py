@@ -1,0 +1,248 @@
+"""What evaluate, compare and export return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from distill.results.result import Result, text_table
+from distill.runtime.lines import html_table, many
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MOST_VERDICTS = 50  # pairs of photos that are listed one by one
+
+
+@dataclass(frozen=True, repr=False)
+class Judged(Result):
+    """What one model is worth: the figures of evaluation.json, under names.
+
+    pairs, agreement: as in the file, None where they were not asked for or could not be had.
+    """
+
+    SHOWN: ClassVar[tuple[str, ...]] = ("path", "accuracy", "std", "tar", "threshold", "agreement")
+    path: str
+    figures: Mapping[str, Any]
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of pairs told right, 0 to 1, the mean over folds; None without pairs."""
+        return self._pairs("accuracy")
+
+    @property
+    def std(self) -> float | None:
+        """The standard deviation of the accuracy over folds."""
+        return self._pairs("std")
+
+    @property
+    def threshold(self) -> float | None:
+        """The cosine from which on a pair is called the same person, for the best accuracy; a mean over folds."""
+        return self._pairs("threshold")
+
+    @property
+    def tar(self) -> dict[float, float | None]:
+        """True accept rate by false accept rate, {0.01: ..., 0.001: ...}; None where too few pairs can tell it."""
+        return {float(far): point["tar"] for far, point in (self._pairs("tar") or {}).items()}
+
+    @property
+    def thresholds(self) -> dict[float, float | None]:
+        """The cosine threshold of each false accept rate; None where it has no TAR."""
+        return {float(far): point["threshold"] for far, point in (self._pairs("tar") or {}).items()}
+
+    @property
+    def agreement(self) -> float | None:
+        """The mean cosine to the stored embeddings of a set; None without one."""
+        return (self.figures.get("agreement") or {}).get("mean")
+
+    @property
+    def left_out(self) -> str:
+        """Why there is no agreement though it was asked for, or ""."""
+        return self.figures.get("agreement_left_out", "")
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.figures)
+
+    def in_words(self) -> str:
+        return EvaluateResult({"model": self}).in_words()
+
+    def _pairs(self, name: str) -> Any:
+        return (self.figures.get("pairs") or {}).get(name)
+
+
+@dataclass(frozen=True, repr=False)
+class EvaluateResult(Result):
+    """Models on the same pairs and rows. judged: by who they are, "model" and, where one was given, "teacher"."""
+
+    judged: Mapping[str, Judged]
+
+    @property
+    def model(self) -> Judged:
+        """The model that was asked about."""
+        return self.judged["model"]
+
+    @property
+    def teacher(self) -> Judged | None:
+        """The teacher beside it, None where none was given."""
+        return self.judged.get("teacher")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {who: one.as_dict() for who, one in self.judged.items()}
+
+    def in_words(self) -> str:
+        head, rows = self._table()
+        return "\n".join([text_table(head, rows), *(note for who, one in self.judged.items() for note in _notes(who, one))])
+
+    def __repr__(self) -> str:
+        return f"EvaluateResult({', '.join(f'{who}={one!r}' for who, one in self.judged.items())})"
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<br>{escape(note)}" for who, one in self.judged.items() for note in _notes(who, one))
+        return f"{html_table(*self._table())}<small>{notes.removeprefix('<br>')}</small>"
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        fars = list(dict.fromkeys(far for one in self.judged.values() for far in one.tar))
+        head, rows = [""], [[who] for who in self.judged]
+        if any(one.accuracy is not None for one in self.judged.values()):
+            head += ["accuracy", *(f"TAR at FAR {_percent(far)}" for far in fars), "pairs"]
+            for row, one in zip(rows, self.judged.values(), strict=True):
+                row += _pair_cells(one, fars)
+        if any(one.agreement is not None for one in self.judged.values()):
+            head += ["agreement, mean", "5 % below", "rows"]
+            for row, one in zip(rows, self.judged.values(), strict=True):
+                found = one.figures.get("agreement")
+                row += [f"{found['mean']:.4f}", f"{found['quantiles']['5']:.4f}", f"{found['rows']:,}"] if found else ["-"] * 3
+        return head, rows
+
+
+def _pair_cells(one: Judged, fars: Sequence[float]) -> list[str]:
+    if one.accuracy is None:
+        return ["-"] * (len(fars) + 2)
+    tars = [f"{tar:.1%}" if (tar := one.tar.get(far)) is not None else "-" for far in fars]
+    return [f"{one.accuracy:.2%} ± {one.std:.2%}", *tars, f"{one._pairs('genuine') + one._pairs('impostors'):,}"]
+
+
+def _percent(far: float) -> str:
+    """(0.001) -> "0.1 %"."""
+    return f"{100 * far:.3g} %"
+
+
+def _notes(who: str, one: Judged) -> list[str]:
+    """What a figure was taken on, what cannot be told and why, and the thresholds, one line each."""
+    told = []
+    if pairs := one.figures.get("pairs"):
+        shown, trained, folds = pairs["identities"], pairs["trained_identities"], pairs["folds"]
+        known = f"whether it was trained on their {shown:,} identities is not known"
+        if trained is not None:
+            known = f"{trained:,} of their {shown:,} identities have the name of one that it was trained on"
+        told.append(f"pairs: {known}; accuracy is a mean of {folds} folds")
+        told += [f"no TAR at FAR {_percent(float(far))}: {point['left_out']}" for far, point in pairs["tar"].items() if point["tar"] is None]
+        cuts = [f"{pairs['threshold']:.3f} for the best accuracy"]
+        cuts += [f"{cut:.3f} for FAR {_percent(far)}" for far, cut in one.thresholds.items() if cut is not None]
+        told.append(f"threshold on the cosine: {', '.join(cuts)}")
+    if found := one.figures.get("agreement"):
+        seen = {True: ", which it was trained on", False: "", None: "; whether it was trained on them is not known"}[found["trained_on"]]
+        behind = ", behind the projection of its run" if found.get("projected") else ""
+        told.append(f"agreement: the cosine to the stored embeddings over {many(found['rows'], 'rows')} ({found['part']}{seen}){behind}")
+    if one.left_out:
+        told.append(f"no agreement: {one.left_out}")
+    return [f"{who}: {note}" for note in told]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Two photos: their cosine, and whether that reaches the threshold."""
+
+    first: str
+    second: str
+    cosine: float
+    same: bool
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class CompareResult(Result):
+    """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal.
+
+    threshold: from which cosine on two photos are called the same person, None where none was given; turned: photos with an EXIF rotation that was
+    not applied.
+    """
+
+    SHOWN: ClassVar[tuple[str, ...]] = ("images", "threshold", "verdicts")
+    images: tuple[str, ...]
+    cosines: np.ndarray
+    threshold: float | None = None
+    turned: tuple[str, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """A verdict for each pair of photos; () without a threshold."""
+        cut = self.threshold
+        return () if cut is None else tuple(self._verdict(row, column, cut) for row, column in self._places())
+
+    def _places(self) -> list[tuple[int, int]]:
+        """Returns the pairs as places in the matrix, each pair once."""
+        return [(row, column) for row in range(len(self.images)) for column in range(row + 1, len(self.images))]
+
+    def _verdict(self, row: int, column: int, threshold: float) -> Verdict:
+        cosine = float(self.cosines[row, column])
+        return Verdict(self.images[row], self.images[column], cosine, cosine >= threshold)
+
+    def as_dict(self) -> dict[str, Any]:
+        found = {"images": list(self.images), "cosines": self.cosines.round(6).tolist()}
+        return found if self.threshold is None else {**found, "threshold": self.threshold, "verdicts": [asdict(one) for one in self.verdicts]}
+
+    def in_words(self) -> str:
+        lines = [text_table(*self._table())]
+        if self.threshold is None:
+            return lines[0]
+        verdicts = self.verdicts
+        same = sum(one.same for one in verdicts)
+        for (row, column), one in zip(self._places(), verdicts, strict=True):
+            if one.same or len(verdicts) <= MOST_VERDICTS:
+                lines.append(f"{row + 1} and {column + 1}: {'same' if one.same else 'different'} ({one.cosine:.3f})")
+        lines.append(f"{same:,} of {len(verdicts):,} pairs reach the threshold of {self.threshold:g} (*): taken for the same person")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"CompareResult({len(self.images)} images, threshold={self.threshold}, {many(sum(one.same for one in self.verdicts), 'pairs')} the same)"
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        numbers = [str(number) for number in range(1, len(self.images) + 1)]
+        rows = []
+        for row, image in enumerate(self.images):
+            cells = [f"{value:.3f}{self._mark(row, column, value)}" for column, value in enumerate(self.cosines[row].tolist())]
+            rows.append([f"{numbers[row]} {image if len(image) <= 40 else f'...{image[-37:]}'}", *cells])
+        return ["", *(f"{number} " * (self.threshold is not None) or number for number in numbers)], rows
+
+    def _mark(self, row: int, column: int, cosine: float) -> str:
+        """Returns what stands behind a cosine: * where two photos are called the same person."""
+        return "" if self.threshold is None else "*" if row != column and cosine >= self.threshold else " "
+
+
+@dataclass(frozen=True, repr=False)
+class ExportResult(Result):
+    """An export, loaded again and equal to its student. card: what its model card says, with the path and the bytes on disk."""
+
+    SHOWN: ClassVar[tuple[str, ...]] = ("path", "format", "height", "width", "dimension", "parameters", "bytes")
+    path: Path
+    format: str
+    height: int
+    width: int
+    dimension: int
+    parameters: int
+    bytes: int
+    card_file: Path
+    card: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.card)
+
+    def in_words(self) -> str:
+        model = f"{self.height}x{self.width} to {self.dimension} numbers, {self.parameters:,} parameters, {self.bytes / 1e6:.1f} MB"
+        return f"{self.path}: {self.format}, loaded again and equal to the student; {model}\nmodel card: {self.card_file}"
