@@ -17,12 +17,21 @@ KEYS_AT_A_TIME = 100_000  # keys that are Python strings at a time
 
 
 @dataclass(frozen=True)
-class Group:
-    """One row group: the number of its shard, its own in that shard, and which of its rows belong to the part (int16 [n], int32 of large groups)."""
+class Part:
+    """The rows of a part of a set, group by group.
 
-    shard: int
-    number: int
+    groups: (number of the shard, number in that shard) of each row group with rows of the part; sizes: how many it has, int64 [groups];
+    rows: which of the group's rows they are, of one group after the other, int16 [sum of sizes], int32 where groups are large.
+    """
+
+    groups: list[tuple[int, int]]
+    sizes: np.ndarray
     rows: np.ndarray
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Where the rows of each group begin in `rows`."""
+        return np.cumsum(self.sizes) - self.sizes
 
 
 def held_out(name: str, fraction: float) -> bool:
@@ -75,14 +84,20 @@ def rows_of_part(mask: np.ndarray, part: str) -> np.ndarray:
     return np.arange(len(mask)) if part == "all" else np.flatnonzero(mask if part == "held_out" else ~mask)
 
 
-def groups_of_part(masks: list[list[np.ndarray]], part: str) -> list[Group]:
-    """Returns all groups with at least one row in the part."""
-    found = [
-        Group(shard, number, rows_of_part(mask, part).astype(np.int16 if len(mask) <= 2**15 else np.int32))
-        for shard, groups in enumerate(masks)
-        for number, mask in enumerate(groups)
-    ]
-    return [group for group in found if len(group.rows)]
+def part_of_set(masks: list[list[np.ndarray]], part: str) -> Part:
+    """Returns the rows of the part, from the masks of `mask_of_set`.
+
+    >>> part_of_set([[np.array([False, True, False])], [np.array([True]), np.array([False])]], "train")
+    Part(groups=[(0, 0), (1, 1)], sizes=array([2, 1]), rows=array([0, 2, 0], dtype=int16))
+    """
+    groups, found = list[tuple[int, int]](), [np.empty(0, np.int16)]
+    for shard, of_shard in enumerate(masks):
+        for number, mask in enumerate(of_shard):
+            rows = rows_of_part(mask, part)
+            if len(rows):
+                groups.append((shard, number))
+                found.append(rows.astype(np.int16 if len(mask) <= 2**15 else np.int32))
+    return Part(groups, np.array([len(rows) for rows in found[1:]], np.int64), np.concatenate(found))
 
 
 def no_rows(where: object, part: str, rows: int, holdout: Holdout | None) -> DistillError:
