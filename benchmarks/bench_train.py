@@ -19,9 +19,10 @@ from distill.images.codec import encode_jpeg
 from distill.runtime.process import keep_memory
 from distill.synthetic.faces import draw_face
 from distill.training.batches import endless_batches
+from distill.training.model import Training, build_parts
 from distill.training.optimizers import Rate, build_optimizer
 from distill.training.stages import open_lessons
-from distill.training.trainer import Training, build_parts, prepare_device
+from distill.training.trainer import prepare_device
 
 STEPS, BATCH = 20, 128
 

@@ -20,8 +20,9 @@ from distill.runtime.lines import many
 from distill.runtime.process import keep_memory
 from distill.training.batches import endless_batches
 from distill.training.callbacks import averaged_batches
+from distill.training.model import Parts, build_parts, compiled
 from distill.training.stages import Lesson, OpenTeacher, few_steps, open_lessons, told_at_start
-from distill.training.trainer import Parts, build_parts, check_batches, compiled, prepare_device
+from distill.training.trainer import check_batches, prepare_device
 
 WARM, TIMED, LONGEST = 2, 30, 8.0  # steps before the clock runs, steps that it runs for, and seconds after which it stops
 

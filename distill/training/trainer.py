@@ -6,27 +6,25 @@ averages are taken anew, so that what is judged on held-out rows is what is save
 """
 
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from distill.config.run import Run, Term
+from distill.config.run import Run
 from distill.data.folders import check_apart, check_folder
 from distill.errors import DistillError, Interrupted
 from distill.images.views import find_recipe
-from distill.losses.terms import TERMS, cosine, hits
-from distill.models.students import ClassHead, build_student, layers_of, projection, settle_scales, weights_file
+from distill.models.students import layers_of, settle_scales, weights_file
 from distill.runtime.lines import many
 from distill.runtime.process import grow_gpu_memory, keep_memory
 from distill.runtime.progress import phase
 from distill.training.batches import SMALL, endless_batches
 from distill.training.callbacks import StageRun, averaged_batches, stage_callbacks
 from distill.training.checkpoint import Progress, restore, save_student
-from distill.training.optimizers import Rate, build_optimizer
+from distill.training.model import Parts, build_parts, compiled
 from distill.training.origin import origin_of, trained_names
 from distill.training.run_folder import RunFolder
 from distill.training.stages import Lesson, OpenTeacher, few_steps, identities, open_lessons, prove_teacher, told_at_start
@@ -124,33 +122,6 @@ def people(run: Run, lessons: list[Lesson]) -> set[str] | None:
     return {*donor, *(name for table in tables for name in trained_names(table, run.data.holdout))}
 
 
-@dataclass
-class Parts:
-    """All weights of a run: the student, and what stands beside it in training. The same for every stage, so one checkpoint fits all."""
-
-    student: keras.Model
-    heads: dict[str, ClassHead] = field(default_factory=dict)
-    projections: dict[int, keras.layers.Layer] = field(default_factory=dict)
-
-    def variables(self) -> dict[str, Any]:
-        """Every variable (dropout's random state too) by a name that is the same in each process."""
-        layers = {"student": self.student, **self.heads, **{f"projection_{size}": layer for size, layer in self.projections.items()}}
-        return {f"{name}/{number}": variable for name, layer in layers.items() for number, variable in enumerate(layer.variables)}
-
-
-def build_parts(run: Run, lessons: list[Lesson]) -> Parts:
-    """The student, a head for each class table, a projection for each other teacher dimension, built and ready."""
-    parts = Parts(build_student(run.student, lessons[0].train.image_shape))
-    for lesson in lessons:
-        if lesson.head and lesson.head not in parts.heads:
-            parts.heads[lesson.head] = ClassHead(lesson.train.classes, name=lesson.head)
-        if "embedding" in lesson.fields and lesson.train.dimension not in (run.student.embedding, *parts.projections):
-            parts.projections[lesson.train.dimension] = projection(lesson.train.dimension)
-    for layer in (*parts.heads.values(), *parts.projections.values()):
-        layer.build((None, run.student.embedding))
-    return parts
-
-
 def _begin(run: Run, folder: RunFolder, lessons: list[Lesson], screen: Screen) -> tuple[Parts, Progress, dict[str, np.ndarray] | None]:
     """All weights of the run as its last checkpoint has them, how far that is, and its arrays; a run without one begins."""
     saved = folder.load()
@@ -172,64 +143,6 @@ def _begin(run: Run, folder: RunFolder, lessons: list[Lesson], screen: Screen) -
         folder.write_history(progress.history)  # a kill may have come between the checkpoint and this
         screen.line(f"going on after stage {progress.stage + 1}, epoch {progress.epoch}")
     return parts, progress, arrays
-
-
-class Training(keras.Model):
-    """The student with what one stage needs beside it. Fed with (images, {"embedding", "label"}); the loss is the weighted sum of terms.
-
-    Terms whose field a batch does not have are left out, of the loss and of the metrics: held-out identities have no trained class.
-    """
-
-    def __init__(self, parts: Parts, lesson: Lesson) -> None:
-        super().__init__(name=f"stage_{lesson.number}")
-        self.student = parts.student
-        self.head = parts.heads[lesson.head] if lesson.head else None
-        self.projection = parts.projections.get(lesson.train.dimension) if "embedding" in lesson.fields else None
-        self.terms: tuple[Term, ...] = lesson.stage.terms
-        self.needs: dict[str, str] = {term.name: TERMS[term.name].needs for term in self.terms}
-        self.needs |= {name: need for name, need in (("accuracy", "label"), ("agreement", "embedding")) if need in lesson.fields}
-        self.means = [keras.metrics.Mean(name=name) for name in self.needs]
-        self.built = True  # its parts are
-
-    def call(self, images: Any, training: bool = False) -> dict[str, Any]:
-        embedding = self.student(images, training=training)
-        predicted = {"embedding": self.projection(embedding) if self.projection else embedding}
-        if self.head:
-            predicted["label"] = self.head(embedding)
-        return predicted
-
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
-        rows: dict[str, Any] = {
-            term.name: TERMS[term.name].function(y[self.needs[term.name]], y_pred[self.needs[term.name]], **term.options)
-            for term in self.terms
-            if self.needs[term.name] in y
-        }
-        loss = sum(term.weight * ops.mean(rows[term.name]) for term in self.terms if term.name in rows)
-        if training:  # what layers ask for by themselves: regularisers of weights and activities; no part of how good held-out rows are met
-            loss = loss + sum(ops.sum(ops.cast(each, "float32")) for each in self.losses)
-        if "label" in y:
-            rows["accuracy"] = hits(y["label"], y_pred["label"])
-        if "embedding" in y:
-            rows["agreement"] = cosine(y["embedding"], y_pred["embedding"])
-        for mean in self.means:
-            if mean.name in rows:
-                mean.update_state(rows[mean.name])
-        return loss
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        told = self.get_metrics_result()
-        return {name: value for name, value in told.items() if self.needs.get(name) in (None, *y)}
-
-
-def compiled(run: Run, lesson: Lesson, parts: Parts) -> tuple[Training, Rate]:
-    """Returns the model of one stage, ready for its first step, and its learning rate."""
-    stage = lesson.stage
-    model = Training(parts, lesson)
-    rate = Rate(stage.schedule, stage.optimizer.learning_rate, stage.epochs * lesson.steps)
-    optimizer = build_optimizer(stage.optimizer, rate, model.trainable_variables, run.student.precision)
-    # XLA on CPU was measured at 0.08 to 0.84 times the speed
-    model.compile(optimizer=optimizer, jit_compile=False if on_cpu() else "auto")
-    return model, rate
 
 
 def train_stage(run: Run, lesson: Lesson, parts: Parts, folder: RunFolder, progress: Progress, arrays: dict[str, np.ndarray] | None, screen: Screen) -> None:
@@ -290,7 +203,3 @@ def prepare_device() -> str:
     keep_memory()
     grows = keras.backend.backend() != "tensorflow" or grow_gpu_memory()
     return ", ".join(keras.distribution.list_devices()) + ("" if grows else " (in use already, its memory settings stay)")
-
-
-def on_cpu() -> bool:
-    return all(name.startswith("cpu") for name in keras.distribution.list_devices())

@@ -25,11 +25,12 @@ from distill.models.students import settle_averages
 from distill.training import stages
 from distill.training.callbacks import BestStudent, Epoch, Plateau, SettleAverages, StageRun, count_left_out, stage_callbacks
 from distill.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from distill.training.model import Training, build_parts
 from distill.training.optimizers import Rate, build_optimizer
 from distill.training.run_folder import RunFolder, taught_alike
 from distill.training.stages import Lesson, open_lessons, told_at_start
 from distill.training.table import Screen
-from distill.training.trainer import Training, build_parts, check_batches, train
+from distill.training.trainer import check_batches, train
 from tests.conftest import put
 from tests.warm import Begun
 
@@ -415,7 +416,7 @@ def test_regularisers_of_a_backbone_are_part_of_the_loss(monkeypatch, precision)
         dtype=precision,
     )
     student = keras.Model(images, dense(signal))
-    monkeypatch.setattr("distill.training.trainer.build_student", lambda *given: student)
+    monkeypatch.setattr("distill.training.model.build_student", lambda *given: student)
     run = run_of({"terms": [{"name": "mse"}]}, student={"embedding": 4})
     lesson = open_lessons(run)[0]
     model = Training(build_parts(run, [lesson]), lesson)
