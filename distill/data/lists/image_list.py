@@ -31,8 +31,9 @@ from typing import Protocol
 import numpy as np
 
 from distill.data.archives.archive import is_holder
+from distill.data.lists.dialect import Dialect, dialect_of
 from distill.data.lists.folder import open_folder
-from distill.data.lists.text import Dialect, Lines, count_lines, dialect_of, mixed, read_lines
+from distill.data.lists.text import Lines, count_lines, mixed, read_lines
 from distill.errors import DistillError
 from distill.storage.path import StoragePath, close_to, is_remote, place
 
