@@ -133,6 +133,19 @@ def test_cmyk_is_converted_as_pillow_does():
     assert not bad and (batch[0] == expected).all()
 
 
+def test_each_image_of_a_batch_is_looked_at_for_itself():
+    """What begins like the image before is decoded in place; what differs behind that, or before, is seen."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    usual, turned, cmyk = encode_jpeg(FACE), saved(FACE, "JPEG", exif=exif), saved(Image.fromarray(FACE).convert("CMYK"), "JPEG")
+    other, cut, odd = encode_jpeg(FACE[::-1]), usual[:-100], encode_jpeg(FACE[:40])
+    encoded = [usual, other, cut, memoryview(usual), cmyk, usual, turned, turned, usual, odd, b"", saved(FACE, "PNG"), usual]
+    spec = ImageSpec(*FACE.shape[:2], exif="apply")
+    batch, bad = decode_batch(encoded, spec)
+    assert {row: reason.kind for row, reason in bad.items()} == {2: "damaged", 9: "size", 10: "empty"} and not batch[[2, 9, 10]].any()
+    assert all((batch[row] == decode(data, spec)).all() for row, data in enumerate(encoded) if row not in bad)
+
+
 def test_a_narrow_image_is_no_alpha_channel():
     narrow = np.arange(4 * 4, dtype=np.uint8).reshape(4, 4)  # grey, 4 wide: a guess by shape would take it for RGBA
     assert (decode(saved(narrow, "PNG")) == narrow[:, :, None]).all()

@@ -9,12 +9,12 @@ import pytest
 
 from distill import DistillError
 from distill.config.run import Holdout
-from distill.data.shards import FORMATS, GROUP_ROWS
+from distill.data.shards import FORMATS, GROUP_ROWS, commit_shard, write_index
 from distill.data.sources import POOL_GROUPS, ShardSource
 from distill.data.sources.shards import EpochReader
 from distill.images.codec import decode, encode_jpeg
-from distill.images.views import replay, view
-from tests.builders import IDENTITIES, LIGHT, make_set, picture
+from distill.images.views import RECIPES, replay, view
+from tests.builders import IDENTITIES, LIGHT, SIZE, make_set, meta, picture, shard_rows
 
 
 @pytest.mark.parametrize("format", sorted(FORMATS))
@@ -48,6 +48,18 @@ def test_images_by_path_are_read_and_checked(tmp_path):
     path.unlink()
     with pytest.raises(DistillError, match="19.jpg"):
         list(source.epoch(0))
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_an_image_that_cannot_be_decoded_now_is_named_by_its_shard_and_row(tmp_path, views):
+    """Row 1,030, counted from 0, is the seventh of the second group. One of several views is decoded in another way than the only one."""
+    rows, folder = shard_rows(0, GROUP_ROWS + 10, views=views), tmp_path / "s"
+    rows.images[GROUP_ROWS + 6] = b"no image"
+    about = meta(image={"height": SIZE, "width": SIZE, "resize": "none"}, views=views, recipe=LIGHT if views > 1 else RECIPES["none"])
+    folder.mkdir()
+    write_index(folder, "parquet", [commit_shard(folder, "parquet", about, [rows], [])], [f"p{number}" for number in range(IDENTITIES)])
+    with pytest.raises(DistillError, match="00000-of-00001.parquet, row 1,030: an image that the teacher could read cannot be decoded now: text, not an image"):
+        list(ShardSource(folder, batch=64, seed=0).epoch(0))
 
 
 def test_rows_without_labels_give_embeddings_only(tmp_path):
