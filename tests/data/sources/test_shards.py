@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 import weakref
 
 import numpy as np
@@ -12,7 +13,7 @@ from distill.config.run import Holdout
 from distill.data.shards import FORMATS, GROUP_ROWS, commit_shard, write_index
 from distill.data.sources import POOL_GROUPS, ShardSource
 from distill.data.sources.shards import EpochReader
-from distill.images.codec import decode, encode_jpeg
+from distill.images.codec import decode, decode_batch, encode_jpeg
 from distill.images.views import RECIPES, replay, view
 from tests.builders import IDENTITIES, LIGHT, SIZE, make_set, meta, picture, shard_rows
 
@@ -83,6 +84,26 @@ def test_memory_holds_a_few_groups_only(tmp_path, monkeypatch):
     for _ in source.epoch(0):
         alive.append(sum(rows() is not None for rows in loaded))
     assert len(loaded) == 24 and max(alive) <= 2 * POOL_GROUPS
+
+
+def test_groups_whose_images_are_still_to_be_decoded_count_as_open(tmp_path, monkeypatch):
+    """Eight groups of 40 rows, two to a pool: of four pools that could be read ahead, two are in memory at most."""
+    monkeypatch.setattr("distill.data.sources.shards.POOL_GROUPS", 2)
+    monkeypatch.setattr("distill.data.sources.shards.start_decoding", lambda encoded, spec, pool, tasks: lambda: decode_batch(encoded, spec))  # when waited for
+    source, gather, most = ShardSource(make_set(tmp_path / "s", (40,) * 8), batch=40, seed=0), EpochReader._gather, 0
+
+    def watched(self, picks):
+        nonlocal most
+        found = gather(self, picks)
+        most = max(most, len(set(self.open).union(*(groups for groups, _ in list(self._decoding.values())))))
+        return found
+
+    monkeypatch.setattr(EpochReader, "_gather", watched)
+    numbers = list[int]()
+    for _, fields in source.epoch(0):
+        numbers += fields["embedding"][:, 0].astype(int).tolist()
+        time.sleep(0.05)  # a step of training, while which batches are read ahead
+    assert sorted(numbers) == list(range(320)) and most <= 4
 
 
 def seen(source, epoch):
