@@ -31,7 +31,8 @@ from distill.results import (
 )
 from distill.runtime.lines import many
 from distill.storage.files import is_there, read_json
-from distill.storage.path import RemotePath, StoragePath, place
+from distill.storage.objects import RemotePath
+from distill.storage.path import StoragePath, place
 
 if TYPE_CHECKING:
     from distill.config.run import Run
@@ -557,8 +558,8 @@ def compare(
     """
     if threshold is not None and not -1 <= threshold <= 1:
         raise DistillError(f"--threshold {threshold}: expected a cosine, from -1 to 1. distill evaluate MODEL --pairs FOLDER finds one.")
-    from distill.evaluation.verification import check_photos
-    from distill.evaluation.verification import compare as cosines
+    from distill.evaluation.embed import check_photos
+    from distill.evaluation.embed import compare as cosines
     from distill.images.codec import orientation
 
     described, paths = _describe(model, reading), [place(image) for image in ([images] if isinstance(images, str) else images)]
@@ -578,7 +579,8 @@ def export_model(student: Path, out: Path, *, format: str = "saved_model", force
         out: folder to write, on a local disk.
         force: replace an earlier export in `out`, and never anything else.
     """
-    from distill.data.folders import CARD, check_local
+    from distill.data.folders import check_local
+    from distill.data.kinds import CARD
     from distill.exports.export import export as write
 
     card, folder = write(place(student), place(out), format, force=force), check_local(out, "export")

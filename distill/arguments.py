@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar
 
 from distill.errors import DistillError
-from distill.storage.path import RemotePath
+from distill.storage.objects import RemotePath
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from distill import drawn_faces
-from distill.data.folders import check_folder, kind_of
+from distill.data.folders import check_folder
+from distill.data.kinds import kind_of
 from distill.errors import DistillError, Unfinished
 from distill.storage.files import committed, write_json
 

@@ -23,7 +23,7 @@ import psutil
 
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import Chunk, list_chunks, read_chunk
-from distill.data.folders import is_chunk_folder
+from distill.data.kinds import is_chunk_folder
 from distill.data.lists.image_list import open_list, way_to
 from distill.errors import BadImage, DistillError, Unfinished
 from distill.runtime.lines import many

@@ -15,7 +15,8 @@ from typing import Any
 
 import psutil
 
-from distill.data.folders import CHUNKS, Made, make_folder, remove_own
+from distill.data.folders import Made, make_folder, remove_own
+from distill.data.kinds import CHUNKS
 from distill.errors import DistillError, Unfinished
 from distill.results import EmbedResult
 from distill.runtime.lines import many

@@ -18,7 +18,8 @@ import numpy as np
 from distill.data.archives.archive import index_of, is_holder
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import chunk_name, list_chunks, read_chunk, read_classes, said_sha256, write_chunks
-from distill.data.folders import CHUNKS, NOTES, check_apart, check_folder, is_chunk_folder, remove_own
+from distill.data.folders import check_apart, check_folder, remove_own
+from distill.data.kinds import CHUNKS, NOTES, is_chunk_folder
 from distill.data.layout import LAYOUTS, PLAIN, UNDERSCORE, Layout, find_index, layout_in
 from distill.data.lists import listing
 from distill.data.lists.image_list import Rule, check_source, way_to

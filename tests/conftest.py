@@ -164,10 +164,10 @@ def folder(store, request, monkeypatch):
 def forget_clients():
     from distill.data.archives import archive as holders
     from distill.storage import client as stores
-    from distill.storage import path as remote
+    from distill.storage import objects
 
     holders._held.clear()
-    for made in (stores.filesystem, stores.google, remote._has_bucket):
+    for made in (stores.filesystem, stores.google, objects._has_bucket):
         made.cache_clear()
 
 

@@ -27,7 +27,7 @@ from PIL import Image, features
 
 from distill import DistillError
 from distill.data.chunks import list_chunks, read_chunk, read_classes, write_chunks
-from distill.data.folders import is_chunk_folder
+from distill.data.kinds import is_chunk_folder
 from distill.data.layout import PLAIN, UNDERSCORE, Layout, layout_in
 from distill.data.lists.image_list import open_list
 from distill.data.shards import FORMATS, Record, commit_shard, find_record, hdf5, open_shards, write_index

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from distill.data.archives.archive import is_holder
 from distill.data.columns import labels_of
-from distill.data.folders import chunk_files, is_chunk_folder
+from distill.data.kinds import chunk_files, is_chunk_folder
 from distill.data.lists import listing
 from distill.data.lists.image_list import ImageList, Rule, open_list
 from distill.errors import Damaged, DistillError

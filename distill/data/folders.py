@@ -14,265 +14,17 @@ import os
 import posixpath
 import re
 import stat
-import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from distill.data.layout import FORMAT_VERSIONS, INDEXES, NUMBERED, find_index
+from distill.data.kinds import PLAN_HEAD, DRAWN, KINDS, SHARDS, Kind, entries_of, head_of, is_lock, is_run_file, is_set, strange_names, kind_of
+from distill.data.layout import INDEXES, find_index
 from distill.data.names import SYSTEM
 from distill.errors import DistillError
-from distill.storage.files import failure, is_temporary, read_toml
-from distill.storage.locks import CLAIM
-from distill.storage.path import RemotePath, StoragePath, close_to, is_remote, place, readable
-
-HEAD = 1 << 14  # bytes that tell what a file is
-SMALL = 1 << 20  # bytes; a larger file is no note of ours
-
-LOGS = r"(?!\.).*\.(log|out)"  # what a person, nohup or a batch system lets a run say into its folder
-NOTES = re.compile(r"(estimate|error|finished|phase)\.json|(progress|failed)-\d{5,}\.json")  # in OUT/state
-CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt|listing\.tsv\.zst")
-CARD = "assets.extra/distill.json"
-DRAWN = b"Software\0distill views"  # in the head of a PNG
-SHARDS = re.compile(rf"{NUMBERED}\.(parquet|h5)")
-SHARD_SAYS = frozenset({"version", "chunk", "of", "chunk_sha256", "rows", "dimension", "dtype", "teacher"})  # in its metadata, whatever the version
-EXPORT = re.compile(
-    r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|assets|variables(/variables\.(index|data-\d{5}-of-\d{5}))?|assets\.extra(/distill\.json)?"
-)
-
-_PLAN = re.compile(rb'\{\s*"source": "(?:[^"\\]|\\.)*",\s*"source_sha256": "[^"]*",\s*"chunk_rows": \d+,\s*"chunks": \[')
-_INDEX = re.compile(rb'\{\s*"version": \d+,\s*"format": "[a-z0-9]+",\s*"rows": \d+,\s*"rejects": \d+,\s*"classes": "[0-9a-f]{64}"')
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A folder that distill writes. what: in words; is_ours: whether a file in it proves that it is one; before: what may lie there before
-    that file does, as {name, below a folder with "/": what proves the file}; signs: names without one of which it is none; far: whether it may lie
-    in an object store."""
-
-    what: str
-    option: str
-    is_ours: Callable[[StoragePath], bool]
-    before: Mapping[str, Callable[[StoragePath], bool]] = field(default_factory=dict)
-    signs: frozenset[str] = frozenset()
-    far: bool = False
-
-
-# ------------------------------------------------------------------------------------------------------------------------- what proves it
-
-
-def _head(path: StoragePath) -> bytes:
-    """The first bytes of a file, b"" where none is."""
-    try:
-        if isinstance(path, RemotePath):
-            return path.read_bytes(HEAD)[:HEAD]
-        with path.open("rb") as file:
-            return file.read(HEAD)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return b""
-
-
-def _says(path: StoragePath, *keys: str) -> bool:
-    """Whether a file is a JSON object with these keys."""
-    try:
-        if path.stat().st_size > SMALL:
-            return False
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and value.keys() >= set(keys)
-
-
-def _holds_arrays(path: StoragePath, *names: str) -> bool:
-    """Whether a file is an .npz with one of these arrays."""
-    try:
-        with path.open("rb") as opened, zipfile.ZipFile(opened) as file:
-            return any(f"{name}.npy" in file.namelist() or name in file.namelist() for name in names)
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
-        return False
-
-
-def _is_set(folder: StoragePath) -> bool:
-    """A plan, an index, or one shard of ours."""
-    if _PLAN.match(_head(folder / "plan.json")) or any(_INDEX.match(_head(folder / "shards" / name)) for name in INDEXES):
-        return True
-    return _has_shard(folder / "shards")
-
-
-def _has_shard(folder: StoragePath) -> bool:
-    called_so = islice((name for name, _ in _entries(folder) if SHARDS.fullmatch(name)), 8)  # of somebody else's thousands a few are enough
-    for name in called_so:
-        with suppress(DistillError):
-            if _is_shard(folder / name):
-                return True
-    return False
-
-
-def _is_shard(path: StoragePath) -> bool:
-    """Whether a file has the metadata of a shard, of which nothing else is looked at. OSError where the system fails to read it."""
-    try:
-        said = json.loads(_said_in_hdf5(path) if path.suffix == ".h5" else _said_in_parquet(path).get(b"distill", b""))
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(said, dict) and said.keys() >= SHARD_SAYS and said.get("version") in FORMAT_VERSIONS
-
-
-def _said_in_parquet(path: StoragePath) -> dict[bytes, bytes]:
-    """The metadata in the footer of a Parquet file; none where it is damaged or another file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(readable(path), memory_map=False) as file:
-            return file.metadata.metadata or {}
-    except (pa.ArrowException, OSError, ValueError) as error:
-        if failed := failure(path, error):
-            raise failed from error
-        return {}
-
-
-def _said_in_hdf5(path: StoragePath) -> str | bytes:
-    """What an HDF5 file says in the attribute of shards; "" where it has none, is damaged or another file."""
-    import h5py
-
-    try:
-        with h5py.File(readable(path), "r", locking=False) as file:
-            said = file.attrs.get("distill", "")
-            return said if isinstance(said, (bytes, str)) else ""
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
-        if failed := failure(path, error):
-            raise failed from error
-        return ""
-
-
-def chunk_files(folder: StoragePath) -> list[StoragePath]:
-    """What is called as chunks are in a folder, in the order of the names."""
-    called_so = re.compile(rf"{NUMBERED}\.parquet")
-    return sorted(path for path in folder.iterdir() if called_so.fullmatch(path.name)) if folder.is_dir() else []
-
-
-def is_chunk_folder(path: str | StoragePath) -> bool:
-    """Whether a folder holds chunks, a whole set or not. A folder of shards, whose files have like names, does not."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for file in chunk_files(place(path)):
-        try:
-            return (pq.read_schema(readable(file)).metadata or {}).get(b"format", b"").startswith(b"distill.chunk.")
-        except (pa.ArrowException, OSError, ValueError) as error:  # no chunk, or a damaged one: the next may tell
-            if failed := failure(file, error):
-                raise failed from error
-    return False
-
-
-def _is_run(folder: StoragePath) -> bool:
-    """A run.toml that a run wrote, not a person: in the very letters of the writer; or one that can be read, beside a checkpoint or a summary."""
-    import tomli_w
-
-    from distill.config.run import load_run
-
-    written = folder / "run.toml"
-    try:
-        load_run(written)
-        if tomli_w.dumps(read_toml(written)).encode() == written.read_bytes():
-            return True
-    except (DistillError, OSError, ValueError):
-        return False
-    return _says(folder / "summary.json", "parameters", "epochs", "student") or _holds_arrays(folder / "checkpoints/last.npz", "progress.json")
-
-
-def _is_run_file(path: StoragePath) -> bool:
-    """Whether a file is a run file, whoever wrote it."""
-    from distill.config.run import load_run
-
-    try:
-        return bool(load_run(path))
-    except (DistillError, OSError, ValueError):
-        return False
-
-
-def read_card(path: str | StoragePath) -> dict[str, Any] | None:
-    """What an export says of itself; None where the folder is no export of ours."""
-    try:
-        card = json.loads((place(path) / CARD).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return card if isinstance(card, dict) and str(card.get("made_by", "")).startswith("distill ") else None
-
-
-def _is_evaluation(folder: StoragePath) -> bool:
-    try:
-        judged = json.loads((folder / "evaluation.json").read_bytes())["model"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
-    return isinstance(judged, dict) and "path" in judged
-
-
-def _is_lock(path: StoragePath) -> bool:
-    """What holds a folder for one process: a file that says so, or a folder of claims."""
-    if is_remote(path) or path.is_dir():
-        return all(CLAIM.fullmatch(name) or is_temporary(name) for name, _ in _entries(path))
-    return path.is_file() and re.fullmatch(rb"(process \d+ on [^\n]*\n)?", _head(path)) is not None
-
-
-def _is_file(path: StoragePath) -> bool:
-    return path.is_file()
-
-
-def _any(path: StoragePath) -> bool:
-    return True
-
-
-KINDS = {
-    "set": Kind(
-        "a set of shards",
-        "OUT",
-        _is_set,
-        {
-            r"\.launcher(\.claims)?": _is_lock,
-            "state/": _any,
-            r"state/error\.json": lambda path: _says(path, "message", "exit_code"),
-            r"state/finished\.json": lambda path: _head(path).strip() == b"{}",
-            r"state/estimate\.json": lambda path: _says(path, "rows", "chunks", "todo_chunks", "todo_rows", "bytes"),
-            r"state/progress-\d{5,}\.json": lambda path: _says(path, "done", "made"),
-            r"state/failed-\d{5,}\.json": lambda path: _says(path, "chunk", "reason"),
-            LOGS: _is_file,
-            "chunks": lambda path: is_chunk_folder(path) or not _strange(path, {}),
-            "shards/": _any,
-        },
-        frozenset({"plan.json", "shards"}),
-        far=True,
-    ),
-    "chunks": Kind("chunks", "OUT", is_chunk_folder, {}, frozenset({"classes.txt"}), far=True),
-    "run": Kind("a run", "--out", _is_run, {r"\.trainer(\.claims)?": _is_lock, "checkpoints/": _any, LOGS: _is_file}, frozenset({"run.toml"})),
-    "export": Kind("an export", "OUT", lambda folder: read_card(folder) is not None, {}, frozenset({"assets.extra"})),
-    "evaluation": Kind(
-        "an evaluation",
-        "--out",
-        _is_evaluation,
-        {r"scores-(model|teacher)\.npz": lambda path: _holds_arrays(path, "scores", "cosines"), LOGS: _is_file},
-        far=True,
-    ),
-    "drawing": Kind("drawn identities", "OUT", lambda folder: _says(folder / ".drawing.json", "identities", "images", "size", "seed")),
-    "demo": Kind("a demo", "OUT", lambda folder: _head(folder / "teacher.toml").startswith(b"# distill train "), {LOGS: _is_file}),
-}
-LISTED = ("set", "chunks", "run", "export")  # what is never taken for images
-SIGNS = frozenset(INDEXES).union(*(KINDS[kind].signs for kind in LISTED))
-
-
-def kind_of(folder: StoragePath, names: Collection[str] | None = None) -> str | None:
-    """What of ours that holds no list of images a folder is: "set", "chunks", "run", "export", or None.
-
-    names: what lies in it, where the caller knows; without one of SIGNS among them nothing is read.
-    """
-    there = SIGNS.intersection(names if names is not None else (name for name, _ in _entries(folder)))
-    if any(_INDEX.match(_head(folder / name)) for name in there.intersection(INDEXES)):  # the shards of a set, which may have gone elsewhere without it
-        return "set"
-    return next((kind for kind in LISTED if KINDS[kind].signs & there and KINDS[kind].is_ours(folder)), None)
-
+from distill.storage.files import is_temporary
+from distill.storage.objects import RemotePath
+from distill.storage.path import StoragePath, close_to, place
 
 # ------------------------------------------------------------------------------------------------------------------- taken for another
 
@@ -287,7 +39,7 @@ def no_set(path: StoragePath) -> str:
     around = path.parent if path.name in ("chunks", "shards", "state") else path
     if find_index(around / "shards") is None and (verb := _unfinished_by(around)) is not None:
         return f"{around} is a set of shards that is not finished. Run the same distill {verb} again: it makes what is missing."
-    if around != path and _is_set(around):
+    if around != path and is_set(around):
         return f"{path} is a part of {around}. Name that folder, {around}, as the set of shards."
     kind = next((kind for kind in KINDS if kind != "drawing" and KINDS[kind].is_ours(path)), None)
     if kind == "chunks":
@@ -296,27 +48,27 @@ def no_set(path: StoragePath) -> str:
         return f"{path} is a demo, no set of shards. Its own set is {path / 'set'}."
     if kind not in (None, "set") or (path / "run.toml").is_file():
         return f"{path} is {KINDS[kind or 'run'].what}, no set of shards. {expected}"
-    if any(SHARDS.fullmatch(name) for name, is_file in _entries(path) if is_file):
+    if any(SHARDS.fullmatch(name) for name, is_file in entries_of(path) if is_file):
         return (
             f"{path} holds no {INDEXES[0]} (nor the {INDEXES[1]} of older sets), only shards. If they were copied here, copy the files beside them too, "
             "whose names begin with _; else finish the set."
         )
     if (path / "saved_model.pb").is_file():
         return f"{path} is a model, no set of shards. {expected}"
-    if not any(not SYSTEM.fullmatch(name) for name, _ in _entries(path)):
+    if not any(not SYSTEM.fullmatch(name) for name, _ in entries_of(path)):
         return f"{path} is empty. {expected}"
     return f"{path} is no set of shards. If it holds photos, let the teacher embed them first: distill embed {path} OUT --teacher TEACHER, then give OUT."
 
 
 def _unfinished_by(folder: StoragePath) -> str | None:
     """The verb that began the set in a folder, "embed" or "import"; None where no set was begun, or no plan says how."""
-    head = _head(folder / "plan.json")
-    if _PLAN.match(head):
+    head = head_of(folder / "plan.json")
+    if PLAN_HEAD.match(head):
         try:
             return "import" if json.loads((folder / "plan.json").read_bytes()).get("batch") == 0 else "embed"
         except ValueError:
             return "embed"
-    return "embed" if any(name.startswith(".launcher") and _is_lock(folder / name) for name, _ in _entries(folder)) and not _is_set(folder) else None
+    return "embed" if any(name.startswith(".launcher") and is_lock(folder / name) for name, _ in entries_of(folder)) and not is_set(folder) else None
 
 
 MODELS = (".keras", ".h5", ".hdf5", ".onnx")
@@ -328,7 +80,7 @@ def _file_in_words(path: StoragePath) -> str:
         return "a single shard or chunk"
     if path.suffix.lower() in MODELS:
         return "a model"
-    return "a run file" if path.suffix.lower() == ".toml" and _is_run_file(path) else "a file"
+    return "a run file" if path.suffix.lower() == ".toml" and is_run_file(path) else "a file"
 
 
 def no_model(path: str | os.PathLike[str] | StoragePath, best: str) -> str:
@@ -360,10 +112,10 @@ def check_folder(path: str | os.PathLike[str] | StoragePath, kind: str, *others:
     folder, wanted = check_place(path, kind), KINDS[kind]
     if any(KINDS[one].is_ours(folder) for one in (kind, *others)):
         return
-    strange = _strange(folder, wanted.before)
+    strange = strange_names(folder, wanted.before)
     if not strange:
         return
-    if kind == "run" and strange == ["run.toml"] and _is_run_file(folder / "run.toml"):
+    if kind == "run" and strange == ["run.toml"] and is_run_file(folder / "run.toml"):
         raise DistillError(
             f"{folder / 'run.toml'} is a run file that no run wrote, and a run writes its own under that name. It was left alone: give it another name, "
             "or use another folder as --out."
@@ -420,7 +172,7 @@ def check_picture(path: str | os.PathLike[str] | StoragePath) -> StoragePath:
         _check_above(picture.parent, f"--out {picture} is to be a file in a folder")
         if not picture.parent.is_dir():
             raise DistillError(f"{picture.parent}: no such folder, so {picture.name} cannot be written in it. Make it first.")
-    if (os.path.lexists(picture) if isinstance(picture, Path) else picture.exists()) and DRAWN not in _head(picture):
+    if (os.path.lexists(picture) if isinstance(picture, Path) else picture.exists()) and DRAWN not in head_of(picture):
         raise DistillError(f"{picture} is there already and does not say that distill views drew it; it is left alone. Use another name as --out.")
     return picture
 
@@ -429,32 +181,6 @@ def strangers(folder: Path, known: re.Pattern[str]) -> list[str]:
     """Names below a folder on disk that are none of ours; those of systems do not count where they lie in the folder itself."""
     names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")))
     return [name for name in names if not known.fullmatch(name) and not SYSTEM.fullmatch(name.partition("/")[0])]
-
-
-def _strange(folder: StoragePath, known: Mapping[str, Callable[[StoragePath], bool]], most: int = 4) -> list[str]:
-    """Up to `most` names below a folder that are not `known` (see Kind.before), nor a system's, nor an unfinished file of ours; sorted."""
-    found: list[str] = []
-    for name, is_file in _entries(folder):
-        inside = {rest.removeprefix(f"{name}/"): proof for rest, proof in known.items() if rest.startswith(f"{name}/")}
-        if SYSTEM.fullmatch(name) or is_temporary(name):
-            continue
-        if not is_file and inside:
-            found += [f"{name}/{one}" for one in _strange(folder / name, {rest: proof for rest, proof in inside.items() if rest}, most)]
-        elif not any(re.fullmatch(pattern, name) and proof(folder / name) for pattern, proof in known.items()):
-            found.append(name)
-        if len(found) >= most:
-            break
-    return sorted(found)
-
-
-def _entries(folder: StoragePath) -> Iterator[tuple[str, bool]]:
-    """(name, is no folder) of what lies in a folder; of nothing where there is no folder."""
-    if isinstance(folder, RemotePath):
-        yield from ((path.name, is_file) for path, is_file in folder.entries() if path != folder)
-    elif isinstance(folder, Path):
-        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-            for entry in entries:
-                yield entry.name, not entry.is_dir()
 
 
 def check_apart(source: str | os.PathLike[str] | StoragePath, out: str | os.PathLike[str] | StoragePath, kind: str = "set", own: str = "") -> None:
@@ -483,7 +209,7 @@ def _set_around(source: StoragePath) -> StoragePath | None:
     """The set in whose shards/, chunks/ or state/ a path lies, other than its chunks themselves."""
     real = source.resolve()
     for inner in (real, *real.parents):
-        if inner.name in ("chunks", "shards", "state") and not (inner == real and inner.name == "chunks") and _is_set(inner.parent):
+        if inner.name in ("chunks", "shards", "state") and not (inner == real and inner.name == "chunks") and is_set(inner.parent):
             return inner.parent
     return None
 
@@ -514,7 +240,7 @@ def _same(one: StoragePath, other: StoragePath) -> bool:
 
 def remove_own(folder: StoragePath, names: re.Pattern[str], first: str = "") -> None:
     """Remove the files directly in `folder` that are called as ours are, `first` before the others; whatever else lies there stays."""
-    own = [name for name, is_file in _entries(folder) if is_file and (names.fullmatch(name) or is_temporary(name))]
+    own = [name for name, is_file in entries_of(folder) if is_file and (names.fullmatch(name) or is_temporary(name))]
     for name in sorted(own, key=lambda name: name != first):
         (folder / name).unlink(missing_ok=True)
 

@@ -17,7 +17,10 @@ from distill.config.run import Holdout
 from distill.data.shards import ShardSet, open_shards
 from distill.data.sources import ShardSource
 from distill.errors import DistillError
-from distill.evaluation.verification import Model, Pairs, evaluate_pairs, evaluate_shards
+from distill.evaluation.agreement import evaluate_shards
+from distill.evaluation.embed import Model
+from distill.evaluation.pairs import Pairs
+from distill.evaluation.verification import evaluate_pairs
 from distill.storage.files import committed, write_json
 from distill.storage.path import StoragePath
 from distill.training.origin import Origin, origin_of, projection_of, trained_names

@@ -1,123 +1,26 @@
-"""How good a model is: verification of pairs, and agreement with its teacher. Plain NumPy; a model is any callable
-uint8 [B, H, W, 3] -> float32 [B, D], with `.height`, `.width` (None: any size) and `.dimension`.
+"""Verification of pairs: accuracy over folds, ROC, and TAR at a FAR. Plain NumPy.
 
 Scores are cosines in [-1, 1], higher means more alike; a pair is called the same person when score >= threshold.
-An image that cannot be decoded, or an embedding that is not finite, ends the evaluation with an error that names it: a figure over
-"most" pairs is none.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from distill.errors import BadImage, DistillError
+from distill.errors import DistillError
+from distill.evaluation.embed import Model, Progress, embed_images, spec_for
 from distill.evaluation.pairs import Pairs, draw_pairs
-from distill.storage.path import StoragePath, close_to, is_remote, local_copy, place
-
-if TYPE_CHECKING:
-    from distill.images.codec import ImageSpec
+from distill.storage.path import StoragePath
 
 FARS = (1e-2, 1e-3)
 FOLDS = 10
 ACCEPTED = 10  # impostor pairs that a rate must rest on to be told: 1 of 20 is no FAR of 5 %
-QUANTILES = (1, 5, 25, 50, 75, 95, 99)  # per cent
 DISTANCES = np.arange(0, 4, 0.01)  # the 400 thresholds on 2 - 2 cos that published LFW figures are read from
-
-
-Progress = Callable[[int, int], object]  # (done, of): how many images of how many
-
-
-class Model(Protocol):
-    """What can be evaluated: a loaded teacher, student or export."""
-
-    @property
-    def height(self) -> int | None: ...
-    @property
-    def width(self) -> int | None: ...
-    @property
-    def dimension(self) -> int: ...
-    def __call__(self, images: np.ndarray) -> np.ndarray: ...
-
-
-# ----------------------------------------------------------------------------------------------------------- embeddings
-
-
-Bad = list[tuple[str, str]]  # (key, reason) of images that cannot be read
-
-
-def _bad_images(root: str | StoragePath, bad: Bad) -> str:
-    named = "; ".join(f"{key}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
-    return f"{root}: {named}. An evaluation needs every image: mend or remove what cannot be read."
-
-
-def embed_images(
-    model: Model,
-    root: str | StoragePath,
-    keys: Sequence[str],
-    spec: ImageSpec,
-    batch: int = 128,
-    progress: Progress | None = None,
-    told: Callable[[str | StoragePath, Bad], str] = _bad_images,
-) -> np.ndarray:
-    """The embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
-
-    `progress(done, of)` is called after each batch with counts of distinct keys.
-    DistillError names the images that cannot be read or decoded, in the words of `told`, and the first one whose embedding is not finite.
-    """
-    from distill.images.codec import decode_batch
-
-    distinct = list(dict.fromkeys(keys))
-    rows: list[np.ndarray] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(distinct), batch):
-            names = distinct[start : start + batch]
-            pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(str(root), key, told), names)), spec, pool)
-            if bad:
-                raise DistillError(told(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
-            rows.append(_finite(np.asarray(model(pixels), np.float32), names))
-            if progress is not None:
-                progress(start + len(names), len(distinct))
-    table = np.concatenate(rows) if rows else np.zeros((0, model.dimension), np.float32)
-    place = {key: row for row, key in enumerate(distinct)}
-    return table if len(distinct) == len(keys) else table[[place[key] for key in keys]]
-
-
-def _bytes(root: str, key: str, told: Callable[[str | StoragePath, Bad], str]) -> bytes:
-    from distill.data.archives.reader import read_bytes
-
-    try:
-        return read_bytes(root, key)
-    except BadImage as error:
-        raise DistillError(told(root, [(key, str(error))])) from error
-
-
-def _finite(embeddings: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    if embeddings.ndim != 2 or len(embeddings) != len(names):
-        raise DistillError(f"the model answered {len(names)} images with an array of shape {embeddings.shape}. Expected ({len(names)}, D).")
-    lost = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if len(lost):
-        raise DistillError(f"the model's embedding of {names[lost[0]]} is not finite, nor are {len(lost) - 1} more of that batch.")
-    return embeddings
-
-
-def spec_for(model: Model, resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> ImageSpec:
-    """The image spec that a model takes; `size` (height, width) says it where the model takes any."""
-    from distill.images.codec import ImageSpec
-
-    height, width = model.height or (size or (0, 0))[0], model.width or (size or (0, 0))[1]
-    if not height or not width:
-        raise DistillError("the model takes images of any size: say which one they have (height and width).")
-    return ImageSpec(height, width, resize, exif)
-
-
-# --------------------------------------------------------------------------------------------------------------- scores
 
 
 def cosine_scores(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -292,9 +195,6 @@ def _checked(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return scores, same
 
 
-# --------------------------------------------------------------------------------------------------------- verification
-
-
 @dataclass(frozen=True)
 class Verification:
     """What a model makes of pairs: 10-fold accuracy, its standard deviation over folds, the mean threshold, and TAR at each FAR."""
@@ -357,87 +257,3 @@ def evaluate_pairs(
     first, second = (embeddings[[place[key] for key in side]] for side in (pairs.first, pairs.second))
     scores = cosine_scores(first, second)
     return PairEvaluation(pairs, scores, tuple(keys), embeddings, verify_pairs(scores, pairs.same, folds))
-
-
-# ------------------------------------------------------------------------------------------------------------ agreement
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far a student points where its teacher points: the cosine of each row, its mean and its quantiles {per cent: cosine}."""
-
-    mean: float
-    quantiles: dict[int, float]
-    rows: int
-    dimension: int
-    cosines: np.ndarray  # float64 [rows]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON, without the single cosines; quantiles are keyed by text: {"1": …, "99": …}."""
-        return {"mean": self.mean, "quantiles": {str(at): value for at, value in self.quantiles.items()}, "rows": self.rows, "dimension": self.dimension}
-
-
-def agreement(target: np.ndarray, prediction: np.ndarray) -> Agreement:
-    """Cosines of the rows of two tables of embeddings, [N, D] and [N, D], target first. Norms do not matter; see cosine_scores."""
-    for name, table in (("target", target), ("prediction", prediction)):
-        if not np.isfinite(table).all():
-            raise DistillError(f"{name}: row {int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])} of {len(table)} is not finite.")
-    return _summarise(cosine_scores(target, prediction), target.shape[1])
-
-
-def _summarise(cosines: np.ndarray, dimension: int) -> Agreement:
-    if not len(cosines):
-        raise DistillError("agreement: no rows to compare.")
-    quantiles = np.percentile(cosines, QUANTILES)
-    return Agreement(float(cosines.mean()), dict(zip(QUANTILES, quantiles.tolist(), strict=True)), len(cosines), dimension, cosines)
-
-
-def evaluate_shards(model: Model, source: Any, progress: Progress | None = None) -> Agreement:
-    """Agreement of a model with the embeddings of a source in one pass: a ShardSource, of part "held_out" for a fair figure.
-
-    `progress(done, of)` is called after each batch with counts of rows.
-    """
-    if "embedding" not in source.fields:
-        raise DistillError(f"source {source.name} gives: {', '.join(source.fields)}. Agreement needs the teacher's embeddings.")
-    if model.dimension != source.dimension:
-        raise DistillError(
-            f"the model answers with {model.dimension} numbers, the embeddings of {source.name} have {source.dimension}; cosines need the "
-            "same. A student of another width is judged by pairs, and by the projected agreement in its training history."
-        )
-    cosines: list[np.ndarray] = []
-    for pixels, fields in source.epoch(0):
-        before = sum(map(len, cosines))
-        rows = [f"row {before + row} of {source.name}" for row in range(len(pixels))]
-        cosines.append(cosine_scores(fields["embedding"], _finite(np.asarray(model(pixels), np.float32), rows)))
-        if progress is not None:
-            progress(before + len(pixels), source.rows)
-    return _summarise(np.concatenate(cosines) if cosines else np.zeros(0), model.dimension)
-
-
-def check_photos(paths: Sequence[str | StoragePath]) -> None:
-    """DistillError unless two photos or more are there to be compared. Asked before a model is loaded, which takes seconds."""
-    if len(paths) < 2:
-        raise DistillError(f"compare: {len(paths)} image{'s' * (len(paths) != 1)} given. Expected two or more.")
-    for path in map(place, paths):
-        if path.is_dir():
-            raise DistillError(f"{path} is a folder. compare takes photos: name the files in it that are meant.")
-        if not path.exists():
-            raise DistillError(f"{path}: no such {'object' if is_remote(path) else 'file'}.{close_to(path)}")
-
-
-def compare(model: Model, paths: Sequence[str | StoragePath], resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> np.ndarray:
-    """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
-    check_photos(paths)
-    files = [local_copy(str(place(path))).resolve() for path in paths]
-    root = os.path.commonpath([file.parent for file in files])
-    keys = [file.relative_to(root).as_posix() for file in files]
-    given = dict(zip(keys, paths, strict=True))
-
-    def told(_: str | StoragePath, bad: Bad) -> str:
-        named = "; ".join(f"{given[key]}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
-        return f"{named}. Leave out what cannot be read."
-
-    embeddings = embed_images(model, root, keys, spec_for(model, resize, size, exif), told=told)
-    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
-    unit = np.divide(embeddings, lengths, out=np.zeros(embeddings.shape), where=lengths > 0)
-    return np.clip(unit @ unit.T, -1.0, 1.0)

@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 
 from distill import __version__
-from distill.data.folders import CARD, EXPORT, check_local, make_folder, no_model, read_card, strangers
+from distill.data.folders import check_local, make_folder, no_model, strangers
+from distill.data.kinds import CARD, EXPORT, read_card
 from distill.data.names import SYSTEM
 from distill.errors import DistillError
 from distill.runtime.progress import phase

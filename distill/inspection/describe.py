@@ -10,7 +10,7 @@ from shlex import quote
 from typing import Any
 
 from distill.data.chunks import list_chunks, read_chunk, read_classes
-from distill.data.folders import KINDS, is_chunk_folder, read_card
+from distill.data.kinds import KINDS, is_chunk_folder, read_card
 from distill.data.layout import LAYOUTS, PLAIN, find_index
 from distill.data.shards import FORMATS, Record, ShardMeta, open_shards
 from distill.errors import Damaged, DistillError, NoShard

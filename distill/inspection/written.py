@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from distill.data.folders import DRAWN, KINDS
+from distill.data.kinds import DRAWN, KINDS
 from distill.data.layout import INDEXES, NUMBERED
 from distill.errors import DistillError
 from distill.storage.files import sha256_file

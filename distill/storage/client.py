@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from distill.errors import DistillError, StoreError
 
 if TYPE_CHECKING:
-    from distill.storage.path import RemotePath
+    from distill.storage.objects import RemotePath
 
 SCHEMES = ("gs", "s3")
 # How long a store may fail before a request is given up. Where nothing listens it takes 23 to 47 s for gs://, 26 s for s3:// (measured).

@@ -25,7 +25,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from distill.storage.path import RemotePath, StoragePath, place
+from distill.storage.objects import RemotePath
+from distill.storage.path import StoragePath, place
 
 _TEMPORARY = re.compile(
     r"\..+\.((?P<space>[0-9a-f]{12})\.(?P<pid>\d+)\.(?P<started>\d+)-[0-9a-f]{16}|[A-Za-z0-9_-]+\.\d+\.\d+-\d+)\.(tmp|keras)", re.DOTALL

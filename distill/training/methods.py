@@ -266,7 +266,7 @@ def _from_file(run: StoragePath, words: Words, set_: Words) -> Run:
 
 def _no_run_file(folder: StoragePath) -> str:
     """What a folder is that was given as a run file, and the command that is right."""
-    from distill.data.folders import kind_of
+    from distill.data.kinds import kind_of
 
     if kind_of(folder) == "set":
         return f"{folder} is a set of shards, not a run file. To learn from it: distill train --shards {folder} --out runs/NAME"

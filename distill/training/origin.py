@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from distill.config.run import Holdout, Run, load_run
-from distill.data.folders import read_card
+from distill.data.kinds import read_card
 from distill.data.shards import open_shards
 from distill.data.sources import held_out
 from distill.errors import DistillError

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from distill import DistillError
 from distill.data.chunks import Chunk, list_chunks, read_chunk, read_classes, rows_sha256, write_chunks
-from distill.data.folders import is_chunk_folder
+from distill.data.kinds import is_chunk_folder
 from distill.data.lists.image_list import open_list
 
 

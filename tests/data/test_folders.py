@@ -15,7 +15,8 @@ import pytest
 
 from distill import DistillError, load_model
 from distill.config.run import build_run, dump_run
-from distill.data.folders import CARD, _lies_in, check_apart, check_folder, kind_of
+from distill.data.folders import _lies_in, check_apart, check_folder
+from distill.data.kinds import CARD, kind_of
 from distill.demo import FULL, SMALL, check_demo, run_files, set_folder, write_run_files
 from distill.exports.export import _put, student_file
 from distill.report.run_page import write_run_report

@@ -12,22 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import DistillError
+from distill.evaluation.agreement import agreement, evaluate_shards
+from distill.evaluation.embed import compare, embed_images, spec_for
 from distill.evaluation.pairs import _triangle
-from distill.evaluation.verification import (
-    DISTANCES,
-    agreement,
-    compare,
-    cosine_scores,
-    draw_pairs,
-    embed_images,
-    evaluate_pairs,
-    evaluate_shards,
-    kfold_accuracy,
-    roc,
-    spec_for,
-    tar_at_far,
-    verify_pairs,
-)
+from distill.evaluation.verification import DISTANCES, cosine_scores, draw_pairs, evaluate_pairs, kfold_accuracy, roc, tar_at_far, verify_pairs
 from distill.images.codec import ImageSpec, encode_jpeg
 
 SPEC = ImageSpec(8, 8)

@@ -21,10 +21,10 @@ from urllib.request import Request, urlopen
 import pytest
 
 import distill.storage.client
-import distill.storage.path
 from distill import DistillError
 from distill.data.chunks import write_chunks
-from distill.data.folders import NOTES, remove_own
+from distill.data.folders import remove_own
+from distill.data.kinds import NOTES
 from distill.data.lists import listing
 from distill.data.lists.image_list import Rule, open_list
 from distill.data.lists.listing import LISTING
@@ -35,7 +35,8 @@ from distill.errors import StoreError
 from distill.storage.client import NO_BUCKET, NO_UPLOAD
 from distill.storage.client import told as store_told
 from distill.storage.files import committed, sha256_file, sweep, write_json
-from distill.storage.path import RemotePath, is_remote, local_copy, place, readable
+from distill.storage.objects import RemotePath
+from distill.storage.path import is_remote, local_copy, place, readable
 from tests.builders import meta, rows, same
 from tests.conftest import distill as command_line
 from tests.conftest import forget_clients, inside, put, upload_all

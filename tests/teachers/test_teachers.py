@@ -23,7 +23,7 @@ from onnx import external_data_helper, helper, numpy_helper
 
 from distill import DistillError
 from distill.data.shards import open_shards
-from distill.storage.path import RemotePath
+from distill.storage.objects import RemotePath
 from pipelines.label import lost_by
 from teachers import EXPECTED, PRESETS, Teacher, limit_threads, load_teacher, open_teacher
 from teachers.causes import reason

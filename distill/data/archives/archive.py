@@ -21,7 +21,8 @@ import numpy as np
 from distill.errors import DistillError, StoreError, Unfinished
 from distill.images.codec import ahead
 from distill.storage.client import Ranges
-from distill.storage.path import RemotePath, StoragePath, is_remote, place
+from distill.storage.objects import RemotePath
+from distill.storage.path import StoragePath, is_remote, place
 
 HOLDERS = (".rec", ".tar")  # files that hold many images
 LOOK = 1.0  # seconds for which an object is taken to be the one that it was

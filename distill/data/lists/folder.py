@@ -20,12 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.data.folders import KINDS, SIGNS, kind_of
+from distill.data.kinds import KINDS, SIGNS, kind_of
 from distill.data.names import BESIDE, BROKEN, DOT, EMPTY, NO_IMAGE, ODD, OUT, OWN, PART, SLASH, SUFFIXES, SYSTEMS, UP, is_image, is_system
 from distill.errors import DistillError
 from distill.images.codec import ahead
 from distill.runtime.lines import many
-from distill.storage.path import RemotePath, StoragePath, place
+from distill.storage.objects import RemotePath
+from distill.storage.path import StoragePath, place
 
 LISTERS = 16  # class folders listed at a time: what is far away waits for most of the time
 

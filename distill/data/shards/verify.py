@@ -14,7 +14,7 @@ import numpy as np
 
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import list_chunks, read_chunk
-from distill.data.folders import is_chunk_folder
+from distill.data.kinds import is_chunk_folder
 from distill.data.shards import FORMATS, Record, ShardMeta, ShardSet, open_shards, read_ledger
 from distill.data.shards.golden import cosine, pixel_problems, worst_answer
 from distill.errors import BadImage, DistillError, Unfinished

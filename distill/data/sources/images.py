@@ -18,7 +18,7 @@ from distill.config.run import Holdout
 from distill.data.archives.archive import is_holder
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import list_chunks, read_chunk, read_classes
-from distill.data.folders import is_chunk_folder
+from distill.data.kinds import is_chunk_folder
 from distill.data.lists.image_list import Rule, open_list
 from distill.data.sources.holdout import mask_of_list, no_rows, rows_of_part
 from distill.data.sources.order import in_sequence, shuffle

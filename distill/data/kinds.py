@@ -1,0 +1,296 @@
+"""What proves that a file or folder is one of ours, by its name and its head alone, and which names are ours in each kind of folder.
+
+A folder is one of ours when a file in it proves it by what it says (the plan of a set, the card of an export ...), see KINDS. Nothing is written or removed here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from distill.data.layout import FORMAT_VERSIONS, INDEXES, NUMBERED
+from distill.data.names import SYSTEM
+from distill.errors import DistillError
+from distill.storage.files import failure, is_temporary, read_toml
+from distill.storage.locks import CLAIM
+from distill.storage.objects import RemotePath
+from distill.storage.path import StoragePath, is_remote, place, readable
+
+HEAD = 1 << 14  # bytes that tell what a file is
+SMALL = 1 << 20  # bytes; a larger file is no note of ours
+LOGS = r"(?!\.).*\.(log|out)"  # what a person, nohup or a batch system lets a run say into its folder
+NOTES = re.compile(r"(estimate|error|finished|phase)\.json|(progress|failed)-\d{5,}\.json")  # in OUT/state
+CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt|listing\.tsv\.zst")
+CARD = "assets.extra/distill.json"
+DRAWN = b"Software\0distill views"  # in the head of a PNG
+SHARDS = re.compile(rf"{NUMBERED}\.(parquet|h5)")
+SHARD_SAYS = frozenset({"version", "chunk", "of", "chunk_sha256", "rows", "dimension", "dtype", "teacher"})  # in its metadata, whatever the version
+
+
+EXPORT = re.compile(
+    r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|assets|variables(/variables\.(index|data-\d{5}-of-\d{5}))?|assets\.extra(/distill\.json)?"
+)
+
+
+PLAN_HEAD = re.compile(rb'\{\s*"source": "(?:[^"\\]|\\.)*",\s*"source_sha256": "[^"]*",\s*"chunk_rows": \d+,\s*"chunks": \[')
+_INDEX = re.compile(rb'\{\s*"version": \d+,\s*"format": "[a-z0-9]+",\s*"rows": \d+,\s*"rejects": \d+,\s*"classes": "[0-9a-f]{64}"')
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A folder that distill writes. what: in words; is_ours: whether a file in it proves that it is one; before: what may lie there before
+    that file does, as {name, below a folder with "/": what proves the file}; signs: names without one of which it is none; far: whether it may lie
+    in an object store."""
+
+    what: str
+    option: str
+    is_ours: Callable[[StoragePath], bool]
+    before: Mapping[str, Callable[[StoragePath], bool]] = field(default_factory=dict)
+    signs: frozenset[str] = frozenset()
+    far: bool = False
+
+
+def head_of(path: StoragePath) -> bytes:
+    """The first bytes of a file, b"" where none is."""
+    try:
+        if isinstance(path, RemotePath):
+            return path.read_bytes(HEAD)[:HEAD]
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return b""
+
+
+def _says(path: StoragePath, *keys: str) -> bool:
+    """Whether a file is a JSON object with these keys."""
+    try:
+        if path.stat().st_size > SMALL:
+            return False
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and value.keys() >= set(keys)
+
+
+def _holds_arrays(path: StoragePath, *names: str) -> bool:
+    """Whether a file is an .npz with one of these arrays."""
+    try:
+        with path.open("rb") as opened, zipfile.ZipFile(opened) as file:
+            return any(f"{name}.npy" in file.namelist() or name in file.namelist() for name in names)
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+
+
+def is_set(folder: StoragePath) -> bool:
+    """A plan, an index, or one shard of ours."""
+    if PLAN_HEAD.match(head_of(folder / "plan.json")) or any(_INDEX.match(head_of(folder / "shards" / name)) for name in INDEXES):
+        return True
+    return _has_shard(folder / "shards")
+
+
+def _has_shard(folder: StoragePath) -> bool:
+    called_so = islice((name for name, _ in entries_of(folder) if SHARDS.fullmatch(name)), 8)  # of somebody else's thousands a few are enough
+    for name in called_so:
+        with suppress(DistillError):
+            if _is_shard(folder / name):
+                return True
+    return False
+
+
+def _is_shard(path: StoragePath) -> bool:
+    """Whether a file has the metadata of a shard, of which nothing else is looked at. OSError where the system fails to read it."""
+    try:
+        said = json.loads(_said_in_hdf5(path) if path.suffix == ".h5" else _said_in_parquet(path).get(b"distill", b""))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.keys() >= SHARD_SAYS and said.get("version") in FORMAT_VERSIONS
+
+
+def _said_in_parquet(path: StoragePath) -> dict[bytes, bytes]:
+    """The metadata in the footer of a Parquet file; none where it is damaged or another file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(readable(path), memory_map=False) as file:
+            return file.metadata.metadata or {}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if failed := failure(path, error):
+            raise failed from error
+        return {}
+
+
+def _said_in_hdf5(path: StoragePath) -> str | bytes:
+    """What an HDF5 file says in the attribute of shards; "" where it has none, is damaged or another file."""
+    import h5py
+
+    try:
+        with h5py.File(readable(path), "r", locking=False) as file:
+            said = file.attrs.get("distill", "")
+            return said if isinstance(said, (bytes, str)) else ""
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
+        if failed := failure(path, error):
+            raise failed from error
+        return ""
+
+
+def chunk_files(folder: StoragePath) -> list[StoragePath]:
+    """What is called as chunks are in a folder, in the order of the names."""
+    called_so = re.compile(rf"{NUMBERED}\.parquet")
+    return sorted(path for path in folder.iterdir() if called_so.fullmatch(path.name)) if folder.is_dir() else []
+
+
+def is_chunk_folder(path: str | StoragePath) -> bool:
+    """Whether a folder holds chunks, a whole set or not. A folder of shards, whose files have like names, does not."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for file in chunk_files(place(path)):
+        try:
+            return (pq.read_schema(readable(file)).metadata or {}).get(b"format", b"").startswith(b"distill.chunk.")
+        except (pa.ArrowException, OSError, ValueError) as error:  # no chunk, or a damaged one: the next may tell
+            if failed := failure(file, error):
+                raise failed from error
+    return False
+
+
+def _is_run(folder: StoragePath) -> bool:
+    """A run.toml that a run wrote, not a person: in the very letters of the writer; or one that can be read, beside a checkpoint or a summary."""
+    import tomli_w
+
+    from distill.config.run import load_run
+
+    written = folder / "run.toml"
+    try:
+        load_run(written)
+        if tomli_w.dumps(read_toml(written)).encode() == written.read_bytes():
+            return True
+    except (DistillError, OSError, ValueError):
+        return False
+    return _says(folder / "summary.json", "parameters", "epochs", "student") or _holds_arrays(folder / "checkpoints/last.npz", "progress.json")
+
+
+def is_run_file(path: StoragePath) -> bool:
+    """Whether a file is a run file, whoever wrote it."""
+    from distill.config.run import load_run
+
+    try:
+        return bool(load_run(path))
+    except (DistillError, OSError, ValueError):
+        return False
+
+
+def read_card(path: str | StoragePath) -> dict[str, Any] | None:
+    """What an export says of itself; None where the folder is no export of ours."""
+    try:
+        card = json.loads((place(path) / CARD).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return card if isinstance(card, dict) and str(card.get("made_by", "")).startswith("distill ") else None
+
+
+def _is_evaluation(folder: StoragePath) -> bool:
+    try:
+        judged = json.loads((folder / "evaluation.json").read_bytes())["model"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return isinstance(judged, dict) and "path" in judged
+
+
+def is_lock(path: StoragePath) -> bool:
+    """What holds a folder for one process: a file that says so, or a folder of claims."""
+    if is_remote(path) or path.is_dir():
+        return all(CLAIM.fullmatch(name) or is_temporary(name) for name, _ in entries_of(path))
+    return path.is_file() and re.fullmatch(rb"(process \d+ on [^\n]*\n)?", head_of(path)) is not None
+
+
+def _is_file(path: StoragePath) -> bool:
+    return path.is_file()
+
+
+def _any(path: StoragePath) -> bool:
+    return True
+
+
+KINDS = {
+    "set": Kind(
+        "a set of shards",
+        "OUT",
+        is_set,
+        {
+            r"\.launcher(\.claims)?": is_lock,
+            "state/": _any,
+            r"state/error\.json": lambda path: _says(path, "message", "exit_code"),
+            r"state/finished\.json": lambda path: head_of(path).strip() == b"{}",
+            r"state/estimate\.json": lambda path: _says(path, "rows", "chunks", "todo_chunks", "todo_rows", "bytes"),
+            r"state/progress-\d{5,}\.json": lambda path: _says(path, "done", "made"),
+            r"state/failed-\d{5,}\.json": lambda path: _says(path, "chunk", "reason"),
+            LOGS: _is_file,
+            "chunks": lambda path: is_chunk_folder(path) or not strange_names(path, {}),
+            "shards/": _any,
+        },
+        frozenset({"plan.json", "shards"}),
+        far=True,
+    ),
+    "chunks": Kind("chunks", "OUT", is_chunk_folder, {}, frozenset({"classes.txt"}), far=True),
+    "run": Kind("a run", "--out", _is_run, {r"\.trainer(\.claims)?": is_lock, "checkpoints/": _any, LOGS: _is_file}, frozenset({"run.toml"})),
+    "export": Kind("an export", "OUT", lambda folder: read_card(folder) is not None, {}, frozenset({"assets.extra"})),
+    "evaluation": Kind(
+        "an evaluation",
+        "--out",
+        _is_evaluation,
+        {r"scores-(model|teacher)\.npz": lambda path: _holds_arrays(path, "scores", "cosines"), LOGS: _is_file},
+        far=True,
+    ),
+    "drawing": Kind("drawn identities", "OUT", lambda folder: _says(folder / ".drawing.json", "identities", "images", "size", "seed")),
+    "demo": Kind("a demo", "OUT", lambda folder: head_of(folder / "teacher.toml").startswith(b"# distill train "), {LOGS: _is_file}),
+}
+
+
+LISTED = ("set", "chunks", "run", "export")  # what is never taken for images
+SIGNS = frozenset(INDEXES).union(*(KINDS[kind].signs for kind in LISTED))
+
+
+def kind_of(folder: StoragePath, names: Collection[str] | None = None) -> str | None:
+    """What of ours that holds no list of images a folder is: "set", "chunks", "run", "export", or None.
+
+    names: what lies in it, where the caller knows; without one of SIGNS among them nothing is read.
+    """
+    there = SIGNS.intersection(names if names is not None else (name for name, _ in entries_of(folder)))
+    if any(_INDEX.match(head_of(folder / name)) for name in there.intersection(INDEXES)):  # the shards of a set, which may have gone elsewhere without it
+        return "set"
+    return next((kind for kind in LISTED if KINDS[kind].signs & there and KINDS[kind].is_ours(folder)), None)
+
+
+def strange_names(folder: StoragePath, known: Mapping[str, Callable[[StoragePath], bool]], most: int = 4) -> list[str]:
+    """Up to `most` names below a folder that are not `known` (see Kind.before), nor a system's, nor an unfinished file of ours; sorted."""
+    found: list[str] = []
+    for name, is_file in entries_of(folder):
+        inside = {rest.removeprefix(f"{name}/"): proof for rest, proof in known.items() if rest.startswith(f"{name}/")}
+        if SYSTEM.fullmatch(name) or is_temporary(name):
+            continue
+        if not is_file and inside:
+            found += [f"{name}/{one}" for one in strange_names(folder / name, {rest: proof for rest, proof in inside.items() if rest}, most)]
+        elif not any(re.fullmatch(pattern, name) and proof(folder / name) for pattern, proof in known.items()):
+            found.append(name)
+        if len(found) >= most:
+            break
+    return sorted(found)
+
+
+def entries_of(folder: StoragePath) -> Iterator[tuple[str, bool]]:
+    """(name, is no folder) of what lies in a folder; of nothing where there is no folder."""
+    if isinstance(folder, RemotePath):
+        yield from ((path.name, is_file) for path, is_file in folder.entries() if path != folder)
+    elif isinstance(folder, Path):
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            for entry in entries:
+                yield entry.name, not entry.is_dir()

@@ -1,0 +1,133 @@
+"""Embeddings of images for an evaluation, and the cosines of photos. A model is any callable uint8 [B, H, W, 3] -> float32 [B, D], with
+`.height`, `.width` (None: any size) and `.dimension`.
+
+An image that cannot be decoded, or an embedding that is not finite, ends the evaluation with an error that names it: a figure over
+"most" pairs is none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from distill.errors import BadImage, DistillError
+from distill.storage.path import StoragePath, close_to, is_remote, local_copy, place
+
+if TYPE_CHECKING:
+    from distill.images.codec import ImageSpec
+
+
+Progress = Callable[[int, int], object]  # (done, of): how many images of how many
+
+
+class Model(Protocol):
+    """What can be evaluated: a loaded teacher, student or export."""
+
+    @property
+    def height(self) -> int | None: ...
+    @property
+    def width(self) -> int | None: ...
+    @property
+    def dimension(self) -> int: ...
+    def __call__(self, images: np.ndarray) -> np.ndarray: ...
+
+
+Bad = list[tuple[str, str]]  # (key, reason) of images that cannot be read
+
+
+def _bad_images(root: str | StoragePath, bad: Bad) -> str:
+    named = "; ".join(f"{key}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
+    return f"{root}: {named}. An evaluation needs every image: mend or remove what cannot be read."
+
+
+def embed_images(
+    model: Model,
+    root: str | StoragePath,
+    keys: Sequence[str],
+    spec: ImageSpec,
+    batch: int = 128,
+    progress: Progress | None = None,
+    told: Callable[[str | StoragePath, Bad], str] = _bad_images,
+) -> np.ndarray:
+    """The embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
+
+    `progress(done, of)` is called after each batch with counts of distinct keys.
+    DistillError names the images that cannot be read or decoded, in the words of `told`, and the first one whose embedding is not finite.
+    """
+    from distill.images.codec import decode_batch
+
+    distinct = list(dict.fromkeys(keys))
+    rows: list[np.ndarray] = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(distinct), batch):
+            names = distinct[start : start + batch]
+            pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(str(root), key, told), names)), spec, pool)
+            if bad:
+                raise DistillError(told(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
+            rows.append(finite(np.asarray(model(pixels), np.float32), names))
+            if progress is not None:
+                progress(start + len(names), len(distinct))
+    table = np.concatenate(rows) if rows else np.zeros((0, model.dimension), np.float32)
+    place = {key: row for row, key in enumerate(distinct)}
+    return table if len(distinct) == len(keys) else table[[place[key] for key in keys]]
+
+
+def _bytes(root: str, key: str, told: Callable[[str | StoragePath, Bad], str]) -> bytes:
+    from distill.data.archives.reader import read_bytes
+
+    try:
+        return read_bytes(root, key)
+    except BadImage as error:
+        raise DistillError(told(root, [(key, str(error))])) from error
+
+
+def finite(embeddings: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    if embeddings.ndim != 2 or len(embeddings) != len(names):
+        raise DistillError(f"the model answered {len(names)} images with an array of shape {embeddings.shape}. Expected ({len(names)}, D).")
+    lost = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    if len(lost):
+        raise DistillError(f"the model's embedding of {names[lost[0]]} is not finite, nor are {len(lost) - 1} more of that batch.")
+    return embeddings
+
+
+def spec_for(model: Model, resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> ImageSpec:
+    """The image spec that a model takes; `size` (height, width) says it where the model takes any."""
+    from distill.images.codec import ImageSpec
+
+    height, width = model.height or (size or (0, 0))[0], model.width or (size or (0, 0))[1]
+    if not height or not width:
+        raise DistillError("the model takes images of any size: say which one they have (height and width).")
+    return ImageSpec(height, width, resize, exif)
+
+
+def check_photos(paths: Sequence[str | StoragePath]) -> None:
+    """DistillError unless two photos or more are there to be compared. Asked before a model is loaded, which takes seconds."""
+    if len(paths) < 2:
+        raise DistillError(f"compare: {len(paths)} image{'s' * (len(paths) != 1)} given. Expected two or more.")
+    for path in map(place, paths):
+        if path.is_dir():
+            raise DistillError(f"{path} is a folder. compare takes photos: name the files in it that are meant.")
+        if not path.exists():
+            raise DistillError(f"{path}: no such {'object' if is_remote(path) else 'file'}.{close_to(path)}")
+
+
+def compare(model: Model, paths: Sequence[str | StoragePath], resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> np.ndarray:
+    """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
+    check_photos(paths)
+    files = [local_copy(str(place(path))).resolve() for path in paths]
+    root = os.path.commonpath([file.parent for file in files])
+    keys = [file.relative_to(root).as_posix() for file in files]
+    given = dict(zip(keys, paths, strict=True))
+
+    def told(_: str | StoragePath, bad: Bad) -> str:
+        named = "; ".join(f"{given[key]}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
+        return f"{named}. Leave out what cannot be read."
+
+    embeddings = embed_images(model, root, keys, spec_for(model, resize, size, exif), told=told)
+    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
+    unit = np.divide(embeddings, lengths, out=np.zeros(embeddings.shape), where=lengths > 0)
+    return np.clip(unit @ unit.T, -1.0, 1.0)
