@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.data.kinds import PLAN_HEAD, DRAWN, KINDS, SHARDS, Kind, entries_of, head_of, is_lock, is_run_file, is_set, strange_names, kind_of
+from distill.data.kinds import DRAWN, KINDS, PLAN_HEAD, SHARDS, Kind, entries_of, head_of, is_lock, is_run_file, is_set, kind_of, strange_names
 from distill.data.layout import INDEXES, find_index
 from distill.data.names import SYSTEM
 from distill.errors import DistillError
