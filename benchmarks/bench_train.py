@@ -21,7 +21,7 @@ from distill.synthetic.faces import draw_face
 from distill.training.batches import endless_batches
 from distill.training.model import Training, build_parts
 from distill.training.optimizers import Rate, build_optimizer
-from distill.training.stages import open_lessons
+from distill.training.stages import open_stages
 from distill.training.trainer import prepare_device
 
 STEPS, BATCH = 20, 128
@@ -43,15 +43,15 @@ def main() -> None:
             )
 
         run = taught(1)
-        (lesson,), (viewed,) = open_lessons(run), open_lessons(taught(VIEWS))
-        model = Training(build_parts(run, [lesson]), lesson)
-        learning = Rate(lesson.stage.schedule, 1e-3, 1000)
-        model.compile(optimizer=build_optimizer(lesson.stage.optimizer, learning, model.trainable_variables, "float32"), jit_compile=False)
+        (data,), (viewed,) = open_stages(run), open_stages(taught(VIEWS))
+        model = Training(build_parts(run, [data]), data)
+        learning = Rate(data.stage.schedule, 1e-3, 1000)
+        model.compile(optimizer=build_optimizer(data.stage.optimizer, learning, model.trainable_variables, "float32"), jit_compile=False)
 
         waited: dict[int, list[tuple[float, float]]] = {1: [], VIEWS: []}  # seconds until a batch was there, of those from asking to asking
 
-        def streamed(lesson=lesson, views: int = 1) -> Iterator:
-            batches = endless_batches(lesson.train, lesson.fields, 0, [])
+        def streamed(data=data, views: int = 1) -> Iterator:
+            batches = endless_batches(data.train, data.fields, 0, [])
             yield next(batches)  # the first one has to be waited for
             asked = time.perf_counter()
             while True:

@@ -20,33 +20,33 @@ from distill.models.students import settle_averages
 from distill.training.checkpoint import Progress, save_student
 from distill.training.optimizers import Rate
 from distill.training.run_folder import RunFolder
-from distill.training.stages import Lesson
-from distill.training.table import Screen
+from distill.training.stages import StageData
+from distill.training.table import TrainingDisplay
 
 # What batch norm's averages are taken from after each epoch: so many rows tell a mean to 1/45 of its deviation, and as 16 batches cost five steps
 AVERAGED_ROWS = 2048
 
 
-def averaged_batches(lesson: Lesson) -> int:
+def averaged_batches(data: StageData) -> int:
     """Returns from how many batches batch norm's averages are taken after an epoch, where it has so many."""
-    return math.ceil(AVERAGED_ROWS / lesson.train.batch)
+    return math.ceil(AVERAGED_ROWS / data.train.batch)
 
 
 @dataclass
 class Epoch:
-    """What is known of the epoch that is trained. number: over all stages, from 0; the loss of `figures` that counts is `judged`."""
+    """What is known of the epoch that is trained. number: over all stages, from 0; the loss of `figures` that counts is `evaluated_loss`."""
 
     number: int = 0
     started: float = field(default_factory=time.monotonic)
     trained: float = 0.0  # seconds of its steps
-    seconds: float = 0.0  # until it was judged
+    seconds: float = 0.0  # until it was evaluated
     figures: dict[str, float] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     better: bool = False
     row: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def judged(self) -> float:
+    def evaluated_loss(self) -> float:
         return self.figures.get("held_out_loss", self.figures["loss"])
 
 
@@ -54,14 +54,14 @@ class Epoch:
 class StageRun:
     """What the callbacks of a stage share. before: epochs of the stages before it; variables: all that a checkpoint stores, by name."""
 
-    lesson: Lesson
+    data: StageData
     folder: RunFolder
     progress: Progress
     student: keras.Model
     variables: dict[str, Any]
     rate: Rate
     before: int
-    screen: Screen
+    display: TrainingDisplay
     epoch: Epoch = field(default_factory=Epoch)
 
 
@@ -91,32 +91,32 @@ class ShowSteps(StageCallback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.run.epoch = Epoch(self.run.before + epoch)
-        self.run.screen.start(self.run.lesson.number - 1, epoch)
+        self.run.display.start(self.run.data.number - 1, epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.run.screen.tick(batch + 1, logs)
+        self.run.display.tick(batch + 1, logs)
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self.run.screen.doing("held-out rows")
+        self.run.display.doing("held-out rows")
 
 
 class SettleAverages(StageCallback):
-    """Makes the student what it would be if it was saved now, before it is judged: by the first batches of the epoch that was just trained."""
+    """Makes the student what it would be if it was saved now, before it is evaluated: by the first batches of the epoch that was just trained."""
 
     def on_test_begin(self, logs: Any = None) -> None:
         self.settle()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if not self.run.lesson.held_out:
+        if not self.run.data.held_out:
             self.settle()
         self.run.epoch.seconds = time.monotonic() - self.run.epoch.started
 
     def settle(self) -> None:
-        epoch, lesson = self.run.epoch, self.run.lesson
+        epoch, data = self.run.epoch, self.run.data
         epoch.trained = time.monotonic() - epoch.started
         _ = self.model  # as in `arrays`
-        with closing(lesson.pictures(epoch.number)) as pictures:
-            settle_averages(self.run.student, itertools.islice(pictures, averaged_batches(lesson)))
+        with closing(data.epoch_images(epoch.number)) as images:
+            settle_averages(self.run.student, itertools.islice(images, averaged_batches(data)))
 
 
 class FiniteGuard(StageCallback):
@@ -130,13 +130,13 @@ class FiniteGuard(StageCallback):
         arrays = self.arrays()
         figures = {name.replace("val_", "held_out_"): float(value) for name, value in logs.items()}
         if not all(map(math.isfinite, figures.values())) or not all(np.isfinite(each).all() for each in arrays.values()):
-            raise Unfinished(self._message("a weight or a figure is not finite", self.run.lesson.steps))
+            raise Unfinished(self._message("a weight or a figure is not finite", self.run.data.steps))
         self.run.epoch.figures, self.run.epoch.arrays = figures, arrays
 
     def _message(self, what: str, step: int) -> str:
         run = self.run
         return (
-            f"stage {run.lesson.number}, epoch {run.progress.epoch + 1}, step {step} of {run.lesson.steps}: {what}; "
+            f"stage {run.data.number}, epoch {run.progress.epoch + 1}, step {step} of {run.data.steps}: {what}; "
             f"{run.progress.kept or 'there is no checkpoint yet'} in {run.folder.checkpoints}. "
             "Use a lower learning_rate, a longer warmup or another precision, in another folder."
         )
@@ -146,9 +146,9 @@ class HistoryRow(StageCallback):
     """Makes the row of history.csv."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        now, lesson = self.run.epoch, self.run.lesson
-        shown = lesson.train.rows - count_left_out(lesson.train.left_out, self.run.progress.left_out)
-        now.row = {"stage": lesson.number, "epoch": epoch + 1, "seconds": now.seconds, "images_per_second": shown / now.trained}
+        now, data = self.run.epoch, self.run.data
+        shown = data.train.rows - count_left_out(data.train.left_out, self.run.progress.left_out)
+        now.row = {"stage": data.number, "epoch": epoch + 1, "seconds": now.seconds, "images_per_second": shown / now.trained}
         now.row |= {"learning_rate": self._rate(), **now.figures}
 
     def _rate(self) -> float:
@@ -164,13 +164,13 @@ def count_left_out(found: dict[str, int], known: dict[str, int]) -> int:
 
 
 class BestStudent(StageCallback):
-    """Keeps the student with the lowest judged loss of its stage."""
+    """Keeps the student with the lowest loss of its stage."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         now, progress = self.run.epoch, self.run.progress
-        now.better = progress.best is None or now.judged < progress.best
+        now.better = progress.best is None or now.evaluated_loss < progress.best
         if now.better:
-            progress.best = now.judged
+            progress.best = now.evaluated_loss
             save_student(self.run.student, self.run.folder.best, self.run.folder.checkpoints)
 
 
@@ -178,7 +178,7 @@ class Plateau(StageCallback):
     """Lowers the learning rate where the loss was not better for `patience` epochs."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        progress, schedule, rate = self.run.progress, self.run.lesson.stage.schedule, self.run.rate
+        progress, schedule, rate = self.run.progress, self.run.data.stage.schedule, self.run.rate
         progress.waited = 0 if self.run.epoch.better else progress.waited + 1
         if progress.waited >= (schedule.patience or 1):
             progress.waited = 0
@@ -221,10 +221,10 @@ class ShowRow(StageCallback):
     """The row of the table."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.run.screen.epoch(self.run.epoch.row)
+        self.run.display.epoch(self.run.epoch.row)
 
 
 def stage_callbacks(run: StageRun) -> list[StageCallback]:
     """Returns the callbacks of a stage, in their order."""
     kinds = [ShowSteps, SettleAverages, FiniteGuard, HistoryRow, BestStudent, Plateau, Checkpoint, TensorBoardEvents, ShowRow]
-    return [kind(run) for kind in kinds if kind is not Plateau or run.lesson.stage.schedule.name == "plateau"]
+    return [kind(run) for kind in kinds if kind is not Plateau or run.data.stage.schedule.name == "plateau"]

@@ -25,7 +25,7 @@ class Progress:
         stage: index from 0.
         epoch: how many of its epochs are done.
         step: how many steps of the epoch after these are done: 0, because a checkpoint is written at an epoch's end. It is not stored where it is 0.
-        best: the lowest judged loss of the stage.
+        best: the lowest loss of the stage, on held-out rows where there are such.
         waited: epochs since then, in a stage whose schedule is "plateau".
         history: a row an epoch, all stages.
         left_out: images that could not be read, by the kind of their reason.

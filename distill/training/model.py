@@ -10,7 +10,7 @@ from distill.config.run import Run, Term
 from distill.losses.terms import TERMS, cosine, hits
 from distill.models.students import ClassHead, build_student, projection
 from distill.training.optimizers import Rate, build_optimizer
-from distill.training.stages import Lesson
+from distill.training.stages import StageData
 
 
 @dataclass
@@ -27,14 +27,14 @@ class Parts:
         return {f"{name}/{number}": variable for name, layer in layers.items() for number, variable in enumerate(layer.variables)}
 
 
-def build_parts(run: Run, lessons: list[Lesson]) -> Parts:
+def build_parts(run: Run, stages: list[StageData]) -> Parts:
     """The student, a head for each class table, a projection for each other teacher dimension, built and ready."""
-    parts = Parts(build_student(run.student, lessons[0].train.image_shape))
-    for lesson in lessons:
-        if lesson.head and lesson.head not in parts.heads:
-            parts.heads[lesson.head] = ClassHead(lesson.train.classes, name=lesson.head)
-        if "embedding" in lesson.fields and lesson.train.dimension not in (run.student.embedding, *parts.projections):
-            parts.projections[lesson.train.dimension] = projection(lesson.train.dimension)
+    parts = Parts(build_student(run.student, stages[0].train.image_shape))
+    for data in stages:
+        if data.head and data.head not in parts.heads:
+            parts.heads[data.head] = ClassHead(data.train.classes, name=data.head)
+        if "embedding" in data.fields and data.train.dimension not in (run.student.embedding, *parts.projections):
+            parts.projections[data.train.dimension] = projection(data.train.dimension)
     for layer in (*parts.heads.values(), *parts.projections.values()):
         layer.build((None, run.student.embedding))
     return parts
@@ -46,14 +46,14 @@ class Training(keras.Model):
     Terms whose field a batch does not have are left out, of the loss and of the metrics: held-out identities have no trained class.
     """
 
-    def __init__(self, parts: Parts, lesson: Lesson) -> None:
-        super().__init__(name=f"stage_{lesson.number}")
+    def __init__(self, parts: Parts, data: StageData) -> None:
+        super().__init__(name=f"stage_{data.number}")
         self.student = parts.student
-        self.head = parts.heads[lesson.head] if lesson.head else None
-        self.projection = parts.projections.get(lesson.train.dimension) if "embedding" in lesson.fields else None
-        self.terms: tuple[Term, ...] = lesson.stage.terms
+        self.head = parts.heads[data.head] if data.head else None
+        self.projection = parts.projections.get(data.train.dimension) if "embedding" in data.fields else None
+        self.terms: tuple[Term, ...] = data.stage.terms
         self.needs: dict[str, str] = {term.name: TERMS[term.name].needs for term in self.terms}
-        self.needs |= {name: need for name, need in (("accuracy", "label"), ("agreement", "embedding")) if need in lesson.fields}
+        self.needs |= {name: need for name, need in (("accuracy", "label"), ("agreement", "embedding")) if need in data.fields}
         self.means = [keras.metrics.Mean(name=name) for name in self.needs]
         self.built = True  # its parts are
 
@@ -87,11 +87,11 @@ class Training(keras.Model):
         return {name: value for name, value in told.items() if self.needs.get(name) in (None, *y)}
 
 
-def compiled(run: Run, lesson: Lesson, parts: Parts) -> tuple[Training, Rate]:
+def compiled(run: Run, data: StageData, parts: Parts) -> tuple[Training, Rate]:
     """Returns the model of one stage, ready for its first step, and its learning rate."""
-    stage = lesson.stage
-    model = Training(parts, lesson)
-    rate = Rate(stage.schedule, stage.optimizer.learning_rate, stage.epochs * lesson.steps)
+    stage = data.stage
+    model = Training(parts, data)
+    rate = Rate(stage.schedule, stage.optimizer.learning_rate, stage.epochs * data.steps)
     optimizer = build_optimizer(stage.optimizer, rate, model.trainable_variables, run.student.precision)
     # XLA on CPU was measured at 0.08 to 0.84 times the speed
     model.compile(optimizer=optimizer, jit_compile=False if on_cpu() else "auto")

@@ -21,7 +21,7 @@ from distill.runtime.process import keep_memory
 from distill.training.batches import endless_batches
 from distill.training.callbacks import averaged_batches
 from distill.training.model import Parts, build_parts, compiled
-from distill.training.stages import Lesson, OpenTeacher, few_steps, open_lessons, told_at_start
+from distill.training.stages import OpenTeacher, StageData, describe_stage, few_steps, open_stages
 from distill.training.trainer import check_batches, prepare_device
 
 WARM, TIMED, LONGEST = 2, 30, 8.0  # steps before the clock runs, steps that it runs for, and seconds after which it stops
@@ -97,50 +97,50 @@ def rehearse(run: Run, *, open_teacher: OpenTeacher | None = None) -> Rehearsal:
         DistillError: the run cannot work, as `train` would say before its first step.
     """
     device = prepare_device()
-    lessons = open_lessons(run, open_teacher)
+    stages = open_stages(run, open_teacher)
     keras.utils.set_random_seed(run.seed)
-    parts = build_parts(run, lessons)
-    notes = [line.strip() for line in [*few_steps(run, lessons), *check_batches(lessons, parts.student)]]
-    stages = []
-    for lesson in lessons:
-        notes += [line.strip() for line in told_at_start(run, lesson, False) if "warning: " in line]
-        stages.append(_figures(run, lesson, parts))
-    shape = f"{run.student.backbone} for {'x'.join(map(str, lessons[0].train.image_shape[:2]))}"
-    return Rehearsal(tuple(stages), shape, parts.student.count_params(), run.student.embedding, device, _memory(run, lessons, parts), tuple(notes))
+    parts = build_parts(run, stages)
+    notes = [line.strip() for line in [*few_steps(run, stages), *check_batches(stages, parts.student)]]
+    figures = []
+    for data in stages:
+        notes += [line.strip() for line in describe_stage(run, data, False) if "warning: " in line]
+        figures.append(_figures(run, data, parts))
+    shape = f"{run.student.backbone} for {'x'.join(map(str, stages[0].train.image_shape[:2]))}"
+    return Rehearsal(tuple(figures), shape, parts.student.count_params(), run.student.embedding, device, _memory(run, stages, parts), tuple(notes))
 
 
-def _figures(run: Run, lesson: Lesson, parts: Parts) -> StageFigures:
-    model, _ = compiled(run, lesson, parts)
-    step = _seconds_of_a_step(lesson, lambda images, values: model.train_on_batch(images, values))
-    settled = _seconds_to_settle(lesson, parts)
-    judged = 0.0
-    if lesson.held_out:
-        images, values = next(endless_batches(lesson.held_out, lesson.held_out_fields, 0, [], again=True))
+def _figures(run: Run, data: StageData, parts: Parts) -> StageFigures:
+    model, _ = compiled(run, data, parts)
+    step = _seconds_of_a_step(data, lambda images, values: model.train_on_batch(images, values))
+    settled = _seconds_to_settle(data, parts)
+    evaluated = 0.0
+    if data.held_out:
+        images, values = next(endless_batches(data.held_out, data.held_out_fields, 0, [], again=True))
         model.test_on_batch(images, values)
         started = time.monotonic()
         model.test_on_batch(images, values)
-        judged = (time.monotonic() - started) * lesson.held_out.steps
+        evaluated = (time.monotonic() - started) * data.held_out.steps
     return StageFigures(
-        lesson.train.name,
-        tuple(term.name for term in lesson.stage.terms),
-        lesson.train.rows,
-        lesson.held_out.rows if lesson.held_out else 0,
-        lesson.train.batch,
-        lesson.steps,
-        lesson.stage.epochs,
+        data.train.name,
+        tuple(term.name for term in data.stage.terms),
+        data.train.rows,
+        data.held_out.rows if data.held_out else 0,
+        data.train.batch,
+        data.steps,
+        data.stage.epochs,
         step,
-        lesson.steps * step + settled + judged,
+        data.steps * step + settled + evaluated,
     )
 
 
-def _seconds_of_a_step(lesson: Lesson, take: Any) -> float:
+def _seconds_of_a_step(data: StageData, take: Any) -> float:
     """Returns how long a step takes with the batch that it waits for, on real batches, the first steps left out."""
-    fields, taken, started = lesson.fields, 0, time.monotonic()
-    endless = (batch for number in itertools.count() for batch in lesson.epoch(number))
-    usual = min(lesson.train.batch, lesson.train.rows)
+    fields, taken, started = data.fields, 0, time.monotonic()
+    endless = (batch for number in itertools.count() for batch in data.epoch(number))
+    usual = min(data.train.batch, data.train.rows)
     with closing(endless):
         for images, values in endless:
-            if len(images) != usual and lesson.steps > 1:  # a batch of another size makes a graph of its own here, as it does not in fit()
+            if len(images) != usual and data.steps > 1:  # a batch of another size makes a graph of its own here, as it does not in fit()
                 continue
             take(images, {name: values[name] for name in fields})
             taken += 1
@@ -152,25 +152,25 @@ def _seconds_of_a_step(lesson: Lesson, take: Any) -> float:
     return (time.monotonic() - started) / max(1, taken - WARM)
 
 
-def _seconds_to_settle(lesson: Lesson, parts: Parts) -> float:
+def _seconds_to_settle(data: StageData, parts: Parts) -> float:
     """Returns how long it takes to make batch norm's averages anew, as after each epoch."""
-    batches = min(lesson.steps, averaged_batches(lesson))
+    batches = min(data.steps, averaged_batches(data))
     before = parts.student.get_weights()
     started = time.monotonic()
-    with closing(lesson.pictures(0)) as pictures:
-        settle_averages(parts.student, itertools.islice(pictures, min(2, batches)))
+    with closing(data.epoch_images(0)) as images:
+        settle_averages(parts.student, itertools.islice(images, min(2, batches)))
     passed = time.monotonic() - started
     parts.student.set_weights(before)
     return passed * batches / min(2, batches)
 
 
-def _memory(run: Run, lessons: list[Lesson], parts: Parts) -> dict[str, int]:
+def _memory(run: Run, stages: list[StageData], parts: Parts) -> dict[str, int]:
     """Returns bytes: weights with gradients, the optimizer's state, activations of a batch, and images that wait to be shown."""
     weights = sum(_bytes(variable) for variable in parts.variables().values())
     slots = max({"sgd": 1 if stage.optimizer.momentum else 0, "adam": 2, "adamw": 2}[stage.optimizer.name] for stage in run.stage)
-    height, width, _ = lessons[0].train.image_shape
+    height, width, _ = stages[0].train.image_shape
     batch = run.data.batch * height * width * 3
-    waiting = (QUEUE + 2) * batch + max(_pool(lesson) for lesson in lessons)
+    waiting = (QUEUE + 2) * batch + max(_pool(data) for data in stages)
     return {"weights": 2 * weights, "optimizer": slots * weights, "activations": _activations(parts.student) * run.data.batch, "images": waiting}
 
 
@@ -185,9 +185,9 @@ def _activations(student: keras.Model) -> int:
     return 2 * 4 * sum(math.prod(output.shape[1:]) for output in outputs)
 
 
-def _pool(lesson: Lesson) -> int:
+def _pool(data: StageData) -> int:
     """Returns the bytes of the encoded images that a source of shards shuffles together."""
-    shards = getattr(lesson.train, "set", None)
+    shards = getattr(data.train, "set", None)
     if shards is None:
         return 0
     each = sum(record.shard_bytes for record in shards.records) / max(1, shards.rows)

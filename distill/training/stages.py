@@ -20,9 +20,9 @@ USUAL_STEPS, FEW_STEPS = 2000, 500  # of a student that begins from nothing: wha
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A stage with its opened sources. fields: those of a batch that its terms need; held_out_fields: those that can be judged there;
-    unjudged: why none can, where rows are held out."""
+class StageData:
+    """A stage with its opened sources. fields: those of a batch that its terms need; held_out_fields: those that held-out rows are evaluated by;
+    not_evaluated: why by none, where rows are held out."""
 
     number: int
     stage: Stage
@@ -30,7 +30,7 @@ class Lesson:
     held_out: Any | None
     fields: tuple[str, ...]
     held_out_fields: tuple[str, ...]
-    unjudged: str = ""
+    not_evaluated: str = ""
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ class Lesson:
         """Yields the batches of an epoch as it is trained, with small ones joined."""
         yield from join_small(self.train.epoch(number), self.steps, smallest(self.train))
 
-    def pictures(self, number: int) -> Generator[np.ndarray, None, None]:
+    def epoch_images(self, number: int) -> Generator[np.ndarray, None, None]:
         """Yields the images of the same batches alone, for which no teacher is asked."""
         alone: Iterator[Batch] = ((images, {}) for images in self.train.epoch_images(number))
         yield from (images for images, _ in join_small(alone, self.steps, smallest(self.train)))
@@ -147,10 +147,10 @@ TEACHABLE = {  # what a term needs of its field
 }
 
 
-def open_lessons(run: Run, open_teacher: OpenTeacher | None = None) -> list[Lesson]:
+def open_stages(run: Run, open_teacher: OpenTeacher | None = None) -> list[StageData]:
     """Open the sources of all stages, each once, and check that they fit the terms and one another."""
     opened: dict[Any, Opened] = {}
-    lessons = []
+    stages = []
     for number, stage in enumerate(run.stage, 1):
         key = (stage.source, stage.teacher, stage.reading, stage.steps)
         if key not in opened:
@@ -165,22 +165,22 @@ def open_lessons(run: Run, open_teacher: OpenTeacher | None = None) -> list[Less
             if reason := taught.teaches_nothing(needs):
                 where = {"shards": run.data.shards, "images": run.data.images, "noise": stage.teacher}[stage.source]
                 raise DistillError(f'stage {number}: term "{term.name}" cannot learn from {where}: {reason}. {TEACHABLE[needs]}')
-        lessons.append(_lesson(run, number, stage, taught, held_out))
-    shapes = {lesson.train.image_shape: lesson.number for lesson in lessons}
+        stages.append(_stage_data(run, number, stage, taught, held_out))
+    shapes = {data.train.image_shape: data.number for data in stages}
     if len(shapes) > 1:
         found = ", ".join(f"stage {number} {shape[0]}x{shape[1]}" for shape, number in shapes.items())
         raise DistillError(f"one student takes images of one size, but the sources give: {found}. Use stages of one size.")
-    return lessons
+    return stages
 
 
-def _lesson(run: Run, number: int, stage: Stage, taught: Any, held_out: Any | None) -> Lesson:
+def _stage_data(run: Run, number: int, stage: Stage, taught: Any, held_out: Any | None) -> StageData:
     fields = tuple(name for name in taught.fields if any(TERMS[term.name].needs == name for term in stage.terms))
-    judged, unjudged = _judged(run, taught, held_out, fields)
-    return Lesson(number, stage, taught, held_out if judged else None, fields, judged, unjudged)
+    evaluated, not_evaluated = _evaluated(run, taught, held_out, fields)
+    return StageData(number, stage, taught, held_out if evaluated else None, fields, evaluated, not_evaluated)
 
 
-def _judged(run: Run, taught: Any, held_out: Any | None, fields: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The fields that held-out rows can be judged by, and where there are none, why."""
+def _evaluated(run: Run, taught: Any, held_out: Any | None, fields: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The fields that held-out rows can be evaluated by, and where there are none, why."""
     if run.data.holdout is None:
         return (), ""
     if held_out is None:
@@ -188,28 +188,28 @@ def _judged(run: Run, taught: Any, held_out: Any | None, fields: tuple[str, ...]
     if held_out.image_shape != taught.image_shape:
         there, here = (f"{source.image_shape[0]}x{source.image_shape[1]}" for source in (held_out, taught))
         return (), f"their images are {there}, those of this stage are {here}"
-    judged, unjudged = tuple(name for name in fields if name in held_out.fields), ""
+    evaluated, not_evaluated = tuple(name for name in fields if name in held_out.fields), ""
     if run.data.holdout.by == "identity":
-        judged = tuple(name for name in judged if name != "label")
-        unjudged = "their identities have no trained class, and this stage has no term on embeddings"
-    if "embedding" in judged and held_out.dimension != taught.dimension:
-        judged = tuple(name for name in judged if name != "embedding")
-        unjudged = f"their embeddings have {held_out.dimension} numbers, those of this stage's teacher have {taught.dimension}"
-    return judged, "" if judged else unjudged
+        evaluated = tuple(name for name in evaluated if name != "label")
+        not_evaluated = "their identities have no trained class, and this stage has no term on embeddings"
+    if "embedding" in evaluated and held_out.dimension != taught.dimension:
+        evaluated = tuple(name for name in evaluated if name != "embedding")
+        not_evaluated = f"their embeddings have {held_out.dimension} numbers, those of this stage's teacher have {taught.dimension}"
+    return evaluated, "" if evaluated else not_evaluated
 
 
-def identities(lessons: list[Lesson]) -> dict[str, str]:
-    """The identity of all files that a run learns from or is judged by, by the name of their source."""
-    sources = [source for lesson in lessons for source in (lesson.train, lesson.held_out) if source]
+def identities(stages: list[StageData]) -> dict[str, str]:
+    """The identity of all files that a run learns from or is evaluated on, by the name of their source."""
+    sources = [source for data in stages for source in (data.train, data.held_out) if source]
     return {source.name: identity for source in sources if (identity := source.identity())}
 
 
-def few_steps(run: Run, lessons: list[Lesson]) -> list[str]:
+def few_steps(run: Run, stages: list[StageData]) -> list[str]:
     """Returns a warning where a student that begins from nothing has fewer steps than it needs, in one line; else nothing."""
-    steps = sum(lesson.stage.epochs * lesson.steps for lesson in lessons)
+    steps = sum(data.stage.epochs * data.steps for data in stages)
     if steps >= FEW_STEPS or run.student.weights:
         return []
-    longer = " ".join(f"--set stage.{lesson.number}.epochs={math.ceil(lesson.stage.epochs * USUAL_STEPS / steps)}" for lesson in lessons)
+    longer = " ".join(f"--set stage.{data.number}.epochs={math.ceil(data.stage.epochs * USUAL_STEPS / steps)}" for data in stages)
     return [
         f"warning: {steps:,} step{'s' * (steps > 1)} in all {'are' if steps > 1 else 'is'} few; a student usually needs {USUAL_STEPS:,}. "
         f"To train longer: --steps {USUAL_STEPS}, or with a run file {longer}"
@@ -240,9 +240,9 @@ def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
     return [f"{len(shards.golden)} golden rows{each} labelled again by {run.data.teacher}: worst cosine {worst:.7f}"]
 
 
-def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
+def describe_stage(run: Run, data: StageData, projected: bool) -> list[str]:
     """What a stage will do, in words: rows, held-out part, and how hard each term pulls in one common unit."""
-    stage, source, held_out = lesson.stage, lesson.train, lesson.held_out
+    stage, source, held_out = data.stage, data.train, data.held_out
     norm = 1.0
     if any(term.name == "mse" for term in stage.terms):
         _, values = next(iter(source.epoch(0)))
@@ -253,11 +253,11 @@ def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
         for term in stage.terms
     ]
     lines = [
-        f"stage {lesson.number}: {many(source.rows, 'rows')} of {source.name}{_views_of(source)}, {many(lesson.steps, 'steps')} an epoch, {many(stage.epochs, 'epochs')}"
-        + (f"; the last batch has {lesson.joined} more rows" if lesson.joined else ""),
+        f"stage {data.number}: {many(source.rows, 'rows')} of {source.name}{_views_of(source)}, {many(data.steps, 'steps')} an epoch, {many(stage.epochs, 'epochs')}"
+        + (f"; the last batch has {data.joined} more rows" if data.joined else ""),
         f"  effective weights (largest pull on one cosine): {', '.join(pulls)}",
     ]
-    if source.name == "shards" and getattr(source, "augment", None) and "embedding" in lesson.fields:
+    if source.name == "shards" and getattr(source, "augment", None) and "embedding" in data.fields:
         lines.append(
             "  augmented: images are changed anew each epoch, while their embeddings are those of the unchanged images. "
             "A set made with distill embed --views has an embedding for each view and teaches more."
@@ -265,9 +265,9 @@ def told_at_start(run: Run, lesson: Lesson, projected: bool) -> list[str]:
     if projected:
         lines.append(f"  a projection {run.student.embedding} -> {source.dimension} stands before the teacher; agreement is behind it")
     if held_out:
-        lines.append(f"  held out: {many(held_out.rows, 'rows')}, judged by {', '.join(lesson.held_out_fields)}")
-    elif lesson.unjudged:
-        lines.append(f"  held-out rows are not judged: {lesson.unjudged}")
+        lines.append(f"  held out: {many(held_out.rows, 'rows')}, judged by {', '.join(data.held_out_fields)}")
+    elif data.not_evaluated:
+        lines.append(f"  held-out rows are not judged: {data.not_evaluated}")
     elif run.data.holdout is None:
         lines.append("  no rows are held out, so all figures are of rows that the student learns from")
     return lines

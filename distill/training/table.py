@@ -168,12 +168,12 @@ class Pace:
 SHOWN = ("loss", "agreement", "accuracy")  # beside the bar of an epoch
 
 
-class Screen:
+class TrainingDisplay:
     """What is shown of a training. It is mute with quiet=True, and where `shown(False)` says so."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.display = None if quiet else here()
-        self.clock = self.display.clock if self.display else time.monotonic
+        self.console = None if quiet else here()
+        self.clock = self.console.clock if self.console else time.monotonic
         self.pace, self.began = Pace(()), 0.0
         self._columns: list[Column] = []
         self._live = ExitStack()
@@ -181,8 +181,8 @@ class Screen:
 
     def line(self, text: str) -> None:
         """A line that stays."""
-        if self.display:
-            self.display.line(text)
+        if self.console:
+            self.console.line(text)
 
     def plan(self, stages: Sequence[Extent]) -> None:
         """All that the run has to do, said before the first `start`."""
@@ -194,8 +194,8 @@ class Screen:
         if stage != self.pace.stage:
             self._columns = []
         self.pace.begin(stage, epoch, self.clock())
-        if self.display:
-            self._epoch = self._live.enter_context(self.display.showing(_Epoch(self, self.pace, self.clock())))
+        if self.console:
+            self._epoch = self._live.enter_context(self.console.showing(_Epoch(self, self.pace, self.clock())))
 
     def tick(self, step: int, logs: Mapping[str, Any]) -> None:
         """So many steps of the epoch are done."""
@@ -212,10 +212,10 @@ class Screen:
         """The epoch is over: its row of the history."""
         self.pace.end(self.clock())
         self.stop()
-        if not self.display:
+        if not self.console:
             return
         if not self._columns:
-            self._columns = table_columns(list(row), width_here() if self.display.kind == "terminal" else LOG_WIDTH)
+            self._columns = table_columns(list(row), width_here() if self.console.kind == "terminal" else LOG_WIDTH)
             for line in table_heading(self._columns):
                 self.line(line)
         told = {"epoch": self.pace.name(row["stage"], row["epoch"]), "left": self.pace.left, "images_per_second": self.pace.images_per_second}
@@ -230,8 +230,8 @@ class Screen:
 class _Epoch:
     """The line of an epoch."""
 
-    def __init__(self, screen: Screen, pace: Pace, now: float) -> None:
-        self.screen, self.pace, self.logged = screen, pace, now
+    def __init__(self, shown: TrainingDisplay, pace: Pace, now: float) -> None:
+        self.shown, self.pace, self.logged = shown, pace, now
         self.logs, self.doing = dict[str, Any](), "" if pace.left else "compiling"
 
     def reach(self, now: float) -> Reach:
@@ -240,7 +240,7 @@ class _Epoch:
         left = pace.left
         label = f"epoch {pace.name(pace.stage + 1, pace.epoch + 1)}" + (f", {self.doing}" if self.doing else "")
         steps = pace.stages[pace.stage].steps
-        return Reach(label, pace.step, steps, now - self.screen.began, pace.images_per_second, left and left - (now - pace.last), "images", said)
+        return Reach(label, pace.step, steps, now - self.shown.began, pace.images_per_second, left and left - (now - pace.last), "images", said)
 
     def text(self, now: float, width: int, turn: int, letters: tuple[str, str, str]) -> str:
         return bar_line(self.reach(now), width, turn, letters)

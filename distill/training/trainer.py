@@ -2,7 +2,7 @@
 
 The same command again goes on after the last whole epoch, with weights, optimizer, learning rate and dropout as they were. What cannot
 work (a term that its source has no field for, images of two sizes, one class only) is refused before the first step. After each epoch batch norm's
-averages are taken anew, so that what is judged on held-out rows is what is saved. Nothing here is of one backend.
+averages are taken anew, so that what is evaluated on held-out rows is what is saved. Nothing here is of one backend.
 """
 
 import shlex
@@ -27,8 +27,8 @@ from distill.training.checkpoint import Progress, restore, save_student
 from distill.training.model import Parts, build_parts, compiled
 from distill.training.origin import origin_of, trained_names
 from distill.training.run_folder import RunFolder
-from distill.training.stages import Lesson, OpenTeacher, few_steps, identities, open_lessons, prove_teacher, told_at_start
-from distill.training.table import Extent, Screen
+from distill.training.stages import OpenTeacher, StageData, describe_stage, few_steps, identities, open_stages, prove_teacher
+from distill.training.table import Extent, TrainingDisplay
 
 
 def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None, quiet: bool = False) -> dict[str, Any]:
@@ -36,11 +36,11 @@ def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None,
 
     open_teacher turns the path of a noise stage's teacher into a callable, uint8 [B, H, W, 3] -> float32 [B, D]; what the stage's reading
     sets (signature, output, scale, offset, color) comes by keyword. Keys of the result: parameters, seconds, epochs, steps, rows (of each
-    stage: its source, how many rows it trained on, how many were held out and judged), student, best,
+    stage: its source, how many rows it trained on, how many were held out and evaluated), student, best,
     history (paths), last (the last row of the history), and where images were left out, left_out.
     DistillError: the run cannot work, or another process works on it. Unfinished: the loss was not finite, or somebody stopped it; the last good checkpoint stays.
     """
-    screen = Screen(quiet)
+    display = TrainingDisplay(quiet)
     check_folder(out, "run", "evaluation")
     if run.data.images is not None:
         check_apart(run.data.images, out, "run")
@@ -55,34 +55,34 @@ def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None,
         with folder.held(run):
             done = folder.summary()
             if done is None:
-                return _train(folder.by_its_rule(run), folder, open_teacher, screen)
-    screen.line(f"{folder.path} is finished: {many(done['epochs'], 'epochs')}, {many(done['parameters'], 'parameters')}. Nothing to do.")
+                return _train(folder.by_its_rule(run), folder, open_teacher, display)
+    display.line(f"{folder.path} is finished: {many(done['epochs'], 'epochs')}, {many(done['parameters'], 'parameters')}. Nothing to do.")
     return done
 
 
-def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen: Screen) -> dict[str, Any]:
-    screen.line(f"device: {prepare_device()}, {run.student.precision}")
-    lessons = open_lessons(run, open_teacher)
-    for line in [*few_steps(run, lessons), *prove_teacher(run, open_teacher)]:
-        screen.line(line)
-    parts, progress, arrays = _begin(run, folder, lessons, screen)
-    screen.plan([extent(lesson) for lesson in lessons])
+def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, display: TrainingDisplay) -> dict[str, Any]:
+    display.line(f"device: {prepare_device()}, {run.student.precision}")
+    stages = open_stages(run, open_teacher)
+    for line in [*few_steps(run, stages), *prove_teacher(run, open_teacher)]:
+        display.line(line)
+    parts, progress, arrays = _begin(run, folder, stages, display)
+    display.plan([extent(data) for data in stages])
     logs = shlex.quote(str(folder.path))
-    screen.line(f"Ctrl-C stops; the same command goes on after the last finished epoch. To watch it in a browser: tensorboard --logdir {logs}")
-    for number in range(progress.stage, len(lessons)):
+    display.line(f"Ctrl-C stops; the same command goes on after the last finished epoch. To watch it in a browser: tensorboard --logdir {logs}")
+    for number in range(progress.stage, len(stages)):
         if number > progress.stage:
             progress = replace(progress, stage=number, epoch=0, best=None, waited=0)
-        if progress.epoch < lessons[number].stage.epochs:
-            train_stage(run, lessons[number], parts, folder, progress, arrays if progress.epoch else None, screen)
+        if progress.epoch < stages[number].stage.epochs:
+            train_stage(run, stages[number], parts, folder, progress, arrays if progress.epoch else None, display)
     save_student(parts.student, folder.student, folder.checkpoints)
     summary = {
         "parameters": parts.student.count_params(),
         "seconds": round(progress.seconds, 3),
         "epochs": len(progress.history),
-        "steps": sum(lesson.stage.epochs * lesson.steps for lesson in lessons),
+        "steps": sum(data.stage.epochs * data.steps for data in stages),
         "rows": [
             {"stage": each.number, "source": each.name, "trained_on": each.train.rows, "held_out": each.held_out.rows if each.held_out else 0}
-            for each in lessons
+            for each in stages
         ],
         "student": str(folder.student),
         "best": str(folder.best),
@@ -92,7 +92,7 @@ def _train(run: Run, folder: RunFolder, open_teacher: OpenTeacher | None, screen
     }
     if progress.left_out:
         summary["left_out"] = progress.left_out
-        screen.line("left out: " + ", ".join(f"{many(count, 'images')} ({kind})" for kind, count in progress.left_out.items()))
+        display.line("left out: " + ", ".join(f"{many(count, 'images')} ({kind})" for kind, count in progress.left_out.items()))
     folder.finish(summary)
     return summary
 
@@ -107,66 +107,68 @@ def best_epoch(history: list[dict[str, Any]]) -> int:
     return int(min(last, key=lambda row: row.get("held_out_loss", row["loss"]))["epoch"])
 
 
-def extent(lesson: Lesson) -> Extent:
+def extent(data: StageData) -> Extent:
     """How much a stage has to do."""
-    judged = lesson.held_out.steps if lesson.held_out else 0
-    return Extent(lesson.stage.epochs, lesson.steps, lesson.train.batch, averaged_batches(lesson) + judged)
+    evaluated = data.held_out.steps if data.held_out else 0
+    return Extent(data.stage.epochs, data.steps, data.train.batch, averaged_batches(data) + evaluated)
 
 
-def people(run: Run, lessons: list[Lesson]) -> set[str] | None:
+def people(run: Run, stages: list[StageData]) -> set[str] | None:
     """The names of all that a run's student is trained on, its donor's too; None where nobody knows them all."""
     donor = origin_of(run.student.weights).identities if run.student.weights else frozenset()
-    tables = [lesson.train.class_names for lesson in lessons]
+    tables = [data.train.class_names for data in stages]
     if donor is None or None in tables:
         return None
     return {*donor, *(name for table in tables for name in trained_names(table, run.data.holdout))}
 
 
-def _begin(run: Run, folder: RunFolder, lessons: list[Lesson], screen: Screen) -> tuple[Parts, Progress, dict[str, np.ndarray] | None]:
+def _begin(run: Run, folder: RunFolder, stages: list[StageData], display: TrainingDisplay) -> tuple[Parts, Progress, dict[str, np.ndarray] | None]:
     """All weights of the run as its last checkpoint has them, how far that is, and its arrays; a run without one begins."""
     saved = folder.load()
     progress, arrays = saved if saved else (Progress(), None)
     with phase("proving that the rows are those of the run"):
-        folder.prove(run, progress, identities(lessons))
+        folder.prove(run, progress, identities(stages))
     if not saved:
-        folder.people = people(run, lessons)
+        folder.people = people(run, stages)
     keras.utils.set_random_seed(run.seed)
     student = run.student.model_copy(update={"weights": None}) if saved else run.student  # a checkpoint has every weight, so the donor may be gone
     with phase("building the student"):
-        parts = build_parts(run.model_copy(update={"student": student}), lessons)
-    for line in check_batches(lessons, parts.student):
-        screen.line(line)
-    screen.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}")
+        parts = build_parts(run.model_copy(update={"student": student}), stages)
+    for line in check_batches(stages, parts.student):
+        display.line(line)
+    display.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}")
     if arrays is not None:
         restore(parts.variables(), arrays, folder.checkpoints)
         settle_scales(parts.student)
         folder.write_history(progress.history)  # a kill may have come between the checkpoint and this
-        screen.line(f"going on after stage {progress.stage + 1}, epoch {progress.epoch}")
+        display.line(f"going on after stage {progress.stage + 1}, epoch {progress.epoch}")
     return parts, progress, arrays
 
 
-def train_stage(run: Run, lesson: Lesson, parts: Parts, folder: RunFolder, progress: Progress, arrays: dict[str, np.ndarray] | None, screen: Screen) -> None:
+def train_stage(
+    run: Run, data: StageData, parts: Parts, folder: RunFolder, progress: Progress, arrays: dict[str, np.ndarray] | None, display: TrainingDisplay
+) -> None:
     """Train one stage from progress.epoch on; `arrays` is the checkpoint to take the optimizer's state from."""
-    keras.utils.set_random_seed(run.seed + lesson.number)
-    stage = lesson.stage
-    model, rate = compiled(run, lesson, parts)
+    keras.utils.set_random_seed(run.seed + data.number)
+    stage = data.stage
+    model, rate = compiled(run, data, parts)
     optimizer = {f"optimizer/{number}": variable for number, variable in enumerate(model.optimizer.variables)}
     if arrays is not None:
         restore(optimizer, arrays, folder.checkpoints)
-    for line in told_at_start(run, lesson, model.projection is not None):
-        screen.line(line)
-    before = sum(each.epochs for each in run.stage[: lesson.number - 1])
+    for line in describe_stage(run, data, model.projection is not None):
+        display.line(line)
+    before = sum(each.epochs for each in run.stage[: data.number - 1])
     errors: list[Exception] = []
-    held_out = endless_batches(lesson.held_out, lesson.held_out_fields, 0, errors, again=True) if lesson.held_out else None
-    callbacks = stage_callbacks(StageRun(lesson, folder, progress, parts.student, {**parts.variables(), **optimizer}, rate, before, screen))
+    held_out = endless_batches(data.held_out, data.held_out_fields, 0, errors, again=True) if data.held_out else None
+    callbacks = stage_callbacks(StageRun(data, folder, progress, parts.student, {**parts.variables(), **optimizer}, rate, before, display))
     try:
         model.fit(
-            endless_batches(lesson, lesson.fields, before + progress.epoch, errors),
-            steps_per_epoch=lesson.steps,
+            endless_batches(data, data.fields, before + progress.epoch, errors),
+            steps_per_epoch=data.steps,
             epochs=stage.epochs,
             initial_epoch=progress.epoch,
             validation_data=held_out,
-            validation_steps=lesson.held_out.steps if lesson.held_out else None,
+            validation_steps=data.held_out.steps if data.held_out else None,
             callbacks=callbacks,
             shuffle=False,
             verbose=0,
@@ -174,23 +176,21 @@ def train_stage(run: Run, lesson: Lesson, parts: Parts, folder: RunFolder, progr
     except KeyboardInterrupt:
         kept = f"{progress.kept}, and the same command goes on from there; the epoch begun is lost."
         none = "no epoch was finished, so nothing is kept; the same command begins anew."
-        raise Interrupted(f"in stage {lesson.number}, epoch {progress.epoch + 1}: {kept if progress.history else none}") from None
+        raise Interrupted(f"in stage {data.number}, epoch {progress.epoch + 1}: {kept if progress.history else none}") from None
     except Exception as error:  # of any kind: where a generator raised it, what it raised is for the person, not what the backend made of it
         raise next(iter(errors), error) from None
     finally:
-        screen.stop()
+        display.stop()
         for callback in callbacks:
             callback.close()
 
 
-def check_batches(lessons: list[Lesson], student: keras.Model) -> list[str]:
+def check_batches(stages: list[StageData], student: keras.Model) -> list[str]:
     """What is to be said of batches too small for the student's batch norm. DistillError where they are of one row."""
     told = []
-    for lesson in lessons if layers_of(student, keras.layers.BatchNormalization) else ():
-        rows = min(lesson.train.batch, lesson.train.rows)
-        given = (
-            f"stage {lesson.number}: batches of {many(rows, 'rows')} (batch = {lesson.train.batch} in [data], {many(lesson.train.rows, 'rows')} to learn from)"
-        )
+    for data in stages if layers_of(student, keras.layers.BatchNormalization) else ():
+        rows = min(data.train.batch, data.train.rows)
+        given = f"stage {data.number}: batches of {many(rows, 'rows')} (batch = {data.train.batch} in [data], {many(data.train.rows, 'rows')} to learn from)"
         if rows == 1:
             raise DistillError(f"{given}: batch norm makes a single row 0 whatever it shows, so nothing would be learned. Use {SMALL} rows or more.")
         if rows < SMALL:

@@ -20,7 +20,7 @@ from distill.results import EvaluateResult, Judged
 from distill.training.checkpoint import Progress
 from distill.training.origin import Origin, _of_card, origin_of, projection_of
 from distill.training.run_folder import RunFolder
-from distill.training.stages import open_lessons
+from distill.training.stages import open_stages
 from distill.training.trainer import people, train
 from tests.builders import IDENTITIES, SIZE, make_set, picture
 from tests.conftest import inside
@@ -85,11 +85,11 @@ def test_people_are_those_that_train_and_their_donors(room, tmp_path):
     fraction = 0.5
     part = Run.model_validate({"data": {"shards": str(room / "set"), "holdout": {"fraction": fraction}}, "stage": [stage]})
     taught = {f"p{number}" for number in range(IDENTITIES) if not held_out(f"p{number}", fraction)}
-    assert people(part, open_lessons(part)) == taught != people(whole, open_lessons(whole))
+    assert people(part, open_stages(part)) == taught != people(whole, open_stages(whole))
     donors = {"run": {f"p{number}" for number in range(IDENTITIES)}, "bare.keras": None}
     for donor, expected in donors.items():
         after = part.model_copy(update={"student": part.student.model_copy(update={"weights": str(room / donor)})})
-        assert people(after, open_lessons(after)) == expected
+        assert people(after, open_stages(after)) == expected
     folder = RunFolder(tmp_path)
     folder.checkpoints.mkdir()
     for names, kept in ((None, []), ({"b", "a"}, ["a\nb\n"]), (set(), [""])):

@@ -13,7 +13,7 @@ import pytest
 from distill.runtime.lines import PLAIN, Reach, bar_line, duration, many, phase_line, plain_line, speed
 from distill.runtime.process import quiet_import
 from distill.runtime.progress import Display, _Bar, bar, phase, phases, shown, watched
-from distill.training.table import Extent, Pace, Screen, table_columns, table_heading, table_row
+from distill.training.table import Extent, Pace, TrainingDisplay, table_columns, table_heading, table_row
 
 FAR = Reach("embedding", 12_000, 5_822_653, 30, 400.0, 14_526.6, "images")
 
@@ -118,7 +118,7 @@ def test_silence(capsys):
         pass
     with shown(False), bar("drawing") as tell, phase("not this one either"):
         tell(1, 2)
-        Screen().line("nor a table")
+        TrainingDisplay().line("nor a table")
     said = capsys.readouterr()
     assert said.out == said.err == ""
 
@@ -219,17 +219,17 @@ def test_time_left_is_that_of_the_whole_run():
 
 def test_a_training_on_the_screen(capsys, monkeypatch):
     clock = Clock()
-    screen = Screen()
-    screen.display, screen.clock = display_of(clock), clock
-    screen.plan([Extent(2, 4, 32), Extent(1, 4, 32)])
+    display = TrainingDisplay()
+    display.console, display.clock = display_of(clock), clock
+    display.plan([Extent(2, 4, 32), Extent(1, 4, 32)])
     for epoch in (0, 1):
-        screen.start(0, epoch)
+        display.start(0, epoch)
         for step in range(1, 5):
             clock.now += 10.0
-            screen.tick(step, {"loss": 1 / step, "agreement": 0.5})
-            screen.display.look()
-        screen.epoch({"stage": 1, "epoch": epoch + 1, "loss": 0.25, "agreement": 0.5, "images_per_second": 3.0})
-    screen.stop()
+            display.tick(step, {"loss": 1 / step, "agreement": 0.5})
+            display.console.look()
+        display.epoch({"stage": 1, "epoch": epoch + 1, "loss": 0.25, "agreement": 0.5, "images_per_second": 3.0})
+    display.stop()
     assert capsys.readouterr().err.splitlines() == [
         "epoch 1: 1/2: 3/4, loss 0.3333  agreement 0.5000, 3.2 images/s, 1:30 left, 0:30 so far",
         "  epoch      loss  agreement  images/s      left",
@@ -259,18 +259,18 @@ def outputs(monkeypatch):
 
 def test_a_training_in_a_notebook_is_one_output(outputs, capsys):
     clock = Clock()
-    screen = Screen()
-    screen.display, screen.clock = display_of(clock), clock
-    screen.plan([Extent(118, 4, 32)])
-    screen.line("device: CPU")
+    display = TrainingDisplay()
+    display.console, display.clock = display_of(clock), clock
+    display.plan([Extent(118, 4, 32)])
+    display.line("device: CPU")
     for epoch in range(118):
-        screen.start(0, epoch)
+        display.start(0, epoch)
         clock.now += 10.0
-        screen.tick(4, {"loss": 0.5})
-        screen.doing("held-out rows")
-        screen.display.look()
-        screen.epoch({"stage": 1, "epoch": epoch + 1, "loss": 0.25})
-    screen.stop()
+        display.tick(4, {"loss": 0.5})
+        display.doing("held-out rows")
+        display.console.look()
+        display.epoch({"stage": 1, "epoch": epoch + 1, "loss": 0.25})
+    display.stop()
     (told,) = outputs
     assert any(text.splitlines()[-1].startswith("epoch 2/118, held-out rows  4/4") for text in told)
     lines = told[-1].splitlines()

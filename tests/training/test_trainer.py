@@ -28,8 +28,8 @@ from distill.training.checkpoint import Progress, load_checkpoint, save_checkpoi
 from distill.training.model import Training, build_parts
 from distill.training.optimizers import Rate, build_optimizer
 from distill.training.run_folder import RunFolder, taught_alike
-from distill.training.stages import Lesson, open_lessons, told_at_start
-from distill.training.table import Screen
+from distill.training.stages import StageData, describe_stage, open_stages
+from distill.training.table import TrainingDisplay
 from distill.training.trainer import check_batches, train
 from tests.conftest import put
 from tests.warm import Begun
@@ -369,7 +369,7 @@ def test_what_cannot_be_learned_from_is_refused_before_work(tmp_path, term, fiel
     with pytest.raises(DistillError, match=re.escape(message)):
         train(run_of({"terms": [term]}), tmp_path, quiet=True)
     assert not (tmp_path / "history.csv").exists()
-    assert open_lessons(run_of({"terms": [ARCFACE if term is COSINE else COSINE]}))  # the other field is there to learn from
+    assert open_stages(run_of({"terms": [ARCFACE if term is COSINE else COSINE]}))  # the other field is there to learn from
 
 
 def test_images_of_two_sizes_are_refused():
@@ -378,7 +378,7 @@ def test_images_of_two_sizes_are_refused():
 
     use({"images": Larger})
     with pytest.raises(DistillError, match="one student takes images of one size, but the sources give: stage 1 16x16, stage 2 16x32"):
-        open_lessons(run_of({"terms": [COSINE]}, {"source": "images", "terms": [ARCFACE]}))
+        open_stages(run_of({"terms": [COSINE]}, {"source": "images", "terms": [ARCFACE]}))
 
 
 def test_a_source_that_breaks_its_promise_is_named(tmp_path):
@@ -393,13 +393,13 @@ def test_a_source_that_breaks_its_promise_is_named(tmp_path):
 
 def test_held_out_identities_are_judged_by_their_embeddings_only():
     joint, labels = {"terms": [COSINE, ARCFACE]}, {"source": "images", "terms": [ARCFACE]}
-    by_identity = open_lessons(run_of(joint, labels, holdout={"fraction": 0.2}))
-    assert [lesson.held_out_fields for lesson in by_identity] == [("embedding",), ()]
+    by_identity = open_stages(run_of(joint, labels, holdout={"fraction": 0.2}))
+    assert [data.held_out_fields for data in by_identity] == [("embedding",), ()]
     assert by_identity[1].held_out is None
-    assert "not judged: their identities have no trained class" in told_at_start(run_of(holdout={"fraction": 0.2}), by_identity[1], False)[-1]
-    by_key = open_lessons(run_of(joint, labels, holdout={"by": "key", "fraction": 0.2}))
-    assert [lesson.held_out_fields for lesson in by_key] == [("embedding", "label"), ("label",)]
-    assert open_lessons(run_of(joint))[0].held_out is None
+    assert "not judged: their identities have no trained class" in describe_stage(run_of(holdout={"fraction": 0.2}), by_identity[1], False)[-1]
+    by_key = open_stages(run_of(joint, labels, holdout={"by": "key", "fraction": 0.2}))
+    assert [data.held_out_fields for data in by_key] == [("embedding", "label"), ("label",)]
+    assert open_stages(run_of(joint))[0].held_out is None
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
@@ -418,8 +418,8 @@ def test_regularisers_of_a_backbone_are_part_of_the_loss(monkeypatch, precision)
     student = keras.Model(images, dense(signal))
     monkeypatch.setattr("distill.training.model.build_student", lambda *given: student)
     run = run_of({"terms": [{"name": "mse"}]}, student={"embedding": 4})
-    lesson = open_lessons(run)[0]
-    model = Training(build_parts(run, [lesson]), lesson)
+    data = open_stages(run)[0]
+    model = Training(build_parts(run, [data]), data)
     white, wanted = np.full((2, SIDE, SIDE, 3), 255, np.uint8), {"embedding": np.zeros((2, DIMENSION), np.float32)}
     answers = model(white, training=True)
     term = float(np.mean(np.square(answers["embedding"])))
@@ -431,7 +431,7 @@ def test_regularisers_of_a_backbone_are_part_of_the_loss(monkeypatch, precision)
 
 
 def numbered(rows, batch, broken=()):
-    """A lesson on rows that are pictures of their own number; `broken` ones are left out of their batch as ImageSource leaves them out."""
+    """Returns the data of a stage on rows that are pictures of their own number; `broken` ones are left out of their batch as ImageSource leaves them out."""
 
     class Numbered(Arrays):
         def epoch(self, number, start=0):
@@ -441,7 +441,7 @@ def numbered(rows, batch, broken=()):
 
     source = Numbered(batch=batch)
     source.rows, source.steps = rows, -(-rows // batch)
-    return Lesson(1, run_of().stage[0], source, None, ("label",), ())
+    return StageData(1, run_of().stage[0], source, None, ("label",), ())
 
 
 @pytest.mark.parametrize(
@@ -458,9 +458,9 @@ def numbered(rows, batch, broken=()):
     ],
 )
 def test_a_last_batch_of_under_eight_rows_comes_with_the_one_before(rows, batch, sizes):
-    lesson = numbered(rows, batch)
-    batches = list(lesson.epoch(0))
-    assert [len(images) for images, _ in batches] == sizes and lesson.steps == len(sizes)
+    data = numbered(rows, batch)
+    batches = list(data.epoch(0))
+    assert [len(images) for images, _ in batches] == sizes and data.steps == len(sizes)
     assert (
         np.concatenate([fields["label"] for _, fields in batches]).tolist()
         == list(range(rows))
@@ -491,10 +491,10 @@ def test_steps_of_joined_batches_are_those_of_schedule_summary_and_screen(tmp_pa
 def test_batches_of_one_row_are_refused_where_a_student_has_batch_norm(tmp_path):
     with pytest.raises(DistillError, match=r"stage 1: batches of 1 row \(batch = 1 in \[data\], 300 rows to learn from\): batch norm .* Use 8 rows or more"):
         train(run_of(batch=1), tmp_path / "run", quiet=True)
-    lesson = numbered(300, 4)
+    data = numbered(300, 4)
     dense, norm = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]), keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
-    assert check_batches([lesson], dense) == [] == check_batches([numbered(300, 8)], norm)
-    assert check_batches([lesson], keras.Sequential([keras.Input((4,)), norm]))[0].startswith(
+    assert check_batches([data], dense) == [] == check_batches([numbered(300, 8)], norm)
+    assert check_batches([data], keras.Sequential([keras.Input((4,)), norm]))[0].startswith(
         "warning: stage 1: batches of 4 rows (batch = 4 in [data], 300 rows"
     )
     with pytest.raises(DistillError, match=r"\b1 row to learn from"):
@@ -517,9 +517,9 @@ def test_averages_are_the_mean_of_each_batch_once():
 def test_averages_are_taken_from_2048_rows_and_no_teacher_is_asked(monkeypatch, batch, taken):
     asked, seen = [], []
     source = NoiseSource(lambda images: asked.append(len(images)) or np.zeros((len(images), 2), np.float32), size=(1, 1), batch=batch, steps=600, seed=4)
-    lesson = Lesson(1, run_of().stage[0], source, None, ("embedding",), ())
+    data = StageData(1, run_of().stage[0], source, None, ("embedding",), ())
     monkeypatch.setattr("distill.training.callbacks.settle_averages", lambda student, batches: seen.extend(batches))
-    callback = SettleAverages(StageRun(lesson, None, None, None, {}, None, 0, None, Epoch(2)))
+    callback = SettleAverages(StageRun(data, None, None, None, {}, None, 0, None, Epoch(2)))
     callback.set_model(None)
     callback.settle()
     assert asked == [1] and len(seen) == taken  # one picture, for the dimension, when the source was opened
@@ -568,13 +568,13 @@ def test_why_held_out_rows_are_not_judged_is_said_truly():
     run = run_of(noise, holdout={"fraction": 0.2})
     for reason, source in cases.items():
         stages.SOURCES["noise"] = lambda run, stage, teacher, source=source: (source("train"), source("held_out"))
-        told = told_at_start(run, open_lessons(run)[0], False)
+        told = describe_stage(run, open_stages(run)[0], False)
         assert told[-1] == f"  held-out rows are not judged: {reason}"
 
 
 def test_effective_weights_are_told_in_one_unit():
     run = run_of({"terms": [COSINE, {"name": "mse", "weight": 2.0}, {"name": "softmax", "weight": 0.5, "scale": 16.0}]})
-    line = told_at_start(run, open_lessons(run)[0], False)[1]
+    line = describe_stage(run, open_stages(run)[0], False)[1]
     norm = np.linalg.norm(next(Arrays(seed=3).epoch(0))[1]["embedding"], axis=1).mean()
     assert f"cosine 64, mse {2 * 2 * norm**2 / DIMENSION:.4g} (weight 2, dimension 12, mean norm" in line
     assert line.endswith("softmax 8")
@@ -625,7 +625,7 @@ def test_weight_decay_leaves_biases_norms_and_slopes_alone():
 
 def test_callbacks_run_in_one_order_and_only_a_plateau_lowers_the_rate():
     """Averages before anything is judged, the plateau before the checkpoint that stores its factor, the checkpoint before what is shown of it."""
-    constant, plateau = (open_lessons(run_of({"terms": [COSINE], "schedule": {"name": name}}))[0] for name in ("constant", "plateau"))
+    constant, plateau = (open_stages(run_of({"terms": [COSINE], "schedule": {"name": name}}))[0] for name in ("constant", "plateau"))
     names = [type(each).__name__ for each in stage_callbacks(StageRun(plateau, None, None, None, {}, None, 0, None))]
     assert names == ["ShowSteps", "SettleAverages", "FiniteGuard", "HistoryRow", "BestStudent", "Plateau", "Checkpoint", "TensorBoardEvents", "ShowRow"]
     others = stage_callbacks(StageRun(constant, None, None, None, {}, None, 0, None))
@@ -637,10 +637,10 @@ def test_callbacks_run_in_one_order_and_only_a_plateau_lowers_the_rate():
 def test_a_plateau_lowers_the_rate_and_the_best_student_is_kept(tmp_path, figure):
     schedule = {"name": "plateau", "patience": 2, "factor": 0.5}
     run = run_of({"optimizer": {"name": "sgd", "learning_rate": 0.1}, "schedule": schedule, "terms": [COSINE]})
-    lesson = open_lessons(run)[0]
-    parts, rate, progress = build_parts(run, [lesson]), Rate(lesson.stage.schedule, 0.1, 10), Progress()
-    build_optimizer(lesson.stage.optimizer, rate, parts.student.trainable_variables, "float32")
-    stage = StageRun(lesson, RunFolder(tmp_path), progress, parts.student, {}, rate, 0, Screen(quiet=True))
+    data = open_stages(run)[0]
+    parts, rate, progress = build_parts(run, [data]), Rate(data.stage.schedule, 0.1, 10), Progress()
+    build_optimizer(data.stage.optimizer, rate, parts.student.trainable_variables, "float32")
+    stage = StageRun(data, RunFolder(tmp_path), progress, parts.student, {}, rate, 0, TrainingDisplay(quiet=True))
     best, plateau = BestStudent(stage), Plateau(stage)
     seen = []
     (tmp_path / "checkpoints").mkdir()
@@ -714,9 +714,9 @@ def test_a_teacher_is_opened_as_its_stage_says(monkeypatch):
 
     noise = {"source": "noise", "teacher": "t", "steps": 2, "terms": [COSINE]}
     reading = {"scale": 0.0078125, "offset": -1.0, "color": "bgr", "signature": "s", "output": "o"}
-    lessons = open_lessons(run_of(noise, {**noise, "reading": reading}, shards=None), open_teacher)
+    one, other = open_stages(run_of(noise, {**noise, "reading": reading}, shards=None), open_teacher)
     assert asked == [("t", {}), ("t", reading)]
-    assert lessons[0].train is not lessons[1].train
+    assert one.train is not other.train
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")

@@ -12,7 +12,7 @@ from distill.config.run import Run, load_run
 from distill.data.shards import open_shards
 from distill.images.codec import ImageSpec, decode_batch
 from distill.images.views import Recipe
-from distill.training.stages import open_lessons, prove_teacher, told_at_start
+from distill.training.stages import describe_stage, open_stages, prove_teacher
 from distill.training.trainer import train
 from tests.builders import make_set
 
@@ -44,19 +44,19 @@ def plain(tmp_path_factory):
 def test_joint_losses_learn_from_views(views, viewed, tmp_path, capsys):
     summary = train(run_of(viewed, views=views), tmp_path / "run")
     told = capsys.readouterr().err
-    lesson = open_lessons(run_of(viewed, views=views))[0]
+    data = open_stages(run_of(viewed, views=views))[0]
     assert {"one": "(one of 3 views of each an epoch)", "all": "(3 views of each)", "plain": "rows of shards,"}[views] in told
-    assert lesson.train.rows == (3 if views == "all" else 1) * open_shards(viewed).rows - (3 if views == "all" else 1) * lesson.held_out.rows
+    assert data.train.rows == (3 if views == "all" else 1) * open_shards(viewed).rows - (3 if views == "all" else 1) * data.held_out.rows
     assert summary["last"]["held_out_agreement"] > 0.9 and summary["last"]["arcface"] > 0
     assert told.count("warning") == told.count("steps in all are few")
 
 
 def test_augmentation_without_views_is_called_what_it_is(plain):
     run = run_of(plain, augment="face")
-    told = "\n".join(told_at_start(run, open_lessons(run)[0], False))
+    told = "\n".join(describe_stage(run, open_stages(run)[0], False))
     assert "augmented: images are changed anew each epoch" in told and "--views" in told
     labels_only = run_of(plain, terms=TERMS[1:], augment="face")
-    assert "warning" not in "\n".join(told_at_start(labels_only, open_lessons(labels_only)[0], False)), "labels stay right"
+    assert "warning" not in "\n".join(describe_stage(labels_only, open_stages(labels_only)[0], False)), "labels stay right"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_augmentation_without_views_is_called_what_it_is(plain):
 )
 def test_wrong_wishes_are_one_message(data, message, viewed):
     with pytest.raises((DistillError, ValueError), match=message):
-        open_lessons(run_of(viewed, **data))
+        open_stages(run_of(viewed, **data))
 
 
 def test_a_teacher_at_hand_answers_the_golden_views_again(viewed):
