@@ -149,7 +149,7 @@ class EpochReader:
         self.changes = source.augment is not None or source.views != "plain"
         self.open = dict[int, Rows]()
         self.images = dict[int, np.ndarray]()
-        self._decoding = dict[Callable[[], Batch], tuple[set[int], Callable[[], object]]]()  # what was begun: its groups, and who waits for it
+        self._decoding = dict[int, tuple[set[int], Callable[[], object]]]()  # by the first row of each batch begun: its groups, and who waits for it
         self._starts = self.part.starts
         self._to_come = self.part.sizes * views.shape[1]  # of each group
         self._shown = Counter[int]()  # of each row whose image is kept
@@ -173,22 +173,24 @@ class EpochReader:
         tasks = -(-(self.source.threads or os.cpu_count() or 1) // QUEUE)  # of each of QUEUE batches: enough for all threads
         wait = start_decoding([found.images[row] for found, row in stored], self.source.set.image, self.decoders, tasks)
 
+        key = int(picks.numbers[0])  # not `finish`, which would refer to itself and keep its images until garbage is collected
+
         def finish() -> Batch:
             images = self._checked(picks, *wait())
-            self._decoding.pop(finish, None)
+            self._decoding.pop(key, None)
             return images, values
 
-        self._decoding[finish] = set(picks.groups.tolist()), wait
+        self._decoding[key] = set(picks.groups.tolist()), wait
         return finish
 
     def _wait_for_memory(self, picks: _Picks) -> None:
         """Lets no more groups be in memory than two pools have: closed ones stay there until the images of their rows are decoded."""
-        for finish, (_, wait) in list(self._decoding.items()):
+        for key, (_, wait) in list(self._decoding.items()):
             decoding = [groups for groups, _ in list(self._decoding.values())]
             if len(set(self.open).union(picks.groups.tolist(), *decoding)) <= 2 * POOL_GROUPS:
                 return
             wait()
-            self._decoding.pop(finish, None)
+            self._decoding.pop(key, None)
 
     def make(self, picks: _Picks) -> Batch:
         """A batch; of a set whose groups were cut by bytes POOL_GROUPS groups of it at a time, so that memory does not grow with its images."""
