@@ -12,8 +12,9 @@ import simplejpeg
 from benchmarks.bench import cpu_rate, interleaved, rate, save, show
 from distill.data.shards import FORMATS, Rows, ShardMeta, commit_shard, write_index
 from distill.data.sources import ShardSource
+from distill.images.augmentation import RECIPES
 from distill.images.codec import encode_jpeg
-from distill.images.views import RECIPES, replay
+from distill.images.views import replay
 from distill.runtime.process import keep_memory
 from distill.synthetic.faces import draw_face
 

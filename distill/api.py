@@ -37,7 +37,7 @@ from distill.storage.path import StoragePath, place
 if TYPE_CHECKING:
     from distill.config.run import Run
     from distill.data.shards import ShardSet
-    from distill.images.views import Recipe
+    from distill.images.augmentation import Recipe
     from distill.training.methods import Planned
     from distill.training.rehearsal import Rehearsal
     from pipelines.plan import Job
@@ -61,7 +61,7 @@ def draw_faces(out: Path, identities: int = 400, images: int = 20, size: int = 1
     """
     from distill.data.folders import check_local
     from distill.runtime.progress import bar, shown
-    from distill.synthetic.faces import draw_folder
+    from distill.synthetic.folder import draw_folder
 
     with shown(progress), bar("drawing", "identities") as tell:
         pictures = draw_folder(check_local(out, "drawing"), identities, images, size, seed, first, progress=tell)
@@ -650,7 +650,7 @@ def _describe(path: Path, reading: Mapping[str, Any]) -> Teacher:
 
 
 def _recipe(recipe: Path | Recipe) -> Recipe:
-    from distill.images.views import Recipe, find_recipe
+    from distill.images.augmentation import Recipe, find_recipe
 
     return recipe if isinstance(recipe, Recipe) else find_recipe(_text(recipe))
 

@@ -28,8 +28,9 @@ from distill.data.shards import FORMATS, Record, ShardMeta, find_record, read_in
 from distill.data.shards.golden import check_golden
 from distill.data.shards.rows import DTYPES, EXACT, MAX_VIEWS
 from distill.errors import BadImage, Damaged, DistillError, Reason
+from distill.images.augmentation import RECIPES, Recipe
 from distill.images.codec import EXIF, RESIZE, ImageSpec, decode, reason_in_ledger
-from distill.images.views import RECIPES, Recipe, check_size, software
+from distill.images.views import check_size, software
 from distill.runtime.progress import phase, watched
 from distill.storage.files import committed, is_there, read_json, sha256_file, temporary_for, write_json
 from distill.storage.path import StoragePath, is_remote, place

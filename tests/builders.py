@@ -7,8 +7,8 @@ import json
 import numpy as np
 
 from distill.data.shards import Rows, ShardMeta, commit_shard, write_index
+from distill.images.augmentation import Change, Recipe
 from distill.images.codec import encode_jpeg
-from distill.images.views import Change, Recipe
 from tests.conftest import inside
 from tests.warm import begin
 

@@ -107,7 +107,7 @@ def snapshot(folder, *but: str, times: bool = True) -> dict[str, tuple]:
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory) -> Path:
     """12 identities of 10 drawn pictures, 32x32, in class folders."""
-    from distill.synthetic.faces import draw_folder
+    from distill.synthetic.folder import draw_folder
 
     return once(tmp_path_factory, "faces", lambda root: draw_folder(root, **FACES))
 

@@ -12,7 +12,7 @@ import pytest
 
 from distill import drawn_faces
 from distill.demo import FULL, SMALL
-from distill.synthetic.faces import draw_folder
+from distill.synthetic.folder import draw_folder
 from tests.conftest import inside
 
 ROOT = Path(__file__).parent.parent

@@ -17,7 +17,7 @@ import pytest
 
 from distill.data.shards import open_shards
 from distill.data.shards.verify import verify
-from distill.synthetic.faces import draw_folder
+from distill.synthetic.folder import draw_folder
 from tests.conftest import distill, inside
 from tests.warm import warm
 

@@ -33,8 +33,8 @@ from distill.data.lists.image_list import open_list
 from distill.data.shards import FORMATS, Record, commit_shard, find_record, hdf5, open_shards, write_index
 from distill.data.shards.rows import regrouped
 from distill.data.shards.verify import verify
+from distill.images.augmentation import RECIPES
 from distill.images.codec import BadImage, ImageSpec, decode
-from distill.images.views import RECIPES
 from distill.inspection.describe import describe
 from tests.builders import meta, rows
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat,
 
 from distill.config.catalog import TERM_OPTIONS
 from distill.errors import DistillError
-from distill.images.views import Recipe, recipe_of
+from distill.images.augmentation import Recipe, recipe_of
 from distill.storage.files import read_toml
 from distill.storage.path import StoragePath
 

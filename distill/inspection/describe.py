@@ -14,7 +14,7 @@ from distill.data.kinds import KINDS, is_chunk_folder, read_card
 from distill.data.layout import LAYOUTS, PLAIN, find_index
 from distill.data.shards import FORMATS, Record, ShardMeta, open_shards
 from distill.errors import Damaged, DistillError, NoShard
-from distill.images.views import RECIPES
+from distill.images.augmentation import RECIPES
 from distill.inspection.written import TEXTS, find_written, run_in_words
 from distill.storage.files import read_json
 from distill.storage.locks import holder

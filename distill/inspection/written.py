@@ -162,7 +162,7 @@ def _figures(told: dict[str, Any]) -> dict[str, Any]:
 
 def _toml(path: StoragePath) -> tuple[str, dict[str, Any]]:
     from distill.config.run import read_toml
-    from distill.images.views import find_recipe
+    from distill.images.augmentation import find_recipe
 
     try:
         values = read_toml(path)

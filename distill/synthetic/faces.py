@@ -8,24 +8,14 @@ Coordinates: x to the right, y down, the picture spans -1 to 1 in both; the head
 its features with it. Edges are soft over one pixel instead of being supersampled. Plain Python numbers keep float32 arrays float32.
 """
 
-import json
 import math
-import os
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from multiprocessing import get_context
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from distill.data.folders import check_folder
 from distill.errors import DistillError
-from distill.images.codec import encode_jpeg
-from distill.storage.files import sweep, temporary_for, write_json
-
-RECIPE = ".drawing.json"  # in a drawn folder: the arguments that it was drawn with
+from distill.synthetic.canvas import Canvas, between, cloud, rgb, unit
 
 # Who: every name is one number of an identity, uniform between its two limits. Lengths are in half picture widths, angles in radians.
 IDENTITY = {
@@ -99,11 +89,6 @@ PICTURE = {
 HAT, PATCH, DARK_GLASSES = 0.03, 0.05, 0.02
 
 
-def rgb(*parts: float) -> np.ndarray:
-    """A colour, 0 to 1 each: float32 [3]."""
-    return np.array(parts, "float32")
-
-
 SKIN = [rgb(0.98, 0.86, 0.76), rgb(0.93, 0.74, 0.58), rgb(0.78, 0.56, 0.40), rgb(0.55, 0.37, 0.25), rgb(0.36, 0.24, 0.17)]
 HAIR = [rgb(0.07, 0.06, 0.1), rgb(0.25, 0.15, 0.10), rgb(0.48, 0.3, 0.16), rgb(0.58, 0.24, 0.1), rgb(0.85, 0.7, 0.4), rgb(0.75, 0.75, 0.76)]
 IRIS = [rgb(0.16, 0.09, 0.05), rgb(0.42, 0.26, 0.11), rgb(0.30, 0.46, 0.24), rgb(0.25, 0.48, 0.72), rgb(0.50, 0.56, 0.60)]
@@ -150,104 +135,6 @@ def photograph(identity: int, number: int, seed: int = 0) -> SimpleNamespace:
     mean, deviation = np.array(list(PICTURE.values())).T
     values = mean + deviation * rng.standard_normal(len(PICTURE)).clip(-2, 2)
     return SimpleNamespace(**dict(zip(PICTURE, values.tolist(), strict=True)), chance=rng.random(4).tolist(), rng=rng)
-
-
-def between(palette: list[np.ndarray], place: float) -> np.ndarray:
-    """The colour at `place` (0 to 1) of a palette, linear between neighbours: float32 [3]."""
-    at = place * (len(palette) - 1)
-    low = min(int(at), len(palette) - 2)
-    return palette[low] + (palette[low + 1] - palette[low]) * (at - low)
-
-
-class Canvas:
-    """A picture in the making: planes float32 [3, S, S], and where each pixel lies on the upright head (x, y: float32 [S, S])."""
-
-    def __init__(self, size: int, who: SimpleNamespace, how: SimpleNamespace):
-        self.size, self.who, self.how = size, who, how
-        self.planes = np.zeros((3, size, size), "float32")
-        self.cos, self.sin = math.cos(how.roll), math.sin(how.roll)
-        self.grain = 2 / size / how.zoom  # one pixel
-        axis = (np.arange(size, dtype="float32") + 0.5) * self.grain - 1 / how.zoom
-        across, down = axis - how.shift_x, (axis - how.shift_y)[:, None]
-        self.x, self.y = across * self.cos + down * self.sin, down * self.cos - across * self.sin
-        self.turn = math.cos(how.yaw), math.sin(how.yaw), math.cos(how.pitch), math.sin(how.pitch)
-        taper = np.clip(self.y / who.height, -0.4, 1.1) + 0.4
-        self.face_x = (self.x - 0.10 * how.yaw * taper) / (1 + 0.55 * who.jaw * taper)
-
-    def place(self, x: float, y: float, out: float = 0.0) -> tuple[float, float, float]:
-        """Where the point (x, y) of the head, `out` above its surface, is seen, and how narrow things look there: (x, y, 0.15 to 1.3)."""
-        reach = (x / self.who.width) ** 2 + (y / self.who.height) ** 2
-        depth = 0.95 * self.who.width * math.sqrt(max(1 - reach, 0.04)) + out
-        yaw_cos, yaw_sin, pitch_cos, pitch_sin = self.turn
-        back = depth * yaw_cos - x * yaw_sin
-        return x * yaw_cos + depth * yaw_sin, y * pitch_cos + back * pitch_sin, min(max(back / depth, 0.15), 1.3)
-
-    def blob(
-        self,
-        x: float,
-        y: float,
-        wide: float,
-        high: float,
-        colour: np.ndarray,
-        *,
-        tilt: float = 0.0,
-        power: float = 2.0,
-        alpha: float = 1.0,
-        soft: float = 0.0,
-        ring: float = 0.0,
-    ) -> None:
-        """Paint a super-ellipse of radii `wide` and `high` at (x, y); only its own window of pixels is touched.
-
-        `soft` widens the edge, as a share of the smaller radius; `ring` > 0 paints a ring of that thickness instead.
-        """
-        column = (x * self.cos - y * self.sin + self.how.shift_x + 1 / self.how.zoom) / self.grain
-        row = (x * self.sin + y * self.cos + self.how.shift_y + 1 / self.how.zoom) / self.grain
-        # A square's corner is 1.41 radii away; beyond it lie the ring and half of the soft edge.
-        span = (1.42 * max(wide, high) + soft * min(wide, high) / 2 + ring) / self.grain + 2
-        rows = slice(max(int(row - span), 0), max(int(row + span) + 1, 0))
-        columns = slice(max(int(column - span), 0), max(int(column + span) + 1, 0))
-        u, v = self.x[rows, columns] - x, self.y[rows, columns] - y
-        if u.size == 0:
-            return
-        if tilt:
-            cos, sin = math.cos(tilt), math.sin(tilt)
-            u, v = u * cos + v * sin, v * cos - u * sin
-        cover = cover_of(u, v, wide, high, power, self.grain + soft * min(wide, high), ring)
-        self.blend(cover if alpha == 1 else cover * alpha, colour[:, None, None], (slice(None), rows, columns))
-
-    def blend(self, cover: np.ndarray, colour: np.ndarray, window: tuple = (slice(None),)) -> None:
-        """planes += cover * (colour - planes): cover float32 [h, w] in 0 to 1, colour float32 [3, 1 or h, 1 or w]."""
-        part = self.planes[window]
-        part += cover * (colour - part)
-
-    def head(self, grow: float = 0.0) -> np.ndarray:
-        """How much of each pixel the head covers, jaw included, `grow` larger all round: float32 [S, S]."""
-        chin = self.who.height * (1 + 0.06 * max(self.how.open, 0.0)) + grow
-        return cover_of(self.face_x, self.y, self.who.width + grow, chin, self.who.square, self.grain)
-
-
-def cover_of(u: np.ndarray, v: np.ndarray, wide: float, high: float, power: float, edge: float, ring: float = 0.0) -> np.ndarray:
-    """How much of each pixel lies inside |u/wide|^power + |v/high|^power = 1: 0 to 1, linear over `edge` about the line."""
-    u, v = u / wide, v / high
-    level = np.sqrt(u * u + v * v) if power == 2 else (np.abs(u) ** power + np.abs(v) ** power) ** (1 / power)
-    radius = min(wide, high)
-    if ring:
-        level = np.abs(level - 1) + (1 - ring / 2 / radius)
-    level *= -radius / edge
-    level += 0.5 + radius / edge
-    return unit(level)
-
-
-def unit(values: np.ndarray) -> np.ndarray:
-    """Cut to 0 to 1, in place: half the time of np.clip on small windows."""
-    return np.minimum(np.maximum(values, 0, out=values), 1, out=values)
-
-
-def cloud(rng: np.random.Generator, size: int, knots: int, planes: int = 1) -> np.ndarray:
-    """Smooth noise, -1 to 1: float32 [planes, size, size], linear between knots x knots random values."""
-    at = np.linspace(0, knots - 1, size, dtype="float32")[:, None]
-    weights = np.maximum(1 - np.abs(at - np.arange(knots, dtype="float32")), 0)
-    return weights @ rng.uniform(-1, 1, (planes, knots, knots)).astype("float32") @ weights.T
 
 
 def paint_behind(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace) -> None:
@@ -372,66 +259,3 @@ def develop(canvas: Canvas, how: SimpleNamespace) -> np.ndarray:
 def contact_sheet(identities: int = 8, images: int = 12, size: int = 48, seed: int = 0, first: int = 0) -> np.ndarray:
     """One row for each identity, one column for each of its pictures: uint8 [identities * size, images * size, 3]."""
     return np.vstack([np.hstack([draw_face(first + row, column, size, seed) for column in range(images)]) for row in range(identities)])
-
-
-def draw_folder(
-    out: Path, identities: int = 400, images: int = 20, size: int = 112, seed: int = 0, first: int = 0, progress: Callable[[int, int], object] | None = None
-) -> int:
-    """Write `out/id0000/000.jpg` and so on (JPEG, quality 95) and return the number of pictures.
-
-    Each file gets its name when it is whole; none is synced, and one that a power cut emptied is drawn again. The same arguments write
-    the same bytes: a second run draws what is missing. From 2,000 pictures on, every core draws.
-    `progress(done, of)` is called after each identity, of how many. DistillError where `out` holds pictures of another drawing.
-    """
-    if min(identities, images) < 1:
-        raise DistillError(f"drawing needs at least one identity and one image; received {identities} identities, {images} images.")
-    draw_face(first, 0, size, seed)  # arguments that cannot be drawn leave nothing behind
-    check_folder(out, "drawing")
-    _claim(out, {"identities": identities, "images": images, "size": size, "seed": seed, "first": first})
-    tasks = [(out, first + row, images, size, seed) for row in range(identities)]
-    cores = min(os.cpu_count() or 1, identities * images // 1000)  # a process takes half a second to start
-    if cores < 2:
-        for done, task in enumerate(tasks, 1):
-            _draw_identity(task)
-            if progress is not None:
-                progress(done, identities)
-        return identities * images
-    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
-        for done, _ in enumerate(pool.map(_draw_identity, tasks, chunksize=8), 1):
-            if progress is not None:
-                progress(done, identities)
-    return identities * images
-
-
-def _claim(out: Path, asked: dict[str, int]) -> None:
-    """Make `out` the folder of this drawing, and say so in it before the first picture; refuse it where it is another's."""
-    out.mkdir(parents=True, exist_ok=True)
-    sweep(out)
-    try:
-        there = json.loads((out / RECIPE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        there = None
-    if there == asked:
-        return
-    if any(path.is_dir() and not path.name.startswith(".") for path in out.iterdir()):
-        held = _words(there) if isinstance(there, dict) else "pictures of unknown origin"
-        raise DistillError(f"{out} holds {held}; asked for: {_words(asked)}. They would be mixed: use another folder, or remove this one.")
-    write_json(out / RECIPE, asked)
-
-
-def _words(recipe: dict[str, int]) -> str:
-    return "a drawing of " + ", ".join(f"{name} {value}" for name, value in recipe.items())
-
-
-def _draw_identity(task: tuple[Path, int, int, int, int]) -> None:
-    out, identity, images, size, seed = task
-    folder = out / f"id{identity:04d}"
-    folder.mkdir(exist_ok=True)
-    sweep(folder)
-    for number in range(images):
-        path = folder / f"{number:03d}.jpg"
-        if path.is_file() and path.stat().st_size:
-            continue
-        temporary = temporary_for(path)  # not `committed`: to sync thousands of small files takes longer than to draw them
-        temporary.write_bytes(encode_jpeg(draw_face(identity, number, size, seed), quality=95))
-        temporary.replace(path)

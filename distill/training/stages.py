@@ -93,7 +93,7 @@ def _size(run: Run) -> tuple[int, int]:
 
 
 def _common(run: Run) -> dict[str, Any]:
-    from distill.images.views import find_recipe
+    from distill.images.augmentation import find_recipe
 
     data = run.data
     return {

@@ -16,7 +16,7 @@ import numpy as np
 from distill.config.run import Run
 from distill.data.folders import check_apart, check_folder
 from distill.errors import DistillError, Interrupted
-from distill.images.views import find_recipe
+from distill.images.augmentation import find_recipe
 from distill.models.students import layers_of, settle_scales, weights_file
 from distill.runtime.lines import many
 from distill.runtime.process import grow_gpu_memory, keep_memory

@@ -7,7 +7,7 @@ import pytest
 
 from distill import DistillError
 from distill.config.run import TERM_OPTIONS, differences, dump_run, load_run
-from distill.images.views import find_recipe
+from distill.images.augmentation import find_recipe
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "distill" / "examples").glob("*.toml"))
 GOOD = """

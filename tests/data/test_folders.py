@@ -21,7 +21,7 @@ from distill.demo import FULL, SMALL, check_demo, run_files, set_folder, write_r
 from distill.exports.export import _put, student_file
 from distill.report.run_page import write_run_report
 from distill.storage.path import is_remote, place
-from distill.synthetic.faces import draw_folder
+from distill.synthetic.folder import draw_folder
 from tests.builders import meta
 from tests.conftest import inside, once, put, snapshot, upload_all
 

@@ -15,8 +15,8 @@ from distill.data.chunks import read_chunk, write_chunks
 from distill.data.layout import UNDERSCORE
 from distill.data.shards import FORMATS, Rows, ShardMeta, commit_shard, write_index
 from distill.data.shards.rows import FORMAT_VERSIONS
+from distill.images.augmentation import RECIPES
 from distill.images.codec import encode_jpeg
-from distill.images.views import RECIPES
 
 HERE = Path(__file__).parent / f"v{FORMAT_VERSIONS[-1]}-{UNDERSCORE.name}"
 KEYS = [f"{name}/ö {number}.jpg" for name in ("anna", "bea") for number in range(3)] + ["bea/reject.jpg"]

@@ -22,8 +22,8 @@ from distill.data.layout import LAYOUTS, shard_name
 from distill.data.lists import listing
 from distill.data.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, write_index
 from distill.data.sources import ImageSource, NoiseSource, ShardSource
+from distill.images.augmentation import RECIPES, Change, Recipe
 from distill.images.codec import encode_jpeg
-from distill.images.views import RECIPES, Change, Recipe
 from distill.storage.files import json_text
 from teachers import model_json
 

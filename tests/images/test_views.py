@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import DistillError
+from distill.images.augmentation import RANGES, RECIPES, Change, Recipe, find_recipe
 from distill.images.codec import decode, encode_jpeg
-from distill.images.views import RANGES, RECIPES, Change, Recipe, find_recipe, key_hash, replay, view
+from distill.images.views import key_hash, replay, view
 from distill.synthetic.faces import draw_face
 from tests.conftest import distill
 

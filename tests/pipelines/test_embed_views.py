@@ -11,8 +11,9 @@ import pytest
 
 from distill.data.shards import open_shards
 from distill.data.shards.verify import check_sample, verify
+from distill.images.augmentation import RECIPES
 from distill.images.codec import decode
-from distill.images.views import RECIPES, view
+from distill.images.views import view
 from tests.builders import contents, embed, inspected, start
 from tests.conftest import inside, once
 from tests.warm import warm

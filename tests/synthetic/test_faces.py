@@ -8,7 +8,8 @@ import pytest
 from distill import DistillError
 from distill.images.codec import decode
 from distill.storage.files import temporary_for
-from distill.synthetic.faces import IDENTITY, PICTURE, RECIPE, contact_sheet, describe, draw_face, draw_folder
+from distill.synthetic.faces import IDENTITY, PICTURE, contact_sheet, describe, draw_face
+from distill.synthetic.folder import RECIPE, draw_folder
 
 
 def test_same_arguments_same_bytes():

@@ -10,8 +10,8 @@ import pytest
 from distill import DistillError
 from distill.config.run import Run, load_run
 from distill.data.shards import open_shards
+from distill.images.augmentation import Recipe
 from distill.images.codec import ImageSpec, decode_batch
-from distill.images.views import Recipe
 from distill.training.stages import describe_stage, open_stages, prove_teacher
 from distill.training.trainer import train
 from tests.builders import make_set

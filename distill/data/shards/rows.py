@@ -13,8 +13,8 @@ from pydantic import BeforeValidator
 
 from distill.data.layout import FORMAT_VERSIONS
 from distill.errors import Damaged, DistillError
+from distill.images.augmentation import RECIPES, Recipe
 from distill.images.codec import ImageSpec
-from distill.images.views import RECIPES, Recipe
 from distill.storage.files import parse_json
 
 DTYPES = {"float16": 2, "float32": 4, "int8": 1}  # bytes a number; int8 has one float32 more a row and view

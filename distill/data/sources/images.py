@@ -24,8 +24,9 @@ from distill.data.sources.holdout import mask_of_list, no_rows, rows_of_part
 from distill.data.sources.order import in_sequence, shuffle
 from distill.data.sources.source import QUEUE, Batch, one_class, open_threads
 from distill.errors import BadImage, DistillError, Reason, Unfinished
+from distill.images.augmentation import Recipe
 from distill.images.codec import ImageSpec, ahead, decode_batch, plain
-from distill.images.views import Recipe, check_size, replay
+from distill.images.views import check_size, replay
 from distill.storage.path import StoragePath, place
 
 ROWS_AT_A_TIME = 100_000  # rows that are listed at a time

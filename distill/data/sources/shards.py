@@ -20,8 +20,9 @@ from distill.data.sources.holdout import mask_of_set, no_rows, part_of_set
 from distill.data.sources.order import POOL_GROUPS, in_sequence, pool_shuffle, views_of_groups
 from distill.data.sources.source import QUEUE, Batch, one_class, one_direction, open_threads
 from distill.errors import BadImage, DistillError, Reason
+from distill.images.augmentation import Recipe
 from distill.images.codec import ahead, decode_batch, start_decoding
-from distill.images.views import Recipe, check_size, replay
+from distill.images.views import check_size, replay
 
 
 class ShardSource:

@@ -19,7 +19,7 @@ from distill.data.layout import LAYOUTS, UNDERSCORE, Layout, layout_in
 from distill.data.shards import FORMATS, GROUP_ROWS, Held, Record, Rows, ShardMeta, commit_shard, find_record, open_shards, rows_there, view_column, write_index
 from distill.data.shards.rows import quantise, regrouped
 from distill.data.shards.verify import verify
-from distill.images.views import RECIPES
+from distill.images.augmentation import RECIPES
 from tests.builders import READING, meta, rows, same
 
 

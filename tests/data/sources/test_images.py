@@ -7,8 +7,8 @@ import pytest
 
 from distill import DistillError, Unfinished
 from distill.data.sources import ImageSource
+from distill.images.augmentation import RECIPES
 from distill.images.codec import encode_jpeg
-from distill.images.views import RECIPES
 from tests.builders import SIZE, picture, same_batches
 
 

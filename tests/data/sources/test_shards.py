@@ -14,8 +14,9 @@ from distill.config.run import Holdout
 from distill.data.shards import FORMATS, GROUP_ROWS, commit_shard, write_index
 from distill.data.sources import POOL_GROUPS, ShardSource
 from distill.data.sources.shards import EpochReader
+from distill.images.augmentation import RECIPES
 from distill.images.codec import decode, decode_batch, encode_jpeg
-from distill.images.views import RECIPES, replay, view
+from distill.images.views import replay, view
 from tests.builders import IDENTITIES, LIGHT, SIZE, make_set, meta, picture, shard_rows
 
 
