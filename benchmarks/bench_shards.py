@@ -8,6 +8,8 @@ import numpy as np
 from benchmarks.bench import interleaved, rate, save, show
 from distill.data.shards import FORMATS, Rows, ShardMeta
 from distill.data.shards.rows import regrouped
+from distill.images.preprocessing import Preprocessing
+from distill.images.spec import ImageSpec
 
 ROWS, DIMENSION, IMAGE = 20_480, 512, 4_000
 
@@ -21,14 +23,7 @@ def main() -> None:
         [rng.bytes(IMAGE) for _ in range(ROWS)],
     )
     meta = ShardMeta(
-        chunk=0,
-        of=1,
-        chunk_sha256="0" * 64,
-        dimension=DIMENSION,
-        dtype="float16",
-        teacher="0" * 64,
-        reading={},
-        image={"height": 112, "width": 112, "resize": "none"},
+        chunk=0, of=1, chunk_sha256="0" * 64, dimension=DIMENSION, dtype="float16", teacher="0" * 64, reading=Preprocessing(), image=ImageSpec(112, 112)
     )
     groups = list(regrouped([rows]))
     with tempfile.TemporaryDirectory() as folder:

@@ -14,6 +14,8 @@ from distill.data.shards import FORMATS, Rows, ShardMeta, commit_shard, write_in
 from distill.data.sources import ShardSource
 from distill.images.augmentation import RECIPES
 from distill.images.codec import encode_jpeg
+from distill.images.preprocessing import Preprocessing
+from distill.images.spec import ImageSpec
 from distill.images.views import replay
 from distill.runtime.process import keep_memory
 from distill.synthetic.faces import draw_face
@@ -33,8 +35,8 @@ def make_set(folder: Path, format: str, encoded: list[bytes], views: int = 1) ->
             dimension=DIMENSION,
             dtype="float16",
             teacher="0" * 64,
-            reading={},
-            image={"height": SIZE, "width": SIZE, "resize": "none"},
+            reading=Preprocessing(),
+            image=ImageSpec(SIZE, SIZE),
             views=views,
             recipe=RECIPES["face" if views > 1 else "none"],
         )

@@ -8,7 +8,8 @@ The functions are safe to call in a thread, one at a time for one folder.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
@@ -38,10 +39,11 @@ if TYPE_CHECKING:
     from distill.config.run import Run
     from distill.data.shards import ShardSet
     from distill.images.augmentation import Recipe
+    from distill.images.preprocessing import Preprocessing, PreprocessingOptions
     from distill.training.methods import Planned
     from distill.training.rehearsal import Rehearsal
     from pipelines.plan import Job
-    from teachers import LoadedTeacher, Reading, Teacher
+    from teachers import LoadedTeacher, Teacher
 
 Path: TypeAlias = str | os.PathLike[str] | StoragePath
 Size: TypeAlias = str | Sequence[int]
@@ -121,7 +123,7 @@ def embed(
     dry_run: bool = False,
     beam: Sequence[str] = (),
     progress: bool = True,
-    **reading: Unpack[Reading],
+    **options: Unpack[PreprocessingOptions],
 ) -> EmbedResult:
     """Lets the teacher label an image list: one shard of embeddings for each chunk. Called again it does what is missing.
 
@@ -134,7 +136,7 @@ def embed(
         only: numbers of chunks to make (again), empty for all.
         dry_run: cut the list, return rows, chunks and bytes in `estimate`, and stop.
         beam: options of Apache Beam, such as ["--job_name=first"].
-        reading: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
+        options: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
         The others are the options of `distill embed`, which explains them.
 
     Returns:
@@ -150,7 +152,7 @@ def embed(
         source,
         out,
         teacher,
-        reading,
+        options,
         root,
         recipe,
         size,
@@ -214,7 +216,7 @@ def plan(
     batch: int = 128,
     workers: Sequence[int] = (),
     machine: Sequence[Path] = (),
-    **reading: Unpack[Reading],
+    **options: Unpack[PreprocessingOptions],
 ) -> PlanResult:
     """Measures how long a list will take and how many GB it will fill: some hundred of its images are labelled, nothing is written.
 
@@ -231,7 +233,7 @@ def plan(
         source,
         ".",
         teacher,
-        reading,
+        options,
         root,
         recipe,
         size,
@@ -272,7 +274,7 @@ def import_set(
     max_rejects: float = 0.01,
     retry_rejects: bool = False,
     progress: bool = True,
-    **reading: Unpack[Reading],
+    **options: Unpack[PreprocessingOptions],
 ) -> ImportResult:
     """Makes a set of shards of embeddings that other programs have stored. Called again it does what is missing.
 
@@ -281,7 +283,7 @@ def import_set(
         root: folder that the paths are relative to.
         teacher: embeds a sample again, which must agree; None: the set says that its teacher is unknown.
         size: (height, width) that the teacher saw, where no teacher is given; None: that of the first image.
-        reading: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
+        options: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
         The others are those of `embed`.
 
     Raises:
@@ -296,7 +298,7 @@ def import_set(
         _text(source),
         _text(out),
         _text(root),
-        None if teacher is None else _describe(teacher, reading),
+        None if teacher is None else _describe(teacher, options),
         strip_prefix,
         label_from,
         format,
@@ -350,7 +352,7 @@ def verify(shards: Path, *, deep: bool = False, teacher: Path | None = None, sam
     described = None
     if teacher is not None:
         meta = open_shards(shards).meta
-        described = _describe(teacher, {**meta.reading, "beside": meta.teacher == UNKNOWN})
+        described = _described(teacher, meta.reading, beside=meta.teacher == UNKNOWN)
         if meta.teacher != UNKNOWN and described.fingerprint() != meta.teacher:
             other = described.fingerprint()[:12]
             raise Unfinished(f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {other}. Name the teacher that made it.")
@@ -425,7 +427,7 @@ def train(
     with shown(progress):
         with phase("importing TensorFlow"), quiet_import():
             from distill.training.trainer import train as run_stages
-        summary = run_stages(loaded, _text(out), open_teacher=load_model, quiet=not progress)
+        summary = run_stages(loaded, _text(out), open_teacher=load_described, quiet=not progress)
         report = write_run_report(check_local(out, "run"))
     return TrainResult(
         _text(out),
@@ -463,7 +465,7 @@ def rehearse(
     with shown(progress):
         with quiet_import():
             from distill.training.rehearsal import rehearse as take_steps
-        return take_steps(loaded, open_teacher=load_model)
+        return take_steps(loaded, open_teacher=load_described)
 
 
 def _planned_run(run: Path | Run | None, set: Mapping[str, object] | Sequence[str], planned: Planned) -> Run:  # noqa: A002
@@ -495,7 +497,7 @@ def evaluate(
     size: Size | None = None,
     out: Path | None = None,
     progress: bool = True,
-    **reading: Unpack[Reading],
+    **options: Unpack[PreprocessingOptions],
 ) -> EvaluateResult:
     """Judges a model: verification on pairs of unseen identities, and agreement with its teacher on shards.
 
@@ -506,16 +508,16 @@ def evaluate(
         shards: a set, for the agreement with the embeddings in it.
         teacher: another model to judge on the same pairs.
         out: folder for evaluation.json and scores-*.npz; None writes nothing.
-        reading: signature, output, scale, offset, color, preset, feed, tags; of the teacher where one is given, else of the model.
+        options: signature, output, scale, offset, color, preset, feed, tags; of the teacher where one is given, else of the model.
 
     Returns:
         Figures of the model and of the teacher. Where no agreement could be told, `left_out` of a model says why.
     """
     if pairs is None and shards is None:
         raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
-    described = {"model": _describe(model, {} if teacher is not None else reading)}
+    described = {"model": _describe(model, {} if teacher is not None else options)}
     if teacher is not None:
-        described["teacher"] = _describe(teacher, reading)
+        described["teacher"] = _describe(teacher, options)
     from distill.data.folders import check_apart, check_folder
     from distill.evaluation.evaluate import Question, judge
     from distill.evaluation.verification import draw_pairs
@@ -548,7 +550,7 @@ def compare(
     resize: str = "none",
     exif: str = "ignore",
     size: Size | None = None,
-    **reading: Unpack[Reading],
+    **options: Unpack[PreprocessingOptions],
 ) -> CompareResult:
     """Computes the cosines of photos: 1 is the same direction, about 0 another person.
 
@@ -562,7 +564,7 @@ def compare(
     from distill.evaluation.embed import compare as cosines
     from distill.images.codec import orientation
 
-    described, paths = _describe(model, reading), [place(image) for image in ([images] if isinstance(images, str) else images)]
+    described, paths = _describe(model, options), [place(image) for image in ([images] if isinstance(images, str) else images)]
     asked = _size(size)
     check_photos(paths)
     matrix = cosines(load_steady(described), paths, resize, asked, exif)
@@ -589,17 +591,17 @@ def export_model(student: Path, out: Path, *, format: str = "saved_model", force
 
 
 @checked
-def load_model(path: Path, **reading: Unpack[Reading]) -> LoadedTeacher:
+def load_model(path: Path, **options: Unpack[PreprocessingOptions]) -> LoadedTeacher:
     """Loads a model on disk as a callable uint8 [B, H, W, 3], RGB, 0 to 255 -> float32 [B, D].
 
     Args:
         path: run folder, SavedModel, .keras, .h5 or .onnx file.
-        reading: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
+        options: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
 
     Raises:
         DistillError: there is no model, or its answers depend on chance or on the other images.
     """
-    return load_steady(_describe(path, reading))
+    return load_steady(_describe(path, options))
 
 
 def load_steady(teacher: Teacher, size: tuple[int, int] | None = None) -> LoadedTeacher:
@@ -622,25 +624,47 @@ def open_shards(path: Path) -> ShardSet:
 # ----------------------------------------------------------------------------------------------------------------- what they share
 
 
-def _job(source: Path, out: Path, teacher: Path, reading: Reading, root: Path | None, recipe: Path | Recipe | None, size: Size | None, **asked: Any) -> Job:
+def _job(
+    source: Path, out: Path, teacher: Path, options: PreprocessingOptions, root: Path | None, recipe: Path | Recipe | None, size: Size | None, **asked: Any
+) -> Job:
     from distill.data.sources import root_of
     from pipelines.plan import Job
 
-    described = _describe(teacher, reading)
+    described = _describe(teacher, options)
     base = root_of(place(source)) if root is None or root == "" else _text(root)
     found = None if recipe is None else _recipe(recipe)
     return Job(source=_text(source), out=_text(out), root=base, teacher=described, recipe=found, size=_size(size), **asked)
 
 
-def _describe(path: Path, reading: Mapping[str, Any]) -> Teacher:
+def _describe(path: Path, options: PreprocessingOptions) -> Teacher:
     """Returns a model described but not loaded. tags may be one text with commas."""
     from teachers import open_teacher
 
-    tags = reading.get("tags")
+    tags = options.get("tags")
     if isinstance(tags, str):
-        reading = {**reading, "tags": [tag.strip() for tag in tags.split(",") if tag.strip()]}
+        options = {**options, "tags": [tag.strip() for tag in tags.split(",") if tag.strip()]}
+    with _no_model_explained(path):
+        return open_teacher(path, **options)
+
+
+def _described(path: Path, preprocessing: Preprocessing, *, beside: bool = True) -> Teacher:
+    """Returns a model described but not loaded, of which a run file or a set says how it is handed images."""
+    from teachers import describe_teacher
+
+    with _no_model_explained(path):
+        return describe_teacher(path, preprocessing, beside)
+
+
+def load_described(path: Path, preprocessing: Preprocessing, beside: bool = True) -> LoadedTeacher:
+    """Loads the teacher that a run file or a set names, as `load_model` does. beside: whether its model.json says what they leave open."""
+    return load_steady(_described(path, preprocessing, beside=beside))
+
+
+@contextmanager
+def _no_model_explained(path: Path) -> Iterator[None]:
+    """What lies at a path is said where it is no model."""
     try:
-        return open_teacher(path, **reading)
+        yield
     except DistillError:
         from distill.data.folders import no_model
 
@@ -716,7 +740,7 @@ def _failure(found: VerifyResult, teacher: Teacher | None) -> str:
         return f"{found.path}: {many(len(found.problems), 'problems')}. {way_out}"
     if teacher and found.sample and (worst := found.sample["worst_cosine"]) < SAME:
         image = open_shards(found.path).meta.image
-        load_steady(teacher, (image["height"], image["width"]))
+        load_steady(teacher, (image.height, image.width))
         return f"{found.path}: a stored embedding is not the teacher's answer (cosine {worst:.4f}). Decoder, scale or colour order differ."
     return ""
 

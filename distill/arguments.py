@@ -34,7 +34,7 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 # annotation of **keywords: their names. Written out, because to look at the types loads what they are of; a test holds them to these.
 KEYWORDS = {
-    "Unpack[Reading]": ("signature", "output", "scale", "offset", "color", "preset", "feed", "tags"),
+    "Unpack[PreprocessingOptions]": ("signature", "output", "scale", "offset", "color", "preset", "feed", "tags"),
     "Unpack[Planned]": ("shards", "method", "images", "size", "teacher", "student", "embedding", "epochs", "steps", "batch", "seed"),
 }
 

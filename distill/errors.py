@@ -12,6 +12,10 @@ class DistillError(Exception):
     exit_code = 2
 
 
+class BadValue(DistillError, ValueError):
+    """A value that cannot be, whoever says it: a person, or a file, of which the reader then says that it is damaged."""
+
+
 class Damaged(DistillError):
     """A file is proven to be damaged: all of its bytes were read, or a hash says so. What a system fails to do is an OSError, never this."""
 

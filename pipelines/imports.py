@@ -28,7 +28,8 @@ from distill.data.shards import Record, Rows, ShardMeta, ShardSet, commit_shard,
 from distill.data.shards.golden import SAME, cosine
 from distill.data.shards.rows import UNKNOWN
 from distill.errors import BadImage, DistillError, Reason, Unfinished
-from distill.images.codec import ImageSpec, decode, decode_batch, reason_in_ledger
+from distill.images.codec import decode, decode_batch, reason_in_ledger
+from distill.images.preprocessing import Preprocessing
 from distill.storage.files import is_there, sweep
 from distill.storage.locks import only_process
 from distill.storage.path import StoragePath, is_remote, place
@@ -224,12 +225,6 @@ def _meta(asked: Import, parts: Sequence[Part], keys: Sequence[str]) -> ShardMet
     if asked.size and size and size != asked.size:
         raise DistillError(f"--size {asked.size[0]}x{asked.size[1]}: {model} takes {size[0]}x{size[1]} and nothing else. Leave --size out.")
     height, width = size or _first_size(asked, keys)
-    names = ("signature", "output", "scale", "offset", "color")
-    reading: dict[str, Any] = {name: getattr(asked.teacher, name) for name in names} if asked.teacher else {}
-    if loaded is not None and loaded.feed:
-        reading["feed"] = loaded.feed
-    if asked.teacher and asked.teacher.tags is not None:
-        reading["tags"] = list(asked.teacher.tags)
     return ShardMeta(
         chunk=-1,
         of=0,
@@ -237,8 +232,8 @@ def _meta(asked: Import, parts: Sequence[Part], keys: Sequence[str]) -> ShardMet
         dimension=dimension,
         dtype=asked.dtype,
         teacher=asked.teacher.fingerprint() if asked.teacher else UNKNOWN,
-        reading=reading,
-        image=ImageSpec(height, width, asked.resize, asked.exif).as_dict(),
+        reading=loaded.preprocessing if loaded else Preprocessing(),
+        image=asked.job().image_spec(height, width),
         images=asked.images,
         software={name: version(name) for name in SOFTWARE},
     )
@@ -261,7 +256,7 @@ def _first_size(asked: Import, keys: Sequence[str]) -> tuple[int, int]:
 
 def _embedded_again(asked: Import, meta: ShardMeta, parts: Sequence[Part], keys: Sequence[str]) -> tuple[int, float]:
     """How many rows the teacher embedded again, and the worst cosine. Unfinished where it gives another embedding."""
-    loaded, spec, worst = asked.teacher.load(), ImageSpec(**meta.image), (1.0, "")  # type: ignore[union-attr]
+    loaded, spec, worst = asked.teacher.load(), meta.image, (1.0, "")  # type: ignore[union-attr]
     number = 0
     for row in np.linspace(0, len(keys) - 1, min(LOOKED, len(keys))).astype(int).tolist():
         try:
@@ -310,7 +305,7 @@ def _agreed(asked: Import, meta: ShardMeta, listed: _List, embeddings: str) -> P
         return wanted
     there = Plan.load(path)
     if replace(there, source=wanted.source) != wanted:
-        old, new = ({**asdict(plan), **asdict(plan.meta)} for plan in (there, wanted))
+        old, new = ({**asdict(plan), **plan.meta.fields()} for plan in (there, wanted))
         names = [name for name in old if name not in ("meta", "source") and old[name] != new[name]]
         called = {"source_sha256": "sha256 of the embeddings"}
         said = "; ".join(f"{called.get(name, name)}: {str(old[name])[:80]} there, {str(new[name])[:80]} asked for" for name in names)
@@ -332,7 +327,7 @@ def _commit(job: Job, plan: Plan, number: int, parts: Sequence[Part]) -> Record:
 
 def _rows(job: Job, meta: ShardMeta, keys: list[str], labels: np.ndarray, first: int, parts: Sequence[Part], rejects: list[dict[str, Any]]) -> Iterator[Rows]:
     """The rows of a chunk, WINDOW at a time. first: number of its first row over all parts."""
-    spec, dtype = ImageSpec(**meta.image), "float32" if meta.dtype == "int8" else meta.dtype
+    spec, dtype = meta.image, "float32" if meta.dtype == "int8" else meta.dtype
     with ThreadPoolExecutor(4) as pool:
         for start in range(0, len(keys), WINDOW):
             part = keys[start : start + WINDOW]

@@ -29,7 +29,8 @@ from distill.data.layout import UNDERSCORE, Layout
 from distill.data.shards import FORMATS, Held, Record, Rows, ShardMeta, commit_shard, rows_there, shard_path
 from distill.data.shards.rows import quantise
 from distill.errors import BadImage, BrokenOff, DistillError, Reason, Unfinished
-from distill.images.codec import ImageSpec, ahead, decode_batch, orientation
+from distill.images.codec import ahead, decode_batch, orientation
+from distill.images.spec import ImageSpec
 from distill.images.views import replay
 from distill.storage.path import is_remote
 from pipelines.plan import Job, Plan, is_broken_off, leave_note, standing, taken_over
@@ -70,7 +71,7 @@ def try_teacher(job: Job, meta: ShardMeta, batch: int, keys: list[str]) -> None:
     for key in keys:
         with suppress(BadImage):
             encoded.append(read_bytes(job.root, key))
-    pixels, bad = decode_batch(encoded, ImageSpec(**meta.image))
+    pixels, bad = decode_batch(encoded, meta.image)
     answers = check_teacher(job.teacher.load(), pixels[[place for place in range(len(encoded)) if place not in bad]], batch)
     if said := lost_by(answers[np.isfinite(answers).all(axis=1)], meta.dtype):
         raise DistillError(f"{job.teacher.path} answers with numbers {said}. Store them as they are: --dtype float32.")
@@ -189,7 +190,7 @@ def label_rows(task: Task, chunk: Chunk, rejects: list[dict[str, Any]], counted:
     counted: images whose EXIF rotation is not applied are counted in it as "turned".
     """
     job, meta, batch = task.job, task.meta, task.batch
-    teacher, spec = job.teacher.load(), ImageSpec(**meta.image)
+    teacher, spec = job.teacher.load(), meta.image
     keys, earlier = chunk.keys, _Earlier(task)
     readers = FAR_READERS if is_remote(job.root) else 2
     with ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as viewer:
@@ -278,7 +279,7 @@ def _filled(window: _Window, earlier: _Earlier, spec: ImageSpec, pool: ThreadPoo
         pixels.append(decoded)
         window.bad |= {start + place: reason for place, reason in {**undecoded, **block.unread}.items()}
         window.known |= {start + place: rows.embeddings[row] for place, (_, rows, row) in block.found.items()}
-        if spec.exif == "ignore":
+        if spec.exif != "apply":
             window.turned += sum(orientation(data) != 1 for place, data in enumerate(block.encoded) if start + place not in window.bad)
         for place, data in enumerate(block.encoded):
             group, rows, row = block.found.get(place, (0, None, 0))

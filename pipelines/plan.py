@@ -29,7 +29,8 @@ from distill.data.shards.golden import check_golden
 from distill.data.shards.rows import DTYPES, EXACT, MAX_VIEWS
 from distill.errors import BadImage, Damaged, DistillError, Reason
 from distill.images.augmentation import RECIPES, Recipe
-from distill.images.codec import EXIF, RESIZE, ImageSpec, decode, reason_in_ledger
+from distill.images.codec import decode, reason_in_ledger
+from distill.images.spec import EXIF, RESIZE, ImageSpec
 from distill.images.views import check_size, software
 from distill.runtime.progress import phase, watched
 from distill.storage.files import committed, is_there, read_json, sha256_file, temporary_for, write_json
@@ -118,6 +119,10 @@ class Job:
     def rule(self) -> Rule:
         """How names of the list become rows."""
         return Rule(self.all_files, self.strip_prefix, self.label_from)
+
+    def image_spec(self, height: int, width: int) -> ImageSpec:
+        """Returns what images must be. EXIF rotation that is not applied stays unsaid, as in sets of the first two format versions."""
+        return ImageSpec(height, width, self.resize, None if self.exif == "ignore" else self.exif)
 
     @property
     def folder(self) -> StoragePath:
@@ -238,7 +243,7 @@ def standing(job: Job, format: str, meta: ShardMeta, layout: Layout) -> Record |
     if meta.chunk in job.only:
         return None
     record = find_record(job.shards, format, meta, layout)
-    return None if record and job.retry_rejects and _mended(job, record, ImageSpec(**meta.image)) else record
+    return None if record and job.retry_rejects and _mended(job, record, meta.image) else record
 
 
 def taken_over(job: Job, format: str, meta: ShardMeta) -> ShardMeta | None:
@@ -273,12 +278,6 @@ def _mended(job: Job, record: Record, spec: ImageSpec) -> bool:
 def meta_of(job: Job) -> ShardMeta:
     """What every shard of a set says of itself, before views are added. Loads the teacher."""
     teacher = job.teacher.load()
-    spec = ImageSpec(*_image_size(job, teacher.height, teacher.width), job.resize, job.exif)
-    reading: dict[str, Any] = {name: getattr(job.teacher, name) for name in ("signature", "output", "scale", "offset", "color")}
-    if teacher.feed:
-        reading["feed"] = teacher.feed
-    if job.teacher.tags is not None:
-        reading["tags"] = list(job.teacher.tags)
     meta = ShardMeta(
         chunk=-1,
         of=0,
@@ -286,8 +285,8 @@ def meta_of(job: Job) -> ShardMeta:
         dimension=teacher.dimension,
         dtype=job.dtype,
         teacher=job.teacher.fingerprint(),
-        reading=reading,
-        image=spec.as_dict(),
+        reading=teacher.preprocessing,
+        image=job.image_spec(*_image_size(job, teacher.height, teacher.width)),
         images=job.images,
         software={name: version(name) for name in SOFTWARE},
     )
@@ -296,7 +295,7 @@ def meta_of(job: Job) -> ShardMeta:
 
 def with_views(meta: ShardMeta, views: int, recipe: Recipe, seed: int) -> ShardMeta:
     """The metadata of a set with so many views. DistillError where images are too large for that recipe."""
-    check_size(recipe, meta.image["height"], meta.image["width"])
+    check_size(recipe, meta.image.height, meta.image.width)
     return replace(meta, views=views, recipe=recipe, view_seed=seed, software={**meta.software, **software()})
 
 
@@ -615,7 +614,7 @@ def _differences(job: Job, meta: ShardMeta, plan: Plan) -> list[str]:
 
 def _told(meta: ShardMeta) -> dict[str, Any]:
     """What decides the bytes of a set, by name; a recipe by its own, and each piece of software for itself. The version follows from the others."""
-    told: dict[str, Any] = {**asdict(meta), "recipe": meta.recipe.name if meta.recipe.name in RECIPES else meta.recipe.as_dict()}
+    told: dict[str, Any] = {**meta.fields(), "recipe": meta.recipe.name if meta.recipe.name in RECIPES else meta.recipe.as_dict()}
     del told["version"]
     software = told.pop("software")
     return {**told, **{f"software {name}": version for name, version in software.items()}}
@@ -693,7 +692,7 @@ def estimate(job: Job, plan: Plan, wanted: Iterable[int], note: str = "", chunks
 
 def _look(job: Job, plan: Plan, keys: list[str]) -> str:
     """What is to be said of these images before any is labelled. DistillError where none of them can be, and none of the set was yet."""
-    bad, pixels = look(job.root, keys, ImageSpec(**plan.meta.image))
+    bad, pixels = look(job.root, keys, plan.meta.image)
     if not bad:
         bad = _unanswered(job, keys, pixels)
     if not bad:

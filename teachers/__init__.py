@@ -4,18 +4,13 @@ A `Teacher` is a value: it names a model and how to speak to it, pickles to a fe
 `Teacher.load()`, once in each process, and again only when the files have changed. A loaded teacher may be called by many threads at once.
 Neither importing this nor opening a teacher imports TensorFlow or onnxruntime.
 
-The pixels that the model sees are
-
-    x * scale + offset        computed in float32; x are the pixels 0 to 255, in the order of `color`
-
-so that (x - 127.5) / 127.5 is scale=1/127.5, offset=-1, and x / 255 is scale=1/255; a preset names the three. What the model answers is
-handed on as it is, not normalised; rows that are not finite are the caller's to judge.
+How pixels are handed over is its `Preprocessing` (distill/images/preprocessing.py has the formula). What the model answers is handed on as it is,
+not normalised; rows that are not finite are the caller's to judge.
 """
 
 import hashlib
 import importlib
 import logging
-import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,34 +18,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from distill.arguments import checked
 from distill.errors import DistillError
+from distill.images.preprocessing import Preprocessing, PreprocessingOptions, Scalar, preprocessing_of
 from distill.runtime.process import grow_gpu_memory, keep_memory, quiet_import
 from distill.runtime.progress import phase
 from distill.storage.path import StoragePath, close_to, local_copy, place
 from teachers.foreign import WEIGHTS, known_name
 from teachers.loaded import LoadedTeacher
 
-COLORS = ("rgb", "bgr")
 LOADERS = {"saved_model": "teachers.saved_model", "keras": "teachers.keras_file", "onnx": "teachers.onnx_file"}
 SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".onnx": "onnx"}
-# What models want of their pixels, by the name of the habit: scale, offset, color.
-PRESETS: dict[str, tuple[float, float, str]] = {
-    "none": (1.0, 0.0, "rgb"),
-    "unit": (1 / 255, 0.0, "rgb"),
-    "insightface": (1 / 127.5, -1.0, "rgb"),  # (x - 127.5) / 127.5, the models of its zoo
-    "insightface-128": (1 / 128, -127.5 / 128, "rgb"),  # (x - 127.5) / 128, the older habit
-}
-PIXELS = ("scale", "offset", "color")
 # What decides a SavedModel's answers. Left out: fingerprint.pb, which holds a random number, and what people or systems put beside it, and
-# so model.json, whose values a set keeps itself as its reading.
+# so model.json, whose values a set keeps itself in its metadata.
 SAVED_MODEL_PARTS = ("saved_model.pb", "variables", "assets")
 STUDENT = "student.keras"
 EXPECTED = "expected a SavedModel folder (saved_model.pb), a .keras, .h5 or .onnx file, or the folder of a run (student.keras)"
-
-Scalar = bool | int | float | str
 
 log = logging.getLogger("distill")
 _told: set[str] = set()
@@ -63,29 +48,19 @@ _threads = (0, 0)
 class Teacher:
     """A model on disk and how to speak to it. Made by `open_teacher`, which checks that it is there.
 
-    path: SavedModel folder, Keras or ONNX file; kind: a key of LOADERS; signature, output: names within the model, None for its own
-    (`serving_default`; `output`; or the only one there is); scale, offset: see the module's formula; color: "rgb" or "bgr"; feed: a constant
-    for each other input, by name; tags: of the graph in a SavedModel that has several, None for its own choice.
+    path: SavedModel folder, Keras or ONNX file; kind: a key of LOADERS; preprocessing: what a set says of itself when this made it.
     """
 
     path: str
     kind: str
-    signature: str | None = None
-    output: str | None = None
-    scale: float = 1.0
-    offset: float = 0.0
-    color: str = "rgb"
-    feed: tuple[tuple[str, Scalar], ...] = ()
-    tags: tuple[str, ...] | None = None
+    preprocessing: Preprocessing = Preprocessing()
 
     def __post_init__(self) -> None:
         if self.kind not in LOADERS:
             raise DistillError(f"teacher {self.path}: kind {self.kind!r}, expected one of: {', '.join(LOADERS)}.")
-        if self.color not in COLORS:
-            raise DistillError(f"teacher {self.path}: color {self.color!r}, expected one of: {', '.join(COLORS)}.")
-        if not (math.isfinite(self.scale) and math.isfinite(self.offset)) or self.scale == 0:
-            raise DistillError(f"teacher {self.path}: pixels * {self.scale} + {self.offset}: expected two finite numbers, the first not 0.")
-        if self.tags is not None and self.kind != "saved_model":
+        if self.preprocessing.scale == 0:
+            raise DistillError(f"teacher {self.path}: pixels * 0 + {self.preprocessing.offset}: expected a scale that is not 0.")
+        if self.preprocessing.tags is not None and self.kind != "saved_model":
             raise DistillError(f"teacher {self.path} is no SavedModel, so it has no tags. Leave --tags away.")
 
     def load(self) -> LoadedTeacher:
@@ -94,7 +69,7 @@ class Teacher:
             # A session of onnxruntime keeps the threads that it was made with.
             key, state = os.path.abspath(self.local), (self, _stamp(self), _threads if self.kind == "onnx" else None)
             if key not in _loaded or _loaded[key][0] != state:
-                _loaded.pop(key, None)  # an older reading of the same model must not stay in memory beside the new one
+                _loaded.pop(key, None)  # the same model as it was opened before must not stay in memory beside the new one
                 with phase("loading the model"):
                     _loaded[key] = (state, LoadedTeacher(self, importlib.import_module(LOADERS[self.kind]).load(self)))
             return _loaded[key][1]
@@ -135,19 +110,6 @@ class Teacher:
         return _hash(self, _stamp(self))
 
 
-class Reading(TypedDict, total=False):
-    """What `open_teacher` takes beside the path; what is left out or None is the model's own, or as in `Teacher`."""
-
-    signature: str | None
-    output: str | None
-    scale: float | None
-    offset: float | None
-    color: str | None
-    preset: str | None
-    feed: Mapping[str, Scalar] | None
-    tags: Sequence[str] | None
-
-
 @checked
 def open_teacher(
     path: str | os.PathLike[str] | StoragePath,
@@ -166,58 +128,38 @@ def open_teacher(
 
     preset: a key of PRESETS, in place of scale, offset and color. feed: {name: value} of inputs beside the images; a text is read as the
     input's type wants it. tags: of a graph in a SavedModel with several; an empty one for that without tags. beside: whether a `model.json`
-    beside the model says what is not given here (see `teachers.model_json`); no for a set's own reading, which says all.
+    beside the model says what is not given here (see `teachers.model_json`); no for a set's own preprocessing, which says all.
     """
-    given = said(path, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=feed, tags=tags)
+    given = preprocessing_of(path, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=feed, tags=tags)
+    return describe_teacher(path, given, beside)
+
+
+def describe_teacher(path: str | os.PathLike[str] | StoragePath, given: Preprocessing, beside: bool = True) -> Teacher:
+    """`open_teacher` for who has the preprocessing as a value, such as a run file or the metadata of a set."""
     found, kind = _find(place(path))
-    taken = _from_beside(str(found), given) if beside else {}
-    whole: dict[str, Any] = {**taken, **given, "feed": {**taken.get("feed", {}), **given.get("feed", {})}}
-    usual = dict(zip(PIXELS, PRESETS["none"], strict=True))
-    seen = {name: whole.get(name, usual[name]) for name in PIXELS}
-    fed, tagged = tuple(sorted(whole["feed"].items())), None if whole.get("tags") is None else tuple(sorted(whole["tags"]))
-    return Teacher(str(found), kind, whole.get("signature"), whole.get("output"), float(seen["scale"]), float(seen["offset"]), seen["color"], fed, tagged)
+    return Teacher(str(found), kind, (_with_beside(str(found), given) if beside else given).whole())
 
 
-def said(path: str | os.PathLike[str] | StoragePath, **reading: Unpack[Reading]) -> dict[str, Any]:
-    """What was given of a reading, a preset as its scale, offset and color. DistillError where two of them speak of the same.
+def _with_beside(model: str, given: Preprocessing) -> Preprocessing:
+    """What is given, over what `model.json` says; it is reported once in a process that something was taken from there."""
+    from teachers.model_json import path_beside, read_beside
 
-    >>> said("model.onnx", preset="unit", signature=None)
-    {'scale': 0.00392156862745098, 'offset': 0.0, 'color': 'rgb'}
-    """
-    given: dict[str, Any] = {name: value for name, value in reading.items() if value is not None}
-    preset = given.pop("preset", None)
-    if preset is None:
-        return given
-    if preset not in PRESETS:
-        raise DistillError(f"teacher {path}: preset {preset!r}, expected one of: {', '.join(PRESETS)}.")
-    if others := " and ".join(f"--{name} {given[name]}" for name in PIXELS if name in given):
-        raise DistillError(f"teacher {path}: --preset {preset} and {others} both say what pixels it sees. Give one of them.")
-    return {**given, **dict(zip(PIXELS, PRESETS[preset], strict=True))}
-
-
-def _from_beside(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What `model.json` says and nobody else does; it is told once in a process that this was taken from there."""
-    from teachers.model_json import in_words, path_beside, read_beside
-
-    read = read_beside(model)
-    taken = {name: value for name, value in read.items() if name not in given or name == "feed"}
-    if "feed" in taken:
-        taken["feed"] = {name: value for name, value in read["feed"].items() if name not in given.get("feed", {})}
-    line = f"preprocessing from {path_beside(model)}: {in_words(taken)}" if any(value not in ({}, None) for value in taken.values()) else ""
+    beside = read_beside(model)
+    line = f"preprocessing from {path_beside(model)}: {taken}" if str(taken := beside.without(given)) else ""
     if line and line not in _told:
         _told.add(line)
         log.warning(line)
-    return taken
+    return given.over(beside)
 
 
-def load_teacher(path: str | os.PathLike[str], **reading: Unpack[Reading]) -> LoadedTeacher:
+def load_teacher(path: str | os.PathLike[str], **options: Unpack[PreprocessingOptions]) -> LoadedTeacher:
     """`open_teacher(...).load()`.
 
     >>> teacher = load_teacher("teacher", scale=1 / 127.5, offset=-1)
     >>> teacher(np.zeros((2, 112, 112, 3), np.uint8)).shape
     (2, 512)
     """
-    return open_teacher(path, **reading).load()
+    return open_teacher(path, **options).load()
 
 
 def limit_threads(intra: int, inter: int = 0) -> bool:

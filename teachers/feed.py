@@ -11,7 +11,8 @@ import numpy as np
 from distill.errors import DistillError
 
 if TYPE_CHECKING:
-    from teachers import Scalar, Teacher
+    from distill.images.preprocessing import Scalar
+    from teachers import Teacher
 
 Shape = tuple[int | None, ...]
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "1.0": True, "false": False, "no": False, "off": False, "0": False, "0.0": False}
@@ -39,7 +40,7 @@ def pick(teacher: Teacher, inputs: Mapping[str, tuple[np.dtype | str, Shape | No
 
     inputs: {name: (type, shape)}; listing: what the model has, for messages.
     """
-    where, given = f"teacher {teacher.path}", dict(teacher.feed)
+    where, given = f"teacher {teacher.path}", dict(teacher.preprocessing.feed)
     for name in given:
         if name not in inputs:
             raise DistillError(f"{where} has no input {name!r} to feed. Its inputs: {', '.join(inputs)}.{listing}")

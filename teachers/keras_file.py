@@ -34,8 +34,8 @@ OLD: dict[str, dict[str, Any]] = {
 def load(teacher: Teacher) -> Model:
     """The model as a function of one array, in inference mode. Raises DistillError with the reason where the file is not such a model."""
     where = f"teacher {teacher.path}"
-    if teacher.signature is not None:
-        raise DistillError(f"{where} is a Keras file, which has no signatures; received {teacher.signature!r}. Leave --signature away.")
+    if teacher.preprocessing.signature is not None:
+        raise DistillError(f"{where} is a Keras file, which has no signatures; received {teacher.preprocessing.signature!r}. Leave --signature away.")
     model = _read(teacher)
     inputs, outputs = _inputs(model), _outputs(model)
     if not inputs or not outputs:
@@ -46,7 +46,7 @@ def load(teacher: Teacher) -> Model:
     signatures = {CALL: {"inputs": _texts(inputs), "outputs": _texts(outputs)}}
     listing = list_signatures(signatures)
     name, feed = pick(teacher, {key: (_dtype(tensor), tuple(tensor.shape)) for key, tensor in inputs.items()}, listing)
-    output = choose(teacher, "output", teacher.output, OUTPUT, outputs, listing)
+    output = choose(teacher, "output", teacher.preprocessing.output, OUTPUT, outputs, listing)
     return Model(
         run=_runner(teacher, model, _Call(name, feed, output, list(inputs), list(outputs))),
         dtype=_dtype(inputs[name]),

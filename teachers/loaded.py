@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill.errors import DistillError, NoMemory
+from distill.images.preprocessing import Preprocessing, Scalar
 from teachers.causes import reason
 
 if TYPE_CHECKING:
-    from teachers import Scalar, Teacher
+    from teachers import Teacher
     from teachers.feed import Constant
 
 Shape = tuple[int | None, ...]
@@ -57,11 +58,11 @@ class LoadedTeacher:
         shape = model.shape or (None, None, None, None)
         self.batch = shape[0]
         self.height, self.width = shape[2:] if self._channels_first else shape[1:3]
-        given = f"teacher {teacher.path}: input {model.named[0]!r} is {model.dtype}"
+        seen, given = teacher.preprocessing, f"teacher {teacher.path}: input {model.named[0]!r} is {model.dtype}"
         if model.dtype != np.uint8 and not _is_float(model.dtype):
             raise DistillError(f"{given}; expected pixels as float or uint8. Choose another with --signature.{self._listing()}")
-        if model.dtype == np.uint8 and (teacher.scale, teacher.offset) != (1.0, 0.0):
-            raise DistillError(f"{given}, which pixels * {teacher.scale:g} + {teacher.offset:g} are not. Leave --preset, --scale and --offset away.")
+        if model.dtype == np.uint8 and (seen.scale, seen.offset) != (1.0, 0.0):
+            raise DistillError(f"{given}, which pixels * {seen.scale:g} + {seen.offset:g} are not. Leave --preset, --scale and --offset away.")
         self.dimension = self._dimension()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -88,12 +89,19 @@ class LoadedTeacher:
     @property
     def pixels(self) -> str:
         """What it sees, in words."""
-        return f"{self.teacher.color} * {self.teacher.scale:g} + {self.teacher.offset:g}"
+        seen = self.teacher.preprocessing
+        return f"{seen.color} * {seen.scale:g} + {seen.offset:g}"
 
     @property
     def feed(self) -> dict[str, Scalar]:
         """The constants of its other inputs, each of the type that the input has."""
         return {name: constant.value for name, constant in sorted(self._model.feed.items())}
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What a set keeps of how it was asked: constants as the model's inputs take them."""
+        asked = self.teacher.preprocessing
+        return Preprocessing(**{**asked.said, "feed": self.feed}) if self.feed else asked
 
     @property
     def rough(self) -> bool:
@@ -121,15 +129,15 @@ class LoadedTeacher:
         }
 
     def _rows(self, images: np.ndarray) -> np.ndarray:
-        rows, dtype, teacher = len(images), self._model.dtype, self.teacher
-        pixels = images[..., ::-1] if teacher.color == "bgr" else images
+        rows, dtype, seen = len(images), self._model.dtype, self.teacher.preprocessing
+        pixels = images[..., ::-1] if seen.color == "bgr" else images
         if self._channels_first:
             pixels = pixels.transpose(0, 3, 1, 2)
         # NumPy casts, not TensorFlow: convert_to_tensor([images], "float32") takes 300 times as long.
         given: np.ndarray[Any, Any] = np.ascontiguousarray(pixels, np.uint8 if dtype == np.uint8 else np.float32)
-        if (teacher.scale, teacher.offset) != (1.0, 0.0):
-            given *= np.float32(teacher.scale)
-            given += np.float32(teacher.offset)
+        if (seen.scale, seen.offset) != (1.0, 0.0):
+            given *= np.float32(seen.scale)
+            given += np.float32(seen.offset)
         given = given.astype(dtype, copy=False)
         if self.batch and rows < self.batch:
             given = np.concatenate([given, np.zeros((self.batch - rows, *given.shape[1:]), dtype)])

@@ -56,11 +56,11 @@ def load(teacher: Teacher) -> Model:
     contents = look_inside(teacher.local, teacher.path)
     signatures = {CALL: {"inputs": _texts(inputs), "outputs": _texts(outputs)}}
     listing = list_signatures(signatures)
-    if teacher.signature is not None:
+    if teacher.preprocessing.signature is not None:
         way_out = "Leave --signature away, choose with --output."
-        raise DistillError(f"{where} is an ONNX file, which has no signatures; received {teacher.signature!r}. {way_out}{listing}")
+        raise DistillError(f"{where} is an ONNX file, which has no signatures; received {teacher.preprocessing.signature!r}. {way_out}{listing}")
     name, feed = pick(teacher, {name: (PYTHONIC.get(dtype, dtype), shape) for name, (dtype, shape) in inputs.items()}, listing)
-    output = choose(teacher, "output", teacher.output, OUTPUT, outputs, listing)
+    output = choose(teacher, "output", teacher.preprocessing.output, OUTPUT, outputs, listing)
     dtype, shape = inputs[name]
     if dtype not in TYPES.values():
         raise DistillError(f"{where}: input {name!r} is {dtype}; expected pixels as float or uint8.{listing}")

@@ -27,11 +27,11 @@ def load(teacher: Teacher) -> Model:
     if not signatures:
         raise DistillError(f"{where} has no signatures. Save it again with tf.saved_model.save(model, path, signatures=...).")
     listing = list_signatures(signatures)
-    name = choose(teacher, "signature", teacher.signature, SIGNATURE, signatures, listing)
+    name = choose(teacher, "signature", teacher.preprocessing.signature, SIGNATURE, signatures, listing)
     function = saved.signatures[name]
     inputs = function.structured_input_signature[1]
     key, feed = pick(teacher, {name: (_dtype(spec), _shape(spec)) for name, spec in sorted(inputs.items())}, listing)
-    output = choose(teacher, "output", teacher.output, OUTPUT, signatures[name]["outputs"], listing)
+    output = choose(teacher, "output", teacher.preprocessing.output, OUTPUT, signatures[name]["outputs"], listing)
     return Model(
         run=_runner(teacher, saved, name, key, output, feed),
         dtype=_dtype(inputs[key]),
@@ -67,16 +67,16 @@ def _tags(teacher: Teacher) -> list[str] | None:
     """The tags to load by: those asked for, else of several sets `serve`, else the empty one. None where the only one is loaded whatever it is."""
     where, there = f"teacher {teacher.path}", _tag_sets(teacher)
     listed = ", ".join(f'"{",".join(tags)}"' for tags in there)
-    if teacher.tags is None:
+    if teacher.preprocessing.tags is None:
         if len(there) < 2:
             return None
         chosen = next((tags for tags in (SERVE, ()) if tags in there), None)
         if chosen is None:
             raise DistillError(f"{where} has {len(there)} graphs. Choose one by its tags: --tags, one of {listed}.")
         return list(chosen)
-    if teacher.tags not in there:
-        raise DistillError(f'{where} has no graph with the tags "{",".join(teacher.tags)}". Choose with --tags from: {listed}.')
-    return list(teacher.tags) if len(there) > 1 else None
+    if teacher.preprocessing.tags not in there:
+        raise DistillError(f'{where} has no graph with the tags "{",".join(teacher.preprocessing.tags)}". Choose with --tags from: {listed}.')
+    return list(teacher.preprocessing.tags) if len(there) > 1 else None
 
 
 def _tag_sets(teacher: Teacher) -> list[tuple[str, ...]]:

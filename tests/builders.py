@@ -9,6 +9,8 @@ import numpy as np
 from distill.data.shards import Rows, ShardMeta, commit_shard, write_index
 from distill.images.augmentation import Change, Recipe
 from distill.images.codec import encode_jpeg
+from distill.images.preprocessing import Preprocessing
+from distill.images.spec import ImageSpec
 from tests.conftest import inside
 from tests.warm import begin
 
@@ -23,8 +25,8 @@ def meta(**changes) -> ShardMeta:
         dimension=3,
         dtype="float16",
         teacher="t" * 64,
-        reading=READING,
-        image={"height": 2, "width": 2, "resize": "none"},
+        reading=Preprocessing(**READING),
+        image=ImageSpec(2, 2),
         software={"numpy": "2"},
     )
     return dataclasses.replace(base, **changes)
@@ -85,12 +87,11 @@ def shard_rows(start: int, count: int, inline: bool = True, views: int = 1) -> R
 def make_set(folder, sizes=(100, 50), format="parquet", labelled=True, inline=True, views=1):
     folder.mkdir(parents=True)
     records, start = [], 0
-    spec = {"height": SIZE, "width": SIZE, "resize": "none"}
     for number, count in enumerate(sizes):
         rows = shard_rows(start, count, inline, views)
         if not labelled:
             rows = dataclasses.replace(rows, labels=np.full(count, -1, np.int32))
-        about = meta(chunk=number, of=len(sizes), image=spec, images="inline" if inline else "path")
+        about = meta(chunk=number, of=len(sizes), image=ImageSpec(SIZE, SIZE), images="inline" if inline else "path")
         if views > 1:
             about = dataclasses.replace(about, views=views, recipe=LIGHT, view_seed=5)
         records.append(commit_shard(folder, format, about, [rows], []))

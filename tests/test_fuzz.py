@@ -34,7 +34,8 @@ from distill.data.shards import FORMATS, Record, commit_shard, find_record, hdf5
 from distill.data.shards.rows import regrouped
 from distill.data.shards.verify import verify
 from distill.images.augmentation import RECIPES
-from distill.images.codec import BadImage, ImageSpec, decode
+from distill.images.codec import BadImage, decode
+from distill.images.spec import ImageSpec
 from distill.inspection.describe import describe
 from tests.builders import meta, rows
 

@@ -9,11 +9,11 @@ import typer
 
 from distill.cli.endings import given, print_next, training
 from distill.cli.options import (
+    HANDED,
     IMAGES,
     LISTED,
     OUTPUT,
     PIXELS,
-    READING,
     TEACHER,
     VIEWS,
     WORK,
@@ -78,7 +78,7 @@ def chunk(source: Images, out: Out, rows: Rows = 100_000, all_files: AllFiles = 
     print_next(["embed", out, "OUT", "--root", made.root, "--teacher", "TEACHER"])
 
 
-@takes(LISTED, PIXELS, READING)
+@takes(LISTED, PIXELS, HANDED)
 def embed(
     context: typer.Context,
     source: Source,
@@ -177,7 +177,7 @@ def _workers(text: str) -> int | Literal["auto"]:
     return int(text)
 
 
-@takes(LISTED, PIXELS, READING)
+@takes(LISTED, PIXELS, HANDED)
 def plan(
     context: typer.Context,
     source: Source,

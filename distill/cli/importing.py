@@ -8,9 +8,9 @@ import typer
 
 from distill.cli.endings import given, print_next, training
 from distill.cli.options import (
+    HANDED,
     IMAGES,
     OUTPUT,
-    READING,
     TEACHER,
     WORK,
     AsJson,
@@ -29,7 +29,7 @@ from distill.cli.options import (
 from distill.storage.path import StoragePath, place
 
 
-@takes(READING)
+@takes(HANDED)
 def import_(
     context: typer.Context,
     source: Annotated[StoragePath, typer.Argument(metavar="FOLDER", parser=place, help="a folder of N_img.foo and N_emb.npy, or of .npz files; or one .npz")],

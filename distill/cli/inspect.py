@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.cli.options import PREPROCESSING, READING, AsJson, print_json, takes
+from distill.cli.options import HANDED, PREPROCESSING, AsJson, print_json, takes
 from distill.errors import DistillError
 from distill.storage.path import StoragePath, place
 
 if TYPE_CHECKING:
+    from distill.images.preprocessing import Preprocessing
     from teachers import LoadedTeacher
 
 
-@takes(READING)
+@takes(HANDED)
 def inspect(
     path: Annotated[StoragePath, typer.Argument(help="anything that distill reads or writes", parser=place, metavar="PATH")],
     save: Annotated[
@@ -32,37 +33,39 @@ def inspect(
     Save a model's preprocessing beside it, for all verbs:
              distill inspect w600k_r50.onnx --preset insightface --save
     """
+    from distill.images.preprocessing import preprocessing_of
     from distill.inspection.describe import describe, in_words
-    from teachers import open_teacher, said
+    from teachers import describe_teacher
 
-    given = {**options, "feed": options["feed"] or None}
-    values = said(str(path), **given)
-    if save and not values:
+    asked = preprocessing_of(path, **options)
+    if save and not asked.said:
         raise DistillError("--save keeps the options of this line, and none is given. Name some, such as --preset insightface --save.")
     loaded: list[LoadedTeacher] = []
 
     def ask(model: StoragePath) -> dict[str, Any]:
-        loaded.append(open_teacher(model, **values, beside=not save).load())
+        loaded.append(describe_teacher(model, asked, beside=not save).load())
         return loaded[-1].describe()
 
     found = describe(path, ask)
-    if (values or save) and not loaded:
+    if (asked.said or save) and not loaded:
         raise DistillError(f"{path} is no model, but {found['kind']}. The options under Preprocessing are for models; leave them away.")
     if save:
-        print(_save(loaded[-1], values, force), file=sys.stderr)
+        print(_save(loaded[-1], asked, force), file=sys.stderr)
     if as_json:
         print_json(found)
     else:
         print(in_words(found))
 
 
-def _save(loaded: LoadedTeacher, values: dict[str, Any], force: bool) -> str:
+def _save(loaded: LoadedTeacher, asked: Preprocessing, force: bool) -> str:
     """Write model.json, unless it says the same already; what was done, in words."""
+    from distill.images.preprocessing import Preprocessing
     from distill.storage.files import committed
-    from teachers.model_json import in_words, path_beside, write_text
+    from teachers.model_json import path_beside, write_text
 
     where = path_beside(loaded.teacher.path)
-    text = write_text({**values, **({"feed": loaded.feed} if loaded.feed else {})})
+    typed = Preprocessing(**{**asked.said, "feed": loaded.feed}) if loaded.feed else asked
+    text = write_text(typed)
     if where.is_file():
         if where.read_bytes() == text.encode():
             return f"{where} says this already"
@@ -70,4 +73,4 @@ def _save(loaded: LoadedTeacher, values: dict[str, Any], force: bool) -> str:
             raise DistillError(f"{where} is there and says something else. It was left alone: --force replaces it.")
     with committed(where) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return f"{where}: {in_words({key: value for key, value in values.items() if key != 'feed' or value})}"
+    return f"{where}: {asked}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distill.cli.endings import print_next
-from distill.cli.options import OUTPUT, PIXELS, READING, TEACHER, AsJson, Model, Out, RootOfSet, one_of, print_json, takes
+from distill.cli.options import HANDED, OUTPUT, PIXELS, TEACHER, AsJson, Model, Out, RootOfSet, one_of, print_json, takes
 from distill.errors import Unfinished
 from distill.storage.path import StoragePath, place
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distill.results import EvaluateResult
 
 
-@takes(PIXELS, READING)
+@takes(PIXELS, HANDED)
 def evaluate(
     model: Model,
     pairs: Annotated[
@@ -69,7 +69,7 @@ def _after_evaluate(model: str, found: EvaluateResult) -> list[list[object]]:
     return words
 
 
-@takes(PIXELS, READING)
+@takes(PIXELS, HANDED)
 def compare(
     model: Model,
     images: Annotated[list[StoragePath], typer.Argument(help="two photos or more", parser=place, metavar="IMAGES...")],

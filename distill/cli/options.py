@@ -149,7 +149,7 @@ def debugging() -> bool:
     return os.environ.get("DISTILL_DEBUG") == "1"
 
 
-READING: Options = {
+HANDED: Options = {
     "signature": (Signature, None),
     "output": (Output, None),
     "scale": (Scale, None),

@@ -12,41 +12,18 @@ import typing
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PlainSerializer, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, ValidationError, model_validator
 
 from distill.config.catalog import TERM_OPTIONS
 from distill.errors import DistillError
 from distill.images.augmentation import Recipe, recipe_of
+from distill.images.preprocessing import Preprocessing
 from distill.storage.files import read_toml
+from distill.storage.frozen import Frozen, Several
 from distill.storage.path import StoragePath
 
 Positive = Annotated[int, Field(ge=1)]
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value  # TOML has lists, a frozen value holds tuples
-
-
-Several = BeforeValidator(_as_tuple)
-
-
-def _as_pairs(value: Any) -> Any:
-    if isinstance(value, dict) and all(isinstance(held, bool | int | float | str) for held in value.values()):
-        return tuple(value.items())
-    if isinstance(value, tuple):
-        return value
-    raise ValueError("expected a table of plain values, such as feed = { phase_train = false }")
-
-
-# A table in TOML; pairs here, because a frozen value is hashed.
-Constants = Annotated[tuple[tuple[str, bool | int | FiniteFloat | str], ...], BeforeValidator(_as_pairs), PlainSerializer(dict)]
 Size = Annotated[tuple[Positive, Positive], Several]
-
-
-class Frozen(BaseModel):
-    """A value of plain fields: no unknown keys, no conversion of types (an int where a float is asked for is fine)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Student(Frozen):
@@ -185,31 +162,10 @@ class Term(Frozen):
         return self.model_dump(exclude={"name", "weight"}, exclude_none=True)
 
 
-class Reading(Frozen):
-    """How to speak to the teacher of a noise stage; what is not set is as for any other model.
-
-    It sees pixels * scale + offset, where pixels are 0 to 255 in the order of `color`. signature, output: names inside the model.
-    feed: a constant for each of its inputs beside the images, as a table; tags: of the graph in a SavedModel that has several.
-    """
-
-    signature: str | None = None
-    output: str | None = None
-    scale: FiniteFloat | None = None
-    offset: FiniteFloat | None = None
-    color: Literal["rgb", "bgr"] | None = None
-    feed: Constants | None = None
-    tags: Annotated[tuple[str, ...], Several] | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments for opening the teacher."""
-        return self.model_dump(exclude_none=True)
-
-
 class Stage(Frozen):
     """One stretch of training: a source, the terms, how long, and how the weights move.
 
-    source "noise" needs teacher (a path) and steps (batches an epoch), and may have a reading; the others run through their rows once an
+    source "noise" needs teacher (a path) and steps (batches an epoch), and may have a reading (how it is handed images); the others run through their rows once an
     epoch.
     """
 
@@ -220,7 +176,7 @@ class Stage(Frozen):
     terms: Annotated[tuple[Term, ...], Several, Field(min_length=1)]
     teacher: str | None = None
     steps: Positive | None = None
-    reading: Reading | None = None
+    reading: Preprocessing | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

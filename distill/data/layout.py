@@ -18,7 +18,7 @@ from distill.errors import DistillError
 from distill.storage.files import is_there
 from distill.storage.path import StoragePath
 
-FORMAT_VERSIONS = (1, 2, 3)  # of shards; 2: views, or int8; 3: groups, or one of NEW_IMAGE and NEW_READING (data/shards/rows.py)
+FORMAT_VERSIONS = (1, 2, 3)  # of shards; 2: views, or int8; 3: groups, or a new key of `image` or `reading` (data/shards/rows.py)
 NUMBERED = r"\d{5,}-of-\d{5,}"
 
 

@@ -18,7 +18,7 @@ from distill.errors import BadImage, DistillError
 from distill.storage.path import StoragePath, close_to, is_remote, local_copy, place
 
 if TYPE_CHECKING:
-    from distill.images.codec import ImageSpec
+    from distill.images.spec import ImageSpec
 
 
 Progress = Callable[[int, int], object]  # (done, of): how many images of how many
@@ -96,7 +96,7 @@ def finite(embeddings: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
 def spec_for(model: Model, resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> ImageSpec:
     """The image spec that a model takes; `size` (height, width) says it where the model takes any."""
-    from distill.images.codec import ImageSpec
+    from distill.images.spec import ImageSpec
 
     height, width = model.height or (size or (0, 0))[0], model.width or (size or (0, 0))[1]
     if not height or not width:

@@ -19,12 +19,12 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from distill.errors import BadImage, DistillError, Reason
+from distill.errors import BadImage, Reason
+from distill.images.spec import MAX_PIXELS, ImageSpec
 from distill.storage.path import StoragePath, place
 
 if TYPE_CHECKING:
@@ -32,11 +32,8 @@ if TYPE_CHECKING:
 
 _JPEG, _PNG, _EXIF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"Exif\0\0"
 _REDUCED, _SUB_IMAGES, _DNG_VERSION = 254, 330, 50706  # TIFF tags
-MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20
 TILE = 2**22  # pixels that a tile may have in any image
-RESIZE = ("none", "stretch", "crop")
-EXIF = ("ignore", "apply")
 
 # Formats whose decoders look at nothing but these bytes and whose first bytes say what they are. Left out on purpose: EPS and WMF, which
 # Pillow hands to other programs, and TGA, which has no signature and would take a text file for an image.
@@ -137,36 +134,6 @@ def plain(reason: str) -> str:
     return reason.removesuffix(_ADVICE)
 
 
-@dataclass(frozen=True)
-class ImageSpec:
-    """The size that images must have, what happens to one of another size, and whether its EXIF rotation is applied before that.
-
-    resize: "none" makes it a reject, "stretch" changes height and width each as needed, "crop" takes the largest centred part of the
-    right proportions first. Both resize with Pillow's antialiased triangle filter: it works on uint8 in integers, so that the same
-    pixels come out everywhere, has no overshoot, and takes 1/20 of the time of skimage's float64 resize.
-    """
-
-    height: int
-    width: int
-    resize: str = "none"
-    exif: str = "ignore"
-
-    def __post_init__(self) -> None:
-        if self.resize not in RESIZE:
-            raise DistillError(f"resize is {self.resize!r}, expected one of: {', '.join(RESIZE)}.")
-        if self.exif not in EXIF:
-            raise DistillError(f"exif is {self.exif!r}, expected one of: {', '.join(EXIF)}.")
-        if self.height < 1 or self.width < 1 or self.height * self.width > MAX_PIXELS:
-            raise DistillError(f"image size {self.height}x{self.width}: expected 1 or more each way and {MAX_PIXELS:,} pixels at most.")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the fields for JSON, without `exif` where it is "ignore": sets of the first two format versions lack it."""
-        fields = asdict(self)
-        if self.exif == "ignore":
-            del fields["exif"]
-        return fields
-
-
 def decode(data: Encoded, spec: ImageSpec | None = None) -> np.ndarray:
     """Encoded bytes to uint8 [H, W, 3] RGB: of the image's own size without a spec, else of the spec's. Raises BadImage.
 
@@ -248,7 +215,7 @@ def _usual_header(data: Encoded, spec: ImageSpec) -> bytes:
     at = 2 if data[:2] == _JPEG else len(data)
     while at + 9 < len(data) and data[at] == 0xFF:
         if 0xC0 <= data[at + 1] <= 0xCF and data[at + 1] not in (0xC4, 0xC8, 0xCC):
-            usual = data[at + 9] in (1, 3) and (spec.exif == "ignore" or orientation(data) == 1)
+            usual = data[at + 9] in (1, 3) and (spec.exif != "apply" or orientation(data) == 1)
             return bytes(data[: at + 10]) if usual else b""
         at += 2 + (data[at + 2] << 8) + data[at + 3]
     return b""

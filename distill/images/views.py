@@ -25,7 +25,8 @@ import numpy as np
 
 from distill.errors import BadImage, DistillError
 from distill.images.augmentation import Change, Recipe
-from distill.images.codec import ImageSpec, decode, encode_jpeg
+from distill.images.codec import decode, encode_jpeg
+from distill.images.spec import ImageSpec
 from distill.storage.path import StoragePath
 
 VERSION = "1"  # of what this file makes of a picture: another one for other bytes, in a set's metadata

@@ -336,7 +336,7 @@ def _look_at_shards(method: str, shards: Place, teacher: Place | None) -> tuple[
     facts = Facts(opened.rows, (opened.image.height, opened.image.width), opened.dimension, opened.classes if opened.labelled else (), opened.meta.views)
     places: dict[str, Any] = {"shards": str(shards)}
     if teacher is not None:
-        asked = {name: value for name, value in opened.meta.reading.items() if value not in (None, {}, [])}
+        asked = {name: value for name, value in opened.meta.reading.model_dump(mode="json").items() if value not in (None, {}, [])}
         places |= {"teacher": str(teacher), "reading": asked}
     return facts, places
 

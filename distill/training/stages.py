@@ -9,13 +9,14 @@ import numpy as np
 
 from distill.config.run import Run, Stage
 from distill.errors import DistillError
+from distill.images.preprocessing import Preprocessing
 from distill.losses.terms import TERMS
 from distill.runtime.lines import many
 from distill.runtime.progress import phase
 from distill.training.batches import Batch, join_small, joined_rows, smallest
 
 Teacher = Callable[[np.ndarray], np.ndarray]
-OpenTeacher = Callable[..., Teacher]  # of a path, and of what a stage's reading sets, by keyword
+OpenTeacher = Callable[..., Teacher]  # of a path, its Preprocessing, and `beside`: whether a model.json says what that leaves open
 USUAL_STEPS, FEW_STEPS = 2000, 500  # of a student that begins from nothing: what it gets without a run file; fewer than it can do with
 
 
@@ -131,7 +132,7 @@ def _open_noise(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Ope
 
     if open_teacher is None:
         raise DistillError('source "noise" asks a teacher, but train() was called without open_teacher.')
-    teacher = open_teacher(str(stage.teacher), **(stage.reading.options if stage.reading else {}))
+    teacher = open_teacher(str(stage.teacher), stage.reading or Preprocessing())
     noise = NoiseSource(teacher, size=_size(run), batch=run.data.batch, steps=stage.steps or 1, seed=run.seed)
     # what counts is how the student does on real images
     return noise, _shards(run, "held_out") if run.data.shards and run.data.holdout else None
@@ -230,7 +231,7 @@ def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
     shards = open_shards(str(run.data.shards))
     if not shards.golden:
         raise DistillError(f"{shards.folder} has no golden rows, so its teacher cannot be compared. Leave teacher out of [data], or run distill embed again.")
-    worst = worst_answer(shards.golden, shards.meta, open_teacher(run.data.teacher, **shards.meta.reading, beside=shards.meta.teacher == UNKNOWN))
+    worst = worst_answer(shards.golden, shards.meta, open_teacher(run.data.teacher, shards.meta.reading, beside=shards.meta.teacher == UNKNOWN))
     if worst < SAME:
         raise DistillError(
             f"{run.data.teacher} answers the golden rows of {shards.folder} otherwise than they are stored: cosine {worst:.4f}, expected {SAME} or more. "

@@ -34,8 +34,8 @@ from distill.training.table import Extent, TrainingDisplay
 def train(run: Run, out: str | Path, *, open_teacher: OpenTeacher | None = None, quiet: bool = False) -> dict[str, Any]:
     """Train the run in the folder `out`, or go on with it, or say that it is finished; the figures of summary.json.
 
-    open_teacher turns the path of a noise stage's teacher into a callable, uint8 [B, H, W, 3] -> float32 [B, D]; what the stage's reading
-    sets (signature, output, scale, offset, color) comes by keyword. Keys of the result: parameters, seconds, epochs, steps, rows (of each
+    open_teacher turns the path of a noise stage's teacher into a callable, uint8 [B, H, W, 3] -> float32 [B, D]; it is given
+    the path and the stage's Preprocessing. Keys of the result: parameters, seconds, epochs, steps, rows (of each
     stage: its source, how many rows it trained on, how many were held out and evaluated), student, best,
     history (paths), last (the last row of the history), and where images were left out, left_out.
     DistillError: the run cannot work, or another process works on it. Unfinished: the loss was not finite, or somebody stopped it; the last good checkpoint stays.

@@ -167,7 +167,7 @@ def test_overrides_are_toml_values_and_bare_words_are_strings(file):
 
 def test_a_reading_holds_what_was_set_and_comes_back(file):
     run = load_run(file(GOOD), ["stage.2.reading={scale=0.0078125,offset=-1,color='bgr',output='features'}"])
-    assert run.stage[1].reading.options == {"scale": 0.0078125, "offset": -1.0, "color": "bgr", "output": "features"}
+    assert run.stage[1].reading.said == {"scale": 0.0078125, "offset": -1.0, "color": "bgr", "output": "features"}
     assert load_run(file(dump_run(run))) == run
     assert load_run(file(GOOD)).stage[1].reading is None
 

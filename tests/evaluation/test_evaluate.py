@@ -125,7 +125,7 @@ def test_a_run_that_learned_from_noise_was_trained_on_no_row(room, tmp_path):
     stage = {"source": "noise", "teacher": "t", "steps": 2, "terms": [{"name": "cosine"}]}
     data = {"shards": str(room / "set"), "batch": 50}
     run = Run.model_validate({"student": {"widths": [4], "embedding": 3, "dropout": 0.0}, "data": data, "stage": [stage]})
-    train(run, tmp_path / "run", open_teacher=lambda path: Model(), quiet=True)
+    train(run, tmp_path / "run", open_teacher=lambda path, preprocessing: Model(), quiet=True)
     assert origin_of(tmp_path / "run") == Origin(True, None, {}, frozenset())
     found = asked(room, tmp_path / "run", shards=room / "set")
     assert found["agreement"]["trained_on"] is False and in_words({"model": found}).endswith("150 rows (all rows)")

@@ -16,7 +16,8 @@ from distill.evaluation.agreement import agreement, evaluate_shards
 from distill.evaluation.embed import compare, embed_images, spec_for
 from distill.evaluation.pairs import _triangle
 from distill.evaluation.verification import DISTANCES, cosine_scores, draw_pairs, evaluate_pairs, kfold_accuracy, roc, tar_at_far, verify_pairs
-from distill.images.codec import ImageSpec, encode_jpeg
+from distill.images.codec import encode_jpeg
+from distill.images.spec import ImageSpec
 
 SPEC = ImageSpec(8, 8)
 
@@ -152,8 +153,8 @@ def test_an_embedding_that_is_not_finite_is_named(folder):
 
 
 def test_a_model_of_free_size_must_be_told():
-    assert spec_for(MeanColour(None, None), size=(5, 6)) == ImageSpec(5, 6)
-    assert spec_for(MeanColour(), "crop", size=(5, 6)) == ImageSpec(8, 8, "crop")
+    assert spec_for(MeanColour(None, None), size=(5, 6)) == ImageSpec(5, 6, exif="ignore")
+    assert spec_for(MeanColour(), "crop", size=(5, 6)) == ImageSpec(8, 8, "crop", "ignore")
     with pytest.raises(DistillError, match="any size"):
         spec_for(MeanColour(None, None))
 

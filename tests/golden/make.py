@@ -17,6 +17,8 @@ from distill.data.shards import FORMATS, Rows, ShardMeta, commit_shard, write_in
 from distill.data.shards.rows import FORMAT_VERSIONS
 from distill.images.augmentation import RECIPES
 from distill.images.codec import encode_jpeg
+from distill.images.preprocessing import Preprocessing
+from distill.images.spec import ImageSpec
 
 HERE = Path(__file__).parent / f"v{FORMAT_VERSIONS[-1]}-{UNDERSCORE.name}"
 KEYS = [f"{name}/ö {number}.jpg" for name in ("anna", "bea") for number in range(3)] + ["bea/reject.jpg"]
@@ -63,8 +65,8 @@ def commit(folder: Path, format: str, number: int, images: str, dtype: str, view
         dimension=4,
         dtype=dtype,
         teacher="t" * 64,
-        reading={"signature": "serving_default"},
-        image={"height": 8, "width": 8, "resize": "none"},
+        reading=Preprocessing(signature="serving_default"),
+        image=ImageSpec(8, 8),
         images=images,
         software={"numpy": "2"},
         views=views,

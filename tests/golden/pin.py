@@ -24,6 +24,8 @@ from distill.data.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, 
 from distill.data.sources import ImageSource, NoiseSource, ShardSource
 from distill.images.augmentation import RECIPES, Change, Recipe
 from distill.images.codec import encode_jpeg
+from distill.images.preprocessing import Preprocessing
+from distill.images.spec import ImageSpec
 from distill.storage.files import json_text
 from teachers import model_json
 
@@ -78,8 +80,8 @@ def metas() -> Iterator[ShardMeta]:
             dimension=1 + draw.number(1024),
             dtype=draw.one(("float16", "float32", "int8")),
             teacher=draw.digest(),
-            reading=reading,
-            image=image,
+            reading=Preprocessing(**reading),
+            image=ImageSpec(**image),
             images=draw.one(("inline", "path")),
             views=views,
             recipe=draw.one((RECIPES["photo"], RECIPES["face"], LIGHT)) if views > 1 else RECIPES["none"],
@@ -152,8 +154,8 @@ def make_set(folder: Path, format: str, views: int, sizes: Sequence[int] = (1200
             dimension=3,
             dtype="float32",
             teacher="t" * 64,
-            reading={"signature": "serving_default"},
-            image={"height": 8, "width": 8, "resize": "none"},
+            reading=Preprocessing(signature="serving_default"),
+            image=ImageSpec(8, 8),
             images="inline",
             software={},
             views=views,

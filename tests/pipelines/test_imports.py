@@ -182,7 +182,7 @@ def test_an_npz_becomes_a_set_of_an_unknown_teacher(faces, answers, quick, tmp_p
     done = inside("import", tmp_path / "old.npz", out, "--root", faces)
     assert done.returncode == 0 and "the set says that it is unknown" in done.stdout, done.stderr
     shards = open_shards(out)
-    assert (shards.meta.teacher, shards.meta.reading, shards.labelled, shards.classes[3]) == ("unknown", {}, True, "3")
+    assert (shards.meta.teacher, shards.meta.reading.said, shards.labelled, shards.classes[3]) == ("unknown", {}, True, "3")
     assert inside("verify", out, "--deep").returncode == 0 and inside("verify", out, "--teacher", quick).returncode == 0
     done = inside("embed", faces, out, "--teacher", quick)
     assert done.returncode == 2 and "was made by distill import, and distill embed adds nothing to it" in done.stderr and held(out).keys() == answers.keys()

@@ -9,11 +9,13 @@ import pytest
 from distill import DistillError
 from distill.data.chunks import read_chunk, write_chunks
 from distill.data.shards.rows import ShardMeta
+from distill.images.preprocessing import Preprocessing
+from distill.images.spec import ImageSpec
 from pipelines import plan
 from pipelines.plan import Job, Plan, agree
 from teachers import Teacher
 
-META = ShardMeta(chunk=-1, of=0, chunk_sha256="", dimension=4, dtype="float16", teacher="t", reading={}, image={"height": 8, "width": 8, "resize": "none"})
+META = ShardMeta(chunk=-1, of=0, chunk_sha256="", dimension=4, dtype="float16", teacher="t", reading=Preprocessing(), image=ImageSpec(8, 8))
 FLOAT = replace(META, dtype="float32")
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from distill import DistillError
+from distill.api import load_described
 from distill.data.shards import open_shards
-from teachers import PRESETS, load_teacher, open_teacher
+from distill.images.preprocessing import PRESETS
+from teachers import load_teacher, open_teacher
 from teachers.model_json import FORMAT, path_beside, read_beside
 from tests.conftest import folder, inside, put, store  # noqa: F401
 
@@ -34,7 +36,7 @@ def test_a_word_wins_over_the_file_and_the_file_over_what_is_usual(model):
     plain = open_teacher(model)
     say(model, scale=0.5, offset=-1, color="bgr")
     beside = open_teacher(model)
-    assert (beside.scale, beside.offset, beside.color) == (0.5, -1.0, "bgr")
+    assert (beside.preprocessing.scale, beside.preprocessing.offset, beside.preprocessing.color) == (0.5, -1.0, "bgr")
     assert open_teacher(model, scale=2) == open_teacher(model, scale=2, offset=-1, color="bgr", beside=False)
     assert open_teacher(model, preset="unit", beside=False) == open_teacher(model, preset="unit")  # a preset says all three
     assert open_teacher(model, scale=1, offset=0, color="rgb") == open_teacher(model, beside=False) == plain
@@ -43,7 +45,7 @@ def test_a_word_wins_over_the_file_and_the_file_over_what_is_usual(model):
 
 def test_feeds_of_both_are_put_together(model):
     say(model, feed={"phase": False, "other": 1})
-    assert open_teacher(model, feed={"other": "2"}).feed == (("other", "2"), ("phase", False))
+    assert open_teacher(model, feed={"other": "2"}).preprocessing.feed == (("other", "2"), ("phase", False))
 
 
 @pytest.mark.parametrize("kind", ["saved_model", "onnx"])
@@ -55,7 +57,7 @@ def test_it_is_no_part_of_the_fingerprint(kind, tmp_path, model):
             (model / name).write_bytes(name.encode())
     mark = open_teacher(model).fingerprint()
     say(model, scale=0.5)
-    assert open_teacher(model).scale == 0.5 and open_teacher(model).fingerprint() == mark
+    assert open_teacher(model).preprocessing.scale == 0.5 and open_teacher(model).fingerprint() == mark
 
 
 @pytest.mark.parametrize(
@@ -81,12 +83,12 @@ def test_what_is_not_as_it_should_be_is_refused(text, message, model, faces, tmp
     with pytest.raises(DistillError) as caught:
         open_teacher(model)
     assert message in str(caught.value) and str(path_beside(str(model))) in str(caught.value)
-    assert open_teacher(model, beside=False).scale == 1
+    assert open_teacher(model, beside=False).preprocessing.scale == 1
 
 
 def test_a_file_of_another_program_is_left_alone(model):
     path_beside(str(model)).write_text('{"format": "graph-model", "modelTopology": {}}')  # TensorFlow.js
-    assert read_beside(str(model)) == {} and open_teacher(model).scale == 1
+    assert read_beside(str(model)).said == {} and open_teacher(model).preprocessing.scale == 1
     done = inside("inspect", model, "--preset", "unit", "--save")
     assert done.returncode == 2 and "says something else" in done.stderr
 
@@ -102,12 +104,12 @@ def test_inspect_saves_what_it_was_told_and_all_verbs_take_it(model, faces, tmp_
     told = inside("embed", faces, tmp_path / "out", "--teacher", model, "--rows", 60)
     assert told.returncode == 0 and told.stderr.count(f"preprocessing from {where}: scale 0.00784314, offset -1, color rgb") == 1
     meta = open_shards(tmp_path / "out").meta
-    assert (meta.reading["scale"], meta.reading["offset"], meta.reading["color"]) == (1 / 127.5, -1.0, "rgb")
+    assert (meta.reading.scale, meta.reading.offset, meta.reading.color) == (1 / 127.5, -1.0, "rgb")
     again = inside("inspect", model, "--preset", "insightface", "--save")
     assert again.returncode == 0 and "says this already" in again.stderr
     other = inside("inspect", model, "--scale", "2", "--save")
-    assert other.returncode == 2 and "--force replaces it" in other.stderr and read_beside(str(model))["offset"] == -1
-    assert inside("inspect", model, "--scale", "2", "--save", "--force").returncode == 0 and read_beside(str(model)) == {"scale": 2.0}
+    assert other.returncode == 2 and "--force replaces it" in other.stderr and read_beside(str(model)).offset == -1
+    assert inside("inspect", model, "--scale", "2", "--save", "--force").returncode == 0 and read_beside(str(model)).said == {"scale": 2.0}
 
 
 def test_a_set_is_verified_with_the_reading_it_was_made_with(model, faces, tmp_path):
@@ -116,6 +118,7 @@ def test_a_set_is_verified_with_the_reading_it_was_made_with(model, faces, tmp_p
     say(model, scale=-0.5, offset=3, color="bgr", output="nowhere")
     done = inside("verify", tmp_path / "out", "--teacher", model)
     assert done.returncode == 0 and "worst cosine 1.0000000" in done.stdout and "model.json" not in done.stderr, done.stderr
+    assert load_described(model, open_shards(tmp_path / "out").meta.reading, beside=False).pixels == "rgb * 1 + 0"  # as training proves it
     refused = inside("embed", faces, tmp_path / "out", "--teacher", model, "--rows", 60, "--scale", "1", "--offset", "0", "--color", "rgb")
     assert refused.returncode == 2 and "nowhere" in refused.stderr
     say(model, scale=-0.5)
@@ -133,5 +136,5 @@ def test_in_an_object_store(folder, quick):  # noqa: F811
     model = put(folder / "zoo" / "mean.onnx", quick.read_bytes())
     mark = open_teacher(model).fingerprint()
     assert inside("inspect", model, "--preset", "unit", "--save").returncode == 0
-    assert open_teacher(model).scale == 1 / 255 and open_teacher(model).fingerprint() == mark
+    assert open_teacher(model).preprocessing.scale == 1 / 255 and open_teacher(model).fingerprint() == mark
     assert (folder / "zoo" / "mean.model.json").is_file()

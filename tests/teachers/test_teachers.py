@@ -23,9 +23,10 @@ from onnx import external_data_helper, helper, numpy_helper
 
 from distill import DistillError
 from distill.data.shards import open_shards
+from distill.images.preprocessing import PRESETS
 from distill.storage.objects import RemotePath
 from pipelines.label import lost_by
-from teachers import EXPECTED, PRESETS, Teacher, limit_threads, load_teacher, open_teacher
+from teachers import EXPECTED, Teacher, limit_threads, load_teacher, open_teacher
 from teachers.causes import reason
 from teachers.loaded import call_failed
 from teachers.onnx_file import external_files, look_inside
@@ -1166,7 +1167,7 @@ def test_what_is_fed_stands_in_the_set(tmp_path: Path, faces: Path) -> None:
     done = inside(*words, "--feed", "phase=no", "--tags", "serve")
     assert done.returncode == 0, done.stderr
     meta = open_shards(tmp_path / "out").meta
-    assert (meta.version, meta.reading["feed"], meta.reading["tags"]) == (3, {"phase": False}, ["serve"])
+    assert (meta.version, meta.reading.feed, meta.reading.tags) == (3, (("phase", False),), ("serve",))
     checked = inside("verify", tmp_path / "out", "--deep", "--teacher", path)
     assert checked.returncode == 0, checked.stderr
     assert inside(*words, "--feed", "phase=false", "--tags", "serve").returncode == 0

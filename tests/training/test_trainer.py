@@ -708,8 +708,8 @@ def test_a_teacher_is_opened_as_its_stage_says(monkeypatch):
     monkeypatch.setitem(stages.SOURCES, "noise", NOISE)
     asked = []
 
-    def open_teacher(path, **reading):
-        asked.append((path, reading))
+    def open_teacher(path, preprocessing):
+        asked.append((path, preprocessing.said))
         return lambda images: images.reshape(len(images), -1)[:, :DIMENSION].astype(np.float32)
 
     noise = {"source": "noise", "teacher": "t", "steps": 2, "terms": [COSINE]}

@@ -11,7 +11,7 @@ from distill import DistillError
 from distill.config.run import Run, load_run
 from distill.data.shards import open_shards
 from distill.images.augmentation import Recipe
-from distill.images.codec import ImageSpec, decode_batch
+from distill.images.codec import decode_batch
 from distill.training.stages import describe_stage, open_stages, prove_teacher
 from distill.training.trainer import train
 from tests.builders import make_set
@@ -74,26 +74,26 @@ def test_a_teacher_at_hand_answers_the_golden_views_again(viewed):
     from distill.images.views import view
 
     shards = open_shards(viewed)
-    pixels, _ = decode_batch([row.image for row in shards.golden], ImageSpec(**shards.meta.image))
+    pixels, _ = decode_batch([row.image for row in shards.golden], shards.meta.image)
     answers = {}
     for image, row in zip(pixels, shards.golden, strict=True):
         for number, answer in enumerate(np.array(row.embedding).reshape(3, -1)):
             answers[view(image, shards.meta.recipe, shards.meta.view_seed, row.key, number).tobytes()] = answer
     asked = []
 
-    def open_teacher(path, **reading):
-        asked.append((path, reading))
+    def open_teacher(path, preprocessing, beside):
+        asked.append((path, preprocessing, beside))
         return lambda images: np.array([answers[image.tobytes()] for image in images], np.float32)
 
     run = run_of(viewed, teacher="there")
     (line,) = prove_teacher(run, open_teacher)
     assert line.startswith("4 golden rows, 3 views each labelled again by there: worst cosine 1.0000000") and len(asked) == 1
-    assert asked == [("there", {**shards.meta.reading, "beside": False})]
+    assert asked == [("there", shards.meta.reading, False)]
     with pytest.raises(DistillError, match="there answers the golden rows of .* otherwise than they are stored: cosine -1.0000"):
-        prove_teacher(run, lambda path, **reading: lambda images: -np.array([answers[image.tobytes()] for image in images]))
+        prove_teacher(run, lambda path, preprocessing, beside: lambda images: -np.array([answers[image.tobytes()] for image in images]))
     for odd in (lambda images: np.zeros((len(images), 3)), lambda images: np.full((len(images), shards.dimension), np.nan)):
         with pytest.raises(DistillError, match="otherwise than they are stored"):
-            prove_teacher(run, lambda path, odd=odd, **reading: odd)
+            prove_teacher(run, lambda path, preprocessing, beside, odd=odd: odd)
     assert prove_teacher(run_of(viewed), None) == []
 
 
@@ -103,7 +103,7 @@ def test_a_set_without_golden_rows_cannot_prove_its_teacher(viewed, tmp_path):
     value = json.loads(index.read_text())
     index.write_text(json.dumps({**value, "golden": []}))
     with pytest.raises(DistillError, match="has no golden rows"):
-        prove_teacher(run_of(tmp_path / "s", teacher="there"), lambda path, **reading: None)
+        prove_teacher(run_of(tmp_path / "s", teacher="there"), lambda path, preprocessing, beside: None)
     index.write_text(json.dumps({**value, "golden": value["golden"] * 2}))
     with pytest.raises(DistillError, match="more than 4 golden rows"):
         open_shards(tmp_path / "s")

@@ -30,7 +30,7 @@ from distill.data.shards.hdf5 import Hdf5Shards
 from distill.data.shards.parquet import ParquetShards
 from distill.data.shards.rows import EXACT, GROUP_ROWS, Rows, ShardMeta, check_version, damaged, regrouped, view_column
 from distill.errors import BadImage, Damaged, DistillError, Unfinished
-from distill.images.codec import ImageSpec
+from distill.images.spec import ImageSpec
 from distill.runtime.lines import many
 from distill.storage.files import committed, is_there, json_text, named, parse_json, read_json, read_whole, sha256_file, sync, write_json
 from distill.storage.path import StoragePath, place
@@ -191,7 +191,7 @@ class ShardSet:
 
     def __repr__(self) -> str:
         told = f"{many(self.rows, 'rows')}, {many(self.rejects, 'rejects')}, {many(len(self.records), 'shards')}, {many(len(self.classes), 'classes')}"
-        size = f"{self.meta.image['height']}x{self.meta.image['width']}"
+        size = f"{self.meta.image.height}x{self.meta.image.width}"
         return f"<ShardSet {self.folder}: {told}; images of {size}, embeddings of {self.dimension} numbers, {self.meta.dtype}>"
 
     def _repr_html_(self) -> str:
@@ -212,7 +212,7 @@ class ShardSet:
 
     @property
     def image(self) -> ImageSpec:
-        return ImageSpec(**self.meta.image)
+        return self.meta.image
 
     @property
     def labelled(self) -> bool:
@@ -422,7 +422,8 @@ def write_index(
             "rows": rows,
             "rejects": rejects,
             "classes": hashlib.sha256(table).hexdigest(),
-            "meta": index.meta.as_dict(),
+            # the keys of these two stand in the order that they have in each shard
+            "meta": {name: dict(sorted(value.items())) if name in ("reading", "image") else value for name, value in index.meta.as_dict().items()},
             "golden": [row.to_json() for row in golden],
             "records": [asdict(record) for record in ordered],
         },

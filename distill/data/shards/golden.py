@@ -17,7 +17,7 @@ import numpy as np
 
 from distill.data.shards.rows import Rows, ShardMeta
 from distill.errors import DistillError
-from distill.images.codec import ImageSpec, decode_batch
+from distill.images.codec import decode_batch
 from distill.images.views import replay, software, view
 
 NUMBER = 4
@@ -53,7 +53,7 @@ class GoldenRow:
 
 def golden_rows(rows: Rows, images: list[bytes], meta: ShardMeta) -> tuple[GoldenRow, ...]:
     """The first rows of a set with their encoded images; one that does not decode, such as b"", makes no golden row."""
-    pixels, bad = decode_batch(images, ImageSpec(**meta.image))
+    pixels, bad = decode_batch(images, meta.image)
     answers = rows.embeddings.astype(np.float64)
     return tuple(
         GoldenRow(rows.keys[row], bytes(image), _hash(pixels[row]), tuple(answers[row].tolist()), _views_hash(pixels[row], rows.keys[row], meta))
@@ -64,7 +64,7 @@ def golden_rows(rows: Rows, images: list[bytes], meta: ShardMeta) -> tuple[Golde
 
 def pixel_problems(rows: tuple[GoldenRow, ...], meta: ShardMeta) -> Iterator[str]:
     """A sentence for each golden image that becomes other pixels or views now than when the set was made."""
-    pixels, bad = decode_batch([row.image for row in rows], ImageSpec(**meta.image))
+    pixels, bad = decode_batch([row.image for row in rows], meta.image)
     for number, row in enumerate(rows):
         if number in bad or _hash(pixels[number]) != row.pixels:
             yield f"golden image {row.key!r} decodes to other pixels than the teacher saw: the decoder is another one than made this set"
@@ -82,7 +82,7 @@ def check_golden(where: object, rows: tuple[GoldenRow, ...], meta: ShardMeta) ->
 def worst_answer(rows: tuple[GoldenRow, ...], meta: ShardMeta, teacher: Callable[[np.ndarray], np.ndarray]) -> float:
     """The smallest cosine between a golden embedding, of any view, and the teacher's answer now; -1.0 where an answer is not finite or has
     another length. There must be a row."""
-    pixels, _ = decode_batch([row.image for row in rows], ImageSpec(**meta.image))
+    pixels, _ = decode_batch([row.image for row in rows], meta.image)
     keys = [row.key for row in rows]
     seen = (replay(pixels, meta.recipe, meta.view_seed, keys, number) for number in range(meta.views))
     # one by one: a set may be of a teacher that cannot answer more at once

@@ -14,7 +14,8 @@ from pydantic import BeforeValidator
 from distill.data.layout import FORMAT_VERSIONS
 from distill.errors import Damaged, DistillError
 from distill.images.augmentation import RECIPES, Recipe
-from distill.images.codec import ImageSpec
+from distill.images.preprocessing import Preprocessing
+from distill.images.spec import ImageSpec
 from distill.storage.files import parse_json
 
 DTYPES = {"float16": 2, "float32": 4, "int8": 1}  # bytes a number; int8 has one float32 more a row and view
@@ -25,7 +26,7 @@ NamedRecipe = Annotated[Recipe, BeforeValidator(lambda value: RECIPES.get(value,
 MAX_VIEWS = 1000
 GROUP_ROWS = 1024  # one group reads in 0.6 to 3 ms and is what the pool of a source is made of
 GROUP_BYTES = 128 << 20  # of encoded images in a group of more than one row: 1,024 of ImageNet's 110 KB stay together, 8 groups fit into memory
-NEW_IMAGE, NEW_READING = {"exif"}, {"feed", "tags"}  # keys of `image` and `reading` that versions 1 and 2 did not have
+NEW_READING = {"feed", "tags"}  # keys of `reading` that versions 1 and 2 did not have; of `image` they had no `exif`
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class Rows:
 class ShardMeta:
     """Metadata of a shard. No clock, host, engine or path: equal input gives equal bytes.
 
-    teacher: its fingerprint (sha256 over the model's files), or UNKNOWN; reading: its signature, output, scale, offset and colour order;
-    image: fields of ImageSpec; images: "inline" or "path"; views, recipe, view_seed: view n of a row is distill.images.views.view of these, its key
+    teacher: its fingerprint (sha256 over the model's files), or UNKNOWN; reading: how it was handed the images,
+    empty where that is unknown; image: what they had to be; images: "inline" or "path";
+    views, recipe, view_seed: view n of a row is distill.images.views.view of these, its key
     and n; mean_norm: mean L2 norm of the embeddings as stored, over all rows and views; groups: rows of each row group, where images were so large
     that groups were cut by bytes, else empty; version: follows from the others.
     """
@@ -70,8 +72,8 @@ class ShardMeta:
     dimension: int
     dtype: str
     teacher: str
-    reading: dict[str, Any]
-    image: dict[str, Any]
+    reading: Preprocessing
+    image: ImageSpec
     images: str = "inline"
     views: int = 1
     recipe: NamedRecipe = RECIPES["none"]
@@ -85,12 +87,16 @@ class ShardMeta:
     __pydantic_config__ = EXACT
 
     def __post_init__(self) -> None:
-        new = bool(self.groups) or bool(NEW_IMAGE & self.image.keys()) or bool(NEW_READING & self.reading.keys())
+        new = bool(self.groups) or self.image.exif is not None or bool(NEW_READING & self.reading.model_fields_set)
         object.__setattr__(self, "version", 3 if new else 2 if self.views > 1 or self.dtype == "int8" else 1)
+
+    def fields(self) -> dict[str, Any]:
+        """All fields as plain values."""
+        return {**asdict(self), "reading": self.reading.model_dump(mode="json"), "image": self.image.as_dict()}
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; a set of one view is written as version 1 had it, and what a version did not have is left out."""
-        values = asdict(self)
+        values = self.fields()
         if self.views == 1:
             del values["view_seed"]
             values["recipe"] = "none"
@@ -123,10 +129,6 @@ class ShardMeta:
             raise ValueError(f"{len(self.groups):,} groups of {sum(self.groups):,} rows in all, the shard has {self.rows:,}")
         if not 1 <= self.views <= MAX_VIEWS or not 0 <= self.view_seed < 2**63:
             raise ValueError(f"views {self.views}, view_seed {self.view_seed}")
-        try:
-            ImageSpec(**self.image)
-        except (DistillError, TypeError) as error:
-            raise ValueError(f"image {self.image}: {error}") from error
 
     def group_rows(self) -> list[int]:
         """Rows of each row group, in order."""

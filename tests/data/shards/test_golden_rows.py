@@ -16,6 +16,8 @@ from distill.data.shards.golden import NUMBER, GoldenRow, cosine, worst_answer
 from distill.data.shards.verify import PIXELS, check_sample, verify
 from distill.data.sources import ShardSource
 from distill.images.codec import BadImage
+from distill.images.preprocessing import Preprocessing
+from distill.images.spec import ImageSpec
 from tests.conftest import inside
 
 VERSIONS = sorted((Path(__file__).parents[2] / "golden").glob("v*/*-*"))
@@ -131,8 +133,8 @@ def commit(folder, format, number, encoded):
         dimension=2,
         dtype="float16",
         teacher="t" * 64,
-        reading={},
-        image={"height": 8, "width": 8, "resize": "none"},
+        reading=Preprocessing(),
+        image=ImageSpec(8, 8),
         images="path",
     )
     keys = [f"{number}-{row}.jpg" for row in range(len(encoded))]

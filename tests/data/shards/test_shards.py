@@ -20,6 +20,8 @@ from distill.data.shards import FORMATS, GROUP_ROWS, Held, Record, Rows, ShardMe
 from distill.data.shards.rows import quantise, regrouped
 from distill.data.shards.verify import verify
 from distill.images.augmentation import RECIPES
+from distill.images.preprocessing import Preprocessing
+from distill.images.spec import ImageSpec
 from tests.builders import READING, meta, rows, same
 
 
@@ -84,11 +86,7 @@ def test_a_set_of_one_view_is_written_as_version_1_had_it():
     wide = meta(views=2, recipe=RECIPES["photo"], view_seed=3)
     assert json.loads(wide.to_json())["version"] == 2 and ShardMeta.from_json(wide.to_json(), "a") == wide
     assert json.loads(meta(dtype="int8").to_json())["version"] == 2
-    for new in (
-        {"image": {"height": 2, "width": 2, "resize": "none", "exif": "apply"}},
-        {"reading": {**READING, "feed": {}}},
-        {"reading": {**READING, "tags": []}},
-    ):
+    for new in ({"image": ImageSpec(2, 2, exif="apply")}, {"reading": Preprocessing(**READING, feed={})}, {"reading": Preprocessing(**READING, tags=[])}):
         assert meta(**new).version == meta(views=2, recipe=RECIPES["photo"], **new).version == 3
     with pytest.raises(DistillError, match="a is damaged: its metadata cannot be those of a shard"):
         ShardMeta.from_json(wide.to_json().replace('"version": 2', '"version": 1'), "a")

@@ -15,6 +15,8 @@ from distill.data.layout import PLAIN, UNDERSCORE, Layout, layout_in
 from distill.data.shards import FORMATS, Record, Rows, ShardMeta, commit_shard, find_record, open_shards, write_index
 from distill.data.shards.verify import verify
 from distill.images.codec import encode_jpeg
+from distill.images.preprocessing import Preprocessing
+from distill.images.spec import ImageSpec
 
 CHUNKS, ROWS, SIZE = 4, 50, 8
 SETS = {**{format: (format, UNDERSCORE) for format in sorted(FORMATS)}, "parquet-plain": ("parquet", PLAIN)}
@@ -28,8 +30,8 @@ def meta(number: int, chunk_sha256: str) -> ShardMeta:
         dimension=16,
         dtype="float16",
         teacher="t" * 64,
-        reading={"signature": "serving_default"},
-        image={"height": SIZE, "width": SIZE, "resize": "none"},
+        reading=Preprocessing(signature="serving_default"),
+        image=ImageSpec(SIZE, SIZE),
         software={"numpy": "2"},
     )
 
