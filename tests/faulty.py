@@ -278,7 +278,8 @@ def earlier_states(job: Job, layout: Layout, whole: dict[str, bytes], place: Pat
 def run_kills(folder: Path) -> tuple[int, list[str]]:
     """A run folder: two epochs and the end, killed before every change; then the same run goes on, or another one gives way or is refused."""
     from distill import DistillError
-    from distill.config.run import Run, load_run
+    from distill.config.files import load_run
+    from distill.config.run import Run
     from distill.training.checkpoint import Progress
     from distill.training.run_folder import RunFolder
 

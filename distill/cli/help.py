@@ -148,7 +148,7 @@ def _instead(name: str, ctx: Any, words: Sequence[str]) -> str:
     keys: Sequence[str] = ()
     near = _near_options(name, ctx)
     if ctx is not None and ctx.command.name == "train":
-        from distill.config.run import keys_like
+        from distill.config.problems import keys_like
 
         keys = keys_like(name.strip("-").replace("-", "_"), close=not near)
     if not keys:

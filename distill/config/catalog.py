@@ -1,4 +1,4 @@
-"""What can be named on the command line of a training and in a run file: methods, examples, backbones with their parameters, terms with their options.
+"""What can be named on the command line of a training and in a run file: methods, examples, backbones with their parameters.
 
 Plain values and texts; nothing heavy is loaded for them.
 """
@@ -78,20 +78,6 @@ BACKBONES: dict[str, int] = {
     "VGG19": 20_092_096,
 }
 
-# What each term takes beside its weight, with the value it has when nothing is said. The functions stand in distill/losses/terms.py.
-TERM_OPTIONS: dict[str, dict[str, float]] = {
-    "mse": {},
-    "cosine": {},
-    "softmax": {"scale": 64.0},
-    "arcface": {"scale": 64.0, "angle_add": 0.5, "angle_mult": 1.0, "cos_sub": 0.0},
-}
-TERM_WORDS = {
-    "mse": ("embedding", "mean squared difference from the teacher's numbers"),
-    "cosine": ("embedding", "cosine distance from the teacher's direction: 1 - cosine similarity"),
-    "softmax": ("label", "softmax of the scaled cosines to the directions of all classes (NormFace)"),
-    "arcface": ("label", "softmax with margins for the right class: angle_add (ArcFace), angle_mult (SphereFace), cos_sub (CosFace)"),
-}
-
 
 def examples() -> list[str]:
     """Returns the names of the run files to start from: the methods in their order, then the others."""
@@ -115,11 +101,10 @@ def near(name: str, known: Sequence[str]) -> str:
 
 def listing() -> str:
     """Returns what `distill init --list` prints: methods and other examples, backbones with their parameters, terms with their options."""
+    from distill.config.losses import TERMS  # pydantic, which the names above need not wait for
+
     others = [(name, _words_of(name)) for name in examples() if name not in METHODS]
-    terms = [
-        (name, f"learns from the {needs}; {words}; " + ", ".join(f"{key} = {value:g}" for key, value in {"weight": 1.0, **TERM_OPTIONS[name]}.items()))
-        for name, (needs, words) in TERM_WORDS.items()
-    ]
+    terms = [(name, f"learns from the {kind.needs}; {kind.in_words()}") for name, kind in TERMS.items()]
     return "\n\n".join(
         [
             _table("methods: distill train --method NAME, or distill init NAME for its run file", [(name, kind.words) for name, kind in METHODS.items()]),

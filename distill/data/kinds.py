@@ -166,7 +166,7 @@ def _is_run(folder: StoragePath) -> bool:
     """A run.toml that a run wrote, not a person: in the very letters of the writer; or one that can be read, beside a checkpoint or a summary."""
     import tomli_w
 
-    from distill.config.run import load_run
+    from distill.config.files import load_run
 
     written = folder / "run.toml"
     try:
@@ -180,7 +180,7 @@ def _is_run(folder: StoragePath) -> bool:
 
 def is_run_file(path: StoragePath) -> bool:
     """Whether a file is a run file, whoever wrote it."""
-    from distill.config.run import load_run
+    from distill.config.files import load_run
 
     try:
         return bool(load_run(path))

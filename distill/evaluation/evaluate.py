@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.config.run import Holdout
+from distill.config.data import Holdout
 from distill.data.shards import ShardSet, open_shards
 from distill.data.sources import ShardSource
 from distill.errors import DistillError

@@ -78,7 +78,7 @@ def student_file(student: str | StoragePath) -> Path:
 
 def _teacher_of(run: StoragePath) -> str | None:
     """The fingerprint of the teacher whose shards a run learned from; None for a bare file, or where the shards are gone."""
-    from distill.config.run import load_run
+    from distill.config.files import load_run
     from distill.data.shards import open_shards
 
     try:

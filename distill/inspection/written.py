@@ -161,8 +161,8 @@ def _figures(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _toml(path: StoragePath) -> tuple[str, dict[str, Any]]:
-    from distill.config.run import read_toml
     from distill.images.augmentation import find_recipe
+    from distill.storage.files import read_toml
 
     try:
         values = read_toml(path)
@@ -176,7 +176,7 @@ def _toml(path: StoragePath) -> tuple[str, dict[str, Any]]:
 
 def run_in_words(path: StoragePath) -> dict[str, Any]:
     """What a run file asks for, a line for each stage, or what is wrong with it."""
-    from distill.config.run import load_run
+    from distill.config.files import load_run
 
     try:
         run = load_run(path)

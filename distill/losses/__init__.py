@@ -1,1 +1,1 @@
-"""What a student learns from, as pure functions."""
+"""What a student learns from: formulas as pure functions, and what of them has state."""

@@ -13,9 +13,9 @@ from typing import Any
 import keras
 from keras import layers
 
-from distill.config.run import Student
+from distill.config.student import Student
 from distill.errors import DistillError
-from distill.losses.terms import unit
+from distill.losses.embedding import unit
 from distill.storage.path import local_copy, place
 
 Tensor = Any

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from distill.config.run import Run, Stage, load_run
+from distill.config.files import load_run
+from distill.config.run import Run
+from distill.config.stage import NoiseStage, Stage
 from distill.data.folders import check_folder
 from distill.errors import DistillError
 from distill.report import figures
@@ -132,7 +134,7 @@ def _teacher(told: Run) -> list[str]:
         except (DistillError, OSError):
             lines.append(f"of the shards in {told.data.shards}, which cannot be opened now")
         lines += [f"at {told.data.teacher}"] if told.data.teacher else []
-    lines += [f"stage {number}: at {stage.teacher}, asked about noise" for number, stage in enumerate(told.stage, 1) if stage.teacher]
+    lines += [f"stage {number}: at {stage.teacher}, asked about noise" for number, stage in enumerate(told.stage, 1) if isinstance(stage, NoiseStage)]
     return lines or ["none: it learned from labels alone"]
 
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from distill.config.optimizer import Plateau as PlateauSchedule
 from distill.errors import Unfinished
 from distill.models.students import settle_averages
 from distill.training.checkpoint import Progress, save_student
@@ -180,7 +181,7 @@ class Plateau(StageCallback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         progress, schedule, rate = self.run.progress, self.run.data.stage.schedule, self.run.rate
         progress.waited = 0 if self.run.epoch.better else progress.waited + 1
-        if progress.waited >= (schedule.patience or 1):
+        if isinstance(schedule, PlateauSchedule) and progress.waited >= schedule.patience:
             progress.waited = 0
             rate.factor.assign(rate.factor * schedule.factor)
 
@@ -227,4 +228,4 @@ class ShowRow(StageCallback):
 def stage_callbacks(run: StageRun) -> list[StageCallback]:
     """Returns the callbacks of a stage, in their order."""
     kinds = [ShowSteps, SettleAverages, FiniteGuard, HistoryRow, BestStudent, Plateau, Checkpoint, TensorBoardEvents, ShowRow]
-    return [kind(run) for kind in kinds if kind is not Plateau or run.data.stage.schedule.name == "plateau"]
+    return [kind(run) for kind in kinds if kind is not Plateau or isinstance(run.data.stage.schedule, PlateauSchedule)]

@@ -231,7 +231,7 @@ def plan_run(
         raise DistillError(f'--student: received "{student}".{near(student, list(BACKBONES))} distill init --list shows all of them.')
     facts, places = _look(method, shards, images, size, teacher)
     values = values_of(method, facts, Wishes(student, embedding, epochs, steps, batch, seed), places)
-    from distill.config.run import build_run
+    from distill.config.files import build_run
 
     return build_run(values, set_, f"--method {method}")
 
@@ -251,7 +251,7 @@ _IN_FILE = {  # the changes of a run file that stand for options
 
 
 def _from_file(run: StoragePath, words: Words, set_: Words) -> Run:
-    from distill.config.run import load_run
+    from distill.config.files import load_run
 
     if words:
         instead = _IN_FILE.get(words[0])

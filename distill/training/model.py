@@ -6,8 +6,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from distill.config.run import Run, Term
-from distill.losses.terms import TERMS, cosine, hits
+from distill.config.run import Run
+from distill.losses.embedding import cosine
+from distill.losses.margin import hits
+from distill.losses.objective import OBJECTIVES, Objective
 from distill.models.students import ClassHead, build_student, projection
 from distill.training.optimizers import Rate, build_optimizer
 from distill.training.stages import StageData
@@ -15,16 +17,21 @@ from distill.training.stages import StageData
 
 @dataclass
 class Parts:
-    """All weights of a run: the student, and what stands beside it in training. The same for every stage, so one checkpoint fits all."""
+    """All weights of a run: the student, and what stands beside it in training. The same for every stage, so one checkpoint fits all.
+
+    objectives: of each stage, by its number.
+    """
 
     student: keras.Model
     heads: dict[str, ClassHead] = field(default_factory=dict)
     projections: dict[int, keras.layers.Layer] = field(default_factory=dict)
+    objectives: dict[int, tuple[Objective, ...]] = field(default_factory=dict)
 
     def variables(self) -> dict[str, Any]:
         """Every variable (dropout's random state too) by a name that is the same in each process."""
         layers = {"student": self.student, **self.heads, **{f"projection_{size}": layer for size, layer in self.projections.items()}}
-        return {f"{name}/{number}": variable for name, layer in layers.items() for number, variable in enumerate(layer.variables)}
+        objectives = {f"stage_{stage}_{each.term.name}": each for stage, several in self.objectives.items() for each in several}
+        return {f"{name}/{number}": variable for name, each in (layers | objectives).items() for number, variable in enumerate(each.variables)}
 
 
 def build_parts(run: Run, stages: list[StageData]) -> Parts:
@@ -37,6 +44,10 @@ def build_parts(run: Run, stages: list[StageData]) -> Parts:
             parts.projections[data.train.dimension] = projection(data.train.dimension)
     for layer in (*parts.heads.values(), *parts.projections.values()):
         layer.build((None, run.student.embedding))
+    for data in stages:
+        parts.objectives[data.number] = tuple(OBJECTIVES[term.name](term) for term in data.stage.terms)
+        for objective in parts.objectives[data.number]:
+            objective.build(data.train.dimension or run.student.embedding, data.train.classes)
     return parts
 
 
@@ -51,8 +62,9 @@ class Training(keras.Model):
         self.student = parts.student
         self.head = parts.heads[data.head] if data.head else None
         self.projection = parts.projections.get(data.train.dimension) if "embedding" in data.fields else None
-        self.terms: tuple[Term, ...] = data.stage.terms
-        self.needs: dict[str, str] = {term.name: TERMS[term.name].needs for term in self.terms}
+        self.objectives = parts.objectives[data.number]
+        self.state = [variable for objective in self.objectives for variable in objective.variables]  # so that Keras knows them
+        self.needs: dict[str, str] = {term.name: term.needs for term in data.stage.terms}
         self.needs |= {name: need for name, need in (("accuracy", "label"), ("agreement", "embedding")) if need in data.fields}
         self.means = [keras.metrics.Mean(name=name) for name in self.needs]
         self.built = True  # its parts are
@@ -65,12 +77,9 @@ class Training(keras.Model):
         return predicted
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
-        rows: dict[str, Any] = {
-            term.name: TERMS[term.name].function(y[self.needs[term.name]], y_pred[self.needs[term.name]], **term.options)
-            for term in self.terms
-            if self.needs[term.name] in y
-        }
-        loss = sum(term.weight * ops.mean(rows[term.name]) for term in self.terms if term.name in rows)
+        objectives = [each for each in self.objectives if each.term.needs in y]
+        rows: dict[str, Any] = {each.term.name: each(y, y_pred, training) for each in objectives}
+        loss = sum(each.term.weight * ops.mean(rows[each.term.name]) for each in objectives)
         if training:  # what layers ask for by themselves: regularisers of weights and activities; no part of how good held-out rows are met
             loss = loss + sum(ops.sum(ops.cast(each, "float32")) for each in self.losses)
         if "label" in y:

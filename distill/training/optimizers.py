@@ -6,11 +6,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from distill.config.run import Optimizer, Schedule
+from distill.config.optimizer import Adam, Cosine, Optimizer, Schedule, Sgd
 
 
 class Rate(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate of a step, inside the graph: warm-up from 0, then constant or half a cosine to 0, times `factor` (plateau)."""
+    """The learning rate of a step, inside the graph: warm-up from 0, then constant or half a cosine to 0, times `factor` (plateau).
+
+    Not Keras' CosineDecay: its rates differ from these in the last bit at a fifth of the steps, so that equal seeds would give other figures than before.
+    """
 
     def __init__(self, schedule: Schedule, peak: float, steps: int) -> None:
         self.schedule, self.peak, self.steps = schedule, peak, steps
@@ -20,7 +23,7 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         step = ops.cast(step, "float32")
         rate = ops.convert_to_tensor(self.peak, "float32")
-        if self.schedule.name == "cosine":
+        if isinstance(self.schedule, Cosine):
             gone = ops.clip((step - self.warm) / max(1, self.steps - self.warm), 0.0, 1.0)
             rate = rate * 0.5 * (1.0 + ops.cos(math.pi * gone))
         if self.warm:
@@ -32,10 +35,10 @@ def build_optimizer(optimizer: Optimizer, rate: Rate, variables: list[Any], prec
     """The optimizer, built for the variables. Weight decay leaves biases, norms and slopes alone; float16 gets a moving loss scale."""
     decay = optimizer.weight_decay or None
     made: Any
-    if optimizer.name == "sgd":
+    if isinstance(optimizer, Sgd):
         momentum = optimizer.momentum or 0.0
         made = keras.optimizers.SGD(rate, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
-    elif optimizer.name == "adam":
+    elif isinstance(optimizer, Adam):
         made = keras.optimizers.Adam(rate)
     else:
         made = keras.optimizers.AdamW(rate, weight_decay=optimizer.weight_decay)

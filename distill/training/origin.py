@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from distill.config.run import Holdout, Run, load_run
+from distill.config.data import Holdout
+from distill.config.files import load_run
+from distill.config.run import Run
 from distill.data.kinds import read_card
 from distill.data.shards import open_shards
 from distill.data.sources import held_out

@@ -167,7 +167,7 @@ def _seconds_to_settle(data: StageData, parts: Parts) -> float:
 def _memory(run: Run, stages: list[StageData], parts: Parts) -> dict[str, int]:
     """Returns bytes: weights with gradients, the optimizer's state, activations of a batch, and images that wait to be shown."""
     weights = sum(_bytes(variable) for variable in parts.variables().values())
-    slots = max({"sgd": 1 if stage.optimizer.momentum else 0, "adam": 2, "adamw": 2}[stage.optimizer.name] for stage in run.stage)
+    slots = max(stage.optimizer.slots for stage in run.stage)
     height, width, _ = stages[0].train.image_shape
     batch = run.data.batch * height * width * 3
     waiting = (QUEUE + 2) * batch + max(_pool(data) for data in stages)

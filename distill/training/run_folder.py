@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from distill.config.run import Run, differences, dump_run, load_run
+from distill.config.files import differences, dump_run, load_run
+from distill.config.run import Run
+from distill.config.stage import NoiseStage
 from distill.data.folders import make_folder
 from distill.errors import Damaged, DistillError
 from distill.storage.files import committed, is_there, read_json, read_toml, sweep, write_json
@@ -44,7 +46,9 @@ def taught_alike(there: Run, here: Run, *, whole: bool) -> Run:
         if getattr(here.data, name) is None or data[name] is None:  # that there is one at all is no matter of place
             data[name] = getattr(here.data, name)
     stages = [
-        now.model_copy(update={"teacher": then.teacher}) if _same_place(then.teacher, now.teacher) else now
+        now.model_copy(update={"teacher": then.teacher})
+        if isinstance(then, NoiseStage) and isinstance(now, NoiseStage) and _same_place(then.teacher, now.teacher)
+        else now
         for then, now in zip(there.stage, here.stage, strict=False)
     ]
     donor, given = there.student.weights, here.student.weights

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from distill.config.run import Run, Stage
+from distill.config.run import Run
+from distill.config.stage import NoiseStage, Stage
 from distill.errors import DistillError
 from distill.images.preprocessing import Preprocessing
-from distill.losses.terms import TERMS
 from distill.runtime.lines import many
 from distill.runtime.progress import phase
 from distill.training.batches import Batch, join_small, joined_rows, smallest
@@ -127,18 +127,18 @@ def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Op
     return _parted(images, run)
 
 
-def _open_noise(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Opened:
+def _open_noise(run: Run, stage: NoiseStage, open_teacher: OpenTeacher | None) -> Opened:
     from distill.data.sources import NoiseSource
 
     if open_teacher is None:
         raise DistillError('source "noise" asks a teacher, but train() was called without open_teacher.')
-    teacher = open_teacher(str(stage.teacher), stage.reading or Preprocessing())
-    noise = NoiseSource(teacher, size=_size(run), batch=run.data.batch, steps=stage.steps or 1, seed=run.seed)
+    teacher = open_teacher(stage.teacher, stage.reading or Preprocessing())
+    noise = NoiseSource(teacher, size=_size(run), batch=run.data.batch, steps=stage.steps, seed=run.seed)
     # what counts is how the student does on real images
     return noise, _shards(run, "held_out") if run.data.shards and run.data.holdout else None
 
 
-SOURCES: dict[str, Callable[[Run, Stage, OpenTeacher | None], Opened]] = {"shards": _open_shards, "images": _open_images, "noise": _open_noise}
+SOURCES: dict[str, Callable[[Run, Any, OpenTeacher | None], Opened]] = {"shards": _open_shards, "images": _open_images, "noise": _open_noise}
 OPENING = {"shards": "reading shards", "images": "reading the list of images", "noise": "loading the teacher"}
 
 
@@ -153,18 +153,18 @@ def open_stages(run: Run, open_teacher: OpenTeacher | None = None) -> list[Stage
     opened: dict[Any, Opened] = {}
     stages = []
     for number, stage in enumerate(run.stage, 1):
-        key = (stage.source, stage.teacher, stage.reading, stage.steps)
+        key = stage.rows
         if key not in opened:
             with phase(OPENING[stage.source]):
                 opened[key] = SOURCES[stage.source](run, stage, open_teacher)
         taught, held_out = opened[key]
         for term in stage.terms:
-            needs = TERMS[term.name].needs
+            needs = term.needs
             if needs not in taught.fields:
                 gives = ", ".join(taught.fields)
                 raise DistillError(f'stage {number}: term "{term.name}" needs "{needs}", but source "{stage.source}" gives: {gives}.')
             if reason := taught.teaches_nothing(needs):
-                where = {"shards": run.data.shards, "images": run.data.images, "noise": stage.teacher}[stage.source]
+                where = stage.teacher if isinstance(stage, NoiseStage) else getattr(run.data, stage.source)
                 raise DistillError(f'stage {number}: term "{term.name}" cannot learn from {where}: {reason}. {TEACHABLE[needs]}')
         stages.append(_stage_data(run, number, stage, taught, held_out))
     shapes = {data.train.image_shape: data.number for data in stages}
@@ -175,7 +175,7 @@ def open_stages(run: Run, open_teacher: OpenTeacher | None = None) -> list[Stage
 
 
 def _stage_data(run: Run, number: int, stage: Stage, taught: Any, held_out: Any | None) -> StageData:
-    fields = tuple(name for name in taught.fields if any(TERMS[term.name].needs == name for term in stage.terms))
+    fields = tuple(name for name in taught.fields if any(term.needs == name for term in stage.terms))
     evaluated, not_evaluated = _evaluated(run, taught, held_out, fields)
     return StageData(number, stage, taught, held_out if evaluated else None, fields, evaluated, not_evaluated)
 
@@ -242,21 +242,21 @@ def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
 
 
 def describe_stage(run: Run, data: StageData, projected: bool) -> list[str]:
-    """What a stage will do, in words: rows, held-out part, and how hard each term pulls in one common unit."""
+    """What a stage will do, in words: rows, held-out part, and the gradient scale of each term, in one common unit."""
     stage, source, held_out = data.stage, data.train, data.held_out
     norm = 1.0
     if any(term.name == "mse" for term in stage.terms):
         _, values = next(iter(source.epoch(0)))
         norm = float(np.linalg.norm(values["embedding"], axis=1).mean())
-    pulls = [
-        f"{term.name} {TERMS[term.name].slope(term.weight, term.options, source.dimension or 0, norm):.4g}"
+    scales = [
+        f"{term.name} {term.gradient_scale(source.dimension or 0, norm):.4g}"
         + (f" (weight {term.weight:g}, dimension {source.dimension}, mean norm {norm:.3g})" if term.name == "mse" else "")
         for term in stage.terms
     ]
     lines = [
         f"stage {data.number}: {many(source.rows, 'rows')} of {source.name}{_views_of(source)}, {many(data.steps, 'steps')} an epoch, {many(stage.epochs, 'epochs')}"
         + (f"; the last batch has {data.joined} more rows" if data.joined else ""),
-        f"  effective weights (largest pull on one cosine): {', '.join(pulls)}",
+        f"  effective weights (gradient scale: largest change of the loss per change of one cosine): {', '.join(scales)}",
     ]
     if source.name == "shards" and getattr(source, "augment", None) and "embedding" in data.fields:
         lines.append(

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from distill.config.losses import TERMS
 from distill.runtime.lines import Reach, bar_line, duration, plain_line
 from distill.runtime.progress import EVERY, LOG_WIDTH, here, width_here
 
@@ -33,23 +34,19 @@ WORDS = {
     "held_out_loss": ("held-out loss", 8),
     "held_out_agreement": ("held-out agreement", 9),
     "held_out_accuracy": ("held-out accuracy", 8),
-    "cosine": ("cosine distance", 8),
-    "mse": ("mse", 8),
-    "softmax": ("softmax loss", 8),
-    "arcface": ("arcface loss", 8),
+    **{name: (term.heading, 8) for name, term in TERMS.items()},
     "images_per_second": ("images/s", 8),
     "left": ("left", 8),
 }
 # what is shown as far as there is room for it, in this order; the terms of the loss behind them
 FIRST = ("epoch", "loss", "held_out_loss", "agreement", "held_out_agreement", "left", "accuracy", "held_out_accuracy", "images_per_second", "learning_rate")
-TERMS = {"cosine", "mse", "softmax", "arcface"}
 GAP = "  "
 
 
 def table_columns(names: Sequence[str], width: int) -> list[Column]:
     """Returns the columns for rows of these figures in so many letters; those that do not fit stand in history.csv alone. So does a term that is alone:
     the loss says the same."""
-    terms = TERMS & {*names}
+    terms = TERMS.keys() & {*names}
     there, used, chosen = {"epoch", "left", *names} - (terms if len(terms) == 1 else set()), -len(GAP), set[str]()
     for name in dict.fromkeys((*FIRST, *WORDS)):
         if name in there and used + len(GAP) + WORDS[name][1] <= width:

@@ -1,12 +1,14 @@
 """Run files: what loads is complete; what does not load says which key, what it received and what was expected."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from distill import DistillError
-from distill.config.run import TERM_OPTIONS, differences, dump_run, load_run
+from distill.config.files import build_run, differences, dump_run, load_run
+from distill.config.problems import keys_like
 from distill.images.augmentation import find_recipe
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "distill" / "examples").glob("*.toml"))
@@ -77,22 +79,29 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
         ("stage.1.terms.1.weight=-1.0", "stage.1.terms.1.weight: received -1.0, should be greater than 0."),
         ("stage.1.terms.1.weight=nan", "stage.1.terms.1.weight: received nan, should be a finite number."),
         ("stage.1.terms.1.name=triplet", "stage.1.terms.1.name: received 'triplet', should be 'mse', 'cosine', 'softmax' or 'arcface'."),
-        ("stage.1.terms.1.scale=64.0", 'stage.1.terms.1: term "cosine" takes no "scale"; it takes: weight.'),
+        ("stage.1.terms.1.scale=64.0", 'stage.1.terms.1: "scale" belongs to term "softmax" or "arcface", but name is "cosine"; leave it out.'),
+        ("stage.1.terms.1.wieght=2.0", "unknown key stage.1.terms.1.wieght. Did you mean weight? Known here: name, weight."),
+        ("stage.1.terms=[{weight=2.0}]", "stage.1.terms.1.name is missing."),
+        (
+            "stage.1.terms=['mse']",
+            "stage.1.terms.1: received 'mse', expected a table of: name, weight, scale, angle_add, angle_mult, cos_sub. Write { name = ... }.",
+        ),
+        ("stage.1.terms.1.name=['mse']", "stage.1.terms.1.name: received ['mse'], should be 'mse', 'cosine', 'softmax' or 'arcface'."),
+        ("stage.2.source=web", "stage.2.source: received 'web', should be 'shards', 'images' or 'noise'."),
         ("stage.1.terms=[{name='cosine'},{name='cosine'}]", "stage.1: a term stands twice: cosine, cosine"),
         ("stage.1.terms=[{name='arcface',angle_mult=2.0}]", "stage.1.terms.1: angle_mult * pi + angle_add must not be above 2 pi"),
         ("stage.1.optimizer={name='adam',momentum=0.9}", '"momentum" belongs to optimizer "sgd", but name is "adam"'),
+        ("stage.1.optimizer={momentum=0.9}", '"momentum" belongs to optimizer "sgd", but name is "adamw"; leave it out.'),
         ("stage.1.optimizer={name='adam',weight_decay=0.1}", 'optimizer "adam" takes no "weight_decay"; use "adamw"'),
-        ("stage.1.schedule={name='cosine',patience=3}", '"factor" and "patience" belong to schedule "plateau", but name is "cosine"'),
+        ("stage.1.schedule={name='cosine',patience=3}", '"patience" belongs to schedule "plateau", but name is "cosine"; leave it out.'),
         ("stage.1.steps=3", 'stage.1: "steps" belongs to source "noise", but source is "shards"'),
         ("stage.2.teacher=3", "stage.2.teacher: received 3, should be a valid string."),
-        ("stage.2.source=shards", 'stage.2: "teacher" belongs to source "noise", but source is "shards"'),
         ("stage.1.reading={scale=2.0}", 'stage.1: "reading" belongs to source "noise", but source is "shards"'),
         ("stage.2.reading={colour='bgr'}", "unknown key stage.2.reading.colour. Did you mean color? Known here: color, feed, offset, "),
         ("stage.2.reading={color='grb'}", "stage.2.reading.color: received 'grb', should be 'rgb' or 'bgr'."),
         ("stage.2.reading={scale=inf}", "stage.2.reading.scale: received inf, should be a finite number."),
         ("student.weights='x.h5'", 'weights "x.h5" is an .h5 file, which is for a keras.applications backbone, but backbone is "small_conv"'),
         ("student={backbone='mobilefacenet',weights='x.h5'}", 'but backbone is "mobilefacenet"; name a run folder or a .keras file'),
-        ("stage.1.source=noise", 'stage.1: source "noise" needs "teacher"'),
         ("data={}", 'stage 1 has source "shards", but [data] names no shards; add shards = PATH'),
         ("data={images='faces'}", 'stage 1 has source "shards", but [data] names no shards'),
         ("student={backbone='MobileNetV2',widths=[8]}", '"widths" belongs to backbone "small_conv", but backbone is "MobileNetV2"'),
@@ -133,6 +142,51 @@ def test_other_brackets_than_those_of_the_place(file, text, message):
     with pytest.raises(DistillError) as caught:
         load_run(file(text))
     assert message in str(caught.value) and "tuple" not in str(caught.value) and "instance" not in str(caught.value)
+
+
+def test_keys_of_a_source_come_and_go_with_it(file):
+    with pytest.raises(DistillError) as caught:
+        load_run(file(GOOD), ["stage.2.source=shards", "stage.1.source=noise"])
+    assert [line.partition("run.toml: ")[2] for line in str(caught.value).splitlines()] == [
+        'stage.1: source "noise" needs "teacher".',
+        'stage.1: source "noise" needs "steps".',
+        'stage.2: "teacher" belongs to source "noise", but source is "shards"; leave it out.',
+        'stage.2: "steps" belongs to source "noise", but source is "shards"; leave it out.',
+    ]
+
+
+def test_each_kind_has_exactly_its_own_fields(file):
+    """What a run.toml says of each kind: all that it takes, and nothing else."""
+    terms = [{"name": "mse"}, {"name": "softmax", "weight": 2}, {"name": "arcface"}]
+    stages = [
+        {"terms": terms},
+        {"optimizer": {"name": "sgd"}, "schedule": {"name": "plateau"}, "terms": terms},
+        {"optimizer": {"name": "sgd", "momentum": 0.9}, "schedule": {"name": "cosine", "warmup": 0.1}, "terms": terms},
+        {"optimizer": {"name": "adam", "weight_decay": 0.0}, "terms": terms},
+    ]
+    written = tomllib.loads(dump_run(build_run({"data": {"shards": "s"}, "stage": stages}, [], "x")))["stage"]
+    assert [stage["optimizer"] for stage in written] == [
+        {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.0},
+        {"name": "sgd", "learning_rate": 1e-3, "weight_decay": 0.0},
+        {"name": "sgd", "learning_rate": 1e-3, "momentum": 0.9, "weight_decay": 0.0},
+        {"name": "adam", "learning_rate": 1e-3, "weight_decay": 0.0},
+    ]
+    assert [stage["schedule"] for stage in written] == [
+        {"name": "constant", "warmup": 0.0},
+        {"name": "plateau", "warmup": 0.0, "factor": 0.1, "patience": 3},
+        {"name": "cosine", "warmup": 0.1},
+        {"name": "constant", "warmup": 0.0},
+    ]
+    assert written[0]["terms"] == [
+        {"name": "mse", "weight": 1.0},
+        {"name": "softmax", "weight": 2.0, "scale": 64.0},
+        {"name": "arcface", "weight": 1.0, "scale": 64.0, "angle_add": 0.5, "angle_mult": 1.0, "cos_sub": 0.0},
+    ]
+
+
+def test_names_of_options_are_keys_of_a_stage():
+    assert keys_like("lr", 2) == ["stage.2.optimizer.learning_rate"] and keys_like("momentum") == ["stage.1.optimizer.momentum"]
+    assert keys_like("teacher") == ["data.teacher", "stage.1.teacher"] and keys_like("schedule") == ["stage.1.schedule.name"]
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
@@ -183,14 +237,3 @@ def test_differences_name_the_keys(file):
         "stage.2.epochs: 1, 7",
         "student.embedding: 128, 256",
     ]
-
-
-def test_options_of_terms_are_the_arguments_of_their_functions():
-    import inspect
-
-    from distill.losses.terms import TERMS
-
-    assert TERMS.keys() == TERM_OPTIONS.keys()
-    for name, kind in TERMS.items():
-        arguments = list(inspect.signature(kind.function).parameters.values())[2:]
-        assert {argument.name: argument.default for argument in arguments} == TERM_OPTIONS[name]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill import DistillError, load_model
-from distill.config.run import build_run, dump_run
+from distill.config.files import build_run, dump_run
 from distill.data.folders import _lies_in, check_apart, check_folder
 from distill.data.kinds import CARD, kind_of
 from distill.demo import FULL, SMALL, check_demo, run_files, set_folder, write_run_files

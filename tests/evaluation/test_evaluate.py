@@ -10,7 +10,9 @@ import pytest
 
 import distill
 from distill import DistillError
-from distill.config.run import Holdout, Run, dump_run, load_run
+from distill.config.data import Holdout
+from distill.config.files import dump_run, load_run
+from distill.config.run import Run
 from distill.data.shards import open_shards
 from distill.data.sources import held_out
 from distill.evaluation.evaluate import Question, judge

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from distill.config.run import Holdout, dump_run, load_run
+from distill.config.data import Holdout
+from distill.config.files import dump_run, load_run
 from distill.data import chunks
 from distill.data.layout import LAYOUTS, shard_name
 from distill.data.lists import listing

@@ -12,7 +12,7 @@ from keras.src.legacy.saving import legacy_h5_format
 from keras.src.utils import file_utils
 
 from distill import DistillError
-from distill.config.run import Student
+from distill.config.student import Student
 from distill.models.students import BACKBONES, INPUTS, ClassHead, _divide_as_published, _is_published, _scaled, build_student, projection, settle_scales
 from distill.training.checkpoint import restore
 

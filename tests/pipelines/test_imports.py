@@ -309,7 +309,7 @@ def test_an_unknown_teacher_is_read_as_the_file_beside_it_says(faces, answers, q
     assert inside("inspect", model, "--color", "bgr", "--save").returncode == 0
     done = inside("verify", out, "--teacher", model)
     assert done.returncode == 0 and "worst cosine 0.99999" in done.stdout or "worst cosine 1.0" in done.stdout, done.stderr
-    from distill.config.run import load_run
+    from distill.config.files import load_run
     from distill.training.stages import prove_teacher
     from teachers import load_teacher
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.config.run import dump_run, load_run
+from distill.config.files import dump_run, load_run
 from distill.evaluation.pairs import draw_pairs
 from distill.evaluation.verification import roc, verify_pairs
 from distill.images.codec import encode_jpeg

@@ -8,8 +8,11 @@ import tomllib
 import pytest
 
 from distill import DistillError
-from distill.config.catalog import BACKBONES, METHODS, TERM_OPTIONS, TERM_WORDS, example, examples, listing
-from distill.config.run import Holdout, Student, build_run, load_run
+from distill.config.catalog import BACKBONES, METHODS, example, examples, listing
+from distill.config.data import Holdout
+from distill.config.files import build_run, load_run
+from distill.config.losses import TERMS
+from distill.config.student import Student
 from distill.data.sources import held_out
 from distill.results import TrainResult
 from distill.training.methods import Facts, Wishes, choose_batch, choose_epochs, choose_holdout, choose_student, plan_run, values_of
@@ -182,8 +185,9 @@ def test_init_prints_a_run_file(name, tmp_path):
 def test_init_lists_what_can_be_named():
     done = inside("init", "--list")
     assert done.stdout.strip() == listing() and inside("init").stdout == inside("init", "cosine").stdout
-    assert all(f"\n  {name}" in listing() for name in (*METHODS, "staged", *BACKBONES, *TERM_OPTIONS))
-    assert TERM_WORDS.keys() == TERM_OPTIONS.keys() and "angle_add = 0.5" in listing()
+    assert all(f"\n  {name}" in listing() for name in (*METHODS, "staged", *BACKBONES, *TERMS))
+    assert "\n  cosine   learns from the embedding; cosine distance from the teacher's direction: 1 - cosine similarity; weight = 1\n" in listing()
+    assert "cos_sub (CosFace); weight = 1, scale = 64, angle_add = 0.5, angle_mult = 1, cos_sub = 0\n" in listing()
     wrong = inside("init", "jont")
     assert wrong.returncode == 2 and 'no run file "jont". Did you mean joint?' in wrong.stderr
 

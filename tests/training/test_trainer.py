@@ -15,9 +15,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from distill import DistillError, Unfinished
-from distill.config.run import Run, Schedule, dump_run, load_run
+from distill.config.files import dump_run, load_run
+from distill.config.optimizer import Constant, Schedule, Sgd
+from distill.config.run import Run
 from distill.data.sources import NoiseSource
 from distill.evaluation.verification import cosine_scores
 from distill.images.codec import encode_jpeg
@@ -35,6 +38,7 @@ from tests.conftest import put
 from tests.warm import Begun
 
 SIDE, DIMENSION, CLASSES = 16, 12, 6
+SCHEDULES = TypeAdapter(Schedule)
 NOISE, IMAGES = stages.SOURCES["noise"], stages.SOURCES["images"]
 
 
@@ -603,19 +607,18 @@ def test_labels_noise_and_shards_train_one_student(tmp_path, capsys):
     ],
 )
 def test_learning_rates_of_the_first_five_of_ten_steps(schedule, expected):
-    rate = Rate(Schedule.model_validate(schedule), 2.0, 10)
+    rate = Rate(SCHEDULES.validate_python(schedule), 2.0, 10)
     np.testing.assert_allclose([float(rate(step)) for step in range(5)], 2.0 * np.array(expected), rtol=1e-5)
     if schedule["name"] == "cosine":
         assert float(rate(10)) == pytest.approx(0, abs=1e-6)
 
 
 def test_weight_decay_leaves_biases_norms_and_slopes_alone():
-    from distill.config.run import Optimizer
 
     slope = keras.layers.PReLU(shared_axes=[1, 2])
     model = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Conv2D(3, 3), keras.layers.BatchNormalization(), slope])
-    rate = Rate(Schedule(), 0.1, 10)
-    optimizer = build_optimizer(Optimizer(name="sgd", learning_rate=0.1, weight_decay=0.5), rate, model.trainable_variables, "float32")
+    rate = Rate(Constant(), 0.1, 10)
+    optimizer = build_optimizer(Sgd(learning_rate=0.1, weight_decay=0.5), rate, model.trainable_variables, "float32")
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
     optimizer.apply([np.zeros(variable.shape, "float32") for variable in model.trainable_variables])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.config.run import Run, load_run
+from distill.config.files import load_run
+from distill.config.run import Run
 from distill.data.shards import open_shards
 from distill.images.augmentation import Recipe
 from distill.images.codec import decode_batch

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from distill.config.run import Holdout
+from distill.config.data import Holdout
 from distill.data.shards import ShardSet
 from distill.errors import DistillError
 

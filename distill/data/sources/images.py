@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
-from distill.config.run import Holdout
+from distill.config.data import Holdout
 from distill.data.archives.archive import is_holder
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import list_chunks, read_chunk, read_classes

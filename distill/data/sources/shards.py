@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.config.run import Holdout
+from distill.config.data import Holdout
 from distill.data.archives.reader import read_bytes
 from distill.data.shards import Rows, ShardSet, open_shards, view_column
 from distill.data.shards.golden import check_golden

@@ -11,7 +11,7 @@ import numpy as np
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 QUEUE = 4  # batches that are made ahead
-MIN_NORM = 1e-6  # length under which an embedding has no direction, as in distill/losses/terms.py
+MIN_NORM = 1e-6  # length under which an embedding has no direction, as in distill/losses/embedding.py
 SAME_DIRECTION = 1e-3  # of one number of two unit vectors: twice what float16 moves it by
 
 

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from distill import DistillError
-from distill.config.run import Holdout
+from distill.config.data import Holdout
 from distill.data.shards import GROUP_ROWS
 from distill.data.sources import ImageSource, ShardSource, held_out
 from tests.builders import IDENTITIES, LIGHT, SIZE, make_set, same_batches

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.config.run import Holdout
+from distill.config.data import Holdout
 from distill.data.shards import FORMATS, GROUP_ROWS, commit_shard, write_index
 from distill.data.sources import POOL_GROUPS, ShardSource
 from distill.data.sources.shards import EpochReader

@@ -1,0 +1,61 @@
+"""The tables [[stage]] of a run file: one class a kind of source, with exactly its own fields."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from distill.config.fields import Positive, usually
+from distill.config.losses import AnyTerm
+from distill.config.optimizer import AdamW, Constant, Optimizer, Schedule
+from distill.images.preprocessing import Preprocessing
+from distill.storage.frozen import Frozen, Several
+
+
+class Stage(Frozen):
+    """One stretch of training: a source, the terms, how long, and how the weights move. Runs through all rows of its source once an epoch."""
+
+    source: str
+    epochs: Positive = 1
+    optimizer: Optimizer = AdamW()
+    schedule: Schedule = Constant()
+    terms: Annotated[tuple[AnyTerm, ...], Several, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        names = [term.name for term in self.terms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a term stands twice: {', '.join(names)}; give each once, with the sum of the weights")
+        return self
+
+    @property
+    def rows(self) -> tuple[Any, ...]:
+        """What decides which rows it learns from: stages where that is equal share one source."""
+        return (self.source,)
+
+
+class ShardsStage(Stage):
+    """On the shards of [data]."""
+
+    source: Literal["shards"] = "shards"
+
+
+class ImagesStage(Stage):
+    """On the images of [data]."""
+
+    source: Literal["images"] = "images"
+
+
+class NoiseStage(Stage):
+    """On noise, about which the teacher at a path is asked. steps: batches an epoch; reading: how it is handed images."""
+
+    source: Literal["noise"] = "noise"
+    teacher: str
+    steps: Positive
+    reading: Preprocessing | None = None
+
+    @property
+    def rows(self) -> tuple[Any, ...]:
+        return self.source, self.teacher, self.reading, self.steps
+
+
+AnyStage = Annotated[ShardsStage | ImagesStage | NoiseStage, Field(discriminator="source"), usually("source", "shards")]
