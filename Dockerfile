@@ -39,6 +39,12 @@ ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 \
     PYTHONUNBUFFERED=1 \
     TF_CPP_MIN_LOG_LEVEL=2
 
+# What keep_memory (distill/runtime/process.py) sets, for Beam's workers, which nobody else calls it for.
+ENV MALLOC_ARENA_MAX=1 \
+    MALLOC_MMAP_THRESHOLD_=1073741824 \
+    MALLOC_TRIM_THRESHOLD_=2147483647 \
+    MALLOC_TOP_PAD_=67108864
+
 WORKDIR /opt/src
 # What distill needs is a layer of its own: it changes seldom and is large.
 COPY pyproject.toml constraints.txt ./

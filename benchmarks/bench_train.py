@@ -28,6 +28,7 @@ STEPS, BATCH = 20, 128
 
 
 def main() -> None:
+    keep_memory()  # as the command line does
     print(prepare_device())
     encoded = [encode_jpeg(draw_face(number % 100, number // 100, SIZE)) for number in range(DIFFERENT)]
     with tempfile.TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from distill.errors import DistillError, Unfinished
-from distill.runtime.process import quiet_import, uninterrupted
+from distill.runtime.process import environment, keep_memory, quiet_import, uninterrupted
 from distill.storage.path import is_remote
 from pipelines.plan import Job
 
@@ -242,6 +242,7 @@ def service(engine: Engine, options: PipelineOptions, workers: int) -> Iterator[
 
 def work() -> None:
     """A worker process of Beam. The first that speaks while a library loads would give the root logger a handler, and that would print all."""
+    keep_memory()
     if os.environ.get("DISTILL_DEBUG") != "1":
         logging.getLogger().addHandler(logging.NullHandler())
     importlib.import_module(WORKER).main(sys.argv)
@@ -249,6 +250,7 @@ def work() -> None:
 
 def dask_setup(worker: Any) -> None:
     """Dask calls this in each of its worker processes at its start: Beam speaks while it loads."""
+    keep_memory()
     with quiet_import():
         import apache_beam.io  # noqa: F401
 
@@ -282,10 +284,14 @@ def _job_server(engine: Engine, options: PipelineOptions) -> Iterator[None]:
 
 @contextmanager
 def _dask_cluster(options: PipelineOptions, workers: int, own: Workers) -> Iterator[None]:
+    import dask
+    import distributed  # noqa: F401 - which has the settings of its nannies
     from apache_beam.runners.dask.dask_runner import DaskOptions
 
     asked = options.view_as(DaskOptions)
-    with _spreading(asked):
+    # what Dask sets in this process, for the processes that it starts, and leaves there
+    theirs = ("PYTHONHASHSEED", "__DASK_PARENT_PID", *dask.config.get("distributed.nanny.pre-spawn-environ"))
+    with _spreading(asked), environment({}, *theirs):
         if asked.address or asked.scheduler_file:
             yield
             return

@@ -27,7 +27,7 @@ from distill.data.kinds import is_chunk_folder
 from distill.data.lists.image_list import open_list, way_to
 from distill.errors import BadImage, DistillError, Unfinished
 from distill.runtime.lines import many
-from distill.runtime.process import quiet_import, uninterrupted
+from distill.runtime.process import keep_memory, quiet_import, uninterrupted
 from distill.runtime.progress import phase, phases
 from distill.storage.path import StoragePath
 from pipelines.label import Task, label_rows, try_teacher
@@ -250,6 +250,7 @@ def _hear(pipe: Connection) -> dict[str, Any]:
 
 def _work(pipe: Connection, job: Job, keys: list[str], seconds: float) -> None:
     """A process of the measurement: says what it knows when it is ready, then for each number of threads the images a second."""
+    keep_memory()
     limit_threads(1)
     rejects: list[dict[str, Any]] = []
     try:

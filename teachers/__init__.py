@@ -23,7 +23,7 @@ from typing import Any, Unpack
 from distill.arguments import checked
 from distill.errors import DistillError
 from distill.images.preprocessing import Preprocessing, PreprocessingOptions, Scalar, preprocessing_of
-from distill.runtime.process import grow_gpu_memory, keep_memory, quiet_import
+from distill.runtime.process import grow_gpu_memory, keep_memory_again, quiet_import
 from distill.runtime.progress import phase
 from distill.storage.path import StoragePath, close_to, local_copy, place
 from teachers.foreign import WEIGHTS, known_name
@@ -183,7 +183,7 @@ def asked_threads() -> tuple[int, int]:
 
 def start_tensorflow() -> Any:
     """Import TensorFlow and hand it over, with the threads that were asked for, and GPU memory that grows as it is needed."""
-    keep_memory()
+    keep_memory_again()
     with phase("importing TensorFlow"), quiet_import():
         import tensorflow as tf
 

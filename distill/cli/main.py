@@ -19,7 +19,7 @@ from distill.cli import data, demo, importing, inspect, models, training
 from distill.cli.help import SETTINGS, Verb, Verbs, mistake_in_words
 from distill.cli.options import debugging
 from distill.errors import DistillError, Interrupted
-from distill.runtime.process import keep_memory, open_streams, signal_code, signal_words, stop_on_signals
+from distill.runtime.process import QUIET, keep_memory, open_streams, signal_code, signal_words, stop_on_signals
 from distill.runtime.progress import shown
 
 STAYS = {
@@ -91,6 +91,8 @@ def outcome(words: Sequence[str]) -> int:
         os.environ["DISTILL_DEBUG"] = "1"
     _log_to_stderr()
     keep_memory()
+    if not debugging():
+        os.environ.setdefault(QUIET, "3")  # for all that loads TensorFlow, and for the processes that this one starts
     stays = STAYS.get(words[0] if words else "", NOTHING_STAYS)
     try:
         _check_surroundings(words)

@@ -18,7 +18,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import IO, Any
 
@@ -26,6 +26,7 @@ from typing import IO, Any
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, ARENA_MAX = -1, -2, -3, -8
 SETTINGS = {MMAP_THRESHOLD: 1 << 30, TRIM_THRESHOLD: (1 << 31) - 1, TOP_PAD: 64 << 20, ARENA_MAX: 1}
 
+QUIET = "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow reads it while it loads; with "3" it is silent: what matters comes as a Python exception
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 AGAIN = 5.0  # seconds after which a signal that something swallowed is said again
 
@@ -33,17 +34,32 @@ _screen: int | None = None  # where stderr goes, while it is kept back
 _kept: IO[bytes] | None = None
 _keepers = 0
 _keeping = threading.RLock()
+_environment = ExitStack()  # what `quiet_import` has set, while it keeps stderr back
+_keeps_memory = False
 _stopped_by = 0  # the last signal that asked this process to end
 _heard = threading.Event()
 
 
 def keep_memory() -> bool:
-    """Let this process keep what it frees, for its next step. False where the C library has no such setting; nothing is changed then.
+    """Lets this process keep what it frees, for its next step. False where the C library has no such setting; nothing is changed then.
 
-    What a process holds does not grow beyond its peak; it only does not shrink between steps. To be called before there are other threads,
-    which keep the arena that they have. Processes that this one starts share one arena from their beginning.
+    What a process holds does not grow beyond its peak; it only does not shrink between steps. It is for a program at its start, before there are
+    other threads, which keep the arena that they have: the command line calls it, worker processes of a pipeline do, and a program in Python may; no other
+    function of this library does. Processes that this one starts share one arena from their beginning.
     """
+    global _keeps_memory
+    _keeps_memory = True
     os.environ.setdefault("MALLOC_ARENA_MAX", str(SETTINGS[ARENA_MAX]))
+    return _set_malloc()
+
+
+def keep_memory_again() -> None:
+    """Repeats `keep_memory`, which TensorFlow takes back; does nothing in a process that has not called it."""
+    if _keeps_memory:
+        _set_malloc()
+
+
+def _set_malloc() -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
@@ -77,7 +93,6 @@ def quiet_import() -> Iterator[None]:
     if os.environ.get("DISTILL_DEBUG") == "1":
         yield
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters comes as a Python exception
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     _keep_back()
@@ -100,6 +115,7 @@ def _keep_back() -> None:
         _keepers += 1
         if _keepers > 1:
             return
+        _environment.enter_context(environment({QUIET: os.environ.get(QUIET, "3")}))
         _flush()
         try:
             _screen = os.dup(2)
@@ -113,6 +129,8 @@ def _let_go(show: bool) -> None:
     global _screen, _kept, _keepers
     with _keeping:
         _keepers -= 1
+        if not _keepers:
+            _environment.close()
         if _screen is None or _kept is None:
             return
         _flush()
@@ -179,10 +197,10 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str], *others: str) -> Iterator[None]:
     """os.environ with these values, for this process and those that it starts meanwhile; afterwards these names are as they were, and so are
-    those that `keep_memory` and `quiet_import` set."""
-    before = {name: os.environ.get(name) for name in (*values, "MALLOC_ARENA_MAX", "TF_CPP_MIN_LOG_LEVEL")}
+    `others`, which somebody else sets in the block."""
+    before = {name: os.environ.get(name) for name in (*values, *others)}
     os.environ.update(values)
     try:
         yield

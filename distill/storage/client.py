@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import io
-import logging
 import os
 import re
 import sys
@@ -53,6 +52,9 @@ def filesystem(scheme: str) -> Any:
         raise DistillError(f"{scheme}://: this pyarrow was built without it. Install the pyarrow of PyPI, or use local paths.") from error
 
 
+CONNECTIONS = 256  # kept open to one host, for as many threads; urllib3 keeps ten, and warns of each that it throws away
+
+
 @lru_cache(maxsize=1)
 def google() -> Any:
     """Google's own client."""
@@ -61,11 +63,14 @@ def google() -> Any:
         from google.cloud.storage import Client
     except ImportError as error:
         raise DistillError("gs:// needs Google's client. Install it: pip install 'distill[gs]'.") from error
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it speaks when more than ten threads read
     if given := _endpoint("STORAGE_EMULATOR_HOST"):
         url = f"{given['scheme']}://{given['endpoint_override']}"
-        return Client(project=None, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
-    return Client(project=None)
+        client = Client(project=None, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+    else:
+        client = Client(project=None)
+    for adapter in client._http.adapters.values():
+        adapter.poolmanager.connection_pool_kw["maxsize"] = CONNECTIONS
+    return client
 
 
 def google_retry() -> Any:

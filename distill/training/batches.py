@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from distill.errors import DistillError
-from distill.runtime.process import keep_memory
+from distill.runtime.process import keep_memory_again
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 SMALL = 8  # rows under which batch norm knows too little of the others: a last batch of fewer is no step of its own
@@ -36,7 +36,7 @@ def endless_batches(data: Epochs, fields: tuple[str, ...], epoch: int, errors: l
             for images, values in data.epoch(epoch):
                 steps += 1
                 if steps == 2:  # TensorFlow's generator dataset takes the setting back when it starts: 28,000 page faults a step, 1.25 times the CPU time
-                    keep_memory()
+                    keep_memory_again()
                 yield images, {name: values[name] for name in fields}
             if steps != data.steps:
                 raise DistillError(f'source "{data.name}" gave {steps} batches in epoch {epoch}, but promised {data.steps}.')

@@ -17,7 +17,7 @@ from distill.config.run import Run
 from distill.data.sources import POOL_GROUPS, QUEUE
 from distill.models.students import settle_averages
 from distill.runtime.lines import many
-from distill.runtime.process import keep_memory
+from distill.runtime.process import keep_memory_again
 from distill.training.batches import endless_batches
 from distill.training.callbacks import averaged_batches
 from distill.training.model import Parts, build_parts, compiled
@@ -145,7 +145,7 @@ def _seconds_of_a_step(data: StageData, take: Any) -> float:
             take(images, {name: values[name] for name in fields})
             taken += 1
             if taken <= WARM:
-                keep_memory()
+                keep_memory_again()
                 started = time.monotonic()
             elif taken - WARM >= TIMED or time.monotonic() - started > LONGEST:
                 break

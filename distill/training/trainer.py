@@ -19,7 +19,7 @@ from distill.errors import DistillError, Interrupted
 from distill.images.augmentation import find_recipe
 from distill.models.students import layers_of, settle_scales, weights_file
 from distill.runtime.lines import many
-from distill.runtime.process import grow_gpu_memory, keep_memory
+from distill.runtime.process import grow_gpu_memory
 from distill.runtime.progress import phase
 from distill.training.batches import SMALL, endless_batches
 from distill.training.callbacks import StageRun, averaged_batches, stage_callbacks
@@ -200,6 +200,5 @@ def check_batches(stages: list[StageData], student: keras.Model) -> list[str]:
 
 def prepare_device() -> str:
     """The devices by name, after memory growth was turned on where a GPU would otherwise be taken whole."""
-    keep_memory()
     grows = keras.backend.backend() != "tensorflow" or grow_gpu_memory()
     return ", ".join(keras.distribution.list_devices()) + ("" if grows else " (in use already, its memory settings stay)")

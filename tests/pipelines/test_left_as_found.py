@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import psutil
@@ -114,7 +114,7 @@ def test_a_run_in_ipython(engine, theirs, faces, teacher, tmp_path, monkeypatch)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     found = []
-    with nullcontext() if engine == "dask" else nothing_changed(theirs):  # Dask sets variables of its own
+    with nothing_changed(theirs):
         done = launch.embed(job(faces, tmp_path / "out", teacher), engine, 2, on_progress=lambda progress: found.append(interactive_utils.is_in_notebook()))
     assert done.committed and all(found) and interactive_utils.is_in_notebook()
     assert not any(name.startswith("apache_beam.runners.interactive.interactive_environment") for name in sys.modules)
