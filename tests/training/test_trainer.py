@@ -15,11 +15,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from pydantic import TypeAdapter
 
 from distill import DistillError, Unfinished
 from distill.config.files import dump_run, load_run
-from distill.config.optimizer import Constant, Schedule, Sgd
 from distill.config.run import Run
 from distill.data.sources import NoiseSource
 from distill.evaluation.verification import cosine_scores
@@ -38,7 +36,6 @@ from tests.conftest import put
 from tests.warm import Begun
 
 SIDE, DIMENSION, CLASSES = 16, 12, 6
-SCHEDULES = TypeAdapter(Schedule)
 NOISE, IMAGES = stages.SOURCES["noise"], stages.SOURCES["images"]
 
 
@@ -594,36 +591,6 @@ def test_labels_noise_and_shards_train_one_student(tmp_path, capsys):
     rows = history_of(tmp_path)
     assert math.log(CLASSES) > float(rows[2]["softmax"])
     assert rows[2]["agreement"] == "" and rows[0]["accuracy"] == ""
-
-
-@pytest.mark.parametrize(
-    ("schedule", "expected"),
-    [
-        ({"name": "constant"}, [1, 1, 1, 1, 1]),
-        ({"name": "constant", "warmup": 0.5}, [0.2, 0.4, 0.6, 0.8, 1.0]),
-        ({"name": "cosine"}, [1, 0.975528, 0.904508, 0.793893, 0.654508]),
-        ({"name": "cosine", "warmup": 0.2}, [0.5, 1, 1, 0.96194, 0.853553]),
-        ({"name": "plateau"}, [1, 1, 1, 1, 1]),
-    ],
-)
-def test_learning_rates_of_the_first_five_of_ten_steps(schedule, expected):
-    rate = Rate(SCHEDULES.validate_python(schedule), 2.0, 10)
-    np.testing.assert_allclose([float(rate(step)) for step in range(5)], 2.0 * np.array(expected), rtol=1e-5)
-    if schedule["name"] == "cosine":
-        assert float(rate(10)) == pytest.approx(0, abs=1e-6)
-
-
-def test_weight_decay_leaves_biases_norms_and_slopes_alone():
-
-    slope = keras.layers.PReLU(shared_axes=[1, 2])
-    model = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Conv2D(3, 3), keras.layers.BatchNormalization(), slope])
-    rate = Rate(Constant(), 0.1, 10)
-    optimizer = build_optimizer(Sgd(learning_rate=0.1, weight_decay=0.5), rate, model.trainable_variables, "float32")
-    for variable in model.trainable_variables:
-        variable.assign(np.ones(variable.shape))
-    optimizer.apply([np.zeros(variable.shape, "float32") for variable in model.trainable_variables])
-    after = {variable.name: float(np.asarray(variable).mean()) for variable in model.trainable_variables}
-    assert after == {"kernel": pytest.approx(0.95), "bias": 1.0, "gamma": 1.0, "beta": 1.0, "alpha": 1.0}
 
 
 def test_callbacks_run_in_one_order_and_only_a_plateau_lowers_the_rate():
