@@ -126,7 +126,7 @@ def test_a_threshold_gives_verdicts():
     ],
 )
 def test_a_change_of_a_run_may_be_any_value_of_toml(value, written):
-    from distill.api import _overrides
+    from distill.api.training import _overrides
 
     assert _overrides({"data.x": value}) == [f"data.x={written}"]
     assert tomllib.loads(f"x = {written}")["x"] == (list(value) if isinstance(value, tuple) else value)

@@ -1,0 +1,140 @@
+"""Models as functions: evaluate, compare, export, load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Unpack
+
+from distill.api.given import Path, Size, describe, load_steady, size_of, text_of
+from distill.arguments import checked
+from distill.errors import DistillError
+from distill.results import CompareResult, EvaluateResult, ExportResult, Judged
+from distill.storage.objects import RemotePath
+from distill.storage.path import place
+
+if TYPE_CHECKING:
+    from distill.images.preprocessing import PreprocessingOptions
+    from teachers import LoadedTeacher
+
+
+@checked
+def evaluate(
+    model: Path,
+    *,
+    pairs: Path | None = None,
+    number: int | None = None,
+    seed: int = 0,
+    shards: Path | None = None,
+    teacher: Path | None = None,
+    root: Path | None = None,
+    resize: str = "none",
+    exif: str = "ignore",
+    size: Size | None = None,
+    out: Path | None = None,
+    progress: bool = True,
+    **options: Unpack[PreprocessingOptions],
+) -> EvaluateResult:
+    """Judges a model: verification on pairs of unseen identities, and agreement with its teacher on shards.
+
+    Args:
+        model: run folder, SavedModel, .keras, .h5 or .onnx file.
+        pairs: folder of class folders, of identities that it was not trained on; pairs are drawn from it.
+        number: how many pairs, half of them genuine; None: 6,000, or as many as there are.
+        shards: a set, for the agreement with the embeddings in it.
+        teacher: another model to judge on the same pairs.
+        out: folder for evaluation.json and scores-*.npz; None writes nothing.
+        options: signature, output, scale, offset, color, preset, feed, tags; of the teacher where one is given, else of the model.
+
+    Returns:
+        Figures of the model and of the teacher. Where no agreement could be told, `left_out` of a model says why.
+    """
+    if pairs is None and shards is None:
+        raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
+    described = {"model": describe(model, {} if teacher is not None else options)}
+    if teacher is not None:
+        described["teacher"] = describe(teacher, options)
+    from distill.data.folders import check_apart, check_folder
+    from distill.evaluation.evaluate import Question, judge
+    from distill.evaluation.verification import draw_pairs
+    from distill.runtime.progress import bar, shown
+    from distill.training.origin import origin_of
+
+    folder, target, set_ = (None if path is None else place(path) for path in (pairs, out, shards))
+    if target is not None:
+        check_folder(target, "evaluation", "run")
+        if folder is not None:
+            check_apart(folder, target, "evaluation")
+    drawn = None if folder is None else draw_pairs(folder, number, seed)
+    holdout, base = origin_of(place(model)).holdout, None if root is None else text_of(root)
+    question = Question(folder, drawn, set_, holdout, base, resize, size_of(size), target, exif)
+    with shown(progress):
+        found = judge({who: (one.path, partial(load_steady, one, size_of(size))) for who, one in described.items()}, question, bar)
+    if target is not None and not isinstance(target, RemotePath) and all((target / name).is_file() for name in ("run.toml", "history.csv")):
+        from distill.report.run_page import write_run_report
+
+        write_run_report(target)  # a run whose own folder has the figures now shows them
+    return EvaluateResult({who: Judged(figures["path"], figures) for who, figures in found.items()})
+
+
+@checked
+def compare(
+    model: Path,
+    images: Sequence[Path],
+    *,
+    threshold: float | None = None,
+    resize: str = "none",
+    exif: str = "ignore",
+    size: Size | None = None,
+    **options: Unpack[PreprocessingOptions],
+) -> CompareResult:
+    """Computes the cosines of photos: 1 is the same direction, about 0 another person.
+
+    Args:
+        images: two photos or more.
+        threshold: the cosine from which on two photos are called the same person, -1 to 1; `evaluate` finds one.
+    """
+    if threshold is not None and not -1 <= threshold <= 1:
+        raise DistillError(f"--threshold {threshold}: expected a cosine, from -1 to 1. distill evaluate MODEL --pairs FOLDER finds one.")
+    from distill.evaluation.embed import check_photos
+    from distill.evaluation.embed import compare as cosines
+    from distill.images.codec import orientation
+
+    described, paths = describe(model, options), [place(image) for image in ([images] if isinstance(images, str) else images)]
+    asked = size_of(size)
+    check_photos(paths)
+    matrix = cosines(load_steady(described), paths, resize, asked, exif)
+    turned = tuple(str(path) for path in paths if exif == "ignore" and orientation(path.read_bytes()) != 1)
+    return CompareResult(tuple(map(str, paths)), matrix, threshold, turned)
+
+
+@checked
+def export_model(student: Path, out: Path, *, format: str = "saved_model", force: bool = False) -> ExportResult:
+    """Writes a student for others to load; done only after it was loaded again and gave the same embeddings.
+
+    Args:
+        student: run folder or .keras file.
+        out: folder to write, on a local disk.
+        force: replace an earlier export in `out`, and never anything else.
+    """
+    from distill.data.folders import check_local
+    from distill.data.kinds import CARD
+    from distill.exports.export import export as write
+
+    card, folder = write(place(student), place(out), format, force=force), check_local(out, "export")
+    sizes = (card["height"], card["width"], card["dimension"], card["parameters"], card["bytes"])
+    return ExportResult(folder, format, *sizes, folder / CARD, card)
+
+
+@checked
+def load_model(path: Path, **options: Unpack[PreprocessingOptions]) -> LoadedTeacher:
+    """Loads a model on disk as a callable uint8 [B, H, W, 3], RGB, 0 to 255 -> float32 [B, D].
+
+    Args:
+        path: run folder, SavedModel, .keras, .h5 or .onnx file.
+        options: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
+
+    Raises:
+        DistillError: there is no model, or its answers depend on chance or on the other images.
+    """
+    return load_steady(describe(path, options))
