@@ -67,10 +67,11 @@ def growth(folder: Path, teacher: Path, counts: list[int]) -> list[dict[str, flo
 
 
 def share_of_beam(folder: Path, teacher: Path, chunks: int, rounds: int) -> dict[str, float]:
+    from distill.data.shards.plan import Plan
     from distill.runtime.process import quiet_import
+    from pipelines.job import Job
     from pipelines.label import Task, embed_chunk
     from pipelines.launch import embed
-    from pipelines.plan import Job, Plan
     from teachers import limit_threads, open_teacher
 
     source, out = images(folder, chunks * CHUNK), folder / "beam"

@@ -2,7 +2,7 @@
 
     OUT/plan.json     what the set is: written once, before any shard; a run that asks for something else is refused
     OUT/chunks/       the image list in chunks, and classes.txt
-    OUT/shards/       shard, ledger of rejects and record of each chunk; the index last
+    OUT/shards/       shard, reject log and record of each chunk; the index last
     OUT/state/        what the launcher reads while workers work: estimate, progress and failures; of no value afterwards
 
 One element is one chunk. A chunk whose shard is there is skipped; one that fails twice is noted and does not stop the others.
@@ -28,12 +28,17 @@ import apache_beam as beam
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import chunk_name, read_chunk, read_classes
 from distill.data.shards import Record, ShardMeta, write_index
+from distill.data.shards.plan import Plan
+from distill.data.shards.run_state import ChunkFailure, Estimate, Finished, RunError
 from distill.errors import BrokenOff, DistillError, Unfinished
 from distill.runtime.progress import phase
-from distill.storage.files import read_json
 from distill.storage.path import StoragePath
+from pipelines.estimate import estimate, why
+from pipelines.job import Job, is_broken_off, phases_noted
 from pipelines.label import Task, embed_chunk, try_teacher
-from pipelines.plan import Job, Plan, agree, check_pixels, clear_notes, estimate, is_broken_off, keep, leave_note, meta_of, phases_noted, why
+from pipelines.metadata import meta_of
+from pipelines.planning import resolve_plan, save_plan
+from pipelines.reuse import check_pixels
 from teachers import limit_threads
 
 log = logging.getLogger("distill")
@@ -62,7 +67,7 @@ class InspectTeacher(beam.DoFn):
     """Job -> (job, metadata of every shard): loads the teacher once, so that a wrong one ends the run before any chunk."""
 
     def process(self, job: Job) -> Iterator[tuple[Job, ShardMeta]]:
-        with _told(job), phases_noted(job):
+        with _errors_noted(job), phases_noted(job):
             if not limit_threads(TEACHER_THREADS):
                 log.debug("TensorFlow computes in this process already, with its own threads: the last bit of an embedding may differ")
             yield job, meta_of(job)
@@ -74,7 +79,7 @@ class CutChunks(beam.DoFn):
     def process(self, asked: tuple[Job, ShardMeta]) -> Iterator[Task]:
         job, meta = asked
         tasks: list[Task] = []
-        with _told(job), phases_noted(job):
+        with _errors_noted(job), phases_noted(job):
             limit_threads(TEACHER_THREADS)
             accepted = list[Plan]()
 
@@ -82,12 +87,12 @@ class CutChunks(beam.DoFn):
                 _accept(job, plan, chunks)
                 accepted.append(plan)
 
-            plan, note = agree(job, meta, accept)
+            plan, note = resolve_plan(job, meta, accept)
             check_pixels(job)
             if not accepted:
                 _accept(job, plan, job.chunks, note)
             if not job.dry_run:
-                keep(job, plan)
+                save_plan(job, plan)
                 tasks = [Task.of(job, plan, number) for number in job.only or range(len(plan.chunks))]
         yield from tasks
 
@@ -98,7 +103,7 @@ def _accept(job: Job, plan: Plan, chunks: StoragePath, note: str = "") -> None:
     odd = [number for number in wanted if not 0 <= number < len(plan.chunks)]
     if odd:
         raise DistillError(f"--only {odd[0]}: {job.out} has chunks 0 to {len(plan.chunks) - 1}.")
-    clear_notes(job)
+    job.notes.clear()
     todo = estimate(job, plan, wanted, note, chunks)
     if todo and not job.dry_run:
         try_teacher(job, plan.meta, plan.batch, read_chunk(chunks / chunk_name(todo[0], len(plan.chunks))).keys[:FIRST])
@@ -119,23 +124,15 @@ class EmbedChunk(beam.DoFn):
             except Exception as error:  # one chunk must never take the others down; the launcher reports it and ends with exit code 1
                 log.debug("chunk %d, attempt %d", task.meta.chunk, attempt, exc_info=True)
                 reason = str(error) if isinstance(error, DistillError) else _failed(error)
-        leave_note(task.job, f"failed-{task.meta.chunk:05d}.json", {"chunk": task.meta.chunk, "reason": reason})
+        task.job.notes.write(ChunkFailure(task.meta.chunk, reason), task.meta.chunk)
 
 
 def commit(records: list[Record], job: Job) -> None:
     """Write the index when the set is whole and not too much was rejected."""
-    with _told(job), phases_noted(job):
-        if not job.dry_run and not is_broken_off(job) and not (job.state / "error.json").exists():
+    with _errors_noted(job), phases_noted(job):
+        if not job.dry_run and not is_broken_off(job) and not job.notes.path(RunError).exists():
             _commit(records, job)
-    leave_note(job, "finished.json", {})
-
-
-def _warned(job: Job) -> str:
-    """What this run has said of the first images before any was labelled."""
-    try:
-        return str(read_json(job.state / "estimate.json").get("warning") or "")
-    except (OSError, ValueError):
-        return ""
+    job.notes.write(Finished())
 
 
 def _commit(records: list[Record], job: Job) -> None:
@@ -147,11 +144,13 @@ def _commit(records: list[Record], job: Job) -> None:
         if record is not None:
             found[missing] = record
     rejects = sum(record.rejects for record in found.values())
+    said = job.notes.read(Estimate)  # of the first images, which is not said again
     if len(found) < number:
         return  # the launcher says which
     if rejects > job.max_rejects * plan.rows:
+        reasons = why(job, found.values(), said.warning if said else "")
         raise Unfinished(
-            f"{rejects} of {plan.rows} images were rejected, --max-rejects allows a fraction of {job.max_rejects}: {why(job, found.values(), _warned(job))}. "
+            f"{rejects} of {plan.rows} images were rejected, --max-rejects allows a fraction of {job.max_rejects}: {reasons}. "
             f"Shards and reject logs ({job.shards}/*.rejects.jsonl) stay; the set is not committed. Mend the images and run again with --retry-rejects, or run again "
             "with a larger --max-rejects."
         )
@@ -160,16 +159,16 @@ def _commit(records: list[Record], job: Job) -> None:
 
 
 @contextmanager
-def _told(job: Job) -> Iterator[None]:
+def _errors_noted(job: Job) -> Iterator[None]:
     """An error for a person ends this step without output and is left where the launcher reads it; raised, Beam would print its own stack."""
     try:
         yield
     except DistillError as error:
-        leave_note(job, "error.json", {"message": str(error), "exit_code": error.exit_code})
+        job.notes.write(RunError(str(error), error.exit_code))
     except OSError as error:  # a full disk, a file that may not be read
         where = "" if error.filename else f"{job.out}: "
         text = f"{where}{_failed(error)} What is done stays; mend the cause and run the same command again."
-        leave_note(job, "error.json", {"message": text, "exit_code": 1})
+        job.notes.write(RunError(text, Unfinished.exit_code))
 
 
 def _failed(error: Exception) -> str:

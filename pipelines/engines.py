@@ -25,7 +25,7 @@ import psutil
 from distill.errors import DistillError, Unfinished
 from distill.runtime.process import environment, keep_memory, quiet_import, uninterrupted
 from distill.storage.path import is_remote
-from pipelines.plan import Job
+from pipelines.job import Job
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions

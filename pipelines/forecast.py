@@ -30,8 +30,9 @@ from distill.runtime.lines import many
 from distill.runtime.process import keep_memory, quiet_import, uninterrupted
 from distill.runtime.progress import phase, phases
 from distill.storage.path import StoragePath
+from pipelines.job import Job
 from pipelines.label import Task, label_rows, try_teacher
-from pipelines.plan import Job, meta_of
+from pipelines.metadata import meta_of
 from teachers import limit_threads
 
 IMAGES = 384  # looked at, spread evenly over the list

@@ -26,6 +26,7 @@ from distill.data.layout import UNDERSCORE
 from distill.data.lists.image_list import MAX_CLASSES, Rule
 from distill.data.shards import Record, Rows, ShardMeta, ShardSet, commit_shard, rows_there, write_index
 from distill.data.shards.golden import SAME, cosine
+from distill.data.shards.plan import Plan
 from distill.data.shards.rows import UNKNOWN
 from distill.errors import BadImage, DistillError, Reason, Unfinished
 from distill.images.codec import decode, decode_batch, reason_in_ledger
@@ -33,8 +34,10 @@ from distill.images.preprocessing import Preprocessing
 from distill.storage.files import is_there, sweep
 from distill.storage.locks import only_process
 from distill.storage.path import StoragePath, is_remote, place
-from pipelines.plan import SOFTWARE, Job, Plan, standing
+from pipelines.job import Job
+from pipelines.metadata import SOFTWARE
 from pipelines.rejects import WAYS, grouped, in_words
+from pipelines.reuse import find_finished
 from teachers import Teacher
 
 WINDOW = 256  # images read and decoded together
@@ -46,7 +49,7 @@ _WAYS = {**WAYS, "answer": ("with stored embeddings that are not finite", "they 
 @dataclass(frozen=True)
 class Import:
     """What a person asked for. root: folder that paths are relative to; teacher: None where the set is to say that it is unknown; batch: images in
-    one call of the teacher. The others as in `pipelines.plan.Job`."""
+    one call of the teacher. The others as in `pipelines.job.Job`."""
 
     source: str
     out: str
@@ -138,7 +141,7 @@ def import_set(asked: Import, progress: Callable[[int, int], None] = lambda done
         plan = _agreed(asked, meta, listed, sha256_of(parts))
         made, records = 0, list[Record]()
         for number in range(len(plan.chunks)):
-            record = standing(job, plan.format, plan.chunk_meta(number), plan.names)
+            record = find_finished(job, plan.format, plan.chunk_meta(number), plan.names)
             if record is None:
                 record = _commit(job, plan, number, parts)
                 made += record.rows

@@ -27,13 +27,16 @@ from distill.data.archives.reader import read_bytes
 from distill.data.chunks import Chunk, chunk_name, read_chunk
 from distill.data.layout import UNDERSCORE, Layout
 from distill.data.shards import FORMATS, Held, Record, Rows, ShardMeta, commit_shard, rows_there, shard_path
+from distill.data.shards.plan import Plan
 from distill.data.shards.rows import quantise
+from distill.data.shards.run_state import ChunkProgress
 from distill.errors import BadImage, BrokenOff, DistillError, Reason, Unfinished
 from distill.images.codec import ahead, decode_batch, orientation
 from distill.images.spec import ImageSpec
 from distill.images.views import replay
 from distill.storage.path import is_remote
-from pipelines.plan import Job, Plan, is_broken_off, leave_note, standing, taken_over
+from pipelines.job import Job, is_broken_off
+from pipelines.reuse import find_finished, find_reusable
 from teachers.trial import check_teacher
 
 # How much of its length an embedding may lose when it is stored: some times what rounding costs where the numbers fit.
@@ -107,7 +110,7 @@ def stored(answers: np.ndarray, dtype: str) -> np.ndarray:
 def embed_chunk(task: Task) -> Record:
     """Label one chunk, or find that it was done. rows + rejects of the record = rows of the chunk, always."""
     job, meta, number = task.job, task.meta, task.meta.chunk
-    record = standing(job, task.format, meta, task.layout)
+    record = find_finished(job, task.format, meta, task.layout)
     if record is not None:
         _tell(job, number, record.rows + record.rejects, 0)
         return record
@@ -296,7 +299,7 @@ class _Earlier:
 
     def __init__(self, task: Task) -> None:
         job, meta = task.job, task.meta
-        there = taken_over(job, task.format, meta)
+        there = find_reusable(job, task.format, meta)
         self.root, self.views = job.root, there.views if there else 0
         self._shard = shard_path(job.shards, task.format, meta.chunk, meta.of)
         self._format, self._group = FORMATS[task.format], (-1, Rows(None, None, None))
@@ -377,4 +380,4 @@ def _rows(window: _Window, places: np.ndarray, embeddings: np.ndarray, images: s
 
 def _tell(job: Job, number: int, done: int, made: int, turned: int = 0) -> None:
     """For the launcher: rows of this chunk that are done, how many of them this run made, and how many have an EXIF rotation that is not applied."""
-    leave_note(job, f"progress-{number:05d}.json", {"done": done, "made": made, "turned": turned})
+    job.notes.write(ChunkProgress(done, made, turned), number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import threading
@@ -17,6 +16,8 @@ import psutil
 
 from distill.data.folders import Made, make_folder, remove_own
 from distill.data.kinds import CHUNKS
+from distill.data.shards.plan import Plan
+from distill.data.shards.run_state import ChunkFailure, ChunkProgress, Estimate, Finished, Phase, RunError
 from distill.errors import DistillError, Unfinished
 from distill.results import EmbedResult
 from distill.runtime.lines import many
@@ -26,11 +27,11 @@ from distill.storage.files import committed, is_there, sweep
 from distill.storage.locks import only_process
 from distill.storage.path import StoragePath
 from pipelines.engines import Engine, Workers, beam_options, check_reach, find_engine, outside_ipython, runner, service
-from pipelines.plan import Job, Plan, break_off, go_on, why
+from pipelines.estimate import why
+from pipelines.job import Job, break_off, go_on
 
 FULL = 1 << 20  # bytes: where less is free, not even a note has room
-TOLD = ("error.json", "estimate.json", "finished.json")  # notes in OUT/state that say how a run goes on
-PHASE = "phase.json"  # a note in OUT/state on what is done now
+TOLD = (RunError, Estimate, Finished)  # notes that say how a run goes on
 STARTING = "starting the workers"
 PATIENCE = 3.0  # seconds for a thread that was told to stop
 STRAGGLER = 60.0  # seconds that another run in this process waits for it
@@ -53,7 +54,7 @@ def embed(
     workers: int = 0,
     flags: Sequence[str] = (),
     *,
-    on_estimate: Callable[[dict[str, Any]], None] = lambda estimate: None,
+    on_estimate: Callable[[Estimate], None] = lambda estimate: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     debug: bool = False,
 ) -> EmbedResult:
@@ -97,9 +98,9 @@ def _sweep(job: Job) -> None:
 @contextmanager
 def _as_it_was(job: Job, made: Made) -> Iterator[None]:
     """A run that is refused leaves OUT as it found it, with the notes of the run before; one that is accepted clears them (CutChunks)."""
-    earlier = {name: path.read_bytes() for name in TOLD if (path := job.state / name).is_file()}
-    for name in earlier:
-        (job.state / name).unlink()
+    earlier = {path: path.read_bytes() for path in map(job.notes.path, TOLD) if path.is_file()}
+    for path in earlier:
+        path.unlink()
     job.state.mkdir(exist_ok=True)
     try:
         yield
@@ -109,13 +110,13 @@ def _as_it_was(job: Job, made: Made) -> Iterator[None]:
         raise
 
 
-def _undo(job: Job, made: Made, earlier: dict[str, bytes]) -> None:
+def _undo(job: Job, made: Made, earlier: dict[StoragePath, bytes]) -> None:
     with suppress(OSError):  # what is told is why the run was refused
-        for name in TOLD:
-            (job.state / name).unlink(missing_ok=True)
-        for name, told in earlier.items():
-            with committed(job.state / name) as temporary:
-                temporary.write_bytes(told)
+        for kind in TOLD:
+            job.notes.path(kind).unlink(missing_ok=True)
+        for path, note in earlier.items():
+            with committed(path) as temporary:
+                temporary.write_bytes(note)
         if "plan.json" in made.new and not any(job.shards.glob("*-of-*")):
             remove_own(job.chunks, CHUNKS, first="classes.txt") if "chunks" in made.new else None
         else:
@@ -146,7 +147,7 @@ class _Run:
             self.error = error
         finally:
             with suppress(OSError):
-                (self.job.state / PHASE).unlink(missing_ok=True)
+                self.job.notes.path(Phase).unlink(missing_ok=True)
             found.let_go()
 
     def break_off(self) -> None:
@@ -172,8 +173,8 @@ def _wait_for_straggler(job: Job) -> None:
             raise Unfinished(f"{job.out}: a run of this process that was broken off has not come to its end yet. Try again in a moment.")
 
 
-def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[..., None], on_progress: Callable[..., None], show: Watcher) -> None:
-    estimate: dict[str, Any] | None = None
+def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[[Estimate], None], on_progress: Callable[..., None], show: Watcher) -> None:
+    notes, estimate = run.job.notes, None
     seen: set[psutil.Process] = set()
     lost_at = None
     pause = 0.2
@@ -181,14 +182,14 @@ def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[...,
         run.thread.join(pause)
         run.check_hold()
         looked = time.monotonic()
-        if estimate is None and (estimate := _json(run.job.state / "estimate.json")):
+        if estimate is None and (estimate := notes.read(Estimate)):
             on_estimate(estimate)
         progress = _progress(run.job, estimate, time.monotonic() - started) if estimate else Progress(0, 0, 0, time.monotonic() - started)
         on_progress(progress)
-        if doing := _json(run.job.state / PHASE):
-            show(doing["phase"] or ("" if progress.made else STARTING))
+        if doing := notes.read(Phase):
+            show(doing.phase or ("" if progress.made else STARTING))
         pause = max(0.2, 10 * (time.monotonic() - looked))  # looking costs a tenth of the time, also at thousands of chunks or far away
-        if engine.children and not (run.job.state / "finished.json").exists():  # at the end workers go one after another
+        if engine.children and not notes.path(Finished).exists():  # at the end workers go one after another
             alive = run.workers.alive()
             lost_at = (lost_at or time.monotonic()) if seen - alive else None
             seen |= alive
@@ -198,23 +199,22 @@ def _watch(run: _Run, engine: Engine, started: float, on_estimate: Callable[...,
                 )
 
 
-def _progress(job: Job, estimate: dict[str, Any] | None, seconds: float) -> Progress:
-    parts = [part for path in job.state.glob("progress-*.json") if (part := _json(path))]
-    return Progress(sum(part["done"] for part in parts), sum(part["made"] for part in parts), estimate["rows"] if estimate else 0, seconds)
+def _progress(job: Job, estimate: Estimate | None, seconds: float) -> Progress:
+    parts = job.notes.read_chunks(ChunkProgress).values()
+    return Progress(sum(part.done for part in parts), sum(part.made for part in parts), estimate.rows if estimate else 0, seconds)
 
 
 def _outcome(job: Job, run: _Run, seconds: float) -> EmbedResult:
-    told = _json(job.state / "error.json")
-    if told:
-        raise (Unfinished if told["exit_code"] == 1 else DistillError)(told["message"])
+    if ended := job.notes.read(RunError):
+        raise ended.error()
     if run.error is not None:
         if run.debug:
             raise run.error
         reason = (str(run.error).strip().splitlines() or [type(run.error).__name__])[-1]
         raise Unfinished(f"{job.out}: the pipeline stopped: {reason}. What is done stays. Mend the cause and run the same command again; --debug says more.")
-    failed = [note for path in sorted(job.state.glob("failed-*.json")) if (note := _json(path))]
+    failed = list(job.notes.read_chunks(ChunkFailure).values())
     if failed:
-        reasons = "; ".join(f"chunk {note['chunk']}: {note['reason']}" for note in failed[:3]) + (" ..." if len(failed) > 3 else "")
+        reasons = "; ".join(f"chunk {note.chunk}: {note.reason}" for note in failed[:3]) + (" ..." if len(failed) > 3 else "")
         raise Unfinished(
             f"{job.out}: {many(len(failed), 'chunks')} failed, no index was written, what is done stays. {reasons} Mend the cause and run the same command again."
         )
@@ -236,15 +236,11 @@ def _outcome(job: Job, run: _Run, seconds: float) -> EmbedResult:
         progress.made,
         round(seconds, 3),
         is_there(index) and not missing,
-        _turned(job),
+        sum(part.turned for part in job.notes.read_chunks(ChunkProgress).values()),
         why(job, records),
         job.root,
         job.dry_run,
     )
-
-
-def _turned(job: Job) -> int:
-    return sum(part.get("turned", 0) for path in job.state.glob("progress-*.json") if (part := _json(path)))
 
 
 def _full(job: Job) -> str:
@@ -299,10 +295,3 @@ def _as_found(debug: bool) -> Iterator[_Found]:
         yield found
     finally:
         found.let_go()
-
-
-def _json(path: StoragePath) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

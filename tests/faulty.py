@@ -20,10 +20,12 @@ import numpy as np
 from distill.data.layout import PLAIN, UNDERSCORE, Layout
 from distill.data.shards import FORMATS
 from distill.images.codec import encode_jpeg
+from distill.images.preprocessing import Preprocessing
 from distill.storage.files import read_json, write_json
 from pipelines.embed import CutChunks, EmbedChunk, commit
+from pipelines.job import Job
 from pipelines.label import Task
-from pipelines.plan import Job, meta_of
+from pipelines.metadata import meta_of
 
 SYSTEM = ("EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOLCK", "ESTALE", "ENOMEM", "ETIMEDOUT", "EAGAIN", "EBUSY", "ENODEV", "EROFS", "EDQUOT", "ENXIO")
 FEW = ("EIO", "ESTALE")
@@ -35,15 +37,9 @@ class Mean:
     """A teacher of 8x8 pictures: the mean of each colour."""
 
     path: str = "mean"
-    signature: str = "s"
-    output: str = "o"
-    scale: float = 1.0
-    offset: float = 0.0
-    color: str = "rgb"
+    preprocessing: Preprocessing = Preprocessing(signature="s", output="o").whole()
     height = width = 8
     dimension = 3
-    feed = None
-    tags = None
 
     def load(self):
         return self

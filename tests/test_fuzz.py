@@ -105,7 +105,7 @@ def read_shard(format: str, path: Path) -> None:
 
 def make_out(folder: Path, format: str, finished: bool = True, views: int = 1, layout: Layout = UNDERSCORE) -> Path:
     """What `distill embed` leaves: plan, two chunks, shards. Row 3 of each chunk is a reject."""
-    from pipelines.plan import Plan
+    from distill.data.shards.plan import Plan
 
     out = folder / f"{'finished' if finished else 'unfinished'}{views if views > 1 else ''}{'plain' if layout is PLAIN else ''}-{format}"
     about = meta(of=2, views=views, recipe=RECIPES["photo" if views > 1 else "none"])
@@ -145,7 +145,7 @@ def out_of(path: Path, outs: list[Path]) -> Path:
 
 def read_out(out: Path) -> None:
     """All that reads a set: each reader may refuse, and the next one is asked."""
-    from pipelines.plan import Plan
+    from distill.data.shards.plan import Plan
 
     def resumed() -> None:
         plan = Plan.load(out / "plan.json")

@@ -87,7 +87,7 @@ def test_no_global_randomness_and_no_unsafe_reading():
 
 
 def test_a_job_is_a_small_frozen_value(tmp_path):
-    from pipelines.plan import Job
+    from pipelines.job import Job
     from teachers import Teacher
 
     job = Job(source=str(tmp_path), out=str(tmp_path / "out"), root=str(tmp_path), teacher=Teacher(str(tmp_path), "saved_model"))

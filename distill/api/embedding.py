@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from distill.api.given import Path, Size, describe, recipe_of, show_line, size_of, text_of
@@ -15,9 +15,10 @@ from distill.runtime.lines import many
 from distill.storage.path import place
 
 if TYPE_CHECKING:
+    from distill.data.shards.run_state import Estimate
     from distill.images.augmentation import Recipe
     from distill.images.preprocessing import PreprocessingOptions
-    from pipelines.plan import Job
+    from pipelines.job import Job
 
 
 @checked
@@ -105,8 +106,8 @@ def embed(
     )
     planned: dict[str, Any] = {}
 
-    def told(estimate: dict[str, Any]) -> None:
-        planned.update(estimate)
+    def told(estimate: Estimate) -> None:
+        planned.update(asdict(estimate))
         show_line(_estimate_line(estimate, number))
 
     with shown(progress):
@@ -262,7 +263,7 @@ def job_of(
     source: Path, out: Path, teacher: Path, options: PreprocessingOptions, root: Path | None, recipe: Path | Recipe | None, size: Size | None, **asked: Any
 ) -> Job:
     from distill.data.sources import root_of
-    from pipelines.plan import Job
+    from pipelines.job import Job
 
     described = describe(teacher, options)
     base = root_of(place(source)) if root is None or root == "" else text_of(root)
@@ -285,14 +286,14 @@ def _workers(job: Job, engine: str, workers: int | str) -> tuple[str, int]:
     return rates.engine, rates.workers
 
 
-def _estimate_line(estimate: Mapping[str, Any], workers: int) -> str:
-    done = estimate["chunks"] - estimate["todo_chunks"]
-    line = f"{many(estimate['rows'], 'rows')} in {many(estimate['chunks'], 'chunks')}" + (f", {done} of them done" if done else "")
-    line += f"; about {estimate['bytes'] / 1e9:.2f} GB to write" + ("" if estimate["free"] is None else f", {estimate['free'] / 1e9:.1f} GB free")
-    line += "".join(f"; skipped: {many(count, reason)}" for reason, count in estimate["skipped"].items())
-    line += f"\n{estimate['note']}" * bool(estimate.get("note"))
-    if estimate["todo_chunks"] == estimate["chunks"] == 1 < workers:
-        line += f"\nOne chunk keeps one core busy: --rows {-(-estimate['rows'] // workers)} would use {workers}."
-    if estimate.get("warning"):
-        line += f"\nwarning: {estimate['warning']}"
+def _estimate_line(estimate: Estimate, workers: int) -> str:
+    done = estimate.chunks - estimate.todo_chunks
+    line = f"{many(estimate.rows, 'rows')} in {many(estimate.chunks, 'chunks')}" + (f", {done} of them done" if done else "")
+    line += f"; about {estimate.bytes / 1e9:.2f} GB to write" + ("" if estimate.free is None else f", {estimate.free / 1e9:.1f} GB free")
+    line += "".join(f"; skipped: {many(count, reason)}" for reason, count in estimate.skipped.items())
+    line += f"\n{estimate.note}" * bool(estimate.note)
+    if estimate.todo_chunks == estimate.chunks == 1 < workers:
+        line += f"\nOne chunk keeps one core busy: --rows {-(-estimate.rows // workers)} would use {workers}."
+    if estimate.warning:
+        line += f"\nwarning: {estimate.warning}"
     return line

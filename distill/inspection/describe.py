@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
 from distill.data.chunks import list_chunks, read_chunk, read_classes
 from distill.data.kinds import KINDS, is_chunk_folder, read_card
-from distill.data.layout import LAYOUTS, PLAIN, find_index
+from distill.data.layout import find_index
 from distill.data.shards import FORMATS, Record, ShardMeta, open_shards
+from distill.data.shards.plan import Plan
+from distill.data.shards.run_state import ChunkFailure, ChunkProgress, Estimate, Phase, RunError, RunState
 from distill.errors import Damaged, DistillError, NoShard
 from distill.images.augmentation import RECIPES
 from distill.inspection.written import TEXTS, find_written, run_in_words
 from distill.storage.files import read_json
 from distill.storage.locks import holder
 from distill.storage.path import StoragePath, is_remote
-
-_PROGRESS = re.compile(r"progress-(\d{5,})\.json")
 
 
 def describe(path: StoragePath, describe_model: Callable[[StoragePath], dict[str, Any]]) -> dict[str, Any]:
@@ -119,19 +116,6 @@ def _read_json(path: StoragePath, kind: Any = dict[str, Any]) -> Any:
         raise Damaged(f"{path} is damaged: {error}.") from error
 
 
-@dataclass(frozen=True)
-class _Planned:
-    """What is told of a plan."""
-
-    rows: int
-    chunks: tuple[str, ...]
-    meta: ShardMeta
-    batch: int = 1  # 0: distill import made it
-    format: str = "parquet"
-    first_views: int = 1
-    layout: str = PLAIN.name
-
-
 def _is_unfinished(path: StoragePath) -> bool:
     return (path / "plan.json").is_file() or (path / ".launcher").exists()
 
@@ -140,17 +124,16 @@ def _unfinished(path: StoragePath) -> dict[str, Any]:
     """How far a run is, or was when it ended, and who works here now."""
     launcher = holder(path, "launcher")
     found: dict[str, Any] = {"launcher": {None: "unknown: this file system has no locks", "": "none at work"}.get(launcher, launcher)}
-    notes = _notes(path / "state")
-    if "error.json" in notes:
-        found["error"] = notes["error.json"].get("message")
-    if launcher != "" and (doing := notes.get("phase.json", {}).get("phase")):
-        found["phase"] = doing
+    state = RunState(path / "state")
+    if error := state.read(RunError):
+        found["error"] = error.message
+    if launcher != "" and (doing := state.read(Phase)) and doing.phase:
+        found["phase"] = doing.phase
     if not (path / "plan.json").is_file():
         return {**found, **_again(launcher, "embed"), "plan": "none yet: it is written when the teacher is loaded and the list is cut"}
-    plan, shards = _read_json(path / "plan.json", _Planned), path / "shards"
+    plan, shards = Plan.load(path / "plan.json"), path / "shards"
     names = {one.name for one in shards.iterdir()} if shards.is_dir() else set()
-    layout = LAYOUTS.get(plan.layout, PLAIN)
-    records = [Record.load(shards / name) for name in sorted(names) if layout.is_record(name)]
+    records = [Record.load(shards / name) for name in sorted(names) if plan.names.is_record(name)]
     done = {record.number: record for record in records if record.shard in names and _size(shards / record.shard) == record.shard_bytes}
     if (views := plan.meta.views) > plan.first_views:  # those that still have the views they were first made with are not done
         done = {number: record for number, record in done.items() if _views_in(shards / record.shard, plan.format) == views}
@@ -161,10 +144,10 @@ def _unfinished(path: StoragePath) -> dict[str, Any]:
         "chunks": len(plan.chunks),
         "done_chunks": len(done),
         "missing_chunks": sorted(set(range(len(plan.chunks))) - set(done)),
-        "failed_chunks": {str(note["chunk"]): note["reason"] for name, note in sorted(notes.items()) if name.startswith("failed-")},
+        "failed_chunks": {str(note.chunk): note.reason for note in state.read_chunks(ChunkFailure).values()},
     }
     found |= _again(launcher, "embed" if plan.batch else "import")
-    return {**found, **({} if launcher == "" else _pace(notes, set(done))), "meta": _meta(plan.meta)}
+    return {**found, **({} if launcher == "" else _pace(state, set(done))), "meta": _meta(plan.meta)}
 
 
 def _again(launcher: str | None, verb: str) -> dict[str, Any]:
@@ -188,24 +171,13 @@ def _views_in(shard: StoragePath, format: str) -> int:
         return 0
 
 
-def _notes(folder: StoragePath) -> dict[str, dict[str, Any]]:
-    """What the launcher and its workers have written in OUT/state, by file name; "at" is when, in seconds. A note that is just going says nothing."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if not path.name.startswith("."):
-            with suppress(OSError, ValueError):
-                found[path.name] = {**read_json(path), "at": path.stat().st_mtime_ns / 1e9}
-    return found
-
-
-def _pace(notes: dict[str, dict[str, Any]], done: set[int]) -> dict[str, Any]:
+def _pace(state: RunState, done: set[int]) -> dict[str, Any]:
     """Rows of the chunks that are being made, and rows a second since the plan was agreed on, both by the clock of whoever keeps the files."""
-    chunks = {int(match[1]): note for name, note in notes.items() if (match := _PROGRESS.fullmatch(name))}
-    found: dict[str, Any] = {"rows_in_progress": sum(note["done"] for number, note in chunks.items() if number not in done)}
-    made = sum(note["made"] for note in chunks.values())
-    passed = max((note["at"] for note in chunks.values()), default=0) - notes["estimate.json"]["at"] if "estimate.json" in notes else 0
-    if made and passed > 1:
-        found["rows_per_second"] = round(made / passed, 1)
+    chunks = state.read_chunks(ChunkProgress)
+    found: dict[str, Any] = {"rows_in_progress": sum(note.done for number, note in chunks.items() if number not in done)}
+    made, began, last = sum(note.made for note in chunks.values()), state.last_written(Estimate), state.last_written(ChunkProgress)
+    if made and began is not None and last is not None and last - began > 1:
+        found["rows_per_second"] = round(made / (last - began), 1)
     return found
 
 

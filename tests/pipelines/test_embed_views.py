@@ -111,7 +111,8 @@ def test_views_that_no_shard_has_yet_are_no_promise(at_once, plain, faces, teach
     """A dry run leaves the plan as it was; one that a killed run had widened gives way, to other views and to none."""
     from dataclasses import replace
 
-    from pipelines.plan import Plan, with_views
+    from distill.data.shards.plan import Plan
+    from pipelines.metadata import with_views
 
     out = tmp_path / "out"
     shutil.copytree(plain, out)

@@ -16,7 +16,7 @@ import pytest
 from distill import DistillError
 from distill.data.shards.verify import verify
 from pipelines.engines import ENGINES, Workers, beam_options, check_reach, find_engine
-from pipelines.plan import Job
+from pipelines.job import Job
 from teachers import Teacher
 from tests.builders import contents, embed  # noqa: F401 - a fixture
 from tests.conftest import distill

@@ -12,7 +12,7 @@ from distill import DistillError
 from distill.data.chunks import write_chunks
 from distill.data.shards import open_shards
 from pipelines.forecast import Forecast, Rates, read_rates, row_bytes, sample
-from pipelines.plan import Job
+from pipelines.job import Job
 from teachers import Teacher
 from tests.builders import contents
 from tests.conftest import inside

@@ -20,7 +20,7 @@ from distill import DistillError, Unfinished
 from distill.storage.files import started, temporary_for
 from pipelines import launch
 from pipelines.engines import outside_ipython
-from pipelines.plan import Job
+from pipelines.job import Job
 from teachers import open_teacher
 
 NAMES = ("", "apache_beam", "apache_beam.runners", "PrismRunner", "distributed", "distill", "theirs")
