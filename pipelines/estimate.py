@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.data.archives.archive import is_holder
+from distill.data.archives.archive import is_archive
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import chunk_name, read_chunk
 from distill.data.lists.image_list import way_to
@@ -98,7 +98,7 @@ def _held_bytes(job: Job, plan: Plan, chunk: int) -> int:
 
 def _size(root: str, key: str) -> int | None:
     try:
-        return os.stat(os.path.join(root, key)).st_size if not is_remote(root) and not is_holder(root) else len(read_bytes(root, key))
+        return os.stat(os.path.join(root, key)).st_size if not is_remote(root) and not is_archive(root) else len(read_bytes(root, key))
     except (FileNotFoundError, NotADirectoryError, PermissionError, BadImage):
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from distill.data.archives.archive import is_holder
+from distill.data.archives.archive import is_archive
 from distill.data.folders import check_apart, check_folder
 from distill.data.kinds import is_chunk_folder
 from distill.data.lists.image_list import Rule, check_source
@@ -90,7 +90,7 @@ class Job:
             raise DistillError(
                 f"{self.source} holds chunks, whose keys and labels stand, so {option} would change nothing. Leave it out, or name the text list."
             )
-        if not place(self.root).is_dir() and not is_holder(self.root):
+        if not place(self.root).is_dir() and not is_archive(self.root):
             raise DistillError(f"{self.root}: no such folder, .rec or .tar, so no key can be read. Name the images' root with --root.")
 
     def check_out(self) -> None:

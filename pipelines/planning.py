@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from distill.data.archives.archive import index_of, is_holder
+from distill.data.archives.archive import index_of, is_archive
 from distill.data.chunks import list_chunks, read_chunk, read_classes, said_sha256, write_chunks
 from distill.data.folders import remove_own
 from distill.data.kinds import CHUNKS, is_chunk_folder
@@ -249,7 +249,7 @@ def _source_sha256(source: StoragePath) -> str:
     """What shows that a list has changed: of a text list its bytes, of a file that holds images, which may have 100 GB, size and index."""
     if not source.is_file():
         return ""
-    if not is_holder(source):
+    if not is_archive(source):
         return sha256_file(source)
     index = place(index_of(str(source))) if source.suffix.lower() == ".rec" else source.with_suffix(".idx")
     return f"{source.stat().st_size} bytes" + (f", index {sha256_file(index)}" if index.is_file() else "")

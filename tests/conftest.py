@@ -162,11 +162,11 @@ def folder(store, request, monkeypatch):
 
 
 def forget_clients():
-    from distill.data.archives import archive as holders
+    from distill.data.archives import archive
     from distill.storage import client as stores
     from distill.storage import objects
 
-    holders._held.clear()
+    archive._opened.clear()
     for made in (stores.filesystem, stores.google, objects._has_bucket):
         made.cache_clear()
 

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill.data.archives.archive import is_holder
+from distill.data.archives.archive import is_archive
 from distill.data.columns import labels_of
 from distill.data.kinds import chunk_files, is_chunk_folder
 from distill.data.lists import listing
@@ -129,8 +129,8 @@ def _listed(
         yield from images.batches(rows)
         return
     write = names.enter_context(listing.written(out / listing.LISTING))
-    if is_holder(source):
-        lines = listing.holder_lines(source)
+    if is_archive(source):
+        lines = listing.archive_lines(source)
         write(listing.head(len(lines)) + "".join(line + "\n" for line in lines))
         yield from images.batches(rows)
         return

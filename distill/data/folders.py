@@ -131,7 +131,7 @@ def check_place(path: str | os.PathLike[str] | StoragePath, kind: str) -> Path |
     the name, or one of the names above it."""
     folder, wanted = place(path), KINDS[kind]
     if isinstance(folder, RemotePath):
-        if not wanted.far:
+        if not wanted.remote:
             raise _only_local(folder, wanted)
         if folder.is_file():
             raise DistillError(f"{folder} is an object; {wanted.option} is to be a folder. Use another name.")

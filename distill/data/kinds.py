@@ -55,7 +55,7 @@ class Kind:
     is_ours: Callable[[StoragePath], bool]
     before: Mapping[str, Callable[[StoragePath], bool]] = field(default_factory=dict)
     signs: frozenset[str] = frozenset()
-    far: bool = False
+    remote: bool = False
 
 
 def head_of(path: StoragePath) -> bytes:
@@ -238,9 +238,9 @@ KINDS = {
             "shards/": _any,
         },
         frozenset({"plan.json", "shards"}),
-        far=True,
+        remote=True,
     ),
-    "chunks": Kind("chunks", "OUT", is_chunk_folder, {}, frozenset({"classes.txt"}), far=True),
+    "chunks": Kind("chunks", "OUT", is_chunk_folder, {}, frozenset({"classes.txt"}), remote=True),
     "run": Kind("a run", "--out", _is_run, {r"\.trainer(\.claims)?": is_lock, "checkpoints/": _any, LOGS: _is_file}, frozenset({"run.toml"})),
     "export": Kind("an export", "OUT", lambda folder: read_card(folder) is not None, {}, frozenset({"assets.extra"})),
     "evaluation": Kind(
@@ -248,7 +248,7 @@ KINDS = {
         "--out",
         _is_evaluation,
         {r"scores-(model|teacher)\.npz": lambda path: _holds_arrays(path, "scores", "cosines"), LOGS: _is_file},
-        far=True,
+        remote=True,
     ),
     "drawing": Kind("drawn identities", "OUT", lambda folder: _says(folder / ".drawing.json", "identities", "images", "size", "seed")),
     "demo": Kind("a demo", "OUT", lambda folder: head_of(folder / "teacher.toml").startswith(b"# distill train "), {LOGS: _is_file}),

@@ -1,1 +1,1 @@
-"""Files that hold many images: a key becomes the bytes of one."""
+"""Archives, files with many images: a key becomes the bytes of one."""

@@ -17,10 +17,12 @@ _UNREADABLE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno
 
 
 def read_bytes(root: str, key: str) -> bytes:
-    """The bytes of the file `key` (relative, parts separated by "/") under the folder `root`, or of one image that the file `root` holds.
+    """Returns the bytes of the file `key` (relative, parts separated by "/") in the folder `root`, or of one image in the archive `root`.
 
-    Raises BadImage where the key or a link on its way leaves the root, and where the file is missing, empty, unreadable, no regular file
-    or over 256 MiB. A root that is not there is a DistillError, and failing storage an OSError: neither is the image's fault.
+    Raises:
+        BadImage: the key or a link on its way leaves the root, or the file is missing, empty, unreadable, no regular file or over 256 MiB.
+        DistillError: the root is missing, which is not the image's fault.
+        OSError: the storage fails, which is not either.
     """
     if root.lower().endswith(".rec") and key.startswith("rec:"):
         return read_record(root, key)
@@ -60,7 +62,7 @@ def read_bytes(root: str, key: str) -> bytes:
 
 
 def _read_object(root: str, key: str) -> bytes:
-    """As `read_bytes`, from an object store, where no link can lead out of the root."""
+    """Reads from an object store, where no link can lead out of the root; see `read_bytes`."""
     if not key or key.startswith("/") or ".." in key.split("/"):
         raise BadImage("the key is not a path below the root", "unreadable")
     try:
@@ -78,7 +80,7 @@ def _read_object(root: str, key: str) -> bytes:
 
 
 def _open(root: str, path: str) -> int:
-    # NONBLOCK: opening a named pipe must not wait for its writer. NOFOLLOW: only the rare link pays for resolving the whole path.
+    # NONBLOCK: opening a named pipe must not wait for its writer. NOFOLLOW: the whole path is resolved only for a link, which is rare.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
         return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
@@ -91,7 +93,7 @@ def _open(root: str, path: str) -> int:
     return os.open(real, flags)
 
 
-@lru_cache(maxsize=4096)  # resolving costs about 20 us, decoding 90: keys of one folder come one after another
+@lru_cache(maxsize=4096)  # resolving takes about 20 us, decoding 90; keys of one folder follow one another
 def _stays_inside(root: str, folder: str) -> bool:
     return _below(os.path.realpath(root), os.path.realpath(folder))
 

@@ -1,20 +1,20 @@
 """insightface data sets as they are: `train.rec`, `train.idx` and `property` in one folder. This is MXNet's RecordIO, read without mxnet.
 
 Record (numbers are little endian)
-    The mark uint32 0xced7230a; uint32 with the length in its lower 29 bits and the kind in the upper 3; so many bytes, and zeros up to a
-    multiple of 4. Kind 0 is a whole record. Where its bytes hold the mark at a multiple of 4, dmlc-core's writer leaves it out and splits
+    The mark uint32 0xced7230a; uint32 with the length in its lower 29 bits and the kind in the upper 3; that many bytes, and zeros up to a
+    multiple of 4. Kind 0 is a whole record. Where its bytes contain the mark at a multiple of 4, dmlc-core's writer leaves the mark out and splits
     the record: a part of kind 1, any number of kind 2, one of kind 3. They are joined with the mark between them; the index has the first.
-    The bytes of an image record are uint32 flag, float32 label, two uint64; `flag` float32 labels, of which the first is the label if there
-    are any; the encoded image.
+    The bytes of an image record are uint32 flag, float32 label, two uint64; then `flag` float32 labels, the first of which is the label if there
+    are any; then the encoded image.
 
 Index
-    `id<TAB>offset` a line. Rows are in the order of the ids and have the keys `rec:<id>`. A record 0 of two labels A, B and no image is a
-    header: images are the ids 1 to A - 1, the records from A on tell which images an identity has, and are no rows. Without a header
+    `id<TAB>offset` a line. Rows are in the order of the ids and have the keys `rec:<id>`. A record 0 with two labels A, B and no image is a
+    header: images are the ids 1 to A - 1; the records from A on list the images of an identity, and are no rows. Without a header
     every record is an image. Labels are class numbers; class n is called "n", and the table goes from 0 to the largest.
 
-What a file says of itself is not believed: each length is held against the size of the file before anything is read or reserved. A list
+Lengths in a file are not trusted: each is compared with the size of the file before anything is read or reserved. A list
 opens only if every record of the index is whole: inside the file, and if it is split, its parts in this order and 256 MiB at most. A record
-that turned bad later is a `BadImage`, as a file on disk would be; so is an unsplit one of more than 256 MiB.
+that is damaged later is a `BadImage`, as a file on disk would be; so is an unsplit one of more than 256 MiB.
 """
 
 import io
@@ -31,7 +31,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
-from distill.data.archives.archive import HeldFile, Readable, held, index_of
+from distill.data.archives.archive import Archive, Readable, index_of, open_archive
 from distill.data.columns import numbers_of
 from distill.errors import BadImage, DistillError
 from distill.images.codec import MAX_BYTES
@@ -41,12 +41,12 @@ MAGIC = 0xCED7230A
 PREFIX = "rec:"
 BLOCK = 32_768  # records that are checked at once: 1 MiB of their headers
 
-_FRAME, _HEADER = 8, 24  # bytes before a record's own, and of those before the labels
+_FRAME, _HEADER = 8, 24  # bytes of a frame's head, and of an image record before its labels
 _HEAD = _FRAME + _HEADER + 4  # up to the end of the first label
-_LENGTH = 2**29 - 1  # the bits of it; those above are the kind
+_LENGTH = 2**29 - 1  # mask of the length; the bits above are the kind
 _EXACT = 2**24  # float32 counts without gaps up to here
-_READ = 8 << 20  # bytes of a far index at a time
-_AT_ONCE = 1 << 20  # bytes of a far record that come with its header
+_READ = 8 << 20  # bytes of a remote index at a time
+_AT_ONCE = 1 << 20  # bytes of a remote record that come with its header
 _CUT = "truncated: the record file ends before the record or inside it"
 _KEY = re.compile(PREFIX + "(0|[1-9][0-9]{0,17})")
 _PROPERTY = re.compile(rb"(?:\xef\xbb\xbf)?\s*(\d{1,9})\s*,\s*\d{1,9}\s*,\s*\d{1,9}\s*")
@@ -70,11 +70,11 @@ class RecordList:
 
 
 def open_records(path: StoragePath, max_classes: int) -> RecordList:
-    """The list of a `.rec` file. DistillError names file, record and offset of the first thing that is wrong.
+    """Returns the list of a `.rec` file. Raises DistillError with file, record and offset of the first fault.
 
     5.8 million records take 12 s in 300 MB (measured on one core; a file that is not in memory is read at the disk's own speed).
     """
-    file = held(str(path), RecordFile)
+    file = open_archive(str(path), RecordFile)
     labels = _check_records(file)
     images = _images(file)
     file.confirm()
@@ -92,11 +92,14 @@ def open_records(path: StoragePath, max_classes: int) -> RecordList:
 
 
 def read_record(path: str, key: str) -> bytes:
-    """The encoded image of the record that `key` ("rec:17") names. Raises BadImage where it cannot be had.
+    """Returns the encoded image of the record that `key` ("rec:17") names.
 
-    A file that is not there, or whose index is not, is a DistillError, and failing storage an OSError.
+    Raises:
+        BadImage: the record is missing or damaged.
+        DistillError: the file or its index is missing.
+        OSError: the storage fails.
     """
-    file = held(path, RecordFile)
+    file = open_archive(path, RecordFile)
     named = _KEY.fullmatch(key)
     number = int(named[1]) if named else -1
     row = int(file.ids.searchsorted(number))
@@ -114,7 +117,7 @@ def read_record(path: str, key: str) -> bytes:
 # ----------------------------------------------------------------------------------------------------------------------------- the index
 
 
-class RecordFile(HeldFile):
+class RecordFile(Archive):
     """A `.rec` file and its index. ids: int64 [n], ascending, none twice; offsets: int64 [n], not checked."""
 
     def __init__(self, path: str) -> None:
@@ -123,8 +126,8 @@ class RecordFile(HeldFile):
         self._starts = self.offsets if _ascends(self.offsets) else np.sort(self.offsets)
 
     def record(self, start: int) -> Readable:
-        """This file for reading the record at `start`; a far one gives all up to the next record of the index in one request."""
-        if not self.far:
+        """Returns this file for reading the record at `start`; a remote one fetches all up to the next record of the index in one request."""
+        if not self.remote:
             return self
         behind = int(np.searchsorted(self._starts, start, side="right"))
         end = int(self._starts[behind]) if behind < len(self._starts) else self.size
@@ -136,7 +139,7 @@ def _ascends(numbers: np.ndarray) -> bool:
 
 
 def _read_index(path: str, index: str) -> tuple[np.ndarray, np.ndarray]:
-    columns = array("q"), array("q")  # they grow in place: joining the batches at the end takes their memory once more
+    columns = array("q"), array("q")  # they grow in place: joining batches at the end would take their memory twice
     try:
         with csv.open_csv(
             _open_index(index),
@@ -166,7 +169,7 @@ def _read_index(path: str, index: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _open_index(index: str) -> Any:
-    """What pyarrow reads: the path, or a far one as a file that asks for large parts."""
+    """Returns what pyarrow reads: a local path, or a remote file with a large buffer."""
     return io.BufferedReader(readable(place(index)), _READ) if is_remote(index) else index
 
 
@@ -174,7 +177,7 @@ def _open_index(index: str) -> Any:
 
 
 def _join(file: RecordFile, start: int, most: int, limit: int = MAX_BYTES) -> tuple[bytearray, int, int]:
-    """The first `most` bytes of the record at `start`, its parts joined; its length; where it ends. BadImage: broken, or over `limit`."""
+    """Returns the first `most` bytes of the record at `start`, its parts joined; its length; its end. Raises BadImage where it is broken or over `limit`."""
     data, length, at, kind = bytearray(), 0, start, 0
     source = file.record(start)
     while at == start or kind in (1, 2):
@@ -202,7 +205,7 @@ def _join(file: RecordFile, start: int, most: int, limit: int = MAX_BYTES) -> tu
 
 
 def _check_records(file: RecordFile) -> np.ndarray:
-    """The label of each record, float32 [n], in the order of the ids. DistillError names the first record, by offset, that is not whole."""
+    """Returns the label of each record, float32 [n], in the order of the ids. Raises DistillError for the first record, by offset, that is not whole."""
     order = None if _ascends(file.offsets) else np.argsort(file.offsets, kind="stable")
     labels = np.empty(len(file.ids), np.float32)
     end = 0
@@ -213,7 +216,7 @@ def _check_records(file: RecordFile) -> np.ndarray:
 
 
 def _check_block(file: RecordFile, ids: np.ndarray, offsets: np.ndarray, end: int) -> tuple[np.ndarray, int]:
-    """Labels of records in the order of their offsets, and where the last of them ends. end: where the record before them does."""
+    """Returns the labels of records in the order of their offsets, and the end of the last one. end: that of the record before them."""
     refuse = partial(_refuse, file, ids, offsets)
     size, index = file.size, os.path.basename(index_of(file.path))
     refuse(
@@ -240,11 +243,11 @@ def _check_block(file: RecordFile, ids: np.ndarray, offsets: np.ndarray, end: in
 
 
 def _extents(file: RecordFile, ids: np.ndarray, offsets: np.ndarray, words: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths and ends of records, int64 [n]. Those that are split are walked, and the first bytes of their own put into their words."""
+    """Returns lengths and ends of records, int64 [n]. Split records are joined, and their first bytes put into `words`."""
     lengths = words[:, 1].astype(np.int64) & _LENGTH
     ends = offsets + _FRAME + (lengths + 3) // 4 * 4
     for row in np.flatnonzero(words[:, 1] > _LENGTH).tolist():
-        if offsets[row] < end:  # it overlaps and will be refused; so nothing is walked twice
+        if offsets[row] < end:  # it overlaps and will be refused; so nothing is joined twice
             continue
         try:
             head, lengths[row], end = _join(file, int(offsets[row]), _HEAD - _FRAME)
@@ -257,28 +260,28 @@ def _extents(file: RecordFile, ids: np.ndarray, offsets: np.ndarray, words: np.n
 
 
 def _images(file: RecordFile) -> slice:
-    """Which of the ids are images, as the header says; all where there is none. The records must have been checked."""
+    """Returns which of the ids are images by the header; all where there is none. The records must have been checked."""
     offset = int(file.offsets[0])
     head, length, _ = _join(file, offset, _HEADER + 8, limit=file.size)
     flag = int.from_bytes(head[:4], "little")
     if file.ids[0] != 0 or flag == 0 or length > _HEADER + 4 * flag:
         return slice(None)
     found = np.frombuffer(head[_HEADER:], "<f4").tolist()
-    said = f"{file.path}, record 0 at offset {offset}: a header with the labels {', '.join(f'{label:.9g}' for label in found)}"
+    header = f"{file.path}, record 0 at offset {offset}: a header with the labels {', '.join(f'{label:.9g}' for label in found)}"
     if flag != 2 or not all(label.is_integer() for label in found) or not 2 <= found[0] <= found[1]:
-        raise DistillError(f"{said}. Expected two: the id behind the last image, and the one behind the last identity.")
+        raise DistillError(f"{header}. Expected two: the id behind the last image, and the one behind the last identity.")
     if found[0] > _EXACT:
-        raise DistillError(f"{said}. float32 has gaps above {_EXACT:,}, so the last image is not known. Expected a file without header (im2rec).")
+        raise DistillError(f"{header}. float32 has gaps above {_EXACT:,}, so the last image is not known. Expected a file without header (im2rec).")
     number = int(found[0])
     there = file.ids[1:number]
     lacking = int(np.argmax(np.append(there, -1) != np.arange(1, len(there) + 2))) + 1
     if lacking < number:
-        raise DistillError(f"{said}, so images are 1 to {number - 1}, but the index lacks {lacking}. Fetch the index that belongs to the file.")
+        raise DistillError(f"{header}, so images are 1 to {number - 1}, but the index lacks {lacking}. Fetch the index that belongs to the file.")
     return slice(1, number)
 
 
 def _check_property(path: StoragePath, classes: int) -> None:
-    """`property` is `classes,height,width`; it may be missing."""
+    """Raises DistillError where `property` (`classes,height,width`) does not fit the labels; it may be missing."""
     file = path.with_name("property")
     if not file.is_file():
         return
@@ -292,7 +295,7 @@ def _check_property(path: StoragePath, classes: int) -> None:
 
 
 def _refuse(file: RecordFile, ids: np.ndarray, offsets: np.ndarray, wrong: np.ndarray, why: Callable[[int], str]) -> None:
-    """Name the first record that is wrong, if one is."""
+    """Raises DistillError for the first record that is wrong, if any."""
     if wrong.any():
         row = int(np.argmax(wrong))
         raise DistillError(f"{file.path}, record {ids[row]} at offset {offsets[row]}: {why(row)}")

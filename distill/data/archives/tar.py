@@ -1,11 +1,11 @@
 """`.tar` files of images with labels, as WebDataset writes them: `n01/17.jpg` and, for its label, `n01/17.cls`.
 
 The rows are those of the same files in a folder (`distill.data.lists.folder`: suffixes, system folders, leading dots), in the order of the tar; a key is
-`tar:<name>`. The name up to its first dot is the sample, and the text of `<sample>.cls` its label: a class number, or a class name, as in a
-text list. Either every image has a label or none has; where labels are, a file without a suffix is no image. A hard link is one more name of
-an earlier file, and a symbolic link is followed inside the tar, to a file or to all files below a folder: these rows come last. What is no row is
-counted by its reason.
-A tar has no index, so each process goes through all headers once and keeps the names: it suits tars of some 100,000 images.
+`tar:<name>`. The name up to its first dot is the sample, and the text of `<sample>.cls` is its label: a class number, or a class name, as in a
+text list. Either every image has a label or none has; where there are labels, a file without a suffix is no image. A hard link is another name of
+an earlier file; a symbolic link is followed inside the tar, to a file or to all files below a folder, and these rows come last. Names that are no
+rows are counted by reason.
+A tar has no index, so each process reads all headers once and keeps the names: this suits tars of some 100,000 images.
 """
 
 import posixpath
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.data.archives.archive import HeldFile, held
+from distill.data.archives.archive import Archive, open_archive
 from distill.data.names import BROKEN, DOT, NO_IMAGE, ODD, OUT, SYSTEMS, UP, is_image, is_system
 from distill.errors import BadImage, DistillError
 from distill.images.codec import MAX_BYTES
@@ -26,8 +26,8 @@ from distill.storage.path import StoragePath
 
 PREFIX = "tar:"
 LABEL = ".cls"
-MOST_LINKS = 40  # one after another, as systems allow
-MOST = 10_000_000  # names with those that links make
+MOST_LINKS = 40  # links to links that are followed, as operating systems do
+MOST = 10_000_000  # names, links included
 UNUSED = "labels without an image"
 
 _LABEL = re.compile(r"(?!-[0-9])[^\x00-\x1f\x7f]{1,1000}")
@@ -51,16 +51,16 @@ class TarList:
             yield self.keys[start : start + rows], None if self.labels is None else self.labels[start : start + rows]
 
 
-class TarFile(HeldFile):
-    """A tar and where its files lie: members {name: (start, size)}, in their order. skipped: names that are neither file nor folder, by reason."""
+class TarFile(Archive):
+    """An open tar. members: {name: (start, size)} in the order of the tar. skipped: how many names are neither file nor folder, by reason."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.members: dict[str, tuple[int, int]] = {}
         self.skipped: dict[str, int] = {}
-        self.originals: dict[str, str] = {}  # {name that a link has: the file's own}
+        self.originals: dict[str, str] = {}  # {name of a link: name of its file}
         links: dict[str, str] = {}
-        self._texts: dict[str, bytes] = {}  # of files that hold a label
+        self._texts: dict[str, bytes] = {}  # of label files
         at, long, source = 0, dict[str, str](), self.forward()
         while any(head := source.read(at, tarfile.BLOCKSIZE)):  # a block of zeros, or none, is the end
             try:
@@ -70,7 +70,7 @@ class TarFile(HeldFile):
                 if size < 0 or at > self.size:
                     raise DistillError(f"{path} is truncated: {info.name!r} has {size:,} bytes, {self.size - start:,} are there.")
                 if info.type in b"LKxgX":
-                    if info.type != b"g":  # what does not fit the next header; GNU's way, and that of POSIX
+                    if info.type != b"g":  # names too long for the next header, as GNU and POSIX write them
                         long |= _long(info.type, source.read(start, min(size, 2**16)))
                     continue
             except (tarfile.HeaderError, UnicodeDecodeError) as error:
@@ -88,14 +88,14 @@ class TarFile(HeldFile):
                 continue
             if self.members.setdefault(name, (start, size)) != (start, size) or name in links:
                 raise DistillError(f"{path} holds {name!r} twice. Each file may be in a tar once.")
-            if name.endswith(LABEL):  # far away each would be a request of its own, later
+            if name.endswith(LABEL):  # read now: in a store each would be a request of its own later
                 self._texts[name] = source.read(start, min(size, 4096))
         if any(source.read(at, 2**16)):
             raise DistillError(f"{path} goes on behind its end at byte {at:,}. Expected one tar, not several in one file.")
         self._follow(links)
 
     def _follow(self, links: dict[str, str]) -> None:
-        """Make a link one more name of the file that it leads to, or of each file below the folder. links: {name: where it leads}."""
+        """Adds a name for each file that a link leads to, or that lies below the folder it leads to. links: {name: target}."""
         files = {posixpath.normpath(name): name for name in self.members}
         targets = {posixpath.normpath(name): target for name, target in links.items()}
         waiting: dict[str, str] = {}  # to folders, or nowhere
@@ -107,7 +107,7 @@ class TarFile(HeldFile):
                 waiting[name] = target
             else:
                 self.skipped[reason] = self.skipped.get(reason, 0) + 1
-        while waiting:  # a folder that holds a link to another one waits for it
+        while waiting:  # a folder that contains a link to another folder waits for that one
             inside = sorted(map(posixpath.normpath, waiting))
             ready = {name: target for name, target in waiting.items() if not _below(inside, target) and target != "."}
             for name, target in ready.items():
@@ -132,7 +132,7 @@ class TarFile(HeldFile):
             self._texts.setdefault(name, self._texts[of])
 
     def text(self, name: str) -> str:
-        """The label that a file holds."""
+        """Returns the label in the file `name`."""
         text = self._texts[name].decode(errors="replace").removeprefix("\ufeff").strip()
         if not _LABEL.fullmatch(text):
             raise DistillError(f"{self.path}: {name!r} holds {text[:40]!r}. Expected a class number from 0, or a class name.")
@@ -140,8 +140,8 @@ class TarFile(HeldFile):
 
 
 def open_tar(path: StoragePath, max_classes: int) -> TarList:
-    """The list of a tar. DistillError names the file in it that is wrong."""
-    file = held(str(path), TarFile)
+    """Returns the list of a tar. Raises DistillError with the file in it that is wrong."""
+    file = open_archive(str(path), TarFile)
     file.confirm()
     labels = {_sample(name): name for name in file.members if name.endswith(LABEL)}
     names, skipped = _images(file, labelled=bool(labels))
@@ -162,7 +162,7 @@ def open_tar(path: StoragePath, max_classes: int) -> TarList:
 
 
 def _images(file: TarFile, labelled: bool) -> tuple[list[str], dict[str, int]]:
-    """The names that are rows, by the rule of folders (`distill.data.lists.folder`), and how many others there are, by reason."""
+    """Returns the names that are rows, by the rule of folders (`distill.data.lists.folder`), and how many others there are, by reason."""
     names, skipped = [], dict(file.skipped)
     for name in file.members:
         *folders, last = (part for part in name.split("/") if part != ".")
@@ -182,20 +182,20 @@ def _images(file: TarFile, labelled: bool) -> tuple[list[str], dict[str, int]]:
 
 
 def _below(names: list[str], folder: str) -> list[str]:
-    """Those of sorted names that lie below a folder."""
+    """Returns those of the sorted names that lie below a folder."""
     start = bisect_left(names, f"{folder}/")
-    return names[start : bisect_left(names, f"{folder}0", start)]  # "0" is behind "/"
+    return names[start : bisect_left(names, f"{folder}0", start)]  # "0" follows "/"
 
 
 def _long(kind: bytes, data: bytes) -> dict[str, str]:
-    """{"path": ..., "linkpath": ...} of what the header before a file says of its name."""
+    """Returns the long names {"path": ..., "linkpath": ...} from the header before a file."""
     if kind in b"LK":
         return {"path" if kind == b"L" else "linkpath": data.rstrip(b"\0").decode()}
     return {found[1].decode(): found[2].decode() for found in _LONG.finditer(data)}
 
 
 def _resolved(name: str, links: dict[str, str]) -> tuple[str, str]:
-    """(the name that a link leads to in the end, why it cannot be followed): each part of the name may be a link of its own."""
+    """Returns (final target of a name, why it cannot be followed, or ""). Each part of the name may be a link itself."""
     for _ in range(MOST_LINKS):
         parts = name.split("/")
         link = next((head for count in range(1, len(parts) + 1) if (head := "/".join(parts[:count])) in links), None)
@@ -206,11 +206,14 @@ def _resolved(name: str, links: dict[str, str]) -> tuple[str, str]:
 
 
 def read_member(path: str, key: str) -> bytes:
-    """The bytes of the file that `key` ("tar:n01/17.jpg") names. Raises BadImage where they cannot be had.
+    """Returns the bytes of the file that `key` ("tar:n01/17.jpg") names.
 
-    A tar that is not there or is damaged is a DistillError, and failing storage an OSError.
+    Raises:
+        BadImage: the file is missing, empty, too large or truncated.
+        DistillError: the tar is missing or damaged.
+        OSError: the storage fails.
     """
-    file = held(path, TarFile)
+    file = open_archive(path, TarFile)
     start, size = file.members.get(key.removeprefix(PREFIX), (0, -1))
     if size < 0:
         raise BadImage("no such file in the tar", "missing")
@@ -225,7 +228,7 @@ def read_member(path: str, key: str) -> bytes:
 
 
 def _label_of(file: TarFile, name: str, labels: dict[str, str]) -> str | None:
-    """The file that holds the label of an image: its own, or that of the file that a link leads to."""
+    """Returns the name of an image's label file: its own, or that of the file that a link leads to."""
     return labels.get(_sample(name)) or labels.get(_sample(file.originals.get(name, name)))
 
 
@@ -235,7 +238,7 @@ def _sample(name: str) -> str:
 
 
 def _class_table(path: StoragePath, names: set[str], max_classes: int) -> list[str]:
-    """As for a text list: "0" to the largest number where all are numbers, else the names by their UTF-8 bytes."""
+    """Returns the classes as for a text list: "0" to the largest number where all are numbers, else the names by their UTF-8 bytes."""
     numbers = {name for name in names if _NUMBER.fullmatch(name)}
     if numbers == names:
         large = next((name for name in numbers if len(name) > 9 or int(name) >= max_classes), None)

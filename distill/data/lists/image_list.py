@@ -30,7 +30,7 @@ from typing import Protocol
 
 import numpy as np
 
-from distill.data.archives.archive import is_holder
+from distill.data.archives.archive import is_archive
 from distill.data.lists.dialect import Dialect, dialect_of
 from distill.data.lists.folder import open_folder
 from distill.data.lists.text import Lines, count_lines, mixed, read_lines
@@ -81,17 +81,17 @@ def open_list(source: str | StoragePath, rule: Rule = Rule()) -> ImageList:  # n
     """
     source = place(source)
     check_source(source)
-    if (rule.strip_prefix or rule.label_from) and (source.is_dir() or is_holder(source)):
+    if (rule.strip_prefix or rule.label_from) and (source.is_dir() or is_archive(source)):
         option = "--strip-prefix" if rule.strip_prefix else "--label-from"
         raise DistillError(f"{source}: {option} is for text lists. Leave it out, or name a list of the files.")
     if source.is_dir():
         return open_folder(source, rule.all_files)
-    if is_holder(source):
-        return _open_holder(source)
+    if is_archive(source):
+        return _open_archive(source)
     return _open_text(source, rule)
 
 
-def _open_holder(source: StoragePath) -> ImageList:
+def _open_archive(source: StoragePath) -> ImageList:
     from distill.data.archives.recordio import open_records
     from distill.data.archives.tar import open_tar
 

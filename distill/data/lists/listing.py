@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from distill.data.archives.archive import index_of, is_holder
+from distill.data.archives.archive import index_of, is_archive
 from distill.data.lists.folder import FolderList, list_files
 from distill.data.lists.image_list import ImageList, Rule
 from distill.errors import DistillError
@@ -71,7 +71,7 @@ GONE = "removed that had been rejected"
 
 def is_kept(source: StoragePath, root: str) -> bool:
     """Whether a listing of this source is kept."""
-    return source.is_dir() or is_holder(source) or not is_remote(root) and Path(root).is_dir()
+    return source.is_dir() or is_archive(source) or not is_remote(root) and Path(root).is_dir()
 
 
 def sized_batches(images: ImageList, rows: int, root: str) -> Iterator[tuple[list[str], np.ndarray | None, list[int], list[int]]]:
@@ -156,15 +156,15 @@ def found(source: StoragePath, root: str, rule: Rule, kept: Iterable[str]) -> It
     if source.is_dir():
         for files in list_files(source, rule.all_files):
             yield from lines_of(*files)
-    elif is_holder(source):
-        yield from holder_lines(source)
+    elif is_archive(source):
+        yield from archive_lines(source)
     else:
         with ThreadPoolExecutor(ASKERS) as pool:
             for lines in ahead(pool, lambda keys: lines_of(keys, *_stat(root, keys)), _groups(map(key_of, kept)), 2 * ASKERS):
                 yield from lines
 
 
-def holder_lines(path: StoragePath) -> list[str]:
+def archive_lines(path: StoragePath) -> list[str]:
     """Lines for a record file and its index, or a tar."""
     files = [path, *([place(index_of(str(path)))] if path.suffix.lower() == ".rec" else [])]
     there = [(one.name, one.stat()) for one in files if one.is_file()]

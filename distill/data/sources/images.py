@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from distill.config.data import Holdout
-from distill.data.archives.archive import is_holder
+from distill.data.archives.archive import is_archive
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import list_chunks, read_chunk, read_classes
 from distill.data.kinds import is_chunk_folder
@@ -201,4 +201,4 @@ def _list_rows(path: StoragePath, rule: Rule) -> tuple[pa.Array, np.ndarray, Seq
 
 def root_of(path: StoragePath) -> str:
     """Returns where the keys of a list begin, if nothing else is said: a folder or record file itself; of a list, or of chunks, their folder."""
-    return str(path if is_holder(path) or path.is_dir() and not is_chunk_folder(path) else path.parent)
+    return str(path if is_archive(path) or path.is_dir() and not is_chunk_folder(path) else path.parent)

@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import DistillError
-from distill.data.archives import archive as holders
-from distill.data.archives import recordio as records
+from distill.data.archives import archive, recordio
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import read_chunk, read_classes, write_chunks
 from distill.data.lists.image_list import open_list
@@ -176,8 +175,8 @@ def test_split_records_are_joined(tmp_path, monkeypatch, data, marks, number, mo
     assert written.count(MARK) == marks + more and joined(written, 0) == image(2, data, number)
     numbered = [(0, image(0, b"a")), (3, image(1, data, number)), (4, image([2, 9, 9], data, number)), (7, image(3, b"the last", number))]
     path = write(tmp_path, numbered)
-    for block in (records.BLOCK, 1, 3):
-        monkeypatch.setattr(records, "BLOCK", block)
+    for block in (recordio.BLOCK, 1, 3):
+        monkeypatch.setattr(recordio, "BLOCK", block)
         assert rows_of(open_list(path)) == [("rec:0", 0), ("rec:3", 1), ("rec:4", 2), ("rec:7", 3)]
     assert [read_bytes(str(path), key) for key in ("rec:0", "rec:3", "rec:4", "rec:7")] == [b"a", data, data, b"the last"]
 
@@ -206,7 +205,7 @@ def test_an_index_may_leave_records_out(tmp_path):
 def test_blocks_make_no_difference(tmp_path, monkeypatch):
     path = insightface(tmp_path, [(number % 5, b"x" * number) for number in range(60)], last=True)
     expected = rows_of(open_list(path))
-    monkeypatch.setattr(records, "BLOCK", 3)
+    monkeypatch.setattr(recordio, "BLOCK", 3)
     assert rows_of(open_list(path)) == expected
 
 
@@ -337,8 +336,8 @@ WRONG_RECORDS = [
 
 @pytest.mark.parametrize("numbered, expected", WRONG_RECORDS)
 def test_wrong_records(tmp_path, numbered, expected):
-    told = error(write(tmp_path, numbered))
-    assert expected in told and "train.rec, record " in told
+    raised = error(write(tmp_path, numbered))
+    assert expected in raised and "train.rec, record " in raised
 
 
 WRONG_INDEXES = [
@@ -523,22 +522,22 @@ def test_damaged_files_are_rows_or_one_clear_error(tmp_path_factory, data, index
     (folder / "property").unlink(missing_ok=True)
     path.write_bytes(changed(path.read_bytes(), data))
     (folder / "train.idx").write_bytes(changed((folder / "train.idx").read_bytes(), index))
-    holders._held.clear()  # equal sizes within one tick of the clock
+    archive._opened.clear()  # equal sizes within one tick of the clock
     tracemalloc.start()
     try:
         keys = [f"rec:{number}" for number in range(8)]
         try:
-            images = records.open_records(path, 1000)
+            images = recordio.open_records(path, 1000)
             keys += [key for key, _ in rows_of(images)]
-        except DistillError as told:
-            assert str(folder) in str(told) and "\n" not in str(told)
+        except DistillError as raised:
+            assert str(folder) in str(raised) and "\n" not in str(raised)
         for key in keys:
             try:
                 assert len(read_bytes(str(path), key)) <= path.stat().st_size
-            except BadImage as told:
-                assert str(folder) not in str(told)
-            except DistillError as told:
-                assert str(folder) in str(told)
+            except BadImage as raised:
+                assert str(folder) not in str(raised)
+            except DistillError as raised:
+                assert str(folder) in str(raised)
         assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
     finally:
         tracemalloc.stop()
@@ -549,24 +548,24 @@ def test_damaged_files_are_rows_or_one_clear_error(tmp_path_factory, data, index
 def test_any_bytes_survive_and_damaged_ones_are_never_made_up(tmp_path_factory, images, changes):
     path = write(tmp_path_factory.getbasetemp() / "split", [(number, image(*one)) for number, one in enumerate(images, 1)])
     labels = [label[0] if isinstance(label, list) else label for label, _, _ in images]
-    holders._held.clear()
-    assert rows_of(records.open_records(path, 10)) == [(f"rec:{number}", label) for number, label in enumerate(labels, 1)]
+    archive._opened.clear()
+    assert rows_of(recordio.open_records(path, 10)) == [(f"rec:{number}", label) for number, label in enumerate(labels, 1)]
     assert [read_bytes(str(path), f"rec:{number}") for number in range(1, len(images) + 1)] == [data for _, data, _ in images]
     offsets = [int(line.split()[1]) for line in (path.parent / "train.idx").read_text().splitlines()]
     content = changed(path.read_bytes(), changes)
     path.write_bytes(content)
-    holders._held.clear()
+    archive._opened.clear()
     try:
-        records.open_records(path, 10)
+        recordio.open_records(path, 10)
         opened = True
-    except DistillError as told:
-        assert str(path) in str(told) and "record " in str(told) and " at offset " in str(told)
+    except DistillError as raised:
+        assert str(path) in str(raised) and "record " in str(raised) and " at offset " in str(raised)
         opened = False
     for number, offset in enumerate(offsets, 1):
         try:
             data = read_bytes(str(path), f"rec:{number}")
-        except BadImage as told:
-            assert not opened or "holds no image" in str(told)
+        except BadImage as raised:
+            assert not opened or "holds no image" in str(raised)
         else:
             record = joined(content, offset)
             assert data == record[24 + 4 * struct.unpack_from("<I", record)[0] :]
@@ -576,8 +575,8 @@ def test_a_chain_of_many_parts_is_walked_once_in_little_memory(tmp_path, monkeyp
     path = write(tmp_path, [(0, image(1, MARK * 20_000)), (1, image(2, b"x"))])
     assert path.stat().st_size == 32 + 8 * 20_000 + 36
     reads = []
-    read = records.RecordFile.read
-    monkeypatch.setattr(records.RecordFile, "read", lambda *words: reads.append(None) or read(*words))
+    read = recordio.RecordFile.read
+    monkeypatch.setattr(recordio.RecordFile, "read", lambda *words: reads.append(None) or read(*words))
     tracemalloc.start()
     assert rows_of(open_list(path)) == [("rec:0", 1), ("rec:1", 2)]
     assert tracemalloc.get_traced_memory()[1] < 2**20

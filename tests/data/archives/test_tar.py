@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import DistillError
-from distill.data.archives import archive as holders
-from distill.data.archives import tar as tars
+from distill.data.archives import archive, tar
 from distill.data.archives.reader import read_bytes
 from distill.data.lists.image_list import open_list
 from distill.data.sources import ImageSource
@@ -247,15 +246,15 @@ def test_damaged_tars_are_rows_or_one_clear_error(tmp_path_factory, changes, cut
             content[start + 148 : start + 156] = b" " * 8
             content[start + 148 : start + 156] = b"%06o\0 " % sum(content[start : start + 512])
     path.write_bytes(content[: len(content) - cut])
-    holders._held.clear()
+    archive._opened.clear()
     tracemalloc.start()
     try:
-        for key, _ in rows_of(tars.open_tar(path, 1000)):
+        for key, _ in rows_of(tar.open_tar(path, 1000)):
             read_bytes(str(path), key)
-    except DistillError as told:
-        assert str(path) in str(told)
-    except BadImage as told:
-        assert str(path) not in str(told)
+    except DistillError as raised:
+        assert str(path) in str(raised)
+    except BadImage as raised:
+        assert str(path) not in str(raised)
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
