@@ -115,6 +115,15 @@ class Forecast:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """What a process of the measurement says when its teacher is loaded. rejects: of the images looked at."""
+
+    embedding_bytes: int
+    rejects: int
+    megabytes: float
+
+
 def forecast(job: Job, workers: int) -> Forecast:
     """Measure. Takes about 15 s and the time that the teacher takes to load, twice."""
     job.check_paths()
@@ -126,11 +135,9 @@ def forecast(job: Job, workers: int) -> Forecast:
             sizes.append(len(read_bytes(job.root, key)))
     if not sizes:
         raise DistillError(f"{job.root}: none of the {len(keys)} images looked at can be read, {keys[0]!r} for one. {way_to(job.root, keys[0])}")
-    found = _ask(job, keys, workers)
-    one, local, processes = (round(found[way], 1) for way in ("one", "local", "processes"))
-    rates = Rates(workers, one, local, processes, round(found["megabytes"]), round(found["free_megabytes"]))
-    size = rows * row_bytes(job, found["embedding_bytes"], keys, sizes)
-    return Forecast(rows, chunks, round(size / 1e9, 6), round(found["rejects"] / len(keys), 4), rates)
+    ready, rates = _ask(job, keys, workers)
+    size = rows * row_bytes(job, ready.embedding_bytes, keys, sizes)
+    return Forecast(rows, chunks, round(size / 1e9, 6), round(ready.rejects / len(keys), 4), rates)
 
 
 def row_bytes(job: Job, embedding_bytes: int, keys: Sequence[str], sizes: Sequence[int]) -> float:
@@ -195,13 +202,13 @@ def _fits(megabytes: float, workers: int, free_megabytes: float) -> bool:
     return megabytes * workers < free_megabytes * (1 - KEEP_FREE)
 
 
-def _ask(job: Job, keys: list[str], workers: int) -> dict[str, Any]:
-    """The figures of `workers` processes that label by turns. The first one shows whether the others fit into memory."""
+def _ask(job: Job, keys: list[str], workers: int) -> tuple[_Ready, Rates]:
+    """The figures of the first and of all of `workers` processes that label by turns. The first one shows whether the others fit into memory."""
     context = multiprocessing.get_context("spawn")
     free = psutil.virtual_memory().available / 1e6
     pipes, children = list[Connection](), []
 
-    def start(number: int) -> list[dict[str, Any]]:
+    def start(number: int) -> list[_Ready]:
         for _ in range(number):
             mine, theirs = context.Pipe()
             child = context.Process(target=_work, args=(theirs, job, keys, SECONDS), daemon=True)
@@ -215,37 +222,38 @@ def _ask(job: Job, keys: list[str], workers: int) -> dict[str, Any]:
     def rate(asked: list[Connection], threads: int) -> float:
         for pipe in asked:
             pipe.send(threads)
-        return sum(_hear(pipe)["rate"] for pipe in asked)
+        return sum(_hear(pipe) for pipe in asked)
 
     try:
         with phases() as show:
             show("loading the teacher in a process of its own")
-            (told,) = start(1)
+            (ready,) = start(1)
             show("measuring one worker")
-            rates = {"one": rate(pipes, 1), "local": 0.0, "processes": 0.0}
+            one, processes = rate(pipes, 1), 0.0
             show(f"measuring {workers} threads")
-            rates["local"] = rate(pipes, workers)
-            if _fits(told["megabytes"], workers, free):
+            local = rate(pipes, workers)
+            if _fits(ready.megabytes, workers, free):
                 show(f"loading the teacher in {workers} processes")
                 start(workers - 1)
                 show(f"measuring {workers} processes")
-                rates["processes"] = rate(pipes, 1)
-        return {**told, **rates, "free_megabytes": free}
+                processes = rate(pipes, 1)
+        return ready, Rates(workers, round(one, 1), round(local, 1), round(processes, 1), round(ready.megabytes), round(free))
     finally:
         for child in children:
             child.kill()
             child.join()
 
 
-def _hear(pipe: Connection) -> dict[str, Any]:
+def _hear(pipe: Connection) -> Any:
+    """Returns what a process says next: _Ready, then a number of images a second for each question. Raises the error that it ended with."""
     if not pipe.poll(STARTING):
         raise Unfinished(f"A process of the measurement said nothing for {STARTING:.0f} s. Is the teacher's storage that slow?")
     try:
         told = pipe.recv()
     except EOFError:
         raise Unfinished("A process of the measurement ended by itself: killed, or out of memory. Ask for fewer --workers.") from None
-    if "error" in told:
-        raise DistillError(told["error"])
+    if isinstance(told, Exception):
+        raise told
     return told
 
 
@@ -262,18 +270,18 @@ def _work(pipe: Connection, job: Job, keys: list[str], seconds: float) -> None:
             for _ in label_rows(task, _chunk(keys), rejects):
                 pass
     except (DistillError, OSError) as error:
-        pipe.send({"error": str(error)})
+        pipe.send(error)
         return
     if len(rejects) == len(keys):
         one = rejects[0]
-        pipe.send({"error": f"{job.root}: none of the {len(keys)} images looked at can be embedded. {one['key']!r}, for one: {one['reason']}."})
+        pipe.send(DistillError(f"{job.root}: none of the {len(keys)} images looked at can be embedded. {one['key']!r}, for one: {one['reason']}."))
         return
-    pipe.send({"embedding_bytes": meta.embedding_bytes, "rejects": len(rejects), "megabytes": psutil.Process().memory_info().rss / 1e6})
+    pipe.send(_Ready(meta.embedding_bytes, len(rejects), psutil.Process().memory_info().rss / 1e6))
     chunk = _chunk(keys * (ENOUGH // len(keys)))
     while True:
         threads = pipe.recv()
         with ThreadPoolExecutor(threads) as pool:
-            pipe.send({"rate": sum(pool.map(lambda _: _rate(task, chunk, seconds), range(threads)))})
+            pipe.send(sum(pool.map(lambda _: _rate(task, chunk, seconds), range(threads))))
 
 
 def _chunk(keys: list[str]) -> Chunk:

@@ -60,7 +60,7 @@ def resolve_plan(job: Job, meta: ShardMeta, accept: Callable[[Plan, StoragePath]
             return plan, note_on(changes)
         if unlike and labelled:
             raise DistillError(refusal(job, plan, unlike))
-        if labelled and not plan.batch:
+        if labelled and plan.imported:
             raise DistillError(
                 f"{path}: this set was made by distill import, and distill embed adds nothing to it. Use another OUT; {job.chunks} as SOURCE is the same list."
             )

@@ -11,7 +11,7 @@ from distill.arguments import checked
 from distill.errors import Unfinished
 from distill.results import ChunkResult, FacesResult, VerifyResult, ViewsResult
 from distill.runtime.lines import many
-from distill.storage.files import is_there, read_json
+from distill.storage.files import is_there
 from distill.storage.path import StoragePath, place
 
 if TYPE_CHECKING:
@@ -132,8 +132,10 @@ def open_shards(path: Path) -> ShardSet:
 
 def _was_imported(shards: StoragePath) -> bool:
     """Whether the plan of a set says that no teacher of its own embedded it."""
+    from distill.data.shards.plan import Plan
+
     plan = next((plan for folder in (shards, shards.parent) if is_there(plan := folder / "plan.json")), None)
-    return plan is not None and read_json(plan).get("batch") == 0
+    return plan is not None and Plan.load(plan).imported
 
 
 def _failure(found: VerifyResult, teacher: Teacher | None) -> str:

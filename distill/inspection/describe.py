@@ -146,7 +146,7 @@ def _unfinished(path: StoragePath) -> dict[str, Any]:
         "missing_chunks": sorted(set(range(len(plan.chunks))) - set(done)),
         "failed_chunks": {str(note.chunk): note.reason for note in state.read_chunks(ChunkFailure).values()},
     }
-    found |= _again(launcher, "embed" if plan.batch else "import")
+    found |= _again(launcher, "import" if plan.imported else "embed")
     return {**found, **({} if launcher == "" else _pace(state, set(done))), "meta": _meta(plan.meta)}
 
 

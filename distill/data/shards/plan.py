@@ -71,6 +71,11 @@ class Plan:
         return find_record(shards, self.format, self.chunk_meta(number), self.names)
 
     @property
+    def imported(self) -> bool:
+        """Whether `distill import` made the set: no teacher was called, in batches of no size."""
+        return self.batch == 0
+
+    @property
     def names(self) -> Layout:
         """What the files beside the shards are called."""
         return LAYOUTS[self.layout]
