@@ -232,6 +232,7 @@ def test_inspect_knows_everything(tmp_path, faces, teacher):
 
 TOLD = {
     errors.DistillError: ("out: no.", 2),
+    errors.BadValue: ("resize is no.", 2),
     errors.Damaged: ("out is damaged.", 2),
     errors.NoShard: ("out is no shard.", 2),
     errors.NoMemory: ("out: the memory does not suffice.", 2),
