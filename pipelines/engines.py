@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from distill.errors import DistillError, Unfinished
-from distill.runtime.process import environment, keep_memory, quiet_import, uninterrupted
+from distill.runtime.process import keep_memory
+from distill.runtime.quiet import environment, quiet_import
+from distill.runtime.signals import uninterrupted
 from distill.storage.path import is_remote
 from pipelines.job import Job
 

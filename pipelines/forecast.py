@@ -27,8 +27,10 @@ from distill.data.kinds import is_chunk_folder
 from distill.data.lists.image_list import open_list, way_to
 from distill.errors import BadImage, DistillError, Unfinished
 from distill.runtime.lines import many
-from distill.runtime.process import keep_memory, quiet_import, uninterrupted
+from distill.runtime.process import keep_memory
 from distill.runtime.progress import phase, phases
+from distill.runtime.quiet import quiet_import
+from distill.runtime.signals import uninterrupted
 from distill.storage.path import StoragePath
 from pipelines.job import Job
 from pipelines.label import Task, label_rows, try_teacher

@@ -21,8 +21,9 @@ from distill.data.shards.run_state import ChunkFailure, ChunkProgress, Estimate,
 from distill.errors import DistillError, Unfinished
 from distill.results import EmbedResult
 from distill.runtime.lines import many
-from distill.runtime.process import environment, hushed, quiet_import, speak, without_proxy
+from distill.runtime.process import without_proxy
 from distill.runtime.progress import Watcher, phase, phases
+from distill.runtime.quiet import environment, hushed, quiet_import, speak
 from distill.storage.files import committed, is_there, sweep
 from distill.storage.locks import only_process
 from distill.storage.path import StoragePath

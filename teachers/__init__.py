@@ -23,8 +23,9 @@ from typing import Any, Unpack
 from distill.arguments import checked
 from distill.errors import DistillError
 from distill.images.preprocessing import Preprocessing, PreprocessingOptions, Scalar, preprocessing_of
-from distill.runtime.process import grow_gpu_memory, keep_memory_again, quiet_import
+from distill.runtime.process import grow_gpu_memory, keep_memory_again
 from distill.runtime.progress import phase
+from distill.runtime.quiet import quiet_import
 from distill.storage.path import StoragePath, close_to, local_copy, place
 from teachers.foreign import WEIGHTS, known_name
 from teachers.loaded import LoadedTeacher

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from distill.errors import DistillError
-from distill.runtime.process import quiet_import
 from distill.runtime.progress import phase
+from distill.runtime.quiet import quiet_import
 from teachers import Teacher, start_tensorflow
 from teachers.causes import reason
 from teachers.feed import pick

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from distill.errors import DistillError
-from distill.runtime.process import quiet_import
+from distill.runtime.quiet import quiet_import
 from teachers import Teacher, asked_threads
 from teachers.causes import reason
 from teachers.feed import Constant, pick

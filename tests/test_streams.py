@@ -96,9 +96,9 @@ def test_signals_end_a_verb_with_a_word(name, code, tmp_path):
 
 SWALLOWS = """
 import time
-from distill.runtime.process import signal_code, stop_on_signals
-from distill.runtime import process
-process.AGAIN = 0.2
+from distill.runtime.signals import signal_code, stop_on_signals
+from distill.runtime import signals
+signals.AGAIN = 0.2
 stop_on_signals()
 class Odd:
     def __del__(self):

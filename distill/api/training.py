@@ -39,8 +39,8 @@ def train(
     """
     from distill.data.folders import check_local
     from distill.report.run_page import write_run_report
-    from distill.runtime.process import quiet_import
     from distill.runtime.progress import phase, shown
+    from distill.runtime.quiet import quiet_import
 
     loaded = _planned_run(run, set, planned)  # before `out` is asked for: `distill train out` is a set given as a run file
     if not str(out):
@@ -77,8 +77,8 @@ def rehearse(
 ) -> Rehearsal:
     """Returns what `train` with the same arguments would take: rows, steps, parameters, memory, and time after some steps on trial. Writes nothing."""
     from distill.data.folders import check_folder
-    from distill.runtime.process import quiet_import
     from distill.runtime.progress import shown
+    from distill.runtime.quiet import quiet_import
 
     loaded = _planned_run(run, set, planned)
     if str(out):

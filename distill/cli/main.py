@@ -19,8 +19,11 @@ from distill.cli import data, demo, importing, inspect, models, training
 from distill.cli.help import SETTINGS, Verb, Verbs, mistake_in_words
 from distill.cli.options import debugging
 from distill.errors import DistillError, Interrupted
-from distill.runtime.process import QUIET, keep_memory, open_streams, signal_code, signal_words, stop_on_signals
+from distill.runtime.process import keep_memory
 from distill.runtime.progress import shown
+from distill.runtime.quiet import QUIET
+from distill.runtime.signals import signal_code, signal_words, stop_on_signals
+from distill.runtime.streams import open_streams
 
 STAYS = {
     "faces": "Pictures that were drawn stay; the same command draws the others.",

@@ -23,7 +23,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol, TextIO, TypeVar
 
 from distill.runtime.lines import FANCY, PLAIN, Reach, bar_line, phase_line, plain_line
-from distill.runtime.process import say
+from distill.runtime.quiet import say
 
 EVERY = 30.0  # seconds between lines in a log
 LASTING = 2.0  # seconds from which on a log names a phase

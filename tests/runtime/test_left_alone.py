@@ -95,7 +95,7 @@ def test_a_program_that_asks_for_it_keeps_its_memory_and_says_so_again():
 
 @pytest.mark.parametrize("name", ["TF_CPP_MIN_LOG_LEVEL"])
 def test_imports_that_overlap_leave_no_variable(monkeypatch, name):
-    from distill.runtime.process import quiet_import
+    from distill.runtime.quiet import quiet_import
 
     monkeypatch.delenv("DISTILL_DEBUG", raising=False)
     for value in (None, "1"):

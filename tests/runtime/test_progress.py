@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from distill.runtime.lines import PLAIN, Reach, bar_line, duration, many, phase_line, plain_line, speed
-from distill.runtime.process import quiet_import
 from distill.runtime.progress import Display, _Bar, bar, phase, phases, shown, watched
+from distill.runtime.quiet import quiet_import
 from distill.training.table import Extent, Pace, TrainingDisplay, table_columns, table_heading, table_row
 
 FAR = Reach("embedding", 12_000, 5_822_653, 30, 400.0, 14_526.6, "images")
