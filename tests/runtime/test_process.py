@@ -66,9 +66,7 @@ def test_what_an_import_says_is_kept_back(capfd, monkeypatch):
 
 
 def test_what_a_failing_import_says_is_shown():
-    code = (
-        "import os\nfrom distill.runtime.quiet import quiet_import\nwith quiet_import():\n    os.write(2, b'the reason')\n    raise ImportError('broken')\n"
-    )
+    code = "import os\nfrom distill.runtime.quiet import quiet_import\nwith quiet_import():\n    os.write(2, b'the reason')\n    raise ImportError('broken')\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "the reason" in done.stderr and "broken" in done.stderr and done.returncode == 1
 
