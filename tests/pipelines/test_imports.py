@@ -309,15 +309,15 @@ def test_an_unknown_teacher_is_read_as_the_file_beside_it_says(faces, answers, q
     assert inside("inspect", model, "--color", "bgr", "--save").returncode == 0
     done = inside("verify", out, "--teacher", model)
     assert done.returncode == 0 and "worst cosine 0.99999" in done.stdout or "worst cosine 1.0" in done.stdout, done.stderr
+    from distill.api.given import load_described
     from distill.config.files import load_run
     from distill.training.stages import prove_teacher
-    from teachers import load_teacher
 
     run.write_text(
         f'seed = 1\n[student]\nbackbone = "small_conv"\nembedding = 3\n[data]\nshards = "{out}"\nteacher = "{model}"\n[[stage]]\nsource = "shards"\nepochs = 1\n'
         'optimizer = { name = "adamw", learning_rate = 1e-3 }\nterms = [{ name = "cosine" }]\n'
     )
-    assert "4 golden rows labelled again" in prove_teacher(load_run(run), load_teacher)[0]
+    assert "4 golden rows labelled again" in prove_teacher(load_run(run), load_described)[0]
 
 
 def test_an_import_that_is_broken_off_goes_on(faces, answers, tmp_path, monkeypatch):
