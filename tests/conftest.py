@@ -163,11 +163,10 @@ def folder(store, request, monkeypatch):
 
 def forget_clients():
     from distill.data.archives import archive
-    from distill.storage import client as stores
-    from distill.storage import objects
+    from distill.storage import client, objects
 
     archive._opened.clear()
-    for made in (stores.filesystem, stores.google, objects._has_bucket):
+    for made in (client.filesystem, client.google, objects._has_bucket):
         made.cache_clear()
 
 

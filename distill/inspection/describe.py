@@ -16,7 +16,7 @@ from distill.errors import Damaged, DistillError, NoShard
 from distill.images.augmentation import RECIPES
 from distill.inspection.written import TEXTS, find_written, run_in_words
 from distill.storage.files import read_json
-from distill.storage.locks import holder
+from distill.storage.locks import owner_of
 from distill.storage.path import StoragePath, is_remote
 
 
@@ -122,7 +122,7 @@ def _is_unfinished(path: StoragePath) -> bool:
 
 def _unfinished(path: StoragePath) -> dict[str, Any]:
     """How far a run is, or was when it ended, and who works here now."""
-    launcher = holder(path, "launcher")
+    launcher = owner_of(path, "launcher")
     found: dict[str, Any] = {"launcher": {None: "unknown: this file system has no locks", "": "none at work"}.get(launcher, launcher)}
     state = RunState(path / "state")
     if error := state.read(RunError):

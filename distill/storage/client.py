@@ -1,10 +1,10 @@
-"""The clients of object stores, one a process, and what they raise in one voice.
+"""The clients of object stores, one a process, with their errors translated to those of distill.
 
 pyarrow.fs does the work, and for gs:// Google's own client what pyarrow cannot: pyarrow lists the objects of a folder but not the folders
-in it, takes a listing that failed for a folder, and its gs:// files wait for the network with Python's lock in hand (a slow answer stops
-all threads for as long as it takes; measured). Whole objects are read by pyarrow: 0.4 ms of CPU each, 2 with Google's client.
+in it, takes a failed listing for a folder, and keeps Python's lock while its gs:// files wait for the network (a slow answer stops
+all threads meanwhile; measured). Whole objects are read by pyarrow: 0.4 ms of CPU each, 2 with Google's client.
 
-Each client tries again by itself, with growing pauses, when a connection is cut, also in the middle of an answer, or a store answers 503.
+Each client retries by itself, with growing pauses, when a connection is cut (even in the middle of an answer) or a store answers 503.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from distill.storage.objects import RemotePath
 
 SCHEMES = ("gs", "s3")
-# How long a store may fail before a request is given up. Where nothing listens it takes 23 to 47 s for gs://, 26 s for s3:// (measured).
+# How long a store may fail before a request is given up. With no server it takes 23 to 47 s for gs://, 26 s for s3:// (measured).
 PATIENCE = timedelta(seconds=20)
 ATTEMPTS = 10
-WINDOW = 1 << 16  # bytes that a small read brings along: HDF5 asks for its headers a few at a time
-NO_BUCKET, NO_UPLOAD = "NO_SUCH_BUCKET", "NO_SUCH_UPLOAD"  # what pyarrow (25) calls them in its texts, the only place where it says them
+WINDOW = 1 << 16  # bytes that a small read fetches: HDF5 reads its headers a few bytes at a time
+NO_BUCKET, NO_UPLOAD = "NO_SUCH_BUCKET", "NO_SUCH_UPLOAD"  # their names in the texts of pyarrow (25), which has them nowhere else
 _CODE = re.compile(f"{NO_BUCKET}|{NO_UPLOAD}")
 
 
 @lru_cache(maxsize=len(SCHEMES))
 def filesystem(scheme: str) -> Any:
-    """The pyarrow filesystem of a scheme."""
+    """Returns the pyarrow filesystem of a scheme."""
     from pyarrow import fs
 
     try:
         if scheme == "s3":
-            # not the standard strategy: its budget of retries is never refilled by pyarrow, so after 101 retries (or 3 in a row on cut
-            # connections) a process retries nothing any more (measured)
+            # not the standard strategy: pyarrow never refills its budget of retries, so after 101 retries (or 3 in a row on cut
+            # connections) a process never retries again (measured)
             retry = fs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS)
             return fs.S3FileSystem(retry_strategy=retry, **_endpoint("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
         given = _endpoint("STORAGE_EMULATOR_HOST")
@@ -57,7 +57,7 @@ CONNECTIONS = 256  # kept open to one host, for as many threads; urllib3 keeps t
 
 @lru_cache(maxsize=1)
 def google() -> Any:
-    """Google's own client."""
+    """Returns Google's own client."""
     try:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud.storage import Client
@@ -74,27 +74,28 @@ def google() -> Any:
 
 
 def google_retry() -> Any:
-    """How Google's client tries again; its own way takes two minutes."""
+    """Returns how Google's client retries; its default takes two minutes."""
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     return DEFAULT_RETRY.with_timeout(PATIENCE.total_seconds())
 
 
 class Ranges:
-    """The bytes of an object by their place, for many threads at once.
+    """The bytes of an object, by offset, for many threads at once.
 
-    size: bytes. mark: what the store calls these bytes (an ETag, or the number of the generation), "" where it was not asked. pinned: of
-    gs:// no bytes of a later object under this name are read, which then is a FileNotFoundError; it costs 2 ms of CPU at the start instead
-    of 0.4. Of s3:// pyarrow reads what lies there by then, and where that is shorter, it hands out memory that nobody wrote (measured, pyarrow
-    25): who must know asks for the mark again afterwards.
+    From s3:// pyarrow reads the object that has this name at the time of the read, and where that is shorter, it returns memory that nobody wrote
+    (measured, pyarrow 25): where this matters, the caller compares the mark again afterwards.
+
+    size: bytes. mark: the store's version of them (an ETag, or the number of the generation), "" where it was not asked for. pinned: of gs:// no
+    bytes of a later object are read, which is a FileNotFoundError then; opening takes 2 ms of CPU instead of 0.4.
     """
 
     def __init__(self, path: RemotePath, pinned: bool = True) -> None:
         self.path, self.mark = path, ""
-        self._file: Any = None  # of s3://, which tells the size too
+        self._file: Any = None  # of s3://, which knows the size too
         self._generation: int | None = None
         try:
-            with told(path):
+            with translated_errors(path):
                 if path.scheme == "s3":
                     self._file = path.fs.open_input_file(path.path)
                     self.size, self.mark = self._file.size(), str(self._file.metadata().get("ETag", ""))
@@ -105,14 +106,14 @@ class Ranges:
                 else:
                     self.size = path.stat().st_size
         except FileNotFoundError:
-            path.stat()  # says it where the bucket is not there
+            path.stat()  # raises DistillError where the bucket is missing
             raise
 
     def read(self, start: int, size: int) -> bytes:
-        """`size` bytes from `start` on, all of them within the object."""
+        """Returns `size` bytes from `start` on, which must all be within the object."""
         if not size:
             return b""
-        with told(self.path):
+        with translated_errors(self.path):
             if self._file is not None:
                 data = self._file.read_at(size, start)
             else:
@@ -123,13 +124,13 @@ class Ranges:
         return data
 
     def _blob(self) -> Any:
-        """A new one for each request: an answer writes into it."""
+        """Returns a new blob for each request, because an answer changes it."""
         bucket, _, name = self.path.path.partition("/")
         return google().bucket(bucket).blob(name, generation=self._generation)
 
 
 class RemoteFile(io.RawIOBase):
-    """An object as a file for reading. A read gives all that was asked for, or all up to the end."""
+    """An object as a file for reading. A read returns all that was asked for, or all up to the end."""
 
     def __init__(self, path: RemotePath) -> None:
         self.name = str(path)
@@ -185,8 +186,8 @@ class RemoteFile(io.RawIOBase):
 
 
 @contextmanager
-def told(where: object, *passing: type[Exception]) -> Iterator[None]:
-    """What the clients raise comes out as a FileNotFoundError or a StoreError; `passing` as it is."""
+def translated_errors(where: object, *passing: type[Exception]) -> Iterator[None]:
+    """Translates what the clients raise in the block to FileNotFoundError or StoreError; `passing` is raised unchanged."""
     untouched: tuple[type[BaseException], ...] = (*passing, DistillError)
     try:
         yield
@@ -200,7 +201,7 @@ def told(where: object, *passing: type[Exception]) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The middle of what a client says: Google's for C++ wraps it several times."""
+    """Returns the core of an error text: Google's client for C++ wraps it several times."""
     text = " ".join(str(error).split()).partition(" error_info=")[0].rpartition("google::cloud::Status(")[2]
     for words in ("Permanent error", "Retry policy exhausted"):
         text = text.replace(f"{words}, with a last message of ", "")

@@ -1,13 +1,13 @@
-"""Files on disk. A file appears under its final name only when it is whole; until then it has a temporary name that nobody else uses.
+"""Files on disk. A file appears under its final name only when it is whole; until then it has a unique temporary name.
 
-A temporary name is `.<name>.<space>.<process>.<started>-<random>.tmp`. Temporaries lie in the folder of the final file, so that the last step is
+A temporary name is `.<name>.<space>.<process>.<started>-<random>.tmp`. Temporaries are in the folder of the final file, so that the last step is
 one atomic rename. Readers ignore names with a leading dot.
 
-The space is a hash of this boot of this machine and this set of process ids (a container has its own). Inside one, a process id and the time at
-which it started prove that a writer is gone; all other temporaries are taken for leftovers when nothing was written into them for ABANDONED
-seconds, by the clock of whoever keeps the files. A machine's name proves nothing: containers share it, and process ids too.
+The space is a hash of this boot of this machine and its process ids (a container has its own). Within one space, a process id and its start time
+prove that a writer is gone; all other temporaries count as leftovers when nothing was written into them for ABANDONED
+seconds, by the clock of the file server. A machine's name proves nothing: containers share it, and process ids too.
 
-In an object store (`distill.storage.path`) the unfinished file lies on local disk and is uploaded in one go: an object appears whole or not at all.
+For an object store (`distill.storage.path`) the unfinished file is on the local disk and is uploaded in one go: an object appears whole or not at all.
 """
 
 import errno
@@ -30,7 +30,7 @@ from distill.storage.path import StoragePath, place
 
 _TEMPORARY = re.compile(
     r"\..+\.((?P<space>[0-9a-f]{12})\.(?P<pid>\d+)\.(?P<started>\d+)-[0-9a-f]{16}|[A-Za-z0-9_-]+\.\d+\.\d+-\d+)\.(tmp|keras)", re.DOTALL
-)  # the second kind: those of the first days, which named the host
+)  # the second kind is that of early versions, with the name of the host
 # A shard's writer writes a row group at a time, which takes the slowest teacher (a row a second) 17 minutes; a suspended laptop sleeps overnight.
 ABANDONED = 24 * 3600.0
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
@@ -40,20 +40,20 @@ ENDED = -2
 
 
 def temporary_for(path: Path) -> Path:
-    """A name for the unfinished `path`, in the same folder, that no other writer uses. Creates nothing."""
+    """Returns a name for the unfinished `path`, in the same folder, that no other writer uses. Creates nothing."""
     pid = os.getpid()
     space = hashlib.sha256(process_space().encode()).hexdigest()[:12] if process_space() else "0" * 12
     return path.parent / f".{path.name}.{space}.{pid}.{started(pid)}-{secrets.token_hex(8)}.tmp"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a name is one of `temporary_for`."""
+    """Returns whether a name was made by `temporary_for`."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 @contextmanager
 def committed(path: str | StoragePath) -> Iterator[Path]:
-    """Write the yielded temporary file; it becomes `path` (replacing a file there) when the block ends, and vanishes when it raises.
+    """Yields a temporary file for the block to write; it becomes `path` (replacing a file there) when the block ends, and is removed when it raises.
 
     The bytes are on disk (fsync) before the name changes. The folder must exist; the block must create the file. A `path` in an object
     store is uploaded when the block ends.
@@ -80,7 +80,7 @@ def committed(path: str | StoragePath) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Return when the bytes of a file, or the names in a folder, are on disk. Does nothing for a folder that cannot be synced."""
+    """Writes the bytes of a file, or the names in a folder, to the disk before it returns. Does nothing for a folder that cannot be synced."""
     if os.name == "nt":
         return  # neither folders nor read-only descriptors can be synced there
     descriptor = os.open(path, os.O_RDONLY)
@@ -94,9 +94,9 @@ def sync(path: Path) -> None:
 
 
 def is_there(path: StoragePath) -> bool:
-    """Whether a file or folder is there. OSError where the system cannot tell: only "no such file" means that it is missing.
+    """Returns whether a file or folder exists. Raises OSError where the system fails: only "no such file" means that it is missing.
 
-    pathlib's own question takes a loop of links for a missing file, and from Python 3.14 on any failure.
+    `pathlib.Path.exists` takes a loop of links for a missing file, and from Python 3.14 on any failure.
     """
     if isinstance(path, RemotePath):
         return path.exists()
@@ -108,14 +108,14 @@ def is_there(path: StoragePath) -> bool:
 
 
 def named(error: OSError, path: object) -> OSError:
-    """The same failure of the system with the path that it happened at, of the class that belongs to its number."""
+    """Returns the same OSError with the path where it happened, of the class that belongs to its number."""
     return OSError(error.errno, os.strerror(error.errno or 0), str(path))
 
 
 def failure(path: StoragePath, error: BaseException) -> OSError | None:
-    """What failed in the system when a library could not read `path`; None where it was the bytes, all of which can be read.
+    """Returns the system's failure because of which a library could not read `path`; None where all bytes can be read, so that they are at fault.
 
-    A library's own numbers do not count: HDF5 asks for bytes at places that a damaged file names, and is told EINVAL.
+    Errors that a library causes itself do not count: HDF5 reads at offsets from a damaged file, and gets EINVAL.
     """
     number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno if isinstance(error, OSError) else None
     if number and number not in _LIBRARY:
@@ -124,14 +124,14 @@ def failure(path: StoragePath, error: BaseException) -> OSError | None:
         for _ in blocks(path):
             pass
     except IsADirectoryError:
-        return None  # no file, which nothing will read
+        return None  # not a file
     except OSError as failed:
         return failed
     return None
 
 
 def blocks(path: StoragePath) -> Iterator[bytes]:
-    """The bytes of a file, all of them or an OSError with its path: Python's own lacks that, and takes EAGAIN for the end of a file."""
+    """Yields all bytes of a file, or raises OSError with its path. Python's own error lacks the path, and takes EAGAIN for the end of a file."""
     try:
         with path.open("rb") as file:
             while (block := file.read(BLOCK)) != b"":
@@ -143,15 +143,15 @@ def blocks(path: StoragePath) -> Iterator[bytes]:
 
 
 def read_whole(path: StoragePath) -> bytes:
-    """All bytes of a file, or an OSError with its path."""
+    """Returns all bytes of a file, or raises OSError with its path."""
     return path.read_bytes() if isinstance(path, RemotePath) else b"".join(blocks(path))
 
 
 def sweep(folder: str | StoragePath) -> list[Path]:
     """Removes what dead writers left directly in `folder`, files and whole folders; returns the paths that were removed, sorted.
 
-    The caller holds the folder's lock, where it has one. Only names that `temporary_for` makes are looked at. What a living writer of this machine, or
-    any writer elsewhere, has written to in the last ABANDONED seconds stays. A missing folder is empty, and an object store has no temporaries.
+    The caller has the folder's lock, where there is one. Only names that `temporary_for` makes are considered. Files of living writers on this machine
+    stay, and so do those of any other writer that were written to in the last ABANDONED seconds. A missing folder is empty; an object store has no temporaries.
     """
     removed: list[Path] = []
     here = place(folder)
@@ -172,7 +172,7 @@ def sweep(folder: str | StoragePath) -> list[Path]:
 
 
 def _is_dead(match: re.Match[str]) -> bool:
-    """Whether it is known that the writer is gone: only among the processes where it ran."""
+    """Returns whether the writer is known to be gone, which only its own process space can show."""
     space = process_space()
     if not space or match["space"] != hashlib.sha256(space.encode()).hexdigest()[:12]:
         return False
@@ -180,35 +180,36 @@ def _is_dead(match: re.Match[str]) -> bool:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Whether nothing in it was written for ABANDONED seconds, by the clock that gives its folder's files their times."""
+    """Returns whether nothing in it was written for ABANDONED seconds, by the clock of its file system."""
     try:
         written = max(os.lstat(one).st_mtime for one in (path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())))
         with tempfile.TemporaryFile(dir=path.parent) as file:
             return os.fstat(file.fileno()).st_mtime - written > ABANDONED
-    except OSError:  # it went meanwhile, or nothing can be written here
+    except OSError:  # it was removed meanwhile, or the folder is read-only
         return False
 
 
 def write_json(path: str | StoragePath, value: Any) -> None:
-    """`value` as UTF-8 JSON for people (indented, keys in the order given), whole or not at all. NaN is a ValueError."""
+    """Writes `value` as indented UTF-8 JSON with keys in the order given, whole or not at all. NaN is a ValueError."""
     data = json_text(value)
     with committed(path) as temporary:
         temporary.write_bytes(data)
 
 
 def json_text(value: Any) -> bytes:
-    """As `write_json` writes it."""
+    """Returns the bytes that `write_json` writes."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: str | StoragePath, kind: Any = dict[str, Any]) -> Any:
-    """A JSON file as a value of the type `kind`; see `parse_json`."""
+    """Returns a JSON file as a value of the type `kind`; see `parse_json`."""
     return parse_json(read_whole(place(path)), kind)
 
 
 def parse_json(text: str | bytes, kind: Any = dict[str, Any]) -> Any:
-    """JSON as a value of the type `kind`, a dataclass mostly: each field there and of its type. ValueError says in one line what is wrong,
-    also of JSON nested so deeply that Python's own parser gives up."""
+    """Returns JSON as a value of the type `kind`, usually a dataclass, with every field present and of its type.
+
+    Raises ValueError with the fault in one line, also for JSON that is nested too deeply for Python's own parser."""
     from pydantic import ValidationError
 
     try:
@@ -218,7 +219,7 @@ def parse_json(text: str | bytes, kind: Any = dict[str, Any]) -> Any:
 
 
 def read_toml(path: str | StoragePath) -> dict[str, Any]:
-    """Returns a TOML file as plain values; a byte order mark, which editors on Windows write, is dropped. ValueError says in one line what is wrong."""
+    """Returns a TOML file as plain values, without the byte order mark of Windows editors. Raises ValueError with the fault in one line."""
     import tomllib
 
     data = place(path).read_bytes()
@@ -231,7 +232,7 @@ def read_toml(path: str | StoragePath) -> dict[str, Any]:
 
 
 def first_problem(error: Any) -> str:
-    """The first problem of pydantic's ValidationError in one line: where, and what."""
+    """Returns the first problem of pydantic's ValidationError in one line: where, and what."""
     first = error.errors(include_url=False, include_input=False)[0]
     place_of, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
     return f"{place_of}: {what}" if place_of else what
@@ -245,7 +246,7 @@ def _adapter(kind: Any) -> Any:
 
 
 def sha256_file(path: str | StoragePath) -> str:
-    """The SHA-256 of a file's bytes, 64 hex digits, in constant memory."""
+    """Returns the SHA-256 of a file's bytes, 64 hex digits, in constant memory."""
     digest = hashlib.sha256()
     for block in blocks(place(path)):
         digest.update(block)
@@ -253,13 +254,13 @@ def sha256_file(path: str | StoragePath) -> str:
 
 
 def host_name() -> str:
-    """This machine in letters that a file name may have."""
+    """Returns the name of this machine in letters that a file name may have."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()) or "host"
 
 
 @lru_cache(maxsize=1)
 def process_space() -> str:
-    """This boot of this machine and these process ids; "" where the system does not tell, or /proc shows other processes than these."""
+    """Returns an id of this boot and this space of process ids; "" where it is unknown or /proc shows the processes of another space."""
     try:
         if os.readlink("/proc/self") != str(os.getpid()):
             return ""
@@ -269,8 +270,8 @@ def process_space() -> str:
 
 
 def started(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 where the system does not tell (no /proc), -1 where there is no such process, ENDED
-    where it has ended and only its entry is left, which in a container without an init stays for good."""
+    """Returns when a process started, in clock ticks since boot; 0 where that is unknown (no /proc), -1 where there is no such process, ENDED
+    where it has ended and only its entry is left, which stays for ever in a container without an init."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -282,14 +283,14 @@ def started(pid: int) -> int:
 
 
 def lives(pid: int, begun: int) -> bool:
-    """Whether the process that started at `begun` is there; where the system does not tell when, whether one of this id is."""
+    """Returns whether the process that started at `begun` still runs; where start times are unknown, whether any process has this id."""
     now = started(pid)
     if now == ENDED:
         return False
     if now > 0 and begun:
         return now == begun
     if os.name == "nt":
-        return True  # os.kill would end the process there; a leftover is the smaller harm
+        return True  # os.kill would end the process there; a leftover file does less harm
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,14 +1,14 @@
-"""One launcher for one OUT, one trainer for one run: who works in a folder holds it, and another one is refused by name.
+"""One launcher for one OUT, one trainer for one run: a process locks the folder it works in, and another one is refused with the owner's name.
 
-On a disk the system's own lock does it, which ends with the process. An object store has none, nor have some file systems, and pyarrow cannot
-write "only where nothing lies" there; both stores, and file systems, show a file to every listing that begins when it is written. So who wants a
-folder writes a claim of its own, OUT/.launcher/<name of its own> (on a disk OUT/.launcher.claims/), and lists the claims then: who sees a living
-one withdraws. Of two, the one who wrote later sees the other, whenever they came; where both see each other, both withdraw and try again after
-pauses that differ.
+On a disk this is a lock of the operating system, which ends with the process. Object stores and some file systems have no locks, and pyarrow has no
+create-only write for stores; but stores and file systems show a file in every listing that begins after it was written. So a process that wants
+the folder writes a claim under a name of its own, OUT/.launcher/<name> (on a disk OUT/.launcher.claims/<name>), then lists all claims, and withdraws
+where it sees another living one. Of two processes the later writer always sees the other; where both see each other, both withdraw and try again
+after different pauses.
 
-A claim lives as long as its holder writes it again, each BEAT seconds. It is dead LEASE seconds after the last time, by the store's clock,
-and at once where its process ran on this machine and is gone. A holder that could not write for SAFE seconds (a machine that slept, a store
-that was away) has to claim anew as anybody has.
+A claim lives as long as its owner rewrites it, every BEAT seconds. It is dead LEASE seconds after the last time, by the store's clock,
+and at once where its process ran on this machine and is gone. An owner that could not write for SAFE seconds (the machine slept, the store
+failed) has to claim anew.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from distill.errors import DistillError, StoreError, Unfinished
 from distill.storage.files import host_name, lives, parse_json, process_space, started, write_json
 from distill.storage.path import StoragePath
 
-LEASE, SAFE, BEAT = 120.0, 60.0, 15.0  # seconds; between SAFE and LEASE the slowest write ends
-CLOCKS = 5.0  # seconds by which the clock of a file server may be behind
-TRIES = 4  # to claim, where another one claims at the same time
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}  # how systems say that they have none, or none to spare
-CLAIM = re.compile(r"[A-Za-z0-9_-]+\.\d+\.-?\d+-[0-9a-f]+\.json")  # the name of a claim: host, process, when that started, and any letters
+LEASE, SAFE, BEAT = 120.0, 60.0, 15.0  # seconds; the slowest write must end between SAFE and LEASE
+CLOCKS = 5.0  # seconds that the clock of a file server may be behind
+FORGOTTEN = f" One that died is forgotten {LEASE:.0f} seconds after its last sign of life."
+TRIES = 4  # attempts to claim while another process claims too
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}  # codes of systems that have no locks, or none left
+CLAIM = re.compile(r"[A-Za-z0-9_-]+\.\d+\.-?\d+-[0-9a-f]+\.json")  # host, process, its start time, random letters
 
 log = logging.getLogger("distill")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 0))  # goes on while the machine sleeps
@@ -44,16 +45,17 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 0))  #
 
 @contextmanager
 def only_process(folder: StoragePath, name: str) -> Iterator[Callable[[], None]]:
-    """Hold `folder` for this process as its only `name` ("launcher", "trainer"), until the block or the process ends, however it ends.
+    """Locks `folder` for this process as its only `name` ("launcher", "trainer") until the block or the process ends.
 
-    DistillError where another one holds it. What is yielded raises Unfinished when the hold was lost, which can only happen where claims are used.
+    Yields a function that raises Unfinished when the lock was lost, which can only happen to claims. Raises DistillError where another process has
+    the lock.
     """
     with _locked_by(folder, name) if isinstance(folder, Path) else _claimed(folder / f".{name}", folder, name) as check:
         yield check
 
 
-def holder(folder: StoragePath, name: str) -> str | None:
-    """Who holds `folder` now as its only `name`, such as "process 12 on host"; "" where nobody does, None where the system cannot tell."""
+def owner_of(folder: StoragePath, name: str) -> str | None:
+    """Returns the process that has locked `folder` as its only `name`, such as "process 12 on host"; "" for none, None where it is unknown."""
     if not isinstance(folder, Path):
         return _claimant(folder / f".{name}")
     try:
@@ -61,7 +63,7 @@ def holder(folder: StoragePath, name: str) -> str | None:
             got = _locked(file, exclusive=False)
             if got is False:
                 return file.read().strip() or "unknown"
-            if got is not True and (who := _names(file)):
+            if got is not True and (who := _named_owner(file)):
                 return who
     except OSError as error:
         if error.errno != errno.ENOENT:
@@ -70,7 +72,7 @@ def holder(folder: StoragePath, name: str) -> str | None:
 
 
 def _claimant(claims: StoragePath) -> str:
-    now = time.time_ns()  # near enough for who only asks
+    now = time.time_ns()  # exact enough, as nothing is decided by it
     return next((str(claim) for _, claim in _living(_claims(claims), now)), "")
 
 
@@ -82,12 +84,12 @@ def _locked_by(folder: Path, name: str) -> Iterator[Callable[[], None]]:
     with open(folder / f".{name}", "a+") as file:
         got = _locked(file)
         for _ in range(3 if got is not True else 0):
-            time.sleep(0.1)  # it may have been somebody who only asked, or a system that had no room for one more lock
+            time.sleep(0.1)  # another process may just have asked for the owner, or the table of locks was full
             if (got := _locked(file)) is True:
                 break
         claims = _claims_beside(folder, name)
         if isinstance(got, OSError):
-            if who := _names(file):  # which got the lock that this one was not given
+            if who := _named_owner(file):  # it did get the lock
                 raise _refusal(folder, name, who)
             log.warning(
                 "%s: the system gives no lock here (%s). Who works there is recorded in files in %s that are rewritten every %.0f seconds; "
@@ -105,27 +107,27 @@ def _locked_by(folder: Path, name: str) -> Iterator[Callable[[], None]]:
         if got is False:
             file.seek(0)
             raise _refusal(folder, name, file.read().strip() or "unknown")
-        if not _is_named(file, folder / f".{name}"):  # its holder was refused, and has taken its folder away
+        if not _is_named(file, folder / f".{name}"):  # its owner was refused, and has removed its folder
             raise _refusal(folder, name, "one that is just ending")
-        if who := _claimant(claims):  # of a machine on which this file system has no locks
+        if who := _claimant(claims):  # on a machine where this file system has no locks
             raise _refusal(folder, name, who, FORGOTTEN)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         try:
-            yield _stays
+            yield lambda: None  # a lock of the operating system is never lost
         finally:
-            with suppress(OSError):  # a name that stays says nothing but for as long as its process lives
+            with suppress(OSError):  # a name left behind counts only while its process lives
                 file.truncate(0)
 
 
-def _names(file: IO[str]) -> str:
-    """The living process of this machine that wrote its name into an open file and has not taken it out again, else ""."""
+def _named_owner(file: IO[str]) -> str:
+    """Returns the living process of this machine whose name is in an open lock file, else ""."""
     import psutil
 
     file.seek(0)
-    said = file.read().strip()
-    named = re.fullmatch(r"process (\d{1,9}) on (.*)", said)
+    text = file.read().strip()
+    named = re.fullmatch(r"process (\d{1,9}) on (.*)", text)
     if not named or named[2] != socket.gethostname():
         return ""
     try:
@@ -133,7 +135,7 @@ def _names(file: IO[str]) -> str:
         begun, ended = process.create_time(), process.status() == psutil.STATUS_ZOMBIE
     except psutil.Error:
         return ""
-    return said if not ended and begun <= os.fstat(file.fileno()).st_mtime + CLOCKS else ""  # else another one, which has its number by now
+    return text if not ended and begun <= os.fstat(file.fileno()).st_mtime + CLOCKS else ""  # else the id was given to a later process
 
 
 def _claims_beside(folder: Path, name: str) -> Path:
@@ -141,7 +143,7 @@ def _claims_beside(folder: Path, name: str) -> Path:
 
 
 def _is_named(file: IO[str], path: Path) -> bool:
-    """Whether an open file is still the one of this name."""
+    """Returns whether an open file is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:
@@ -149,7 +151,7 @@ def _is_named(file: IO[str], path: Path) -> bool:
 
 
 def _locked(file: IO[str], exclusive: bool = True) -> bool | OSError:
-    """Lock an open file until it is closed. Returns False where another process has it, what the system answered where it gives no locks."""
+    """Locks an open file until it is closed. Returns False where another process has the lock, an OSError where the system has no locks."""
     try:
         import fcntl
     except ImportError:
@@ -165,13 +167,6 @@ def _locked(file: IO[str], exclusive: bool = True) -> bool | OSError:
     return True
 
 
-def _stays() -> None:
-    """A lock of the system's is never lost."""
-
-
-FORGOTTEN = f" One that died is forgotten {LEASE:.0f} seconds after its last sign of life."
-
-
 def _refusal(folder: StoragePath, name: str, who: str, way_out: str = "") -> DistillError:
     return DistillError(f"{folder} is being worked on by another {name} ({who}). Wait for it or stop it, or use another folder.{way_out}")
 
@@ -181,8 +176,7 @@ def _refusal(folder: StoragePath, name: str, who: str, way_out: str = "") -> Dis
 
 @dataclass(frozen=True)
 class Claim:
-    """What a claim says. started: ticks since the boot, as in `distill.storage.files`; space: where process ids are told from each other, "" if
-    nobody knows; since: for people."""
+    """The content of a claim. started: ticks since boot; space: of process ids (both as in `distill.storage.files`); since: for people."""
 
     host: str
     pid: int
@@ -194,12 +188,12 @@ class Claim:
         return f"process {self.pid} on {self.host} since {self.since}"
 
     def is_gone(self) -> bool:
-        """Whether it is known that its process is no more: only on the machine and among the processes where it ran."""
+        """Returns whether its process is known to be gone, which only its own process space can show."""
         return bool(self.space) and self.space == process_space() and not lives(self.pid, self.started)
 
 
-class _Hold:
-    """The claim of this process in a folder, and the thread that writes it again."""
+class _Lease:
+    """The claim of this process to a folder, and the thread that rewrites it."""
 
     def __init__(self, claims: StoragePath, folder: StoragePath, name: str) -> None:
         pid = os.getpid()
@@ -213,7 +207,7 @@ class _Hold:
     def take(self) -> None:
         for attempt in range(TRIES):
             if attempt:
-                time.sleep(0.2 + 2 * zlib.crc32(f"{self.path} {attempt}".encode()) / 2**32)  # another pause than the other one's
+                time.sleep(0.2 + 2 * zlib.crc32(f"{self.path} {attempt}".encode()) / 2**32)  # a different pause in each process
             other = self._claim()
             if not other:
                 self._thread.start()
@@ -232,11 +226,11 @@ class _Hold:
         self._over.set()
         if self._thread.is_alive():
             self._thread.join(5)
-        with suppress(DistillError):  # it dies by itself
+        with suppress(DistillError):  # the claim expires by itself
             self.path.unlink(missing_ok=True)
 
     def _claim(self) -> str:
-        """Write the claim, remove the dead ones; who else claims, and when it was heard of, "" if nobody does."""
+        """Writes the claim and removes dead ones. Returns the other owners and when each last wrote, "" for none."""
         written = _clock()
         write_json(self.path, asdict(self.claim))
         now = self.path.stat().st_mtime_ns
@@ -246,34 +240,33 @@ class _Hold:
             if path not in alive and CLAIM.fullmatch(path.name):
                 path.unlink(missing_ok=True)
         self._written = written
-        said = [f"{claim}, heard of {max(0, now - seen) / 1e9:.0f} s ago" for path, seen, claim in others if path in alive]
-        return "; ".join(said)
+        return "; ".join(f"{claim}, heard of {max(0, now - seen) / 1e9:.0f} s ago" for path, seen, claim in others if path in alive)
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT) and not self.lost:
-            with suppress(DistillError, OSError):  # the store is away: the next time, or whoever works finds it too
+            with suppress(DistillError, OSError):  # the store fails: next time, or the work itself finds out
                 if _clock() - self._written > SAFE:
                     self.lost = self._claim()
                 else:
                     written = _clock()
                     write_json(self.path, asdict(self.claim))
                     self._written = written
-                if self._over.is_set():  # released while that was on its way
+                if self._over.is_set():  # released meanwhile
                     self.path.unlink(missing_ok=True)
 
 
 @contextmanager
 def _claimed(claims: StoragePath, folder: StoragePath, name: str) -> Iterator[Callable[[], None]]:
-    hold = _Hold(claims, folder, name)
+    lease = _Lease(claims, folder, name)
     try:
-        hold.take()
-        yield hold.check
+        lease.take()
+        yield lease.check
     finally:
-        hold.release()
+        lease.release()
 
 
 def _claims(folder: StoragePath) -> list[tuple[StoragePath, int, Claim]]:
-    """(path, when it was written by the store's clock in nanoseconds, claim) of each claim."""
+    """Returns (path, nanoseconds of its last write by the store's clock, claim) of each claim."""
     found = list[tuple[StoragePath, int, Claim]]()
     try:
         paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
@@ -283,7 +276,7 @@ def _claims(folder: StoragePath) -> list[tuple[StoragePath, int, Claim]]:
         try:
             found.append((path, path.stat().st_mtime_ns, _read(path)))
         except (FileNotFoundError, StoreError):
-            if path.exists():  # not withdrawn meanwhile, which pyarrow calls a failure where it happens between its two requests
+            if path.exists():  # else it was withdrawn between the two requests of pyarrow, which is then a failure to it
                 raise
     return found
 

@@ -1,10 +1,10 @@
 """Objects of gs:// and s3:// as paths.
 
-An object appears whole or not at all, so nothing here has temporary names: what is committed is written to local disk, then uploaded in
-one go. Folders are only common beginnings of names; making one does nothing.
+An object appears whole or not at all, so there are no temporary names here: what is committed is written to local disk, then uploaded in
+one go. Folders are only common prefixes of names; making one does nothing.
 
 Credentials and regions are found as Google's and Amazon's own tools find them (environment, files, the machine's role). Another service
-or an emulator is named as those tools name it: AWS_ENDPOINT_URL, STORAGE_EMULATOR_HOST.
+or an emulator is given as to those tools: AWS_ENDPOINT_URL, STORAGE_EMULATOR_HOST.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import DistillError, StoreError
-from distill.storage.client import NO_BUCKET, NO_UPLOAD, Ranges, RemoteFile, filesystem, google, google_retry, told
+from distill.storage.client import NO_BUCKET, NO_UPLOAD, Ranges, RemoteFile, filesystem, google, google_retry, translated_errors
 
-UPLOADS = 3  # of one object, where the store has lost what it had of it
+UPLOADS = 3  # attempts for one object where the store loses an upload
 BLOCK = 8 << 20
 
 
@@ -31,7 +31,7 @@ BLOCK = 8 << 20
 class RemotePath:
     """scheme: "gs" or "s3"; path: bucket/name, without a slash at either end.
 
-    A bucket that is not there is a DistillError, an object that is not there a FileNotFoundError, a store that fails a StoreError.
+    Methods raise DistillError where the bucket is missing, FileNotFoundError where the object is, and StoreError where the store fails.
     """
 
     scheme: str
@@ -61,7 +61,7 @@ class RemotePath:
 
     @property
     def parents(self) -> tuple[RemotePath, ...]:
-        """The folders above, the bucket last; of a bucket none."""
+        """The folders above, the bucket last; none for a bucket."""
         return () if self.parent == self else (self.parent, *self.parent.parents)
 
     def with_name(self, name: str) -> RemotePath:
@@ -75,7 +75,7 @@ class RemotePath:
         return filesystem(self.scheme)
 
     def _info(self) -> Any:
-        with told(self):
+        with translated_errors(self):
             info = self.fs.get_file_info(self.path)
         if info.type.name == "NotFound":
             self._check_bucket()
@@ -104,40 +104,40 @@ class RemotePath:
         return RemoteStat(info.size, info.mtime_ns or 0)
 
     def entries(self, recursive: bool = False) -> list[tuple[RemotePath, bool]]:
-        """(path, is a file) of what lies below, in the store's own order; empty where nothing does."""
+        """Returns (path, is a file) of what is below, in the store's own order; empty where nothing is."""
         from pyarrow.fs import FileSelector
 
         if self.scheme == "gs" and not recursive:
             return [(path, is_file) for path, is_file, _, _ in self._list_google() if path != self]
-        with told(self):
+        with translated_errors(self):
             found = self.fs.get_file_info(FileSelector(self.path, recursive=recursive, allow_not_found=True))
         if not found:
             self._check_bucket()
         return [(RemotePath(self.scheme, info.path), bool(info.is_file)) for info in found]
 
     def listed(self) -> list[tuple[str, bool, int, int]]:
-        """Returns (name, is a file, bytes, nanoseconds) of what lies directly in this folder; nothing is left out.
+        """Returns (name, is a file, bytes, nanoseconds) of all that is directly in this folder.
 
-        The name "" stands for names with an empty part (a//b): no path of this house leads there. An object that is called as the folder
-        itself, with a slash behind, is the folder's sign and is not told.
+        The name "" stands for names with an empty part (a//b), which a RemotePath cannot name. An object with the name of the folder
+        and a slash only marks the folder and is left out.
         """
         if self.scheme == "gs":
-            google_says = self._list_google(sized=True)
-            return [("" if path == self else path.name, is_file, size, time) for path, is_file, size, time in google_says if path != self or not is_file]
+            entries = self._list_google(sized=True)
+            return [("" if path == self else path.name, is_file, size, time) for path, is_file, size, time in entries if path != self or not is_file]
         from pyarrow.fs import FileSelector
 
-        with told(self):
+        with translated_errors(self):
             found = self.fs.get_file_info(FileSelector(self.path, allow_not_found=True))
         if not found:
             self._check_bucket()
         return [(info.path.removeprefix(self.path).strip("/"), bool(info.is_file), info.size or 0, info.mtime_ns or 0 if info.is_file else 0) for info in found]
 
     def _list_google(self, most: int | None = None, sized: bool = False) -> Iterator[tuple[RemotePath, bool, int, int]]:
-        """The entries of a folder, and itself where a tool has made an object of its name and a slash, or where names have an empty part."""
+        """Yields the entries of a folder, and the folder itself where an object has its name and a slash, or where names have an empty part."""
         bucket, _, folder = self.path.partition("/")
         prefix = f"{folder}/" if folder else ""
         try:
-            with told(self):
+            with translated_errors(self):
                 fields = f"items(name{',size,updated' * sized}),prefixes,nextPageToken"
                 found = google().list_blobs(bucket, prefix=prefix, delimiter="/", fields=fields, max_results=most, retry=google_retry())
                 files = [(blob.name, True, blob.size or 0, _nanoseconds(blob.updated)) for blob in found]
@@ -151,21 +151,21 @@ class RemotePath:
         return (path for path, _ in self.entries())
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
-        """Names of this folder alone, as pathlib's glob without ** gives them."""
+        """Returns paths directly in this folder, as pathlib's glob does without **."""
         return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
 
     def open(self, mode: str = "rb") -> RemoteFile:
-        """A seekable file that reads the ranges it is asked for. Nothing is written this way."""
+        """Returns a seekable file that fetches ranges as they are read. It cannot be written."""
         if mode != "rb":
             raise ValueError(f"{self}: opened for {mode!r}; objects are written in one go, by upload")
         return RemoteFile(self)
 
     def ranges(self) -> Ranges:
-        """The bytes of the object that lies here now, by their place and for many threads."""
+        """Returns the bytes of the object as it is now, by offset, for many threads."""
         return Ranges(self)
 
     def read_bytes(self, most: int | None = None) -> bytes:
-        """The whole object. Of one larger than `most` only the beginning, which is longer than `most`."""
+        """Returns the whole object; of one larger than `most` only a beginning that is longer than `most`."""
         blocks, size = [], 0
         for block in self._blocks():
             blocks.append(block)
@@ -176,8 +176,11 @@ class RemotePath:
 
     def _blocks(self) -> Iterator[bytes]:
         try:
-            # compression=None: by its default an object called .zst or .gz is unpacked
-            with told(self), self.fs.open_input_stream(self.path, compression=None) if self.scheme == "gs" else self.fs.open_input_file(self.path) as source:
+            # compression=None: by default an object named .zst or .gz is unpacked
+            with (
+                translated_errors(self),
+                self.fs.open_input_stream(self.path, compression=None) if self.scheme == "gs" else self.fs.open_input_file(self.path) as source,
+            ):
                 while block := source.read(BLOCK):
                     yield block
         except FileNotFoundError:
@@ -193,29 +196,29 @@ class RemotePath:
                 target.write(block)
 
     def upload(self, local: Path) -> None:
-        """The bytes of a local file under this name, in one go, replacing an object there."""
+        """Uploads a local file under this name in one go, replacing an object there."""
         size = local.stat().st_size
         for attempt in range(UPLOADS):
             if attempt:
-                time.sleep(2**attempt * (0.5 + zlib.crc32(f"{self} {attempt}".encode()) / 2**32))  # not all writers at once
+                time.sleep(2**attempt * (0.5 + zlib.crc32(f"{self} {attempt}".encode()) / 2**32))  # so that writers do not retry all at once
             if self._upload(local, size):
                 return
         raise StoreError(self, f"the store lost an upload of {size:,} bytes {UPLOADS} times")
 
     def _upload(self, local: Path, size: int) -> bool:
-        """Whether the object is there and whole; False where the store lost what it had so far, so that all has to be sent again.
+        """Returns whether the object is whole in the store; False where the store lost the upload, so that all has to be sent again.
 
-        One call of pyarrow's, because what is open when Python raises (Ctrl-C) would be closed, and so published, short as it is. And
-        s3:// with its defaults for writing: writes that wait for their answers, and streams that open late, publish what they have when
+        One call of pyarrow, because a stream that is open when Python raises (Ctrl-C) would be closed, and so published although short. And
+        s3:// with its defaults for writing: synchronous writes and streams that open late publish a part when
         a request fails (measured, with each request of an upload failing in turn).
         """
         from pyarrow import ArrowInvalid
         from pyarrow.fs import LocalFileSystem, copy_files
 
         try:
-            with told(self, FileNotFoundError, ArrowInvalid):
+            with translated_errors(self, FileNotFoundError, ArrowInvalid):
                 copy_files(str(local), self.path, source_filesystem=LocalFileSystem(), destination_filesystem=self.fs, chunk_size=BLOCK)
-        except (FileNotFoundError, ArrowInvalid):  # gs:// forgot the upload, or counts its bytes otherwise
+        except (FileNotFoundError, ArrowInvalid):  # gs:// lost the upload, or counts other bytes
             self._check_bucket()
             return False
         except StoreError as error:
@@ -232,11 +235,11 @@ class RemotePath:
     def unlink(self, missing_ok: bool = False) -> None:
         if not missing_ok:
             self.stat()
-        with suppress(FileNotFoundError), told(self):  # also where the answer to a deletion was lost and it was asked for again
+        with suppress(FileNotFoundError), translated_errors(self):  # also where the answer to a deletion was lost and it was repeated
             self.fs.delete_file(self.path)
 
     def mkdir(self, **_: bool) -> None:
-        """Nothing: a folder is there when something lies in it."""
+        """Does nothing: a folder exists when something is in it."""
 
     def resolve(self) -> RemotePath:
         return self
@@ -251,7 +254,7 @@ class RemoteStat:
 
 
 def _nanoseconds(moment: Any) -> int:
-    """A datetime, or 0 where none was asked for."""
+    """Returns a datetime in nanoseconds, 0 for None."""
     return round(moment.timestamp() * 1_000_000) * 1000 if moment else 0
 
 
@@ -259,5 +262,5 @@ def _nanoseconds(moment: Any) -> int:
 def _has_bucket(scheme: str, bucket: str) -> bool:
     try:
         return filesystem(scheme).get_file_info(bucket).type.name != "NotFound"
-    except OSError:  # who may read objects may not always ask about the bucket
+    except OSError:  # permission to read objects does not include the bucket itself
         return True

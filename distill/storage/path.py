@@ -1,4 +1,4 @@
-"""Paths of this machine and of object stores (gs://, s3://), and what both can do (StoragePath)."""
+"""Local paths and paths of object stores (gs://, s3://), and what both have in common (StoragePath)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # anything else with a c
 
 
 class StoragePath(Protocol):
-    """What a local path and one in an object store both can. Who needs more (a lock, a rename, a name for another program) asks for
-    pathlib.Path, and gets it by isinstance."""
+    """The methods that local and remote paths share. Code that needs more (a lock, a rename, a name for another program) takes
+    pathlib.Path, and narrows to it by isinstance."""
 
     @property
     def name(self) -> str: ...
@@ -87,7 +87,7 @@ class Stat(Protocol):
 
 
 def place(path: str | os.PathLike[str] | StoragePath) -> Path | RemotePath:
-    """A local path as pathlib.Path; one of gs:// or s3:// as a RemotePath. Each is a StoragePath."""
+    """Returns a local path as pathlib.Path, one of gs:// or s3:// as RemotePath. Both are a StoragePath."""
     if isinstance(path, RemotePath):
         return path
     if not isinstance(path, str | os.PathLike):
@@ -95,7 +95,7 @@ def place(path: str | os.PathLike[str] | StoragePath) -> Path | RemotePath:
     text = os.fspath(path)
     match = _ADDRESS.match(text)
     if match is None:
-        if text.startswith(("gs:/", "s3:/")) and not os.path.lexists(text[:3]):  # nobody means a new folder called "gs:"
+        if text.startswith(("gs:/", "s3:/")) and not os.path.lexists(text[:3]):  # surely not meant as a new folder "gs:"
             raise DistillError(f"{path}: expected two slashes, as in {text[:3]}//BUCKET/NAME.")
         return Path(path)
     scheme, rest = match[1], "/".join(part for part in text[match.end() :].split("/") if part)
@@ -110,7 +110,7 @@ def place(path: str | os.PathLike[str] | StoragePath) -> Path | RemotePath:
 
 
 def close_to(path: str | StoragePath) -> str:
-    """A name beside a path that is not there and that may be meant, as a sentence: " Did you mean runs/student?"; "" where none is like it."""
+    """Returns a similar name beside a missing path as a sentence, " Did you mean runs/student?"; "" where there is none."""
     wanted = place(path)
     if not isinstance(wanted, Path):
         return ""
@@ -122,9 +122,9 @@ def close_to(path: str | StoragePath) -> str:
 
 
 def readable(path: StoragePath) -> Any:
-    """What pyarrow and h5py open: an object as a file that reads ranges, a local path from the root on.
+    """Returns what pyarrow and h5py open: a remote path as a file that fetches ranges, a local path as an absolute one.
 
-    To pyarrow a relative path with a colon ("out-10:30/...") is an address. DistillError for a name that is not UTF-8, which it cannot open.
+    pyarrow takes a relative path with a colon ("out-10:30/...") for an address. Raises DistillError for a name that is not UTF-8, which it cannot open.
     """
     if not isinstance(path, Path):
         return path.open("rb")
@@ -135,16 +135,16 @@ def readable(path: StoragePath) -> Any:
 
 
 def is_remote(path: object) -> bool:
-    """Whether a path, or the text of one, lies in an object store."""
+    """Returns whether a path, or its text, is one of an object store."""
     return isinstance(path, RemotePath) or isinstance(path, str) and _ADDRESS.match(path) is not None
 
 
 @lru_cache(maxsize=64)
 def local_copy(path: str, beside: Callable[[Path, str], Iterable[str]] = lambda copy, path: ()) -> Path:
-    """A path on this machine with the bytes of `path`: itself where it is local, else a copy of the object, or of all below it, that lasts
-    as long as the process.
+    """Returns a local path with the bytes of `path`: itself where it is local, else a copy of the object, or of all below it, until the process ends.
 
-    beside: (copy of an object, path) to the names of those beside it that belong to it, which are copied too; one that is not there is not.
+    Args:
+        beside: returns the names of other objects that belong to an object, of (its copy, its path); those that exist are copied too.
     """
     there = place(path)
     if isinstance(there, Path):

@@ -16,7 +16,7 @@ import pytest
 
 from distill import DistillError, Unfinished
 from distill.storage import locks
-from distill.storage.locks import holder, only_process
+from distill.storage.locks import only_process, owner_of
 from distill.storage.path import place
 from tests.conftest import distill as command_line
 from tests.conftest import inside, put, upload_all
@@ -25,14 +25,14 @@ from tests.conftest import inside, put, upload_all
 
 
 def test_who_holds_a_folder_is_told_without_taking_it(tmp_path):
-    assert holder(tmp_path, "launcher") == "" and not list(tmp_path.iterdir())
+    assert owner_of(tmp_path, "launcher") == "" and not list(tmp_path.iterdir())
     with only_process(tmp_path, "launcher") as check:
         check()
-        assert holder(tmp_path, "launcher") == f"process {os.getpid()} on {socket.gethostname()}"
-        assert holder(tmp_path, "trainer") == ""
+        assert owner_of(tmp_path, "launcher") == f"process {os.getpid()} on {socket.gethostname()}"
+        assert owner_of(tmp_path, "trainer") == ""
         with pytest.raises(DistillError, match=f"another launcher \\(process {os.getpid()} "), only_process(tmp_path, "launcher"):
             pass
-    assert holder(tmp_path, "launcher") == ""  # what the file says of the last one does not count
+    assert owner_of(tmp_path, "launcher") == ""  # what the file says of the last one does not count
 
 
 def test_who_only_asks_keeps_nobody_from_a_folder(tmp_path):
@@ -42,7 +42,7 @@ def test_who_only_asks_keeps_nobody_from_a_folder(tmp_path):
         fcntl.flock(asking, fcntl.LOCK_SH)
         threading.Thread(target=lambda: (time.sleep(0.03), fcntl.flock(asking, fcntl.LOCK_UN))).start()
         with only_process(tmp_path, "launcher"):
-            assert holder(tmp_path, "launcher")
+            assert owner_of(tmp_path, "launcher")
 
 
 @pytest.fixture(params=[errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL], ids=errno.errorcode.get)
@@ -67,7 +67,7 @@ def test_a_holder_that_got_its_lock_is_seen_by_one_that_is_given_none(tmp_path):
     with only_process(tmp_path, "launcher"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(fcntl, "flock", full)
         me = f"process {os.getpid()} on {socket.gethostname()}"
-        assert holder(tmp_path, "launcher") == me
+        assert owner_of(tmp_path, "launcher") == me
         with pytest.raises(DistillError, match=f"another launcher \\({me}\\)"), only_process(tmp_path, "launcher"):
             pass
     assert (tmp_path / ".launcher").read_bytes() == b""
@@ -83,29 +83,29 @@ def test_a_holder_that_got_its_lock_is_seen_by_one_that_is_given_none(tmp_path):
         ):
             (tmp_path / ".launcher").write_text(left)
             os.utime(tmp_path / ".launcher", (5, 5))  # before this process began: the last one is of another that had its number
-            assert holder(tmp_path, "launcher") == ""
+            assert owner_of(tmp_path, "launcher") == ""
             with only_process(tmp_path, "launcher"):
                 pass
 
 
 def test_where_there_are_no_locks_claims_tell_who_works(tmp_path, no_locks, caplog):
-    assert holder(tmp_path, "launcher") == "" and not list(tmp_path.iterdir())
+    assert owner_of(tmp_path, "launcher") == "" and not list(tmp_path.iterdir())
     with only_process(tmp_path, "launcher") as check:
         check()
-        assert holder(tmp_path, "launcher").startswith(f"process {os.getpid()} on {socket.gethostname()} since ")
-        assert holder(tmp_path, "trainer") == ""
+        assert owner_of(tmp_path, "launcher").startswith(f"process {os.getpid()} on {socket.gethostname()} since ")
+        assert owner_of(tmp_path, "trainer") == ""
         (said,) = caplog.messages
         assert said.startswith(f"{tmp_path}: the system gives no lock here ({os.strerror(no_locks)}). Who works there is recorded in files in ")
         with pytest.raises(DistillError, match=f"another launcher \\(process {os.getpid()} on .*forgotten 120 seconds"), only_process(tmp_path, "launcher"):
             pass
-    assert holder(tmp_path, "launcher") == "" and not list((tmp_path / ".launcher.claims").iterdir())
+    assert owner_of(tmp_path, "launcher") == "" and not list((tmp_path / ".launcher.claims").iterdir())
 
 
 def test_a_claim_counts_where_there_are_locks_too(tmp_path, no_locks):
     """Of two machines one may have been mounted with locks."""
     with only_process(tmp_path, "launcher"), pytest.MonkeyPatch.context() as patch:
         patch.setattr("fcntl.flock", lambda file, how: None)
-        assert holder(tmp_path, "launcher").startswith(f"process {os.getpid()} on ")
+        assert owner_of(tmp_path, "launcher").startswith(f"process {os.getpid()} on ")
         with pytest.raises(DistillError, match="another launcher"), only_process(tmp_path, "launcher"):
             pass
 
@@ -119,7 +119,7 @@ def test_a_lock_that_fails_otherwise_comes_out_under_its_own_name(tmp_path, monk
     monkeypatch.setattr(fcntl, "flock", fails)
     with pytest.raises(OSError, match="Input/output error: .*launcher"), only_process(tmp_path, "launcher"):
         pass
-    assert holder(tmp_path, "launcher") is None
+    assert owner_of(tmp_path, "launcher") is None
 
 
 # ------------------------------------------------------------------------------------------------------------------------ in object stores
@@ -138,13 +138,13 @@ def elsewhere(folder, **said):
 
 
 def test_a_folder_in_a_store_is_held_by_one(store, folder):
-    assert holder(folder, "launcher") == ""
+    assert owner_of(folder, "launcher") == ""
     with only_process(folder, "launcher") as check:
         check()
         (name,) = claims(folder)
         assert name.startswith(f"{locks.host_name()}.{os.getpid()}.")
         who = f"process {os.getpid()} on {socket.gethostname()} since 20"
-        assert holder(folder, "launcher").startswith(who) and holder(folder, "trainer") == ""
+        assert owner_of(folder, "launcher").startswith(who) and owner_of(folder, "trainer") == ""
         with pytest.raises(DistillError) as caught, only_process(folder, "launcher"):
             pass
         assert str(caught.value).startswith(f"{folder} is being worked on by another launcher ({who}")
@@ -152,7 +152,7 @@ def test_a_folder_in_a_store_is_held_by_one(store, folder):
         assert claims(folder) == [name]
         with only_process(folder / "other", "launcher"), only_process(folder, "trainer"):
             pass
-    assert claims(folder) == [] and holder(folder, "launcher") == ""
+    assert claims(folder) == [] and owner_of(folder, "launcher") == ""
     with pytest.raises(KeyError), only_process(folder, "launcher"):
         raise KeyError
     assert claims(folder) == []
@@ -196,7 +196,7 @@ def test_a_dead_one_of_this_machine_is_forgotten_at_once(store, folder):
         pass
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert len(claims(folder)) == 1 and holder(folder, "launcher") == ""
+    assert len(claims(folder)) == 1 and owner_of(folder, "launcher") == ""
     with only_process(folder, "launcher"):
         assert [name.split(".")[1] for name in claims(folder)] == [str(os.getpid())]
 
@@ -208,7 +208,7 @@ def test_a_dead_one_of_another_machine_is_forgotten_after_a_while(store, folder,
     started = time.monotonic()
     with pytest.raises(DistillError, match="process 17 on far-away since 2026-01-02 03:04:05 UTC, heard of [0-6] s ago"), only_process(folder, "launcher"):
         pass
-    assert holder(folder, "launcher") == "process 17 on far-away since 2026-01-02 03:04:05 UTC"
+    assert owner_of(folder, "launcher") == "process 17 on far-away since 2026-01-02 03:04:05 UTC"
     time.sleep(max(0, 7.5 - (time.monotonic() - started)))  # s3:// gives whole seconds
     with only_process(folder, "launcher"):
         assert len(claims(folder)) == 1 and "far-away" not in claims(folder)[0]
@@ -276,8 +276,8 @@ def test_a_second_launcher_is_refused_and_inspect_tells_of_the_first(store, fold
     with only_process(folder / "out", "launcher"):
         done = inside("embed", faces, folder / "out", "--teacher", teacher)
         assert done.returncode == 2 and f"another launcher (process {os.getpid()} on " in done.stderr and done.stderr.count("\n") == 1
-        told = inside("inspect", folder / "out")
-        assert told.returncode == 0 and f"launcher: process {os.getpid()} on " in told.stdout, told.stderr
+        inspected = inside("inspect", folder / "out")
+        assert inspected.returncode == 0 and f"launcher: process {os.getpid()} on " in inspected.stdout, inspected.stderr
     assert not claims(folder / "out") and not (folder / "out" / "state").exists()
 
 

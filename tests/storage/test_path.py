@@ -32,8 +32,7 @@ from distill.data.shards import FORMATS
 from distill.data.shards.rows import regrouped
 from distill.data.sources import ShardSource
 from distill.errors import StoreError
-from distill.storage.client import NO_BUCKET, NO_UPLOAD
-from distill.storage.client import told as store_told
+from distill.storage.client import NO_BUCKET, NO_UPLOAD, translated_errors
 from distill.storage.files import committed, sha256_file, sweep, write_json
 from distill.storage.objects import RemotePath
 from distill.storage.path import is_remote, local_copy, place, readable
@@ -64,7 +63,7 @@ def names(path) -> list[str]:
 def test_what_a_store_calls_a_failure_is_told_by_a_value():
     said = "When completing multiple part upload for key 'x' in bucket 'b': AWS Error {} during CompleteMultipartUpload operation: gone"
     for name, code in ((NO_UPLOAD, NO_UPLOAD), (NO_BUCKET, NO_BUCKET), ("ACCESS_DENIED", "")):
-        with pytest.raises(StoreError, match=f"s3://b/x: the store fails or refuses .*{name}") as caught, store_told("s3://b/x"):
+        with pytest.raises(StoreError, match=f"s3://b/x: the store fails or refuses .*{name}") as caught, translated_errors("s3://b/x"):
             raise OSError(said.format(name))
         assert caught.value.code == code
 
