@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.data.archives.archive import index_of, is_archive
-from distill.data.chunks import list_chunks, read_chunk, read_classes, said_sha256, write_chunks
+from distill.data.chunks import list_chunks, read_chunk, read_classes, stated_sha256, write_chunks
 from distill.data.folders import remove_own
 from distill.data.kinds import CHUNKS, is_chunk_folder
 from distill.data.layout import UNDERSCORE, Layout, layout_in
@@ -133,7 +133,7 @@ def _plan_of(job: Job, meta: ShardMeta, folder: StoragePath, skipped: dict[str, 
 def _has_chunks(job: Job, plan: Plan) -> bool:
     """Whether the chunks in OUT are those of its plan, by what they say of themselves."""
     try:
-        return tuple(map(said_sha256, list_chunks(job.chunks))) == plan.chunks
+        return tuple(map(stated_sha256, list_chunks(job.chunks))) == plan.chunks
     except DistillError:
         return False
 

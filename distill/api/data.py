@@ -111,12 +111,12 @@ def draw_views(
     Args:
         size: (height, width) of each view; pictures are cropped to it.
     """
-    from distill.data.folders import check_picture
+    from distill.data.folders import check_image_file
     from distill.images.codec import write_png
     from distill.images.views import contact_sheet
 
     found = recipe_of(recipe)
-    check_picture(place(out))
+    check_image_file(place(out))
     tiles = contact_sheet([place(image) for image in images], size_of(size) or (112, 112), found, seed, number, exif)
     write_png(place(out), tiles, "distill views")
     return ViewsResult(text_of(out), len(images), number, found.name)

@@ -1,9 +1,9 @@
-"""Lists of paths and arrays of embeddings that other programs wrote side by side, as rows that are checked. Nothing in them is believed or run.
+"""Lists of paths and arrays of embeddings that other programs wrote side by side, as checked rows. Nothing in them is trusted or run.
 
     N_img.foo + N_emb.npy     a list of paths, and float [n, D]: row n of one is row n of the other; N counts the pairs of a folder
     NAME.npz                  image_names, image_embs float [n, D] and, where there are any, image_classes: whole numbers from 0
 
-A list of paths is text with one path a line, a JSON list, an .npy array of strings, or a pickled list of strings. Of a pickle only lists, tuples and
+A list of paths is text with one path a line, a JSON list, an .npy array of strings, or a pickled list of strings. From a pickle only lists, tuples and
 strings are built, and no code that it names is ever called.
 """
 
@@ -28,7 +28,7 @@ from distill.errors import Damaged, DistillError
 
 _LIST, _EMBEDDINGS = re.compile(r"(\d+)_img\.(.+)"), re.compile(r"(\d+)_emb\.npy")
 _MAX_RATIO = 1100  # deflate makes at most 1,032 bytes of one
-_BLOCK = 1 << 14  # rows that are hashed together
+_BLOCK = 1 << 14  # rows hashed at a time
 _AS_TEXT = "Write the paths as text, one a line: open(NAME, 'w').write('\\n'.join(paths))"
 
 
@@ -50,7 +50,7 @@ class Part:
 
 
 def read_parts(source: Path) -> tuple[list[Part], list[str]]:
-    """Returns the parts of a folder, or of one .npz, in their order, and notes on what is odd about them.
+    """Returns the parts of a folder, or of one .npz, in order, and notes on anything unusual.
 
     Raises:
         DistillError: something is missing, damaged, or does not belong together.
@@ -78,7 +78,7 @@ def read_parts(source: Path) -> tuple[list[Part], list[str]]:
 
 
 def sha256_of(parts: Sequence[Part]) -> str:
-    """Returns what proves which embeddings these are: their dtype and values row by row, however files cut them."""
+    """Returns a hash of dtype and values row by row, however the rows are split into files."""
     digest = hashlib.sha256(" ".join(sorted({part.embeddings.dtype.str for part in parts})).encode())
     for part in parts:
         for start in range(0, len(part.embeddings), _BLOCK):
@@ -87,7 +87,7 @@ def sha256_of(parts: Sequence[Part]) -> str:
 
 
 def check_parts(parts: list[Part]) -> None:
-    """DistillError where parts have embeddings of different lengths, or only some of them classes."""
+    """Raises DistillError where parts have embeddings of different lengths, or only some have classes."""
     first = parts[0]
     for part in parts:
         if part.embeddings.shape[1] != first.embeddings.shape[1]:
@@ -104,7 +104,7 @@ def _gaps(numbers: list[int]) -> list[str]:
     number = numbers[-1] - numbers[0] + 1 - len(numbers) if numbers else 0
     if not number:
         return []
-    between = (missing for low, high in pairwise(numbers) for missing in range(low + 1, high))  # names may claim any number
+    between = (missing for low, high in pairwise(numbers) for missing in range(low + 1, high))  # lazily: a name may have any number
     more = f" and {number - 5:,} more" if number > 5 else ""
     which = "number {} is" if number == 1 else "numbers {} are"
     return [f"{which.format(', '.join(map(str, islice(between, 5))) + more)} missing between {numbers[0]} and {numbers[-1]}; the others are imported"]
@@ -132,8 +132,8 @@ def _read_npz(path: Path) -> Part:
             there = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
             missing = [name for name in ("image_names", "image_embs") if name not in there]
             if missing:
-                held = ", ".join(sorted(there)[:6]) or "nothing"
-                raise DistillError(f"{path} holds {held}; expected image_names, image_embs and perhaps image_classes. {missing[0]} is missing.")
+                found_names = ", ".join(sorted(there)[:6]) or "nothing"
+                raise DistillError(f"{path} holds {found_names}; expected image_names, image_embs and perhaps image_classes. {missing[0]} is missing.")
             found = {name: _member(path, file, there[name]) for name in ("image_names", "image_embs", "image_classes") if name in there}
     except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
         raise Damaged(f"{path} is no .npz that can be read ({error}). Copy it again.") from error
@@ -151,7 +151,7 @@ def _read_npz(path: Path) -> Part:
 
 
 def _member(path: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
-    """An array of an .npz, an object array as its list. Its size is held against the bytes that are there before memory is reserved."""
+    """Returns an array of an .npz, an object array as a list. Its size is compared with its bytes before memory is reserved."""
     if info.file_size > _MAX_RATIO * max(info.compress_size, 1):
         raise Damaged(f"{path}: {info.filename} claims {info.file_size:,} bytes in {info.compress_size:,}. Copy the file again.")
     with file.open(info) as opened:
@@ -159,7 +159,7 @@ def _member(path: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    """An array of numbers as a view of its file."""
+    """Returns an array of numbers as a view of its file."""
     with path.open("rb") as file:
         shape, fortran, dtype = _header(str(path), file, path.stat().st_size)
         start = file.tell()
@@ -171,14 +171,14 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def _header(name: str, file: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and dtype that an .npy claims. Damaged where they are not those of its bytes."""
+    """Returns shape, order and dtype from the header of an .npy. Raises Damaged where they do not fit its bytes."""
     try:
         version = np.lib.format.read_magic(file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
         if read is None:
             raise ValueError(f"version {version} of the format")
         shape, fortran, dtype = read(file)
-    except Exception as error:  # NumPy reads a header as Python's own literals, with whatever its tokenizer raises
+    except Exception as error:  # NumPy parses a header as Python literals, whose tokenizer raises of many classes
         raise Damaged(f"{name} is no .npy that can be read ({(str(error).splitlines() or ['?'])[0]}). Copy it again.") from error
     if not all(isinstance(side, int) for side in shape):
         raise Damaged(f"{name} says {dtype} {list(shape)}, which is no shape. Copy it again.")
@@ -196,7 +196,7 @@ def _array(name: str, file: io.BytesIO, size: int) -> Any:
 
 
 def read_paths(path: Path) -> list[str]:
-    """Returns the paths of a list, whatever of the known ways it was written in."""
+    """Returns the paths of a list in any of the known formats."""
     data = path.read_bytes()
     if data.startswith(b"\x93NUMPY"):
         return _strings(path, _array(str(path), io.BytesIO(data), len(data)))
@@ -206,7 +206,7 @@ def read_paths(path: Path) -> list[str]:
         try:
             return _strings(path, json.loads(data))
         except (ValueError, RecursionError):
-            pass  # a text list whose first folder begins so
+            pass  # a text list with a folder that begins with "["
     return _lines(path, data)
 
 
@@ -242,7 +242,7 @@ def _strings(path: Path, found: Any) -> list[str]:
 
 
 class _Array:
-    """What stands for an object array of NumPy's: its values as a list."""
+    """Stands for an object array of NumPy: its values as a list."""
 
     values: Any = None
 
@@ -251,7 +251,7 @@ class _Array:
 
 
 class _Ignored:
-    """What stands for NumPy's dtype and class of arrays: nothing is done with them."""
+    """Stands for NumPy's dtype and class of arrays, which are not used."""
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -262,8 +262,8 @@ def _an_array(*_: Any) -> _Array:
     return _Array()
 
 
-class _Lists(pickle._Unpickler):  # type: ignore[name-defined, misc]  # Python's own: the one in C reserves what a file claims
-    """Builds lists, tuples, strings and object arrays of these; every other name is refused."""
+class _Lists(pickle._Unpickler):  # type: ignore[name-defined, misc]  # in Python: the one in C reserves memory for any size in the file
+    """Builds lists, tuples, strings and object arrays of these; refuses every other name."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
@@ -276,7 +276,7 @@ class _Lists(pickle._Unpickler):  # type: ignore[name-defined, misc]  # Python's
 def _unpickled(name: str, data: bytes) -> Any:
     try:
         found = _Lists(io.BytesIO(data)).load()
-    except Exception as error:  # whatever odd bytes make a machine of opcodes do
+    except Exception as error:  # damaged opcodes raise of many classes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DistillError(f"{name} is a pickle of something else than a list of strings ({reason}), and is not loaded. {_AS_TEXT}.") from error
     return found.values if isinstance(found, _Array) else found

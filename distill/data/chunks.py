@@ -6,11 +6,11 @@
 
 Metadata of a chunk: `format` ("distill.chunk.1"), `chunk` and `of` (decimal), `sha256` of its rows and `classes`, the SHA-256 of
 classes.txt. The rows are hashed as the text list they could be: for each row the key in UTF-8, then, if it has a label, a tab and the
-label in decimal, then LF. Keys hold no control characters, so no two lists of rows look alike.
+label in decimal, then LF. Keys have no control characters, so different rows give different texts.
 
 Files get their names when all are written, classes.txt last: a folder with classes.txt is a whole set. Equal rows give equal bytes
-(one version of pyarrow): no compression, no dictionary, no clock, no path. So no row is smaller on disk than its key's length, which is
-how a reader knows a damaged count of rows before it reserves memory for it.
+(with one version of pyarrow): no compression, no dictionary, no clock, no path. So no row takes fewer bytes than its key has, which is
+how a reader recognises a damaged count of rows before it reserves memory for it.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ _COUNT = re.compile("[0-9]{1,9}")
 
 @dataclass(frozen=True)
 class Chunk:
-    """The rows of one chunk. labels: int32 [n], -1 where a row has none. classes: SHA-256 of the class table."""
+    """The rows of one chunk. labels: int32 [n], -1 for none. classes: SHA-256 of the class table."""
 
     number: int
     of: int
@@ -55,7 +55,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class ChunkSet:
-    """A whole set. written: how many chunks were not there before. skipped: names that the image list passed over, by reason."""
+    """A whole set. written: how many chunks are new. skipped: how many names of the image list are no rows, by reason."""
 
     folder: StoragePath
     rows: int
@@ -66,7 +66,7 @@ class ChunkSet:
 
 
 def chunk_name(number: int, of: int) -> str:
-    """(17, 59) -> "00017-of-00059.parquet"."""
+    """Returns the file name of a chunk: (17, 59) -> "00017-of-00059.parquet"."""
     return f"{number:05d}-of-{of:05d}.parquet"
 
 
@@ -78,10 +78,10 @@ def write_chunks(
     rule: Rule = Rule(),  # noqa: B008
     root: str | None = None,
 ) -> ChunkSet:
-    """Cut the image list `source` into chunks of `rows` rows in the folder `out`; progress is called with (rows done, all rows).
+    """Splits the image list `source` into chunks of `rows` rows in the folder `out`; progress is called with (rows done, all rows).
 
-    Where `out` holds the same set already nothing changes and `written` is 0; another set there is refused. 5.8 million lines take
-    10 s in 230 MB on one core. root: what keys are relative to, where the listing (`distill.data.lists.listing`) is to be kept.
+    Where `out` has the same set already, nothing changes and `written` is 0; another set there is refused. 5.8 million lines take
+    10 s in 230 MB on one core. root: what keys are relative to, if the listing (`distill.data.lists.listing`) is to be kept.
     """
     out = place(out)
     if rows < 1:
@@ -100,7 +100,7 @@ def write_list(
     progress: Callable[[int, int], None] | None = None,
     batches: Callable[[ExitStack], Iterator[tuple[list[str], np.ndarray | None]]] | None = None,
 ) -> ChunkSet:
-    """Cut an image list that is open into chunks; see `write_chunks`. batches: those of the list, where something is done with them meanwhile."""
+    """Splits an open image list into chunks; see `write_chunks`. batches: yields those of the list, where the caller does something with them."""
     out.mkdir(parents=True, exist_ok=True)
     sweep(out)
     of = -(-images.rows // rows)
@@ -108,7 +108,7 @@ def write_list(
     table = "".join(name + "\n" for name in images.classes).encode()
     _refuse_another_set(out, paths, table)
     written = done = 0
-    with ExitStack() as names:  # leaves in reverse order: classes.txt gets its name last
+    with ExitStack() as names:  # exits in reverse order, so classes.txt gets its name last
         if not is_there(out / CLASSES):
             names.enter_context(committed(out / CLASSES)).write_bytes(table)
         for number, (keys, labels) in enumerate(batches(names) if batches else images.batches(rows)):
@@ -124,7 +124,7 @@ def write_list(
 def _listed(
     images: ImageList, rows: int, source: StoragePath, root: str | None, out: StoragePath, names: ExitStack
 ) -> Iterator[tuple[list[str], np.ndarray | None]]:
-    """The batches of a list; with a root the listing is written beside the chunks meanwhile."""
+    """Yields the batches of a list; with a root, the listing is written beside the chunks meanwhile."""
     if root is None or not listing.is_kept(source, root):
         yield from images.batches(rows)
         return
@@ -141,7 +141,7 @@ def _listed(
 
 
 def _write_one(names: ExitStack, path: StoragePath, chunk: Chunk) -> int:
-    """Write one chunk under a temporary name that `names` will change; 0 if the same chunk is there already, else 1."""
+    """Writes one chunk under a temporary name that `names` will change. Returns 0 if the same chunk exists already, else 1."""
     if is_there(path):
         there = read_chunk(path)
         if (there.sha256, there.classes) != (chunk.sha256, chunk.classes):
@@ -161,8 +161,8 @@ def _write_one(names: ExitStack, path: StoragePath, chunk: Chunk) -> int:
 
 
 def rows_sha256(keys: list[str], labels: np.ndarray) -> str:
-    """The SHA-256 of rows, as the module says; label -1 is none. (["a.jpg"], [7]) hashes as `printf 'a.jpg\\t7\\n' | sha256sum` does."""
-    if 4 * np.count_nonzero(np.diff(labels)) > len(keys):  # shuffled: an ending looked up a row costs 1.0 us where many classes are, this 0.4
+    """Returns the SHA-256 of rows (see the module); label -1 is none. (["a.jpg"], [7]) hashes as `printf 'a.jpg\\t7\\n' | sha256sum` does."""
+    if 4 * np.count_nonzero(np.diff(labels)) > len(keys):  # shuffled: with many classes the lookup below takes 1.0 us a row, this 0.4
         lines = "".join([f"{key}\n" if label == -1 else f"{key}\t{label}\n" for key, label in zip(keys, labels.tolist(), strict=True)])
     else:  # class by class: 0.2 us
         endings = {label: f"\t{label}\n" for label in np.unique(labels).tolist()} | {-1: "\n"}
@@ -180,7 +180,7 @@ def _refuse_another_set(out: StoragePath, paths: tuple[StoragePath, ...], table:
 
 
 def read_chunk(path: str | StoragePath) -> Chunk:
-    """One chunk, its metadata and hash verified. DistillError where the file is no chunk, damaged, or not the one that its name says."""
+    """Returns one chunk, its metadata and hash verified. Raises DistillError where the file is no chunk, damaged, or another chunk than its name says."""
     path = place(path)
     try:
         with pq.ParquetFile(readable(path)) as file:
@@ -200,7 +200,7 @@ def read_chunk(path: str | StoragePath) -> Chunk:
 
 
 def _damaged(path: StoragePath, error: Exception) -> Exception:
-    """What to raise for what pyarrow said of a chunk: the system's failure, or damage."""
+    """Returns what to raise for an error of pyarrow: the system's failure, or damage."""
     if failed := failure(path, error):
         return failed
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -208,7 +208,7 @@ def _damaged(path: StoragePath, error: Exception) -> Exception:
 
 
 def _check_meta(path: StoragePath, file: pq.ParquetFile) -> tuple[int, int, str, str]:
-    """(chunk, of, sha256, classes) of an open file whose columns, sizes and name were checked."""
+    """Returns (chunk, of, sha256, classes) of an open file after it has checked columns, sizes and name."""
     meta = {key.decode(): value.decode() for key, value in (file.schema_arrow.metadata or {}).items()}
     if meta.get("format") != FORMAT or not file.schema_arrow.equals(SCHEMA):
         found = ", ".join(f"{column.name} {column.type}" for column in file.schema_arrow)
@@ -226,8 +226,8 @@ def _check_meta(path: StoragePath, file: pq.ParquetFile) -> tuple[int, int, str,
     return int(number), int(of), meta["sha256"], meta["classes"]
 
 
-def said_sha256(path: StoragePath) -> str:
-    """The sha256 that a chunk says its rows have; they are not read. DistillError where it says none."""
+def stated_sha256(path: StoragePath) -> str:
+    """Returns the sha256 in the metadata of a chunk, whose rows are not read. Raises DistillError where there is none."""
     try:
         return (pq.read_schema(readable(path)).metadata or {})[b"sha256"].decode()
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
@@ -235,7 +235,7 @@ def said_sha256(path: StoragePath) -> str:
 
 
 def list_chunks(folder: str | StoragePath) -> list[StoragePath]:
-    """The files of a whole set, in their order. DistillError names what is missing or does not belong there."""
+    """Returns the files of a whole set in order. Raises DistillError with what is missing or does not belong there."""
     folder = place(folder)
     files = {path.name: path for path in chunk_files(folder)}
     if not files:
@@ -255,7 +255,7 @@ def list_chunks(folder: str | StoragePath) -> list[StoragePath]:
 
 
 def read_classes(folder: str | StoragePath) -> list[str]:
-    """The class table: item n is class n; empty where rows have no labels. DistillError where it is not the chunks' own."""
+    """Returns the class table: item n is class n; empty where rows have no labels. Raises DistillError where it is not that of the chunks."""
     folder = place(folder)
     first = list_chunks(folder)[0]
     data = read_whole(folder / CLASSES)

@@ -1,10 +1,10 @@
-"""Whose folder it is. distill writes into folders that are empty, not there yet, or its own; nothing in a folder of somebody else's changes.
+"""Whose folder it is. distill writes into folders that are empty, new, or its own; it changes nothing in any other folder.
 
-A folder is one of ours when a file in it proves it by what it says (the plan of a set, the card of an export ...), see KINDS. Beside such a
-proof other files may lie; they stay as they are. Without it a folder may hold nothing but what systems put into every folder, and the files of a
-run that ended before that proof was written.
+A folder is ours when the content of a file in it proves it (the plan of a set, the card of an export ...), see KINDS. Other files beside such a
+proof stay as they are. Without a proof, a folder may have only what operating systems put into every folder, and the files of a
+run that ended before the proof was written.
 
-Only files of our own names are ever removed, here, one by one.
+Only files with names of ours are ever removed, here, one by one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from distill.storage.path import StoragePath, close_to, place
 
 
 def no_set(path: StoragePath) -> str:
-    """Why no finished set of shards is at a path, by what lies there, and what to do."""
+    """Returns the message for a path that is no finished set of shards: what is there instead, and what to do."""
     expected = "Expected the folder that distill embed wrote."
     if not path.exists():
         return f"{path}: nothing is there.{close_to(path)} {expected}"
@@ -61,7 +61,7 @@ def no_set(path: StoragePath) -> str:
 
 
 def _unfinished_by(folder: StoragePath) -> str | None:
-    """The verb that began the set in a folder, "embed" or "import"; None where no set was begun, or no plan says how."""
+    """Returns the verb that began the set in a folder, "embed" or "import"; None where no set was begun."""
     head = head_of(folder / "plan.json")
     if PLAN_HEAD.match(head):
         try:
@@ -75,7 +75,7 @@ MODELS = (".keras", ".h5", ".hdf5", ".onnx")
 
 
 def _file_in_words(path: StoragePath) -> str:
-    """("run.toml") -> "a run file"."""
+    """Returns what a file is: ("run.toml") -> "a run file"."""
     if SHARDS.fullmatch(path.name):
         return "a single shard or chunk"
     if path.suffix.lower() in MODELS:
@@ -84,7 +84,7 @@ def _file_in_words(path: StoragePath) -> str:
 
 
 def no_model(path: str | os.PathLike[str] | StoragePath, best: str) -> str:
-    """Why a folder that distill wrote holds no model, and what to do; "" where it is none of ours, or not known.
+    """Returns why a folder of distill is no model, and what to do; "" where it is not ours, or unknown.
 
     best: what to do with the student of the best epoch, "{}" for its path: "distill export {} OUT".
     """
@@ -105,9 +105,9 @@ def no_model(path: str | os.PathLike[str] | StoragePath, best: str) -> str:
 
 
 def check_folder(path: str | os.PathLike[str] | StoragePath, kind: str, *others: str) -> None:
-    """DistillError unless `path` may become a folder of `kind` or go on as one: it is not there, is empty, or holds one (or one of `others`).
+    """Raises DistillError unless `path` can become or stay a folder of `kind`: it is missing, empty, or one already (or one of `others`).
 
-    Nothing is written, and of a folder of somebody else's nothing is read but names and the first bytes of files that are called as ours are.
+    Nothing is written. In a foreign folder only names are read, and the first bytes of files that have names of ours.
     """
     folder, wanted = check_place(path, kind), KINDS[kind]
     if any(KINDS[one].is_ours(folder) for one in (kind, *others)):
@@ -127,8 +127,8 @@ def check_folder(path: str | os.PathLike[str] | StoragePath, kind: str, *others:
 
 
 def check_place(path: str | os.PathLike[str] | StoragePath, kind: str) -> Path | RemotePath:
-    """The place where a folder of `kind` is to be. DistillError where none can be: far away one that is written on a disk only; where a file has
-    the name, or one of the names above it."""
+    """Returns the path for a folder of `kind`. Raises DistillError where it cannot be one: a remote path for a kind that is local only, or a file
+    with its name or the name of a folder above it."""
     folder, wanted = place(path), KINDS[kind]
     if isinstance(folder, RemotePath):
         if not wanted.remote:
@@ -143,7 +143,7 @@ def check_place(path: str | os.PathLike[str] | StoragePath, kind: str) -> Path |
 
 
 def check_local(path: str | os.PathLike[str] | StoragePath, kind: str) -> Path:
-    """As `check_place`, for what is written on a disk only."""
+    """Returns the local path for a folder of `kind`; see `check_place`. Raises DistillError for a remote one too."""
     folder = check_place(path, kind)
     if isinstance(folder, RemotePath):
         raise _only_local(folder, KINDS[kind])
@@ -156,38 +156,38 @@ def _only_local(folder: RemotePath, wanted: Kind) -> DistillError:
 
 
 def _check_above(folder: Path, wanted: str) -> None:
-    """DistillError where the first of a folder and those above it that is there is no folder."""
+    """Raises DistillError where the first existing path among a folder and its parents is no folder."""
     there = next((above for above in (folder, *folder.parents) if os.path.lexists(above)), None)
     if there is not None and not there.is_dir():
         what = "a link that leads nowhere" if there.is_symlink() and not there.exists() else "a file"
         raise DistillError(f"{there} is {what}; {wanted}. Use another name.")
 
 
-def check_picture(path: str | os.PathLike[str] | StoragePath) -> StoragePath:
-    """Where a PNG is to be written. DistillError where a folder or a file of somebody else's has the name, or no folder is there to write it in."""
-    picture = place(path)
-    if picture.is_dir():
-        raise DistillError(f"{picture} is a folder; --out is to be a PNG file. Use another name, such as {picture / 'views.png'}.")
-    if not isinstance(picture, RemotePath):
-        _check_above(picture.parent, f"--out {picture} is to be a file in a folder")
-        if not picture.parent.is_dir():
-            raise DistillError(f"{picture.parent}: no such folder, so {picture.name} cannot be written in it. Make it first.")
-    if (os.path.lexists(picture) if isinstance(picture, Path) else picture.exists()) and DRAWN not in head_of(picture):
-        raise DistillError(f"{picture} is there already and does not say that distill views drew it; it is left alone. Use another name as --out.")
-    return picture
+def check_image_file(path: str | os.PathLike[str] | StoragePath) -> StoragePath:
+    """Returns the path for a PNG. Raises DistillError where a folder or a foreign file has the name, or its folder is missing."""
+    image = place(path)
+    if image.is_dir():
+        raise DistillError(f"{image} is a folder; --out is to be a PNG file. Use another name, such as {image / 'views.png'}.")
+    if not isinstance(image, RemotePath):
+        _check_above(image.parent, f"--out {image} is to be a file in a folder")
+        if not image.parent.is_dir():
+            raise DistillError(f"{image.parent}: no such folder, so {image.name} cannot be written in it. Make it first.")
+    if (os.path.lexists(image) if isinstance(image, Path) else image.exists()) and DRAWN not in head_of(image):
+        raise DistillError(f"{image} is there already and does not say that distill views drew it; it is left alone. Use another name as --out.")
+    return image
 
 
 def strangers(folder: Path, known: re.Pattern[str]) -> list[str]:
-    """Names below a folder on disk that are none of ours; those of systems do not count where they lie in the folder itself."""
+    """Returns the names below a local folder that are not `known`, except a system's names directly in it."""
     names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")))
     return [name for name in names if not known.fullmatch(name) and not SYSTEM.fullmatch(name.partition("/")[0])]
 
 
 def check_apart(source: str | os.PathLike[str] | StoragePath, out: str | os.PathLike[str] | StoragePath, kind: str = "set", own: str = "") -> None:
-    """DistillError where a list of images lies in the folder to be written or that one in the list, in whatever way the two are spelt or linked,
-    or the list in what a set is made of.
+    """Raises DistillError where the images are inside the folder to be written, or that folder inside the images, however the two are spelt or linked,
+    or the images are inside the parts of a set.
 
-    own: the folder in OUT that may be SOURCE ("chunks"). What went on so before this was looked at goes on: an OUT that is ours already.
+    own: the folder in OUT that may be SOURCE ("chunks"). An OUT that is ours already is accepted, as in earlier versions.
     """
     begin, end, wanted = place(source), place(out), KINDS[kind]
     within = _set_around(begin)
@@ -206,7 +206,7 @@ def check_apart(source: str | os.PathLike[str] | StoragePath, out: str | os.Path
 
 
 def _set_around(source: StoragePath) -> StoragePath | None:
-    """The set in whose shards/, chunks/ or state/ a path lies, other than its chunks themselves."""
+    """Returns the set in whose shards/, chunks/ or state/ a path is, except its chunks themselves, else None."""
     real = source.resolve()
     for inner in (real, *real.parents):
         if inner.name in ("chunks", "shards", "state") and not (inner == real and inner.name == "chunks") and is_set(inner.parent):
@@ -215,7 +215,7 @@ def _set_around(source: StoragePath) -> StoragePath | None:
 
 
 def _lies_in(path: StoragePath, folder: StoragePath) -> bool:
-    """Whether `path`, there or not, is `folder` or lies below it, where `folder` is one."""
+    """Returns whether `path`, which may be missing, is `folder` or is below it."""
     if not (isinstance(path, Path) and isinstance(folder, Path)):
         if not (isinstance(path, RemotePath) and isinstance(folder, RemotePath) and path.scheme == folder.scheme):
             return False
@@ -226,7 +226,7 @@ def _lies_in(path: StoragePath, folder: StoragePath) -> bool:
 
 
 def _same(one: StoragePath, other: StoragePath) -> bool:
-    """Whether two paths are one place; by the system's own number for it where it is there, so that case and mounts do not matter."""
+    """Returns whether two paths are the same; existing ones by the system's own number, so that case and mounts do not matter."""
     if not (isinstance(one, Path) and isinstance(other, Path)):
         return str(one) == str(other)
     try:
@@ -239,7 +239,7 @@ def _same(one: StoragePath, other: StoragePath) -> bool:
 
 
 def remove_own(folder: StoragePath, names: re.Pattern[str], first: str = "") -> None:
-    """Remove the files directly in `folder` that are called as ours are, `first` before the others; whatever else lies there stays."""
+    """Removes the files directly in `folder` that have names of ours, `first` before the others; everything else stays."""
     own = [name for name, is_file in entries_of(folder) if is_file and (names.fullmatch(name) or is_temporary(name))]
     for name in sorted(own, key=lambda name: name != first):
         (folder / name).unlink(missing_ok=True)
@@ -247,14 +247,14 @@ def remove_own(folder: StoragePath, names: re.Pattern[str], first: str = "") -> 
 
 @dataclass(frozen=True)
 class Made:
-    """What a folder lacked when a verb began: new, names of ours in it; missing, the folder and those above it that were not there."""
+    """What was missing when a verb began. new: names of ours in the folder; missing: the folder and its parents."""
 
     folder: StoragePath
     new: tuple[str, ...]
     missing: tuple[StoragePath, ...]
 
     def give_back(self) -> None:
-        """Remove of it what is a file, or a folder with nothing in it; whoever calls this holds the folder."""
+        """Removes the files and empty folders among them; the caller has locked the folder."""
         for path in (*(self.folder / name for name in self.new), *self.missing):
             with suppress(OSError):
                 if isinstance(path, Path) and not stat.S_ISREG(os.lstat(path).st_mode):
@@ -264,7 +264,7 @@ class Made:
 
 
 def make_folder(folder: StoragePath, *own: str) -> Made:
-    """Make a folder and those above it; what `Made.give_back` removes again. own: names that the verb makes in it."""
+    """Makes a folder and its parents; returns what `Made.give_back` removes again. own: names that the verb makes in it."""
     missing = tuple(path for path in (folder, *folder.parents) if not os.path.lexists(path)) if isinstance(folder, Path) else ()
     new = tuple(name for name in own if not (folder / name).exists())
     folder.mkdir(parents=True, exist_ok=True)

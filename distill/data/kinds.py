@@ -1,6 +1,6 @@
-"""What proves that a file or folder is one of ours, by its name and its head alone, and which names are ours in each kind of folder.
+"""What proves that distill wrote a file or folder, from names and first bytes alone, and which names it uses in each kind of folder.
 
-A folder is one of ours when a file in it proves it by what it says (the plan of a set, the card of an export ...), see KINDS. Nothing is written or removed here.
+A folder is ours when the content of a file in it proves it (the plan of a set, the card of an export ...), see KINDS. Nothing is written or removed here.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from distill.storage.locks import CLAIM
 from distill.storage.objects import RemotePath
 from distill.storage.path import StoragePath, is_remote, place, readable
 
-HEAD = 1 << 14  # bytes that tell what a file is
-SMALL = 1 << 20  # bytes; a larger file is no note of ours
-LOGS = r"(?!\.).*\.(log|out)"  # what a person, nohup or a batch system lets a run say into its folder
+HEAD = 1 << 14  # first bytes that identify a file
+SMALL = 1 << 20  # bytes; no note of ours is larger
+LOGS = r"(?!\.).*\.(log|out)"  # output of a run that a person, nohup or a batch system keeps in its folder
 NOTES = re.compile(r"(estimate|error|finished|phase)\.json|(progress|failed)-\d{5,}\.json")  # in OUT/state
 CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt|listing\.tsv\.zst")
 CARD = "assets.extra/distill.json"
 DRAWN = b"Software\0distill views"  # in the head of a PNG
 SHARDS = re.compile(rf"{NUMBERED}\.(parquet|h5)")
-SHARD_SAYS = frozenset({"version", "chunk", "of", "chunk_sha256", "rows", "dimension", "dtype", "teacher"})  # in its metadata, whatever the version
+SHARD_KEYS = frozenset({"version", "chunk", "of", "chunk_sha256", "rows", "dimension", "dtype", "teacher"})  # keys of its metadata in every version
 
 
 EXPORT = re.compile(
@@ -59,7 +59,7 @@ class Kind:
 
 
 def head_of(path: StoragePath) -> bytes:
-    """The first bytes of a file, b"" where none is."""
+    """Returns the first bytes of a file, b"" where it is missing."""
     try:
         if isinstance(path, RemotePath):
             return path.read_bytes(HEAD)[:HEAD]
@@ -69,8 +69,8 @@ def head_of(path: StoragePath) -> bytes:
         return b""
 
 
-def _says(path: StoragePath, *keys: str) -> bool:
-    """Whether a file is a JSON object with these keys."""
+def _has_keys(path: StoragePath, *keys: str) -> bool:
+    """Returns whether a file is a JSON object with these keys."""
     try:
         if path.stat().st_size > SMALL:
             return False
@@ -80,8 +80,8 @@ def _says(path: StoragePath, *keys: str) -> bool:
     return isinstance(value, dict) and value.keys() >= set(keys)
 
 
-def _holds_arrays(path: StoragePath, *names: str) -> bool:
-    """Whether a file is an .npz with one of these arrays."""
+def _has_arrays(path: StoragePath, *names: str) -> bool:
+    """Returns whether a file is an .npz with one of these arrays."""
     try:
         with path.open("rb") as opened, zipfile.ZipFile(opened) as file:
             return any(f"{name}.npy" in file.namelist() or name in file.namelist() for name in names)
@@ -90,15 +90,15 @@ def _holds_arrays(path: StoragePath, *names: str) -> bool:
 
 
 def is_set(folder: StoragePath) -> bool:
-    """A plan, an index, or one shard of ours."""
+    """Returns whether a folder has a plan, an index, or one shard of ours."""
     if PLAN_HEAD.match(head_of(folder / "plan.json")) or any(_INDEX.match(head_of(folder / "shards" / name)) for name in INDEXES):
         return True
     return _has_shard(folder / "shards")
 
 
 def _has_shard(folder: StoragePath) -> bool:
-    called_so = islice((name for name, _ in entries_of(folder) if SHARDS.fullmatch(name)), 8)  # of somebody else's thousands a few are enough
-    for name in called_so:
+    names = islice((name for name, _ in entries_of(folder) if SHARDS.fullmatch(name)), 8)  # a few of thousands of foreign files are enough
+    for name in names:
         with suppress(DistillError):
             if _is_shard(folder / name):
                 return True
@@ -106,16 +106,16 @@ def _has_shard(folder: StoragePath) -> bool:
 
 
 def _is_shard(path: StoragePath) -> bool:
-    """Whether a file has the metadata of a shard, of which nothing else is looked at. OSError where the system fails to read it."""
+    """Returns whether a file has the metadata of a shard; nothing else of it is checked. Raises OSError where the system fails to read it."""
     try:
-        said = json.loads(_said_in_hdf5(path) if path.suffix == ".h5" else _said_in_parquet(path).get(b"distill", b""))
+        meta = json.loads(_hdf5_metadata(path) if path.suffix == ".h5" else _parquet_metadata(path).get(b"distill", b""))
     except (ValueError, RecursionError):
         return False
-    return isinstance(said, dict) and said.keys() >= SHARD_SAYS and said.get("version") in FORMAT_VERSIONS
+    return isinstance(meta, dict) and meta.keys() >= SHARD_KEYS and meta.get("version") in FORMAT_VERSIONS
 
 
-def _said_in_parquet(path: StoragePath) -> dict[bytes, bytes]:
-    """The metadata in the footer of a Parquet file; none where it is damaged or another file."""
+def _parquet_metadata(path: StoragePath) -> dict[bytes, bytes]:
+    """Returns the metadata in the footer of a Parquet file; {} where it is damaged or another file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -128,14 +128,14 @@ def _said_in_parquet(path: StoragePath) -> dict[bytes, bytes]:
         return {}
 
 
-def _said_in_hdf5(path: StoragePath) -> str | bytes:
-    """What an HDF5 file says in the attribute of shards; "" where it has none, is damaged or another file."""
+def _hdf5_metadata(path: StoragePath) -> str | bytes:
+    """Returns the metadata of a shard from an HDF5 file; "" where it has none, is damaged or another file."""
     import h5py
 
     try:
         with h5py.File(readable(path), "r", locking=False) as file:
-            said = file.attrs.get("distill", "")
-            return said if isinstance(said, (bytes, str)) else ""
+            meta = file.attrs.get("distill", "")
+            return meta if isinstance(meta, (bytes, str)) else ""
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
         if failed := failure(path, error):
             raise failed from error
@@ -143,27 +143,27 @@ def _said_in_hdf5(path: StoragePath) -> str | bytes:
 
 
 def chunk_files(folder: StoragePath) -> list[StoragePath]:
-    """What is called as chunks are in a folder, in the order of the names."""
-    called_so = re.compile(rf"{NUMBERED}\.parquet")
-    return sorted(path for path in folder.iterdir() if called_so.fullmatch(path.name)) if folder.is_dir() else []
+    """Returns the files of a folder that have names of chunks, sorted by name."""
+    names = re.compile(rf"{NUMBERED}\.parquet")
+    return sorted(path for path in folder.iterdir() if names.fullmatch(path.name)) if folder.is_dir() else []
 
 
 def is_chunk_folder(path: str | StoragePath) -> bool:
-    """Whether a folder holds chunks, a whole set or not. A folder of shards, whose files have like names, does not."""
+    """Returns whether a folder has chunks, a whole set or not. Shards have similar names, but are none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     for file in chunk_files(place(path)):
         try:
             return (pq.read_schema(readable(file)).metadata or {}).get(b"format", b"").startswith(b"distill.chunk.")
-        except (pa.ArrowException, OSError, ValueError) as error:  # no chunk, or a damaged one: the next may tell
+        except (pa.ArrowException, OSError, ValueError) as error:  # no chunk, or a damaged one: look at the next
             if failed := failure(file, error):
                 raise failed from error
     return False
 
 
 def _is_run(folder: StoragePath) -> bool:
-    """A run.toml that a run wrote, not a person: in the very letters of the writer; or one that can be read, beside a checkpoint or a summary."""
+    """Returns whether a run wrote run.toml, not a person: it is byte-equal to what the writer gives, or is beside a checkpoint or a summary."""
     import tomli_w
 
     from distill.config.files import load_run
@@ -175,11 +175,11 @@ def _is_run(folder: StoragePath) -> bool:
             return True
     except (DistillError, OSError, ValueError):
         return False
-    return _says(folder / "summary.json", "parameters", "epochs", "student") or _holds_arrays(folder / "checkpoints/last.npz", "progress.json")
+    return _has_keys(folder / "summary.json", "parameters", "epochs", "student") or _has_arrays(folder / "checkpoints/last.npz", "progress.json")
 
 
 def is_run_file(path: StoragePath) -> bool:
-    """Whether a file is a run file, whoever wrote it."""
+    """Returns whether a file is a valid run file, whoever wrote it."""
     from distill.config.files import load_run
 
     try:
@@ -189,7 +189,7 @@ def is_run_file(path: StoragePath) -> bool:
 
 
 def read_card(path: str | StoragePath) -> dict[str, Any] | None:
-    """What an export says of itself; None where the folder is no export of ours."""
+    """Returns the card of an export; None where the folder is no export of ours."""
     try:
         card = json.loads((place(path) / CARD).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -199,14 +199,14 @@ def read_card(path: str | StoragePath) -> dict[str, Any] | None:
 
 def _is_evaluation(folder: StoragePath) -> bool:
     try:
-        judged = json.loads((folder / "evaluation.json").read_bytes())["model"]
+        model = json.loads((folder / "evaluation.json").read_bytes())["model"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
-    return isinstance(judged, dict) and "path" in judged
+    return isinstance(model, dict) and "path" in model
 
 
 def is_lock(path: StoragePath) -> bool:
-    """What holds a folder for one process: a file that says so, or a folder of claims."""
+    """Returns whether a path is the lock of a folder: a file with the name of a process, or a folder of claims."""
     if is_remote(path) or path.is_dir():
         return all(CLAIM.fullmatch(name) or is_temporary(name) for name, _ in entries_of(path))
     return path.is_file() and re.fullmatch(rb"(process \d+ on [^\n]*\n)?", head_of(path)) is not None
@@ -228,11 +228,11 @@ KINDS = {
         {
             r"\.launcher(\.claims)?": is_lock,
             "state/": _any,
-            r"state/error\.json": lambda path: _says(path, "message", "exit_code"),
+            r"state/error\.json": lambda path: _has_keys(path, "message", "exit_code"),
             r"state/finished\.json": lambda path: head_of(path).strip() == b"{}",
-            r"state/estimate\.json": lambda path: _says(path, "rows", "chunks", "todo_chunks", "todo_rows", "bytes"),
-            r"state/progress-\d{5,}\.json": lambda path: _says(path, "done", "made"),
-            r"state/failed-\d{5,}\.json": lambda path: _says(path, "chunk", "reason"),
+            r"state/estimate\.json": lambda path: _has_keys(path, "rows", "chunks", "todo_chunks", "todo_rows", "bytes"),
+            r"state/progress-\d{5,}\.json": lambda path: _has_keys(path, "done", "made"),
+            r"state/failed-\d{5,}\.json": lambda path: _has_keys(path, "chunk", "reason"),
             LOGS: _is_file,
             "chunks": lambda path: is_chunk_folder(path) or not strange_names(path, {}),
             "shards/": _any,
@@ -247,31 +247,31 @@ KINDS = {
         "an evaluation",
         "--out",
         _is_evaluation,
-        {r"scores-(model|teacher)\.npz": lambda path: _holds_arrays(path, "scores", "cosines"), LOGS: _is_file},
+        {r"scores-(model|teacher)\.npz": lambda path: _has_arrays(path, "scores", "cosines"), LOGS: _is_file},
         remote=True,
     ),
-    "drawing": Kind("drawn identities", "OUT", lambda folder: _says(folder / ".drawing.json", "identities", "images", "size", "seed")),
+    "drawing": Kind("drawn identities", "OUT", lambda folder: _has_keys(folder / ".drawing.json", "identities", "images", "size", "seed")),
     "demo": Kind("a demo", "OUT", lambda folder: head_of(folder / "teacher.toml").startswith(b"# distill train "), {LOGS: _is_file}),
 }
 
 
-LISTED = ("set", "chunks", "run", "export")  # what is never taken for images
+LISTED = ("set", "chunks", "run", "export")  # folders that are never listed as images
 SIGNS = frozenset(INDEXES).union(*(KINDS[kind].signs for kind in LISTED))
 
 
 def kind_of(folder: StoragePath, names: Collection[str] | None = None) -> str | None:
-    """What of ours that holds no list of images a folder is: "set", "chunks", "run", "export", or None.
+    """Returns which of LISTED a folder is: "set", "chunks", "run", "export", or None.
 
-    names: what lies in it, where the caller knows; without one of SIGNS among them nothing is read.
+    names: of what is in it, where the caller knows them; without one of SIGNS among them nothing is read.
     """
     there = SIGNS.intersection(names if names is not None else (name for name, _ in entries_of(folder)))
-    if any(_INDEX.match(head_of(folder / name)) for name in there.intersection(INDEXES)):  # the shards of a set, which may have gone elsewhere without it
+    if any(_INDEX.match(head_of(folder / name)) for name in there.intersection(INDEXES)):  # the shards of a set, perhaps copied without the rest
         return "set"
     return next((kind for kind in LISTED if KINDS[kind].signs & there and KINDS[kind].is_ours(folder)), None)
 
 
 def strange_names(folder: StoragePath, known: Mapping[str, Callable[[StoragePath], bool]], most: int = 4) -> list[str]:
-    """Up to `most` names below a folder that are not `known` (see Kind.before), nor a system's, nor an unfinished file of ours; sorted."""
+    """Returns up to `most` names below a folder, sorted, that are not `known` (see Kind.before), a system's, or an unfinished file of ours."""
     found: list[str] = []
     for name, is_file in entries_of(folder):
         inside = {rest.removeprefix(f"{name}/"): proof for rest, proof in known.items() if rest.startswith(f"{name}/")}
@@ -287,7 +287,7 @@ def strange_names(folder: StoragePath, known: Mapping[str, Callable[[StoragePath
 
 
 def entries_of(folder: StoragePath) -> Iterator[tuple[str, bool]]:
-    """(name, is no folder) of what lies in a folder; of nothing where there is no folder."""
+    """Yields (name, is no folder) for each entry of a folder; nothing where it is missing."""
     if isinstance(folder, RemotePath):
         yield from ((path.name, is_file) for path, is_file in folder.entries() if path != folder)
     elif isinstance(folder, Path):

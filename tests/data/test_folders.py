@@ -135,19 +135,19 @@ def stays(theirs, made, beside):
     refused((*embed, made.photos, theirs / "shards"), theirs, "no part of a set")
     refused(("chunk", made.photos, theirs), theirs, "files that are no part of chunks")
     refused(("chunk", theirs, theirs / "new"), theirs, "lies among the images")
-    far = "can only be written on a local disk" if is_remote(theirs) else ""
-    refused(("faces", theirs, "--identities", 1, "--images", 1, "--size", 32), theirs, far or "no part of drawn identities")
-    refused(("demo", theirs, "--small"), theirs, far or "no part of a demo")
-    refused(("train", made.run, "--out", theirs), theirs, far or "no part of a run")
-    refused(("train", made.run, "--out", theirs / "new", "--set", f"data.images={theirs}"), theirs, far or "lies among the images")
+    remote = "can only be written on a local disk" if is_remote(theirs) else ""
+    refused(("faces", theirs, "--identities", 1, "--images", 1, "--size", 32), theirs, remote or "no part of drawn identities")
+    refused(("demo", theirs, "--small"), theirs, remote or "no part of a demo")
+    refused(("train", made.run, "--out", theirs), theirs, remote or "no part of a run")
+    refused(("train", made.run, "--out", theirs / "new", "--set", f"data.images={theirs}"), theirs, remote or "lies among the images")
     for force in ((), ("--force",)):
-        refused(("export", made.keras, theirs, *force), theirs, far or "is left alone")
+        refused(("export", made.keras, theirs, *force), theirs, remote or "is left alone")
     judge = ("evaluate", made.teacher, "--pairs")
     refused((*judge, made.photos, "--out", theirs), theirs, "no part of an evaluation")
     refused((*judge, theirs, "--out", theirs / "new"), theirs, "lies among the images")
-    picture = next(made.photos.glob("id*/*.jpg"))
-    refused(("views", picture, "--out", theirs / "views.png"), theirs, "does not say that distill views drew it")
-    refused(("views", picture, "--out", theirs / "id0000"), theirs, "is a folder")
+    image = next(made.photos.glob("id*/*.jpg"))
+    refused(("views", image, "--out", theirs / "views.png"), theirs, "does not say that distill views drew it")
+    refused(("views", image, "--out", theirs / "id0000"), theirs, "is a folder")
     if not is_remote(theirs):
         before = snapshot(theirs)
         with pytest.raises(DistillError, match="no part of a run"):
@@ -294,7 +294,7 @@ def test_a_file_or_a_lost_link_is_no_folder(tmp_path, kind):
 )
 def test_no_folder_is_ever_called_like_an_address(tmp_path, made, monkeypatch, verb, address, said):
     monkeypatch.chdir(tmp_path)
-    picture = next(made.photos.glob("id*/*.jpg"))
+    image = next(made.photos.glob("id*/*.jpg"))
     words = {
         "faces": (address,),
         "demo": (address,),
@@ -303,7 +303,7 @@ def test_no_folder_is_ever_called_like_an_address(tmp_path, made, monkeypatch, v
         "chunk": (made.photos, address),
         "embed": (made.photos, address, "--teacher", made.teacher),
         "evaluate": (made.teacher, "--pairs", made.photos, "--out", address),
-        "views": (picture, "--out", address),
+        "views": (image, "--out", address),
         "inspect": (address,),
     }
     refused((verb, *words[verb]), tmp_path, said)

@@ -1,7 +1,7 @@
-"""How a text list is written, by its first lines: what stands between path and label, whether in quotes, with a header, or with backslashes.
+"""The dialect of a text list, found in its first lines: the separator of path and label, quotes, a header, backslashes.
 
-A list may be written otherwise than as path<TAB>label, where its first lines leave no doubt: UTF-16 with its mark, lines ended by CR, a comma,
-semicolon or space between path and label, CSV with quotes, a first line that names the columns, blank lines, backslashes.
+A list need not be path<TAB>label where its first lines are unambiguous: UTF-16 with its mark, lines ended by CR, a comma,
+semicolon or space between path and label, CSV with quotes, a first line with the names of columns, blank lines, backslashes.
 """
 
 import codecs
@@ -13,20 +13,20 @@ from distill.data.names import SUFFIXES
 from distill.errors import DistillError
 from distill.storage.path import StoragePath, place
 
-SAMPLE = 1000  # lines at the beginning by which it is decided
-HEAD = 2**20  # bytes that hold them
+SAMPLE = 1000  # lines at the beginning that are examined
+HEAD = 2**20  # bytes read for them
 
 SUFFIX = rb"\.(?:" + b"|".join(sorted(SUFFIXES)) + rb")"
-# path and label of a line, by what stands between them; the path ends as an image's does, the label holds neither slash nor separator
+# path and label of a line, by their separator; the path has an image suffix, the label has neither slash nor separator
 CELLS = {
     separator: re.compile(rb"(?im)^([^\n]*" + SUFFIX + rb") *" + separator + rb" *([^\n\r/\\" + separator + rb"]+?) *(\r?)$")
     for separator in (b",", b";", b" ")
 }
-BEHIND = re.compile(rb"(?i)" + SUFFIX + rb" *[,; ]")  # something stands behind a path
+BEHIND = re.compile(rb"(?i)" + SUFFIX + rb" *[,; ]")  # something follows a path
 _ENDS = re.compile(rb"(?i)" + SUFFIX + rb" *$")
-_PARTS = re.compile(rb'[\t,;/\\"]')  # what parts of paths and columns are told apart by
+_PARTS = re.compile(rb'[\t,;/\\"]')  # separators of columns and of parts of paths
 _QUOTE = re.compile(rb'(?:^|[\t,;] *)"[^"]*" *(?:[\t,;]|\r?$)')  # a cell in quotes
-# What a header may call its columns.
+# Names of columns in a header.
 _PATHS = frozenset(re.findall(r"\w+", "path file filename file_name filepath file_path image images image_path imagepath image_name img img_path key src"))
 _LABELS = frozenset(
     re.findall(
@@ -38,8 +38,8 @@ _LABELS = frozenset(
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a list is written. separator: between path and label, b"" for a tab or none. quoted: as CSV with quotes. header: whether its first line
-    names the columns. backslash: parts of a path are separated by it. returns: lines end in CR alone. strip, label_from: see `image_list.Rule`."""
+    """How a list is written. separator: of path and label, b"" for a tab or none. quoted: CSV with quotes. header: the first line has the
+    names of columns. backslash: it separates the parts of a path. returns: lines end in CR alone. strip, label_from: see `image_list.Rule`."""
 
     utf16: bool = False
     separator: bytes = b""
@@ -52,7 +52,7 @@ class Dialect:
 
 
 def dialect_of(path: StoragePath, strip: str = "", label_from: str = "") -> Dialect:
-    """How a list is written, by its first lines. DistillError where they name their columns in another order, or more than two."""
+    """Returns the dialect of a list. Raises DistillError where its header has the columns in another order, or more than two."""
     with place(path).open("rb") as file:
         head = file.read(HEAD)
     utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -76,7 +76,7 @@ def dialect_of(path: StoragePath, strip: str = "", label_from: str = "") -> Dial
 
 
 def _header(path: StoragePath, lines: list[bytes]) -> tuple[bool, bytes]:
-    """Whether the first line names the columns, and what separates them."""
+    """Returns whether the first line is a header, and the separator of its columns."""
     if len(lines) < 2:
         return False, b""
     text = lines[0].decode(errors="replace").strip()
@@ -89,23 +89,23 @@ def _header(path: StoragePath, lines: list[bytes]) -> tuple[bool, bytes]:
     if len(names) > 2:
         raise DistillError(f"{path}, line 1: {len(names)} columns ({', '.join(names)}). Expected two: path<TAB>label on each line.")
     if len(names) == 1 and sum(bool(_ENDS.search(line) or _PARTS.search(line)) for line in lines[1:]) * 2 <= len(lines) - 1:
-        return False, b""  # the others look like it: "image", "image2", "image3"
+        return False, b""  # a row like the others: "image", "image2", "image3"
     return True, separator.encode().strip(b"\t") if len(names) == 2 else b""
 
 
 def _refuse_label_first(path: StoragePath, sample: list[bytes], numbers: list[int]) -> None:
-    """DistillError where every line has its label before its path.
+    """Raises DistillError where every line has its label before its path.
 
-    Behind a tab that is clear. A comma, a semicolon or a space may stand in a folder's name ("Smith, John/1.jpg"): there the label has to be a
-    number, for a space one of those that count from 0, or the folder that the path names, or the path absolute.
+    With a tab that is clear. A comma, a semicolon or a space may be part of a folder's name ("Smith, John/1.jpg"): there the label must be a
+    number (with a space, one of the labels must be 0) or the name of a folder in the path, or the path must be absolute.
     """
     for separator in (b"\t", b",", b";", b" "):
         cells = [(_cell(line.partition(separator)[0]), _cell(line.partition(separator)[2])) for line in sample]
         if not cells or not all(first and _ENDS.search(second) and not _ENDS.search(first) and not _PARTS.search(first) for first, second in cells):
             continue
         numbered = all(first.isdigit() for first, _ in cells) and (separator != b" " or any(first == b"0" for first, _ in cells))
-        told = all(second.startswith(b"/") or first in re.split(rb"[/\\]", second)[:-1] for first, second in cells)
-        if separator == b"\t" or numbered or told:
+        evident = all(second.startswith(b"/") or first in re.split(rb"[/\\]", second)[:-1] for first, second in cells)
+        if separator == b"\t" or numbered or evident:
             quotes = "" if separator == b"\t" else ", or put paths that begin so in quotes"
             mark = "\\t" if separator == b"\t" else separator.decode()
             swap = f"""awk '{{i=index($0,"{mark}"); print substr($0,i+1) "\\t" substr($0,1,i-1)}}'"""
@@ -121,7 +121,7 @@ def _cell(text: bytes) -> bytes:
 
 
 def _separator(path: StoragePath, sample: list[bytes], numbers: list[int], of_header: bytes) -> bytes:
-    """What stands between path and label in each of these lines, b"" where they are bare paths."""
+    """Returns the separator of path and label in each of these lines, b"" where they are bare paths."""
     bare = [line for line in sample if not _ENDS.search(line)]
     if of_header and all(line.count(of_header) == 1 for line in sample):
         return of_header
@@ -155,7 +155,7 @@ def shown(line: bytes) -> str:
 
 
 def _is_quoted(path: StoragePath, sample: list[bytes]) -> bool:
-    """Whether cells stand in quotes, as in CSV."""
+    """Returns whether cells are in quotes, as in CSV."""
     begun = [line for line in sample if _QUOTE.search(line)]
     if not begun or cells_of(sample) is not None:
         return bool(begun)
@@ -166,7 +166,7 @@ def _is_quoted(path: StoragePath, sample: list[bytes]) -> bool:
 
 
 def cells_of(lines: list[bytes]) -> list[list[str]] | None:
-    """The cells of lines of CSV; None where they are not all a path and a label, or all a path."""
+    """Returns the cells of lines of CSV; None unless each line is a path and a label, or each is a path."""
     text = [line.decode(errors="replace") for line in lines]
     for delimiter in "\t,;":
         try:

@@ -1,22 +1,22 @@
-"""Image lists: where images come from, as rows of (key, label) in one fixed order, and the class table. Memory does not grow with rows.
+"""Image lists: images as rows of (key, label) in one fixed order, and the class table. Memory does not grow with rows.
 
-Folder of class folders, or of photos (`distill.data.lists.folder`)
-    Each folder directly below SOURCE is a class; the images under it, at any depth, are its rows. Photos that lie directly in SOURCE are rows
-    without labels where no class folder has any. The key is the path below SOURCE; what is no row is counted by its reason.
+Folder of class folders, or of images (`distill.data.lists.folder`)
+    Each folder directly below SOURCE is a class; the images under it, at any depth, are its rows. Images directly in SOURCE are rows
+    without labels where no class folder has any. The key is the path below SOURCE; other names are counted by reason.
 
 Text list (`distill.data.lists.text`)
-    `path` or `path<TAB>label` a line, in UTF-8; other ways to write one are read where its first lines leave no doubt. Order: the file's own. A
-    path is relative and may not leave the root; `Rule.strip_prefix` makes it so. Either every line has a label or none has. Labels are class
+    `path` or `path<TAB>label` a line, in UTF-8; other dialects are read where the first lines are unambiguous. Order: the file's own. A
+    path is relative and may not leave the root; `Rule.strip_prefix` makes an absolute one relative. Either every line has a label or none has. Labels are class
     numbers when all are written as numbers (0, 17): class n is then called "n", and the table goes from 0 to the largest. They are class
     names when none is a number, or when digits with leading zeros (0017) show that digits are names here; a mix is an error. With
-    `Rule.label_from` they are the names of the folders that the files lie in. Blank lines and a line that names the columns are counted.
+    `Rule.label_from` they are the names of the folders of the files. Blank lines and a header are counted.
 
 Record file (`train.rec`, `distill.data.archives.recordio`) and tar (`distill.data.archives.tar`)
-    Files that hold many images: the root is the file itself, and a key says `rec:<id>` or `tar:<name>`.
+    Archives with many images: the root is the file itself, and a key is `rec:<id>` or `tar:<name>`.
 
 Class table: line n is class n. Names are ordered by their UTF-8 bytes, so that a folder and a list of its files give equal tables.
 
-A name that is not UTF-8 or holds a control character, a duplicate, and a list without rows are errors that name the line or the file.
+A name that is not UTF-8 or has a control character, a duplicate, and a list without rows are errors with the line or the file.
 """
 
 import re
@@ -45,7 +45,7 @@ _NUMBER = re.compile(r"0|[1-9][0-9]*")
 class ImageList(Protocol):
     """Rows in a fixed order. root: the folder or file that keys are relative to, unless another one is given at run time.
 
-    classes: names, line n of classes.txt is class n, empty when rows have no labels. skipped: how many names were passed over, by reason.
+    classes: names of the classes in order, empty when rows have no labels. skipped: how many names are no rows, by reason.
     """
 
     root: StoragePath
@@ -54,15 +54,15 @@ class ImageList(Protocol):
     skipped: dict[str, int]
 
     def batches(self, rows: int) -> Iterator[tuple[list[str], np.ndarray | None]]:
-        """Keys and labels (int32 [n], None when rows have no labels) of `rows` rows each, the last batch may be short. One pass."""
+        """Yields keys and labels (int32 [n], None when rows have no labels) of `rows` rows each, fewer in the last batch."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How names become rows. all_files: in class folders those of any suffix too, and every folder is a class, as in earlier versions.
+    """How names become rows. all_files: files of any suffix in class folders are rows, and every folder is a class, as in earlier versions.
 
-    strip_prefix: the beginning of all paths of a text list, which is taken off. label_from: "folder" gives each bare path of a text list the
-    folder that the file lies in as its label; "" none.
+    strip_prefix: the beginning that is removed from all paths of a text list. label_from: "folder" gives each bare path of a text list the
+    name of its folder as its label; "" none.
     """
 
     all_files: bool = False
@@ -75,7 +75,7 @@ class Rule:
 
 
 def open_list(source: str | StoragePath, rule: Rule = Rule()) -> ImageList:  # noqa: B008 - frozen
-    """A folder of class folders or photos, a text list, `.rec` or `.tar`. It is gone through once here: what is wrong is told before any work.
+    """Returns the list of a folder of class folders or images, a text list, a `.rec` or a `.tar`. It is read once here, so errors come before any work.
 
     5.8 million lines take about 5 s to open and 3 s to go through, in 230 MB (measured on one core).
     """
@@ -99,7 +99,7 @@ def _open_archive(source: StoragePath) -> ImageList:
 
 
 def check_source(source: StoragePath) -> None:
-    """DistillError where nothing lies at a path, or what no image list is."""
+    """Raises DistillError where a path is missing or is no image list."""
     expected = "Expected a folder of class folders or of photos, a text list (path or path<TAB>label on each line), .rec or .tar."
     if not source.exists():
         raise DistillError(f"{source}: no such image list.{close_to(source)} {expected}")
@@ -111,7 +111,7 @@ def check_source(source: StoragePath) -> None:
     with source.open("rb") as file:
         head = file.read(16)
     if re.match(b"BZh[1-9]1AY&SY", head):
-        head = head[4:]  # names may begin with these letters, what follows is no name
+        head = head[4:]  # a name may begin with these letters, but not go on like this
     for mark, (kind, way_out) in _MARKS.items():
         if head.startswith(mark):
             raise DistillError(f"{source} is {kind}, and no image list. {way_out}")
@@ -137,7 +137,7 @@ _MARKS = {
 
 
 def way_to(root: str, key: str) -> str:
-    """What to do where no file of a list is under the root, by what is: a sentence. key: one of the list."""
+    """Returns a sentence on what to do where no file of a list is under the root. key: one of the list."""
     if not is_remote(root) and Path(root).is_dir():
         for other, way_out in _other_spellings(Path(root), key):
             with suppress(OSError, ValueError):
@@ -166,7 +166,7 @@ def _other_spellings(root: Path, key: str) -> Iterator[tuple[Path, str]]:
 
 @dataclass
 class TextList:
-    """A text list; see `ImageList`. stamp: size and time of the file when it was opened; dialect: how it is written."""
+    """A text list; see `ImageList`. stamp: size and time of the file when it was opened."""
 
     path: StoragePath
     root: StoragePath
@@ -194,13 +194,13 @@ class TextList:
 
 
 class _Labels:
-    """What the labels of a list are, found block by block."""
+    """The labels of a list, collected block by block."""
 
     def __init__(self, path: StoragePath, are_names: bool) -> None:
         self.path, self.are_names = path, are_names
         self.names: set[str] = set()
         self.huge: DistillError | None = None
-        self.seen: dict[str, tuple[int, str]] = {}  # number | padded | name: a line that has such a label, and the label
+        self.seen: dict[str, tuple[int, str]] = {}  # number | padded | name: a line with such a label, and the label
 
     def add(self, lines: Lines) -> None:
         if lines.labels is None:
@@ -221,7 +221,7 @@ class _Labels:
         return DistillError(f"{self.path}, line {_line_of(lines, name)}: label {name!r}: {why}.")
 
     def table(self) -> list[str]:
-        """The class names in their order."""
+        """Returns the class names in their order."""
         if "number" in self.seen and "name" in self.seen and "padded" not in self.seen:
             (number_line, number), (name_line, name) = self.seen["number"], self.seen["name"]
             raise DistillError(
@@ -269,9 +269,9 @@ def _open_text(path: StoragePath, rule: Rule) -> TextList:
 
 
 def _refuse_duplicates(path: StoragePath, hashes: np.ndarray, dialect: Dialect) -> None:
-    """8 bytes a row instead of the keys. Lines of equal hashes are read again and compared: a collision costs time, it is no error."""
+    """Raises DistillError for a duplicate key. Hashes take 8 bytes a row; lines of equal hashes are read again and compared, so a collision only costs time."""
     hashes.sort()
-    twice = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])[:1000]  # of more than that, nearly all are true duplicates, and one is named
+    twice = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])[:1000]  # of more, nearly all are true duplicates, and one is enough
     if not len(twice):
         return
     first: dict[str, int] = {}

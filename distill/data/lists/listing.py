@@ -1,13 +1,13 @@
-"""The listing of a set: which files its rows were, with their sizes and times, so that a later run can say what differs.
+"""The listing of a set: the files of its rows with their sizes and times, so that a later run can report what has changed.
 
-    OUT/chunks/listing.tsv.zst    zstd; lines of UTF-8: "distill.listing.1<TAB>rows", then key<TAB>bytes<TAB>nanoseconds for each row, and behind
+    OUT/chunks/listing.tsv.zst    zstd; lines of UTF-8: "distill.listing.1<TAB>rows", then key<TAB>bytes<TAB>nanoseconds for each row, and after
                                   the last line end the CRC-32 of all of them, eight hex digits
 
-Rows stand in the order of the chunks. A file that was not there has -1 bytes. Of a record file or a tar the rows are the file itself and its
-index. Lists whose files would be a request each (a text list of objects) have no listing; the text of a list is compared by its hash always.
+Rows are in the order of the chunks. A missing file has -1 bytes. The rows of a record file or a tar are the file itself and its
+index. Lists whose files would each take a request (a text list of objects) have no listing; the text of a list is always compared by its hash.
 
-Two listings in one order are compared as two streams of lines, so that memory does not grow with them: 1 us a row, of which asking the system
-takes most.
+Two listings in the same order are compared as two streams of lines, so that memory does not grow with them: 1 us a row, most of it in the
+file system.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from distill.storage.path import StoragePath, is_remote, place, readable
 
 LISTING = "listing.tsv.zst"
 FORMAT = "distill.listing.1"
-NAMED = 3  # names of each kind of difference that are told
+NAMED = 3  # names reported for each kind of difference
 
 BLOCK = 1 << 20
 LONGEST = 1 << 20  # bytes of a line
-ASKED = 2000  # files that a thread asks for at a time
+ASKED = 2000  # files that a thread looks up at a time
 ASKERS = 16
 
-Ask = Callable[[int, str], bool]  # of a row, by its number and its key
+Ask = Callable[[int, str], bool]  # (number of a row, its key) -> whether
 
 
 @dataclass
 class Changes:
-    """How the files differ from a listing. Counts by kind, the first names of each kind; accepted: {key: its line now} of changed files that may."""
+    """How files differ from a listing. Counts and first names by kind; accepted: {key: its line now} of files that were allowed to change."""
 
     counts: dict[str, int] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Changes:
             first.append(key)
 
     def in_words(self, *kinds: str) -> str:
-        """`7 added ('a/1.jpg', 'a/2.jpg', 'a/3.jpg' ...), 1 removed ('b/1.jpg')` of those kinds that there are."""
+        """Returns `7 added ('a/1.jpg', 'a/2.jpg', 'a/3.jpg' ...), 1 removed ('b/1.jpg')` for those of `kinds` that occur."""
         return ", ".join(
             f"{self.counts[kind]:,} {kind} ({', '.join(map(repr, self.names[kind]))}{' ...' * (self.counts[kind] > NAMED)})"
             for kind in kinds
@@ -70,12 +70,12 @@ GONE = "removed that had been rejected"
 
 
 def is_kept(source: StoragePath, root: str) -> bool:
-    """Whether a listing of this source is kept."""
+    """Returns whether a listing of this source is kept."""
     return source.is_dir() or is_archive(source) or not is_remote(root) and Path(root).is_dir()
 
 
 def sized_batches(images: ImageList, rows: int, root: str) -> Iterator[tuple[list[str], np.ndarray | None, list[int], list[int]]]:
-    """The batches of a list with the size and time of each file."""
+    """Yields the batches of a list with the size and time of each file."""
     if isinstance(images, FolderList):
         yield from images.sized_batches(rows)
         return
@@ -85,7 +85,7 @@ def sized_batches(images: ImageList, rows: int, root: str) -> Iterator[tuple[lis
 
 @contextmanager
 def written(path: StoragePath) -> Iterator[Callable[[str], None]]:
-    """The listing at `path`, which gets its name when the block ends: a function that takes text, whole lines, the first of all included."""
+    """Yields a function that writes whole lines, the head included, to the listing `path`, which gets its name when the block ends."""
     with committed(path) as temporary, pa.OSFile(str(temporary), "wb") as file, pa.CompressedOutputStream(file, "zstd") as packed:
         sum_of = 0
 
@@ -104,13 +104,13 @@ def head(rows: int) -> str:
 
 
 def lines_of(keys: Iterable[str], sizes: Iterable[int], times: Iterable[int]) -> list[str]:
-    """Lines of a listing without their ends."""
+    """Returns lines of a listing without line ends."""
     return [f"{key}\t{size}\t{time}" for key, size, time in zip(keys, sizes, times, strict=True)]
 
 
 def read(path: StoragePath) -> Iterator[str]:
-    """The lines of a listing. DistillError where it is damaged."""
-    rows = said = -1
+    """Yields the lines of a listing. Raises DistillError where it is damaged."""
+    rows = expected = -1
     for rows, line in enumerate(_lines(path)):
         if rows:
             if line.count("\t") != 2:
@@ -120,9 +120,9 @@ def read(path: StoragePath) -> Iterator[str]:
         name, _, count = line.partition("\t")
         if name != FORMAT or not count.isdecimal():
             raise _damaged(path, f"it begins {line[:40]!r}")
-        said = int(count)
-    if rows != said:
-        raise _damaged(path, f"{max(rows, 0):,} rows are there, {said:,} are told")
+        expected = int(count)
+    if rows != expected:
+        raise _damaged(path, f"{max(rows, 0):,} rows are there, {expected:,} are told")
 
 
 def _lines(path: StoragePath) -> Iterator[str]:
@@ -137,7 +137,7 @@ def _lines(path: StoragePath) -> Iterator[str]:
                 if len(rest) > LONGEST:
                     raise _damaged(path, f"a line of over {LONGEST:,} bytes")
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # not what the file holds
+        if isinstance(error, OSError) and error.errno is not None:  # a failure of the system
             raise
         raise _damaged(path, str(error).partition("\n")[0][:100]) from error
     if rest != b"%08x" % sum_of:
@@ -148,11 +148,11 @@ def _damaged(path: StoragePath, how: str) -> DistillError:
     return DistillError(f"{path} is damaged: {how}. Only the comparison with what lies there now needs it: --no-relist goes on without.")
 
 
-# ------------------------------------------------------------------------------------------------------------------------- what is there now
+# ------------------------------------------------------------------------------------------------------------------------- the files now
 
 
 def found(source: StoragePath, root: str, rule: Rule, kept: Iterable[str]) -> Iterator[str]:
-    """Lines for what a source holds now, in the order of its listing. kept: the lines of that listing, which name the files of a text list."""
+    """Yields the lines for the files of a source now, in the order of its listing. kept: the lines of that listing, which has the files of a text list."""
     if source.is_dir():
         for files in list_files(source, rule.all_files):
             yield from lines_of(*files)
@@ -165,7 +165,7 @@ def found(source: StoragePath, root: str, rule: Rule, kept: Iterable[str]) -> It
 
 
 def archive_lines(path: StoragePath) -> list[str]:
-    """Lines for a record file and its index, or a tar."""
+    """Returns the lines for a record file and its index, or for a tar."""
     files = [path, *([place(index_of(str(path)))] if path.suffix.lower() == ".rec" else [])]
     there = [(one.name, one.stat()) for one in files if one.is_file()]
     return [f"{name}\t{status.st_size}\t{status.st_mtime_ns}" for name, status in there]
@@ -209,16 +209,18 @@ def key_of(line: str) -> str:
 
 
 def compare(kept: Iterable[str], now: Iterable[str], may_change: Ask, may_go: Ask = lambda row, key: False) -> Changes:
-    """Two streams of lines in one order: by the bytes of the class and of the key, or, where both name the same keys, any.
+    """Returns how `now` differs from `kept`: lines in the order of the bytes of class and key, or in any order where both have the same keys.
 
-    may_change: whether the file of a row (its number, its key) may have another size; may_go: whether it may be gone.
+    Args:
+        may_change: whether the file of a row may have another size.
+        may_go: whether it may be gone.
     """
     changes, stream = Changes(), iter(kept)
     row, old = 0, next(stream, None)
     for new in now:
         if new != old:
             key = key_of(new)
-            while old is not None and key_of(old) != key and _place(key_of(old)) < _place(key):
+            while old is not None and key_of(old) != key and _order(key_of(old)) < _order(key):
                 changes.add(GONE if may_go(row, key_of(old)) else REMOVED, key_of(old))
                 row, old = row + 1, next(stream, None)
             if old is None or key_of(old) != key:
@@ -233,7 +235,7 @@ def compare(kept: Iterable[str], now: Iterable[str], may_change: Ask, may_go: As
 
 
 def _differ(changes: Changes, row: int, old: str, new: str, may_change: Ask, may_go: Ask) -> None:
-    """Two lines of one key, which may be equal."""
+    """Adds the difference of two lines of one key, if any."""
     key, size, _ = new.split("\t")
     if old.split("\t")[1] == size:
         if old != new:
@@ -246,12 +248,12 @@ def _differ(changes: Changes, row: int, old: str, new: str, may_change: Ask, may
         changes.add(REMOVED if size == "-1" else RESIZED, key)
 
 
-def _place(key: str) -> tuple[bytes, bytes]:
+def _order(key: str) -> tuple[bytes, bytes]:
     return key.partition("/")[0].encode(), key.encode()
 
 
 def update(path: StoragePath, accepted: dict[str, str]) -> None:
-    """Write a listing anew with other lines for some of its keys."""
+    """Rewrites a listing with new lines for some of its keys."""
     rows = sum(1 for _ in read(path))
     with written(path) as write:
         write(head(rows))

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from distill import DistillError
 from distill.data.chunks import write_chunks
-from distill.data.lists import folder as photos
-from distill.data.lists import text as textlist
+from distill.data.lists import text as text_lists
+from distill.data.lists import walk
+from distill.data.lists.folder import FolderList
 from distill.data.lists.image_list import Rule, open_list, way_to
 
 
@@ -160,7 +161,7 @@ def test_a_flat_folder_has_no_labels(tmp_path):
     make(tmp_path, "texts/1.jpg")  # now there is a class, and more photos beside it than in it
     assert "2 images lie beside the class folders, and only 1 in them ('texts' for one)" in error(tmp_path)
     assert open_list(tmp_path, Rule(all_files=True)).rows == 3  # as earlier versions: what is in folders
-    make(tmp_path, "texts/1.jpg", "texts/2.png")  # what lies beside it is told
+    make(tmp_path, "texts/1.jpg", "texts/2.png")  # files beside it are counted
     images = open_list(tmp_path)
     assert rows_of(images) == [("texts/1.jpg", 0), ("texts/2.png", 0)] and images.skipped["files beside the class folders"] == 4
 
@@ -214,8 +215,8 @@ def test_batches_of_a_large_folder_copy_each_name_once(tmp_path, folder, monkeyp
     """What is left was copied with each batch: so many files in batches of one took five seconds and more."""
     root = make(tmp_path, f"{folder}1.jpg")
     names = [f"{folder}{number:05d}.jpg" for number in range(40_000)]
-    monkeypatch.setattr(photos._Walk, "files", lambda self, flat=False: iter([("a" if folder else "", (names, [1] * 40_000, [2] * 40_000))]))
-    images = photos.FolderList(root, ["a"] if folder else [], 40_000, {})
+    monkeypatch.setattr(walk.Walk, "files", lambda self, flat=False: iter([("a" if folder else "", (names, [1] * 40_000, [2] * 40_000))]))
+    images = FolderList(root, ["a"] if folder else [], 40_000, {})
     began = time.process_time()
     assert [keys for keys, *_ in images.sized_batches(1)] == [[name] for name in names]
     assert time.process_time() - began < 4.0  # CPU time; 1.1 s was seen on a busy machine
@@ -229,7 +230,7 @@ def test_a_folder_that_changes_is_noticed(tmp_path):
 
 
 NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs", "M")), min_size=1, max_size=8).filter(
-    lambda name: "/" not in name and not name.startswith(".") and not photos.is_system(name.encode())
+    lambda name: "/" not in name and not name.startswith(".") and not walk.is_system(name.encode())
 )
 
 
@@ -371,7 +372,7 @@ def test_odd_names_survive(text):
 )
 def test_wrong_lists(text, content, expected, monkeypatch):
     assert expected in error(text(content))
-    monkeypatch.setattr(textlist, "BLOCK", 5)  # the same in small blocks: lines are counted across them
+    monkeypatch.setattr(text_lists, "BLOCK", 5)  # the same in small blocks: lines are counted across them
     got = error(text(content))
     assert expected in got or "line 3 has a label, line 1 has no label" in got or "as it is absolute" in got
 
@@ -432,7 +433,7 @@ WRITTEN = {
 @pytest.mark.parametrize("block", [7, 4 << 20])
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_list_may_be_written_in_many_ways(text, name, block, monkeypatch):
-    monkeypatch.setattr(textlist, "BLOCK", block)
+    monkeypatch.setattr(text_lists, "BLOCK", block)
     images = open_list(text(WRITTEN[name].encode({"UTF-16": "utf-16-le", "UTF-16, big": "utf-16-be"}.get(name, "utf-8"))))
     assert rows_of(images) == [(key, int(label)) for key, label in ROWS] and images.classes == [str(number) for number in range(11)]
     header, blank = "label" in WRITTEN[name] or "class" in WRITTEN[name], 5 if name == "blank" else 0
@@ -541,7 +542,7 @@ def test_any_list(tmp_path_factory, keys, labels, end, last, mark, block, batch,
     path = tmp_path_factory.mktemp("any") / "list"
     path.write_bytes((("\ufeff" if mark else "") + end.join(lines) + (end if last else "")).encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(textlist, "BLOCK", block)
+        patch.setattr(text_lists, "BLOCK", block)
         images = open_list(path)
         rows = rows_of(images, batch)
     assert [key for key, _ in rows] == keys
