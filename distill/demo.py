@@ -1,8 +1,8 @@
 """The whole job on drawn faces, as a person would type it: every step is a command line of `distill`, run in this one process.
 
-The teacher that ships with distill (`distill.drawn_faces`), or one that is trained here from labels, is exported and labels the pictures; a
+The teacher that ships with distill (`distill.drawn_faces`), or one that is trained here from labels, is exported and embeds the images; a
 student at least ten times smaller learns from its embeddings. The same student learns from labels only and from noise only, for the same
-number of steps, so that the table says what distilling is worth. All four are judged on identities that nobody was trained on.
+number of steps, so that the table shows the value of distillation. All four are evaluated on identities that none was trained on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WHO = {"teacher": "teacher", "student": "distilled student", "labels_only": "the
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes of the demo. All three students get equally many steps."""
+    """Sizes of the demo. All three students get the same number of steps."""
 
     identities: int
     images: int
@@ -73,7 +73,7 @@ TEACHER, STUDENT = "[32, 64, 128, 128]", "[12, 24, 32, 36]"
 PICTURES = 'images = "{out}/faces/{pictures}"\nsize = [{size}, {size}]'
 TEACH = 'name = "cosine", weight = 64.0'
 SHIPPED = "; it ships trained, on identities {first} to {last}, and nothing here draws their pictures"
-# Each run of the demo: what it is, widths, data, source with its epochs, and its one term.
+# Each run of the demo: description, widths, data, source with its epochs, and its one term.
 RUN_FILES = {
     "teacher": (
         "the teacher: a wider net, from labels alone{shipped}",
@@ -108,26 +108,26 @@ def write_run_files(out: Path, recipe: Recipe, train_teacher: bool = False) -> N
 
 
 def run_files(out: Path, recipe: Recipe, train_teacher: bool = False) -> dict[str, str]:
-    """Returns the text of each run file, by its name. That of the teacher that ships says how it was trained."""
+    """Returns the text of each run file, by its name. That of a shipped teacher says how it was trained."""
     values: dict[str, Any] = {**recipe.__dict__, "epoch_steps": recipe.epoch_steps, "out": out.as_posix(), "set": set_folder(out).as_posix()}
     texts = {}
     for name, (words, widths, *parts) in RUN_FILES.items():
         values |= {"pictures": "train", "shipped": ""}
         if name == "teacher" and not train_teacher:
-            told = SHIPPED.format(first=drawn_faces.FIRST, last=drawn_faces.FIRST + drawn_faces.IDENTITIES - 1)
-            values |= {"pictures": "teacher", "shipped": told, "teacher_epochs": drawn_faces.EPOCHS}
+            shipped = SHIPPED.format(first=drawn_faces.FIRST, last=drawn_faces.FIRST + drawn_faces.IDENTITIES - 1)
+            values |= {"pictures": "teacher", "shipped": shipped, "teacher_epochs": drawn_faces.EPOCHS}
         words, data, source, term = (part.format(**values) for part in (words, *parts))
         texts[name] = RUN_FILE.format(**values, name=name, words=words, widths=widths, data=data, source=source, term=term)
     return texts
 
 
 def set_folder(out: Path) -> Path:
-    """Where the teacher's embeddings lie: OUT/set, and in a demo of an earlier version OUT itself."""
+    """Returns the folder of the teacher's embeddings: OUT/set, in a demo of an earlier version OUT itself."""
     return out if kind_of(out) == "set" else out / "set"
 
 
 def check_demo(out: Path, recipe: Recipe, train_teacher: bool = False) -> None:
-    """DistillError where OUT is no folder for this demo: somebody else's, or one of another demo."""
+    """Raises DistillError where OUT cannot be the folder of this demo: it is a foreign folder, or one of another demo."""
     check_folder(out, "demo")
     for name, text in run_files(out, recipe, train_teacher).items():
         path = out / f"{name}.toml"
@@ -139,20 +139,20 @@ def check_demo(out: Path, recipe: Recipe, train_teacher: bool = False) -> None:
 
 
 def demo(out: Path, small: bool, run: Run, train_teacher: bool = False) -> dict[str, Any]:
-    """Runs all steps in `out`. Training and labelling that an earlier run finished are not done again.
+    """Runs all steps in `out`. Training and embedding that an earlier run finished are not repeated.
 
-    TensorFlow has trained in this process before it labels, so it keeps its own number of threads: the shards of the command line as printed,
+    TensorFlow trains in this process before it embeds, so it keeps its own number of threads: the shards of the printed command line,
     in a process of its own, may differ from these in the last bit of a few numbers.
 
     Args:
         out: the folder to write.
-        small: a minute with figures that say little.
+        small: takes a minute; its figures mean little.
         run: runs one command line, and returns its exit code.
-        train_teacher: trains the teacher, and does not take the one that ships with distill.
+        train_teacher: trains the teacher instead of taking the one that ships with distill.
     Returns:
-        what OUT/summary.json holds.
+        the content of OUT/summary.json.
     Raises:
-        DistillError: `out` is another's; or a step was not done.
+        DistillError: `out` is a foreign folder, or a step failed.
     """
     from distill.report.demo_page import write_demo_report
     from distill.runtime.progress import phase, shown
@@ -177,7 +177,7 @@ def demo(out: Path, small: bool, run: Run, train_teacher: bool = False) -> dict[
 
 
 def teacher_run(out: Path, train_teacher: bool) -> Path:
-    """Returns the run folder of the teacher: that in OUT, or the one that ships with distill, as it is called from here."""
+    """Returns the run folder of the teacher: that in OUT, or the one that ships with distill, by its path from here."""
     if train_teacher:
         return out / "runs" / "teacher"
     here = Path.cwd()
@@ -185,7 +185,7 @@ def teacher_run(out: Path, train_teacher: bool) -> Path:
 
 
 def steps(out: Path, recipe: Recipe, train_teacher: bool = False) -> list[tuple[str, list[str]]]:
-    """Returns (what happens, words of the command line) of every step."""
+    """Returns (title, words of the command line) of every step."""
     at, made, teacher = out.as_posix(), set_folder(out).as_posix(), teacher_run(out, train_teacher).as_posix()
     size, images = str(recipe.size), str(recipe.images)
     runs = {name: teacher if name == "teacher" else f"{at}/runs/{name}" for name in RUN_FILES}
@@ -218,7 +218,7 @@ def steps(out: Path, recipe: Recipe, train_teacher: bool = False) -> list[tuple[
         *train.values(),
         *(
             (
-                f"judge: {WHO[name]}",
+                f"evaluate: {WHO[name]}",
                 [
                     "evaluate",
                     run,
@@ -239,13 +239,13 @@ def steps(out: Path, recipe: Recipe, train_teacher: bool = False) -> list[tuple[
 
 
 def gather(out: Path, seconds: float, train_teacher: bool = False) -> dict[str, Any]:
-    """Returns the figures of the four models from the files that the verbs left; of a teacher that ships no seconds of training."""
+    """Returns the figures of the four models from the files that the verbs wrote; a shipped teacher has no seconds of training."""
     summary: dict[str, Any] = {}
     for name in RUN_FILES:
-        judged = json.loads((out / "evaluation" / name / "evaluation.json").read_text())["model"]
+        evaluated = json.loads((out / "evaluation" / name / "evaluation.json").read_text())["model"]
         run = teacher_run(out, train_teacher) if name == "teacher" else out / "runs" / name
         trained = json.loads((run / "summary.json").read_text())
-        pairs = judged["pairs"]
+        pairs = evaluated["pairs"]
         summary[name] = {
             "accuracy": pairs["accuracy"],
             "accuracy_std": pairs["std"],
@@ -253,8 +253,8 @@ def gather(out: Path, seconds: float, train_teacher: bool = False) -> dict[str, 
             "parameters": trained["parameters"],
             "seconds": trained["seconds"],
         }
-        if "agreement" in judged:
-            summary[name]["agreement"] = judged["agreement"]["mean"]
+        if "agreement" in evaluated:
+            summary[name]["agreement"] = evaluated["agreement"]["mean"]
     if not train_teacher:
         summary["teacher"] |= {"seconds": None, "shipped": True}
     return {**summary, "seconds": round(seconds, 1)}

@@ -55,7 +55,7 @@ def evaluate(
     if teacher is not None:
         described["teacher"] = describe(teacher, options)
     from distill.data.folders import check_apart, check_folder
-    from distill.evaluation.evaluate import Question, judge
+    from distill.evaluation.evaluate import EvaluationRequest, evaluate_models
     from distill.evaluation.verification import draw_pairs
     from distill.runtime.progress import bar, shown
     from distill.training.origin import origin_of
@@ -67,9 +67,9 @@ def evaluate(
             check_apart(folder, target, "evaluation")
     drawn = None if folder is None else draw_pairs(folder, number, seed)
     holdout, base = origin_of(place(model)).holdout, None if root is None else text_of(root)
-    question = Question(folder, drawn, set_, holdout, base, resize, size_of(size), target, exif)
+    request = EvaluationRequest(folder, drawn, set_, holdout, base, resize, size_of(size), target, exif)
     with shown(progress):
-        found = judge({who: (one.path, partial(load_steady, one, size_of(size))) for who, one in described.items()}, question, bar)
+        found = evaluate_models({who: (one.path, partial(load_steady, one, size_of(size))) for who, one in described.items()}, request, bar)
     if target is not None and not isinstance(target, RemotePath) and all((target / name).is_file() for name in ("run.toml", "history.csv")):
         from distill.report.run_page import write_run_report
 

@@ -46,9 +46,9 @@ _INDEX = re.compile(rb'\{\s*"version": \d+,\s*"format": "[a-z0-9]+",\s*"rows": \
 
 @dataclass(frozen=True)
 class Kind:
-    """A folder that distill writes. what: in words; is_ours: whether a file in it proves that it is one; before: what may lie there before
-    that file does, as {name, below a folder with "/": what proves the file}; signs: names without one of which it is none; far: whether it may lie
-    in an object store."""
+    """A folder that distill writes. what: its name in messages; is_ours: whether a file in it proves that it is one; before: what may be there before
+    that file, {pattern of a name, "/" after a folder: proof}; signs: it has at least one of these names; remote: whether it may be in an object
+    store."""
 
     what: str
     option: str

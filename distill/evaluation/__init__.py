@@ -1,1 +1,1 @@
-"""How good a model is, and how near its teacher."""
+"""How good a model is, and how close to its teacher."""

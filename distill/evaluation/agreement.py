@@ -16,7 +16,7 @@ QUANTILES = (1, 5, 25, 50, 75, 95, 99)  # per cent
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a student points where its teacher points: the cosine of each row, its mean and its quantiles {per cent: cosine}."""
+    """How close a student is to its teacher: the cosine of each row, its mean and its quantiles {per cent: cosine}."""
 
     mean: float
     quantiles: dict[int, float]
@@ -25,12 +25,12 @@ class Agreement:
     cosines: np.ndarray  # float64 [rows]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, without the single cosines; quantiles are keyed by text: {"1": …, "99": …}."""
+        """Returns values for JSON, without the single cosines; quantiles are keyed by text: {"1": …, "99": …}."""
         return {"mean": self.mean, "quantiles": {str(at): value for at, value in self.quantiles.items()}, "rows": self.rows, "dimension": self.dimension}
 
 
 def agreement(target: np.ndarray, prediction: np.ndarray) -> Agreement:
-    """Cosines of the rows of two tables of embeddings, [N, D] and [N, D], target first. Norms do not matter; see cosine_scores."""
+    """Returns the agreement of two tables of embeddings, [N, D] each, row by row. Norms do not matter; see cosine_scores."""
     for name, table in (("target", target), ("prediction", prediction)):
         if not np.isfinite(table).all():
             raise DistillError(f"{name}: row {int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])} of {len(table)} is not finite.")
@@ -45,7 +45,7 @@ def _summarise(cosines: np.ndarray, dimension: int) -> Agreement:
 
 
 def evaluate_shards(model: Model, source: Any, progress: Progress | None = None) -> Agreement:
-    """Agreement of a model with the embeddings of a source in one pass: a ShardSource, of part "held_out" for a fair figure.
+    """Returns the agreement of a model with the embeddings of a ShardSource in one pass; its part "held_out" gives a fair figure.
 
     `progress(done, of)` is called after each batch with counts of rows.
     """

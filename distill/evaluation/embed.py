@@ -2,7 +2,7 @@
 `.height`, `.width` (None: any size) and `.dimension`.
 
 An image that cannot be decoded, or an embedding that is not finite, ends the evaluation with an error that names it: a figure over
-"most" pairs is none.
+only some of the pairs cannot be compared.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from distill.images.spec import ImageSpec
 
 
-Progress = Callable[[int, int], object]  # (done, of): how many images of how many
+Progress = Callable[[int, int], object]  # called with (images done, all images)
 
 
 class Model(Protocol):
@@ -51,12 +51,12 @@ def embed_images(
     spec: ImageSpec,
     batch: int = 128,
     progress: Progress | None = None,
-    told: Callable[[str | StoragePath, Bad], str] = _bad_images,
+    message: Callable[[str | StoragePath, Bad], str] = _bad_images,
 ) -> np.ndarray:
-    """The embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
+    """Returns the embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
 
-    `progress(done, of)` is called after each batch with counts of distinct keys.
-    DistillError names the images that cannot be read or decoded, in the words of `told`, and the first one whose embedding is not finite.
+    `progress(done, of)` is called after each batch with counts of distinct keys. Raises DistillError for images that cannot be read or decoded, with
+    the text of `message(root, bad)`, and for the first embedding that is not finite.
     """
     from distill.images.codec import decode_batch
 
@@ -65,9 +65,9 @@ def embed_images(
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(distinct), batch):
             names = distinct[start : start + batch]
-            pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(str(root), key, told), names)), spec, pool)
+            pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(str(root), key, message), names)), spec, pool)
             if bad:
-                raise DistillError(told(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
+                raise DistillError(message(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
             rows.append(finite(np.asarray(model(pixels), np.float32), names))
             if progress is not None:
                 progress(start + len(names), len(distinct))
@@ -76,13 +76,13 @@ def embed_images(
     return table if len(distinct) == len(keys) else table[[place[key] for key in keys]]
 
 
-def _bytes(root: str, key: str, told: Callable[[str | StoragePath, Bad], str]) -> bytes:
+def _bytes(root: str, key: str, message: Callable[[str | StoragePath, Bad], str]) -> bytes:
     from distill.data.archives.reader import read_bytes
 
     try:
         return read_bytes(root, key)
     except BadImage as error:
-        raise DistillError(told(root, [(key, str(error))])) from error
+        raise DistillError(message(root, [(key, str(error))])) from error
 
 
 def finite(embeddings: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -95,7 +95,7 @@ def finite(embeddings: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
 
 def spec_for(model: Model, resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> ImageSpec:
-    """The image spec that a model takes; `size` (height, width) says it where the model takes any."""
+    """Returns the image spec of a model; `size` (height, width) is used where the model takes any."""
     from distill.images.spec import ImageSpec
 
     height, width = model.height or (size or (0, 0))[0], model.width or (size or (0, 0))[1]
@@ -105,7 +105,7 @@ def spec_for(model: Model, resize: str = "none", size: tuple[int, int] | None = 
 
 
 def check_photos(paths: Sequence[str | StoragePath]) -> None:
-    """DistillError unless two photos or more are there to be compared. Asked before a model is loaded, which takes seconds."""
+    """Raises DistillError unless two or more photos exist. Called before a model is loaded, which takes seconds."""
     if len(paths) < 2:
         raise DistillError(f"compare: {len(paths)} image{'s' * (len(paths) != 1)} given. Expected two or more.")
     for path in map(place, paths):
@@ -116,18 +116,18 @@ def check_photos(paths: Sequence[str | StoragePath]) -> None:
 
 
 def compare(model: Model, paths: Sequence[str | StoragePath], resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> np.ndarray:
-    """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
+    """Returns the cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
     check_photos(paths)
     files = [local_copy(str(place(path))).resolve() for path in paths]
     root = os.path.commonpath([file.parent for file in files])
     keys = [file.relative_to(root).as_posix() for file in files]
     given = dict(zip(keys, paths, strict=True))
 
-    def told(_: str | StoragePath, bad: Bad) -> str:
+    def message(_: str | StoragePath, bad: Bad) -> str:
         named = "; ".join(f"{given[key]}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
         return f"{named}. Leave out what cannot be read."
 
-    embeddings = embed_images(model, root, keys, spec_for(model, resize, size, exif), told=told)
+    embeddings = embed_images(model, root, keys, spec_for(model, resize, size, exif), message=message)
     lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
     unit = np.divide(embeddings, lengths, out=np.zeros(embeddings.shape), where=lengths > 0)
     return np.clip(unit @ unit.T, -1.0, 1.0)

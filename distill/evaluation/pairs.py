@@ -1,4 +1,4 @@
-"""Pairs of images for verification. A set of pairs is a function of the folder's keys, the number and the seed, and of nothing else."""
+"""Pairs of images for verification. A set of pairs depends on the keys of the folder, the number and the seed alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill.storage.path import StoragePath, place
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of keys: `first[i]` and `second[i]` show one person where `same[i]`. Keys are relative to the folder they were drawn from."""
+    """Pairs of keys: `first[i]` and `second[i]` show one person where `same[i]`. Keys are relative to the folder of the pairs."""
 
     first: tuple[str, ...]
     second: tuple[str, ...]
@@ -25,20 +25,20 @@ class Pairs:
         return len(self.first)
 
     def keys(self) -> list[str]:
-        """Each key once, in order of first appearance."""
+        """Returns each key once, in order of first appearance."""
         return list(dict.fromkeys(key for pair in zip(self.first, self.second, strict=True) for key in pair))
 
 
-NUMBER = 6000  # pairs that are drawn where nobody says how many, as in LFW
+NUMBER = 6000  # pairs that are drawn by default, as in LFW
 
 
 def draw_pairs(folder: str | StoragePath, number: int | None = None, seed: int = 0) -> Pairs:
-    """Pairs from a folder of class folders: half genuine, half impostors, alternating (genuine first).
+    """Returns pairs from a folder of class folders: half genuine, half impostors, alternating (genuine first).
 
     No pair comes twice and none pairs an image with itself. Identities count alike, however many images they have: genuine pairs
     are spread over identities, impostor pairs over pairs of identities, as evenly as their images allow. Alternating makes each of
     the contiguous folds of the LFW protocol balanced, as LFW's own list is (300 + 300 in each of ten).
-    `number` is even; None takes NUMBER, or as many as there are. DistillError when the folder has too few images for it.
+    `number` is even; None takes NUMBER, or as many as there are. Raises DistillError when the folder has too few images.
     """
     if number is not None and (number < 2 or number % 2):
         raise DistillError(f"pairs: {number} asked for; half of them are genuine, so it must be an even number of at least 2.")
@@ -67,7 +67,7 @@ def draw_pairs(folder: str | StoragePath, number: int | None = None, seed: int =
 
 
 def _list_images(folder: str | StoragePath) -> tuple[list[str], np.ndarray]:
-    """All keys of a folder of class folders and their class numbers int32, in the order of the image list."""
+    """Returns all keys of a folder of class folders and their class numbers int32, in the order of the image list."""
     from distill.data.lists.image_list import open_list
 
     if not place(folder).is_dir():
@@ -108,7 +108,7 @@ def _draw_impostors(images: list[list[int]], sizes: np.ndarray, number: int, rng
 
 
 def _spread(groups: int, room: Callable[[int], int], number: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
-    """`number` distinct (group, index within group), as even over the groups as `room(group)` allows.
+    """Yields `number` distinct (group, index within group), as evenly over the groups as `room(group)` allows.
 
     With at least `number` groups no group is used twice and no list of all groups is made: a million identities have 5e11 pairs.
     """
@@ -118,7 +118,7 @@ def _spread(groups: int, room: Callable[[int], int], number: int, rng: np.random
         return
     rooms = np.array([room(group) for group in range(groups)], np.int64)
     quota = np.zeros(groups, np.int64)
-    while (left := number - int(quota.sum())) > 0:  # each turn gives all open groups the same, so few turns are needed
+    while (left := number - int(quota.sum())) > 0:  # each round gives all open groups the same, so few rounds are needed
         open_groups = np.flatnonzero(quota < rooms)
         if left < len(open_groups):
             open_groups = rng.choice(open_groups, left, replace=False)
@@ -129,7 +129,7 @@ def _spread(groups: int, room: Callable[[int], int], number: int, rng: np.random
 
 
 def _triangle(index: int) -> tuple[int, int]:
-    """The index-th pair of (0,1) (0,2) (1,2) (0,3) …: exact for any size, in integers.
+    """Returns the index-th pair of (0,1) (0,2) (1,2) (0,3) …, in integers, so exact for any size.
 
     >>> [_triangle(index) for index in range(4)]
     [(0, 1), (0, 2), (1, 2), (0, 3)]

@@ -19,12 +19,12 @@ from distill.storage.path import StoragePath
 
 FARS = (1e-2, 1e-3)
 FOLDS = 10
-ACCEPTED = 10  # impostor pairs that a rate must rest on to be told: 1 of 20 is no FAR of 5 %
-DISTANCES = np.arange(0, 4, 0.01)  # the 400 thresholds on 2 - 2 cos that published LFW figures are read from
+ACCEPTED = 10  # accepted impostor pairs from which on a rate is reported: 1 of 20 is no FAR of 5 %
+DISTANCES = np.arange(0, 4, 0.01)  # the 400 thresholds on 2 - 2 cos of published LFW figures
 
 
 def cosine_scores(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Cosine of each row pair: [N, D], [N, D] -> float64 [N] in [-1, 1]. A row of zeros has no direction: its cosine is 0.
+    """Returns the cosine of each row pair: [N, D], [N, D] -> float64 [N] in [-1, 1]. A row of zeros has no direction: its cosine is 0.
 
     >>> cosine_scores(np.array([[1., 0.], [3., 4.]]), np.array([[0., 2.], [3., 4.]]))
     array([0., 1.])
@@ -44,7 +44,7 @@ def cosine_scores(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 class Folds:
     """k-fold accuracy: mean and standard deviation (ddof=0) over folds, and each fold's own figures, float64 [folds].
 
-    thresholds: in what was asked for, scores (accepted when score >= threshold) or distances (when 2 - 2 score < threshold).
+    thresholds: on scores (accepted when score >= threshold) or on distances (when 2 - 2 score < threshold), as requested.
     """
 
     accuracy: float
@@ -54,12 +54,12 @@ class Folds:
 
 
 def kfold_accuracy(scores: np.ndarray, same: np.ndarray, folds: int = FOLDS, thresholds: str = "scores") -> Folds:
-    """Verification accuracy as in LFW: on each contiguous fold, with the threshold that was best on the other folds.
+    """Returns the verification accuracy as in LFW: on each contiguous fold, with the threshold that is best on the other folds.
 
     Folds are cut in the order given, without shuffling; the first N % folds of them are one pair longer. Of thresholds that are
     equally good on the training folds the strictest is taken (the first argmax over rising distance).
-    thresholds: "scores" tries every cut between two neighbouring training scores, so that a model whose cosines all lie close
-    together is judged fairly; "distance" tries the published grid, distance 2 - 2 cos < 0, 0.01, … 3.99, to compare with papers.
+    thresholds: "scores" tries every cut between two neighbouring training scores, which is fair to a model whose cosines are all close
+    together; "distance" tries the published grid, distance 2 - 2 cos < 0, 0.01, … 3.99, to compare with papers.
     """
     scores, same = _checked(scores, same)
     if not 2 <= folds <= len(scores):
@@ -77,10 +77,10 @@ def kfold_accuracy(scores: np.ndarray, same: np.ndarray, folds: int = FOLDS, thr
 
 
 def _best_cut(scores: np.ndarray, same: np.ndarray) -> float:
-    """The strictest of the most accurate thresholds: midway between the scores on its two sides."""
+    """Returns the strictest of the most accurate thresholds, midway between the scores on its two sides."""
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
-    right = np.append(0, np.cumsum(np.where(same[order], 1, -1)))  # accepting the k best: more right than accepting none
+    right = np.append(0, np.cumsum(np.where(same[order], 1, -1)))  # how many more are right with the k best accepted than with none
     between = np.append(True, np.append(ranked[1:] != ranked[:-1], True))  # equal scores are accepted together or not at all
     best = int(np.argmax(np.where(between, right, -len(scores) - 1)))
     if best == 0:
@@ -91,12 +91,12 @@ def _best_cut(scores: np.ndarray, same: np.ndarray) -> float:
 
 
 def _distances(scores: np.ndarray) -> np.ndarray:
-    """2 - 2 cos. Distances are compared as distances: 1 - d/2 rounds otherwise, and a score on the grid would change sides."""
+    """Returns 2 - 2 cos. Thresholds on distances are compared with distances: 1 - d/2 rounds differently, and a score on the grid would change sides."""
     return 2.0 - 2.0 * scores
 
 
 def _best_distance(scores: np.ndarray, same: np.ndarray) -> float:
-    """The strictest of the most accurate distances of the published grid."""
+    """Returns the strictest of the most accurate distances of the published grid."""
     distance = _distances(scores)
     genuine, impostors = np.sort(distance[same]), np.sort(distance[~same])
     right = np.searchsorted(genuine, DISTANCES) + len(impostors) - np.searchsorted(impostors, DISTANCES)  # counts of distance < d
@@ -119,7 +119,7 @@ class Roc:
 
 
 def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
-    """The operating points of all distinct scores, none dropped. far: share of impostor pairs accepted, tar: of genuine pairs."""
+    """Returns the operating points of all distinct scores. far: share of impostor pairs accepted, tar: of genuine pairs."""
     scores, same = _checked(scores, same)
     if not 0 < same.sum() < len(same):
         raise DistillError(f"{int(same.sum())} genuine and {int((~same).sum())} impostor pairs: rates need at least one of each.")
@@ -133,10 +133,10 @@ def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
 
 @dataclass(frozen=True)
 class TarAtFar:
-    """The share of genuine pairs accepted where at most (or about) a share `far` of impostor pairs is.
+    """The share of genuine pairs accepted while at most (or about) the share `far` of impostor pairs is accepted.
 
     `reached` is the share of impostors really accepted: `accepted` of `impostors` pairs. With few accepted the figure is uncertain:
-    a rate resting on k pairs has a relative error of about 1/sqrt(k).
+    a rate from k pairs has a relative error of about 1/sqrt(k).
     """
 
     far: float
@@ -147,26 +147,26 @@ class TarAtFar:
     impostors: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: an infinite threshold (nothing is accepted) becomes None."""
+        """Returns values for JSON; an infinite threshold (nothing is accepted) becomes None."""
         return {**self.__dict__, "threshold": self.threshold if np.isfinite(self.threshold) else None}
 
 
 @dataclass(frozen=True)
 class NoTar:
-    """In place of a TarAtFar where too few impostor pairs are there for the rate."""
+    """Stands for a TarAtFar where there are too few impostor pairs for the rate."""
 
     far: float
     impostors: int
     tar: None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the same keys, without figures, and why."""
+        """Returns values for JSON: the same keys without figures, and the reason."""
         why = f"{math.ceil(ACCEPTED / self.far):,} impostor pairs are needed, there are {self.impostors:,}"
         return {"far": self.far, "tar": None, "reached": None, "threshold": None, "accepted": None, "impostors": self.impostors, "left_out": why}
 
 
 def tar_at_far(scores: np.ndarray, same: np.ndarray, far: float, mode: str = "conservative") -> TarAtFar:
-    """TAR at a false accept rate: of the ROC's points the one with the largest FAR <= far ("conservative"), or with the FAR nearest
+    """Returns the TAR at a false accept rate: of the ROC's points the one with the largest FAR <= far ("conservative"), or with the FAR nearest
     to it ("nearest", as insightface's IJB script reads it; it may exceed the target). Of equal ones the largest TAR.
 
     Scores .9 .8 .7 .6, same T F T F, far .5: one of two impostors may pass, so .7 is the threshold and TAR is 1.
@@ -197,7 +197,7 @@ def _checked(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 @dataclass(frozen=True)
 class Verification:
-    """What a model makes of pairs: 10-fold accuracy, its standard deviation over folds, the mean threshold, and TAR at each FAR."""
+    """The figures of a model on pairs: 10-fold accuracy, its standard deviation over folds, the mean threshold, and TAR at each FAR."""
 
     accuracy: float
     std: float
@@ -208,14 +208,14 @@ class Verification:
     folds: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; `tar` is keyed by its FAR as text: {"0.01": {...}, "0.001": {...}}."""
+        """Returns values for JSON; `tar` is keyed by its FAR as text: {"0.01": {...}, "0.001": {...}}."""
         return {**self.__dict__, "tar": {f"{point.far:g}": point.as_dict() for point in self.tar}}
 
 
 def verify_pairs(scores: np.ndarray, same: np.ndarray, folds: int = FOLDS, fars: Sequence[float] = FARS) -> Verification:
-    """All figures of scored pairs (see kfold_accuracy and tar_at_far), in an order whose contiguous folds are balanced.
+    """Returns all figures of scored pairs (see kfold_accuracy and tar_at_far), whose contiguous folds should be balanced.
 
-    Few pairs make as many folds as there are two pairs for. A rate that fewer than ACCEPTED impostor pairs can tell has no TAR.
+    Each fold has two pairs or more, so few pairs make fewer folds. A rate with fewer than ACCEPTED impostor pairs has no TAR.
     """
     same = np.asarray(same, bool)
     if len(same) < 4:
@@ -229,7 +229,7 @@ def verify_pairs(scores: np.ndarray, same: np.ndarray, folds: int = FOLDS, fars:
 
 @dataclass(frozen=True)
 class PairEvaluation:
-    """A model on pairs: the scores in the pairs' order, and the embedding of each distinct image, float32 [len(keys), D]."""
+    """A model on pairs: scores in the order of the pairs, and the embedding of each distinct image, float32 [len(keys), D]."""
 
     pairs: Pairs
     scores: np.ndarray
@@ -249,7 +249,7 @@ def evaluate_pairs(
     exif: str = "ignore",
     progress: Progress | None = None,
 ) -> PairEvaluation:
-    """A model on pairs of a folder of identities; `pairs` as from `draw_pairs` (None: 6,000 of them, seed 0). `progress`: see embed_images."""
+    """Evaluates a model on pairs of a folder of identities; `pairs` as from `draw_pairs` (None: 6,000 of them, seed 0). `progress`: see embed_images."""
     pairs = draw_pairs(folder) if pairs is None else pairs
     keys = pairs.keys()
     embeddings = embed_images(model, folder, keys, spec_for(model, resize, size, exif), progress=progress)

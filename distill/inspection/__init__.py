@@ -1,1 +1,1 @@
-"""What lies at a path, in words."""
+"""Describes what is at a path."""

@@ -1,4 +1,4 @@
-"""What lies at a path, as a dict of plain values and in words: everything that distill reads or writes."""
+"""Describes a path as a dict of plain values: everything that distill reads or writes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from distill.storage.path import StoragePath, is_remote
 
 
 def describe(path: StoragePath, describe_model: Callable[[StoragePath], dict[str, Any]]) -> dict[str, Any]:
-    """The first of the known kinds that fits. describe_model: what a teacher or student on disk says of itself."""
+    """Returns the description by the first kind that fits. describe_model: describes a teacher or student on disk."""
     if not path.exists():
         raise DistillError(f"{path}: nothing is there.")
-    looked = not is_remote(path) or path.suffix.lower() in TEXTS and path.is_file()  # far away no other file is fetched for its kind
+    looked = not is_remote(path) or path.suffix.lower() in TEXTS and path.is_file()  # no other remote file is fetched for its kind
     if (written := find_written(path) if looked else None) is not None:
         return {"kind": written[0], "path": str(path), **written[1]}
     for kind, fits, tell in _kinds(describe_model):
@@ -34,9 +34,9 @@ def describe(path: StoragePath, describe_model: Callable[[StoragePath], dict[str
 
 
 def in_words(found: dict[str, Any]) -> str:
-    """One line for each entry, lists and dicts one level deep below their name; what comes next stands last."""
+    """Returns a description as text: a line for each entry, lists and dicts indented below their name, the next commands last."""
     lines = list[str]()
-    left_out = {"gigabytes"} if "bytes" in found else {"run"} if "stages" in found else set()  # what other lines say in fewer words
+    left_out = {"gigabytes"} if "bytes" in found else {"run"} if "stages" in found else set()  # which other lines give in shorter form
     shown = {name: value for name, value in found.items() if name not in {"next", *left_out}} | {name: found[name] for name in ("next",) if name in found}
     for name, value in shown.items():
         if name == "bytes":
@@ -105,7 +105,7 @@ def _set(path: StoragePath) -> dict[str, Any]:
 
 
 def _meta(meta: ShardMeta) -> dict[str, Any]:
-    """Metadata, a recipe that has a name by its name."""
+    """Returns the metadata, with the name of a recipe where it has one."""
     return {**meta.as_dict(), "recipe": meta.recipe.name if meta.recipe.name in RECIPES else meta.recipe.as_dict()}
 
 
@@ -121,7 +121,7 @@ def _is_unfinished(path: StoragePath) -> bool:
 
 
 def _unfinished(path: StoragePath) -> dict[str, Any]:
-    """How far a run is, or was when it ended, and who works here now."""
+    """Returns how far a run is, or was when it ended, and which process works here now."""
     launcher = owner_of(path, "launcher")
     found: dict[str, Any] = {"launcher": {None: "unknown: this file system has no locks", "": "none at work"}.get(launcher, launcher)}
     state = RunState(path / "state")
@@ -135,7 +135,7 @@ def _unfinished(path: StoragePath) -> dict[str, Any]:
     names = {one.name for one in shards.iterdir()} if shards.is_dir() else set()
     records = [Record.load(shards / name) for name in sorted(names) if plan.names.is_record(name)]
     done = {record.number: record for record in records if record.shard in names and _size(shards / record.shard) == record.shard_bytes}
-    if (views := plan.meta.views) > plan.first_views:  # those that still have the views they were first made with are not done
+    if (views := plan.meta.views) > plan.first_views:  # shards with only the views of their first run are not done
         done = {number: record for number, record in done.items() if _views_in(shards / record.shard, plan.format) == views}
     found |= {
         "rows": plan.rows,
@@ -151,12 +151,12 @@ def _unfinished(path: StoragePath) -> dict[str, Any]:
 
 
 def _again(launcher: str | None, verb: str) -> dict[str, Any]:
-    """What to do where nobody works on a set that is not whole."""
+    """Returns what to do with an unfinished set that no process works on."""
     return {"next": f"run the same distill {verb} again: it goes on here"} if launcher == "" else {}
 
 
 def _size(shard: StoragePath) -> int:
-    """Bytes; -1 where the shard is just being replaced."""
+    """Returns bytes; -1 where the shard is just being replaced."""
     try:
         return shard.stat().st_size
     except FileNotFoundError:
@@ -164,7 +164,7 @@ def _size(shard: StoragePath) -> int:
 
 
 def _views_in(shard: StoragePath, format: str) -> int:
-    """0 where the shard is just being replaced."""
+    """Returns the number of views; 0 where the shard is just being replaced."""
     try:
         return FORMATS[format].read_meta(shard).views
     except (FileNotFoundError, Damaged):
@@ -172,7 +172,7 @@ def _views_in(shard: StoragePath, format: str) -> int:
 
 
 def _pace(state: RunState, done: set[int]) -> dict[str, Any]:
-    """Rows of the chunks that are being made, and rows a second since the plan was agreed on, both by the clock of whoever keeps the files."""
+    """Returns the rows of unfinished chunks, and rows a second since the plan was made, by the clock of the file server."""
     chunks = state.read_chunks(ChunkProgress)
     found: dict[str, Any] = {"rows_in_progress": sum(note.done for number, note in chunks.items() if number not in done)}
     made, began, last = sum(note.made for note in chunks.values()), state.last_written(Estimate), state.last_written(ChunkProgress)
@@ -214,7 +214,7 @@ def _shard_format(path: StoragePath) -> str | None:
                 shards.read_meta(path)
             except NoShard:
                 return None
-            except DistillError:  # it is one, and what is wrong with it is told where it is described
+            except DistillError:  # it is a shard; its description reports the fault
                 pass
             return name
     return None
@@ -249,12 +249,12 @@ def _list(path: StoragePath) -> dict[str, Any]:
 
 
 def _drawn(path: StoragePath) -> dict[str, Any]:
-    """How the pictures of a folder were drawn, where distill drew them."""
+    """Returns how the images of a folder were drawn, where distill drew them."""
     return {"drawn": _read_json(path / ".drawing.json")} if not is_remote(path) and KINDS["drawing"].is_ours(path) else {}
 
 
 def _size_in_words(size: int) -> str:
-    """(24_500) -> "24.5 kB"."""
+    """Returns a size as text: (24_500) -> "24.5 kB"."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
             return f"{size / scale:.3g} {unit}" if size < 1000 * scale else f"{size / scale:,.0f} {unit}"

@@ -1,6 +1,6 @@
-"""Single files that distill writes or reads, and the smaller folders: what each is, as a dict of plain values. `describe` asks this file first.
+"""Describes single files that distill writes or reads, and the smaller folders, as a dict of plain values. `describe` tries this file first.
 
-A TOML, HTML, JSON or CSV file that a verb wrote is told by what it holds, not by its name, and is never taken for a list of images.
+A TOML, HTML, JSON or CSV file that a verb wrote is recognised by its content, not by its name, and is never taken for a list of images.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from distill.errors import DistillError
 from distill.storage.files import sha256_file
 from distill.storage.path import StoragePath
 
-LARGEST = 1 << 26  # bytes of a JSON or HTML file that is looked into; an index of a million chunks is larger, and is opened as a set
+LARGEST = 1 << 26  # bytes of a JSON or HTML file that is read; an index of a million chunks is larger, and is opened as a set
 _RECORD = re.compile(rf"_?{NUMBERED}\.json")
 _LEDGER = re.compile(rf"_?{NUMBERED}\.rejects\.jsonl")
 _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
-# kind: keys that a JSON object of it has; the first that fits
+# kind: keys of its JSON object; the first that fits counts
 JSONS: dict[str, frozenset[str]] = {
     "model.json": frozenset({"format", "preprocessing"}),
     "plan of a set": frozenset({"chunks", "meta", "rows"}),
@@ -39,7 +39,7 @@ JSONS: dict[str, frozenset[str]] = {
     "phase of a run of distill embed": frozenset({"phase"}),
     "evaluation": frozenset({"model"}),
 }
-# (names, kind, how many folders up the whole lies): what says nothing by itself
+# (names, kind, how many folders up the whole is) of files that mean nothing alone
 PARTS: tuple[tuple[re.Pattern[str], str, int], ...] = (
     (re.compile(r"\.(launcher|trainer)(\.claims)?"), "lock of a run", 1),
     (re.compile(r"events\.out\.tfevents\..*"), "figures for TensorBoard", 2),
@@ -50,18 +50,18 @@ PARTS: tuple[tuple[re.Pattern[str], str, int], ...] = (
     (re.compile(r"variables\.(index|data-\d{5}-of-\d{5})"), "part of a SavedModel", 2),
     (re.compile(r"finished\.json"), "note that a run of distill embed has ended", 2),
 )
-PROOFS = ("plan.json", "run.toml", "saved_model.pb", *INDEXES, "classes.txt")  # what the whole has in it
-TEXTS = (".toml", ".html", ".htm", ".json")  # endings of files that are never image lists
-# endings of files that are no image and are told elsewhere: Pillow, which would be asked last, takes 0.15 s to load
+PROOFS = ("plan.json", "run.toml", "saved_model.pb", *INDEXES, "classes.txt")  # names in the whole
+TEXTS = (".toml", ".html", ".htm", ".json")  # suffixes that are never image lists
+# suffixes that are no image and are described elsewhere: Pillow, the last resort, takes 0.15 s to load
 OTHERS = (".parquet", ".h5", ".hdf5", ".onnx", ".keras", ".rec", ".tar", ".txt", ".tsv", ".csv", ".lst")
-LONG = frozenset({"chunks", "meta", "records", "golden", "stages"})  # keys of which only the number is told
+LONG = frozenset({"chunks", "meta", "records", "golden", "stages"})  # keys that are described by their length
 
 
 def find_written(path: StoragePath) -> tuple[str, dict[str, Any]] | None:
-    """Returns (kind, what it says) of a path, or None where it is none of these.
+    """Returns (kind, description) of a path, or None where it is none of these.
 
     Raises:
-        DistillError: a TOML, HTML or JSON file that is nothing distill knows; it is no list of images.
+        DistillError: a TOML, HTML or JSON file that distill does not know; it is no list of images.
     """
     if path.is_dir():
         return _folder(path)
@@ -88,7 +88,7 @@ def find_written(path: StoragePath) -> tuple[str, dict[str, Any]] | None:
 
 
 def _folder(path: StoragePath) -> tuple[str, dict[str, Any]] | None:
-    if (path / "run.toml").is_file():  # an evaluation may lie in a run's own folder
+    if (path / "run.toml").is_file():  # a run's folder may have an evaluation
         return None
     if (part := _part(path)) is not None:
         return part
@@ -102,7 +102,7 @@ def _folder(path: StoragePath) -> tuple[str, dict[str, Any]] | None:
 
 
 def _several(folder: StoragePath) -> tuple[str, dict[str, Any]] | None:
-    """A folder of nothing but runs, or nothing but evaluations, as `--out runs/NAME` fills one."""
+    """Describes a folder of runs only, or of evaluations only, as `--out runs/NAME` makes it."""
     for proof, kind in (("run.toml", "folder of runs"), ("evaluation.json", "folder of evaluations")):
         inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         if inside and all((path / proof).is_file() for path in inside):
@@ -113,7 +113,7 @@ def _several(folder: StoragePath) -> tuple[str, dict[str, Any]] | None:
 
 
 def _part(path: StoragePath) -> tuple[str, dict[str, Any]] | None:
-    """A file or folder that means something only where it lies, and the path that says all of it."""
+    """Describes a file or folder that is a part of another one, with the path of the whole."""
     for names, kind, below in PARTS:
         if names.fullmatch(path.name) and len(path.parents) >= below:
             whole = path.parents[below - 1]
@@ -123,7 +123,7 @@ def _part(path: StoragePath) -> tuple[str, dict[str, Any]] | None:
 
 
 def _read(path: StoragePath) -> dict[str, Any]:
-    """DistillError where a file is no JSON object."""
+    """Returns a JSON object. Raises DistillError where the file is none."""
     if path.stat().st_size > LARGEST:
         raise DistillError(f"{path} has more than {LARGEST:,} bytes, which no JSON file of distill's has that is inspected by itself.")
     try:
@@ -151,7 +151,7 @@ def _json(path: StoragePath) -> tuple[str, dict[str, Any]]:
 
 
 def _figures(told: dict[str, Any]) -> dict[str, Any]:
-    """Who was evaluated, with the figures that are single values."""
+    """Returns the evaluated models with the figures that are single values."""
     found: dict[str, Any] = {}
     for who, judged in told.items():
         if isinstance(judged, dict):
@@ -175,7 +175,7 @@ def _toml(path: StoragePath) -> tuple[str, dict[str, Any]]:
 
 
 def run_in_words(path: StoragePath) -> dict[str, Any]:
-    """What a run file asks for, a line for each stage, or what is wrong with it."""
+    """Describes a run file with a line for each stage, or its problems."""
     from distill.config.files import load_run
 
     try:

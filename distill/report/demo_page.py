@@ -1,4 +1,4 @@
-"""The page of the demo: four models on the same identities, their pairs and their training, from what the steps of the demo left on disk."""
+"""The page of the demo: four models on the same identities, their pairs and their training, from the files that the steps of the demo wrote."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from distill.report.page import Block, Case, Cases, Code, Faces, Figure, Section
 from distill.report.run_page import duration, read_history, read_json_of
 
 NAMES = {"teacher": "teacher", "student": "distilled student", "labels_only": "labels only", "noise_only": "noise only"}
-FACES = (6, 10)  # identities and pictures of each on the contact sheet
+FACES = (6, 10)  # identities and images of each on the contact sheet
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A model on pairs, as `distill evaluate --out` left it: scores-model.npz beside evaluation.json."""
+class PairScores:
+    """The scores of a model on pairs, from the files of `distill evaluate --out`: scores-model.npz and evaluation.json."""
 
     scores: np.ndarray
     same: np.ndarray
     first: np.ndarray
     second: np.ndarray
     threshold: float
-    cosines: np.ndarray | None  # to the teacher's embeddings, where it was judged on shards
+    cosines: np.ndarray | None  # to the teacher's embeddings, where it was evaluated on shards
 
     @classmethod
-    def read(cls, folder: Path) -> Judged:
+    def read(cls, folder: Path) -> PairScores:
         figures_of = read_json_of(folder / "evaluation.json").get("model", {})
         with np.load(folder / "scores-model.npz", allow_pickle=False) as stored:
             scores, same, first, second = (stored[name] for name in ("scores", "same", "first", "second"))
@@ -45,17 +45,17 @@ def write_demo_report(out: Path, summary: Mapping[str, Any], teacher: Path | Non
         summary: what OUT/summary.json holds, one object for each of NAMES.
         teacher: the run folder of the teacher; None: OUT/runs/teacher.
     """
-    judged = {name: Judged.read(out / "evaluation" / name) for name in NAMES}
+    evaluated = {name: PairScores.read(out / "evaluation" / name) for name in NAMES}
     runs = {name: out / "runs" / name for name in NAMES} | ({"teacher": teacher} if teacher else {})
     histories = {NAMES[name]: read_history(run / "history.csv") for name, run in runs.items()}
     unseen = out / "faces" / "unseen"
     sections = [
         Section("", [Tiles(_headline(summary)), summary_table(summary)]),
         Section("The faces", _faces(unseen)),
-        Section("Verification: same person or not?", _verification(judged)),
-        Section("Where the student errs", _errors(unseen, judged)),
-        Section("Training", _training(judged, histories, bool(summary["teacher"].get("shipped")))),
-        Section("How it was done", _method(out, judged)),
+        Section("Verification: same person or not?", _verification(evaluated)),
+        Section("Where the student errs", _errors(unseen, evaluated)),
+        Section("Training", _training(evaluated, histories, bool(summary["teacher"].get("shipped")))),
+        Section("How it was done", _method(out, evaluated)),
     ]
     lead = (
         "A small model learned from the embeddings that a large one, its teacher, gives drawn faces. Accuracy, TAR and FAR on this page are of "
@@ -78,7 +78,7 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """Teacher and students, one row each."""
+    """Returns the table of teacher and students, one row each."""
     whole = summary["teacher"]["parameters"]
     rows: list[list[str | tuple[str, float]]] = []
     for name, words in NAMES.items():
@@ -111,16 +111,16 @@ def _faces(unseen: Path) -> list[Block]:
 
 
 def _shown(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, without names with a leading dot: those are unfinished or no pictures."""
+    """Returns the paths in a folder, sorted, without names with a leading dot, which are unfinished or no images."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _verification(judged: Mapping[str, Judged]) -> list[Block]:
+def _verification(evaluated: Mapping[str, PairScores]) -> list[Block]:
     from distill.evaluation.verification import roc
 
-    spread = {NAMES[name]: (one.scores, one.same, one.threshold) for name, one in judged.items()}
-    points = {NAMES[name]: roc(one.scores, one.same) for name, one in judged.items()}
-    genuine, impostors = int(judged["teacher"].same.sum()), int((~judged["teacher"].same).sum())
+    spread = {NAMES[name]: (one.scores, one.same, one.threshold) for name, one in evaluated.items()}
+    points = {NAMES[name]: roc(one.scores, one.same) for name, one in evaluated.items()}
+    genuine, impostors = int(evaluated["teacher"].same.sum()), int((~evaluated["teacher"].same).sum())
     curves = {name: (one.far, one.tar) for name, one in points.items()}
     marks = " and ".join(f"{100 * mark:g} %" for mark in figures.MARKS if mark > 1 / max(2, impostors))
     marked = f" Dotted: FAR {marks}." if marks else ""
@@ -139,18 +139,18 @@ def _verification(judged: Mapping[str, Judged]) -> list[Block]:
     ]
 
 
-def _errors(unseen: Path, judged: Mapping[str, Judged], most: int = 6) -> list[Block]:
-    """The pairs on the wrong side of the student's threshold that lie farthest from it."""
+def _errors(unseen: Path, evaluated: Mapping[str, PairScores], most: int = 6) -> list[Block]:
+    """Returns the pairs that are farthest on the wrong side of the student's threshold."""
     from distill.images.codec import decode
 
-    student, teacher = judged["student"], judged["teacher"]
+    student, teacher = evaluated["student"], evaluated["teacher"]
     excess = np.where(student.same, student.threshold - student.scores, student.scores - student.threshold)
     cases: list[Case] = []
     for kind, truth in ((student.same, "same person"), (~student.same, "different people")):
         wrong = np.flatnonzero(kind & (excess > 0))
-        for place in wrong[np.argsort(-excess[wrong], kind="stable")][:most]:
-            pngs = [figures.picture(decode((unseen / str(side[place])).read_bytes())) for side in (student.first, student.second)]
-            scores = f"student {_score(student.scores[place])}, teacher {_score(teacher.scores[place])}"
+        for row in wrong[np.argsort(-excess[wrong], kind="stable")][:most]:
+            pngs = [figures.png_of(decode((unseen / str(side[row])).read_bytes())) for side in (student.first, student.second)]
+            scores = f"student {_score(student.scores[row])}, teacher {_score(teacher.scores[row])}"
             cases.append(Case(pngs[0], pngs[1], truth, scores))
     wrong_in_all = int((excess > 0).sum())
     words = (
@@ -165,7 +165,7 @@ def _score(value: float) -> str:
     return f"{round(float(value), 2) + 0.0:.2f}"  # + 0.0: never "-0.00"
 
 
-def _training(judged: Mapping[str, Judged], histories: Mapping[str, Mapping[str, np.ndarray]], shipped: bool) -> list[Block]:
+def _training(evaluated: Mapping[str, PairScores], histories: Mapping[str, Mapping[str, np.ndarray]], shipped: bool) -> list[Block]:
     ships = " The teacher ships with distill; its curve is that of the training that made it." if shipped else ""
     blocks: list[Block] = [
         Figure(
@@ -174,7 +174,7 @@ def _training(judged: Mapping[str, Judged], histories: Mapping[str, Mapping[str,
             f"learns from labels lowers a margin softmax, what learns from a teacher 64 times the cosine distance.{ships}",
         )
     ]
-    cosines = judged["student"].cosines
+    cosines = evaluated["student"].cosines
     if cosines is not None:
         caption = (
             f"The cosine of the student's and the teacher's embedding for each of the {len(cosines):,} pictures that the student was trained on, in percent of "
@@ -184,8 +184,8 @@ def _training(judged: Mapping[str, Judged], histories: Mapping[str, Mapping[str,
     return blocks
 
 
-def _method(out: Path, judged: Mapping[str, Judged]) -> list[Block]:
-    pairs, genuine = len(judged["teacher"].same), int(judged["teacher"].same.sum())
+def _method(out: Path, evaluated: Mapping[str, PairScores]) -> list[Block]:
+    pairs, genuine = len(evaluated["teacher"].same), int(evaluated["teacher"].same.sum())
     words = (
         f"{pairs:,} pairs, {genuine:,} of them genuine, drawn from the identities above; each score is the cosine of two embeddings. "
         "Accuracy is 10-fold: on each tenth of the pairs with the threshold that is best on the other nine. "

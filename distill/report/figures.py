@@ -1,8 +1,8 @@
-"""Numbers into pictures: every function returns the bytes of a PNG and knows nothing of files, runs or pages.
+"""Plots: every function takes numbers and returns the bytes of a PNG, without files, runs or pages.
 
-A picture comes for light or for dark paper (`dark`). A model has one colour and one line style in every picture, from the
-Okabe-Ito palette that colour-blind eyes tell apart. Agg draws into memory, without pyplot's global state, so this works in any
-thread and without a screen.
+A plot is for light or for dark paper (`dark`). A model has one colour and one line style in every plot, from the
+Okabe-Ito palette, which colour-blind readers can distinguish. Agg draws into memory, without pyplot's global state, so this works in any
+thread and without a display.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ WIDTH, PIXELS_PER_INCH = 4.8, 220
 MARKS = (1e-2, 1e-3)  # FARs that are marked
 
 History = Mapping[str, np.ndarray]
-SHARES = ("agreement", "accuracy")  # of at most 1: a logarithmic axis would hide what there is between 0.9 and 1
+SHARES = ("agreement", "accuracy")  # at most 1: a logarithmic axis would hide what is between 0.9 and 1
 
 
 def _png(draw: Callable[[Any, bool], None], size: tuple[float, float], dark: bool) -> bytes:
-    """Run `draw(figure, dark)` on an empty figure of `size` inches with a transparent ground."""
+    """Runs `draw(figure, dark)` on an empty figure of `size` inches with a transparent background, and returns it as PNG."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -69,9 +69,9 @@ def _looks(names: Iterable[str], dark: bool) -> dict[str, dict[str, Any]]:
 
 
 def curve(history: History, name: str, unit: str, dark: bool = False) -> bytes:
-    """One column of a run epoch by epoch, and `held_out_<name>` dashed beside it; a line parts the stages.
+    """Plots one column of a run over epochs, with `held_out_<name>` dashed beside it and a line between stages.
 
-    history: columns of history.csv as float64 [epochs], NaN where empty. unit: what the axis says.
+    history: columns of history.csv as float64 [epochs], NaN where empty. unit: label of the axis.
     """
 
     def draw(figure: Any, dark: bool) -> None:
@@ -87,7 +87,7 @@ def curve(history: History, name: str, unit: str, dark: bool = False) -> bytes:
 
 
 def losses(runs: Mapping[str, History], dark: bool = False) -> bytes:
-    """The loss of each run in a panel of its own: runs minimise different things, so their axes are not one."""
+    """Plots the loss of each run in its own panel with its own axis, because runs minimise different losses."""
 
     def draw(figure: Any, dark: bool) -> None:
         columns = min(2, len(runs))
@@ -103,19 +103,19 @@ def losses(runs: Mapping[str, History], dark: bool = False) -> bytes:
 
 
 def _curves(axis: Any, history: History, name: str, colour: str, dark: bool) -> None:
-    """A column and its held-out twin over epochs counted through all stages; a run of few epochs shows its points."""
+    """Draws a column and its held-out twin over the epochs of all stages; a run of few epochs gets markers."""
     epochs = np.arange(1, len(history[name]) + 1)
     mark = "o" if len(epochs) <= 3 else ""
     starts = np.flatnonzero(np.diff(history.get("stage", epochs * 0))) + 1
     for column, style, label in ((name, "-", "training"), (f"held_out_{name}", "--", "held out")):
         if column in history and np.isfinite(history[column]).any():
-            for part in np.split(np.arange(len(epochs)), starts):  # no line from one stage into the next: rates jump there
+            for part in np.split(np.arange(len(epochs)), starts):  # no line from one stage to the next, where rates jump
                 drawn = axis.plot(epochs[part], history[column][part], style, color=colour, marker=mark, markersize=5)
             drawn[0].set_label(label)
     for start in starts:
         axis.axvline(start + 0.5, color=INK[dark][2], linewidth=1)
-        told = f"stage {int(history['stage'][start])}"
-        axis.annotate(told, (start + 0.5, 1.01), xycoords=("data", "axes fraction"), va="bottom", ha="center", fontsize=8.5)
+        label = f"stage {int(history['stage'][start])}"
+        axis.annotate(label, (start + 0.5, 1.01), xycoords=("data", "axes fraction"), va="bottom", ha="center", fontsize=8.5)
     if len(epochs) <= 3:
         axis.set(xlim=(0.5, len(epochs) + 0.5), xticks=epochs)
     else:
@@ -124,7 +124,7 @@ def _curves(axis: Any, history: History, name: str, colour: str, dark: bool) -> 
 
 
 def _log_where_wide(axis: Any, values: np.ndarray) -> None:
-    """A logarithmic axis where the values span more than a factor of 20; plain numbers on it, as 0.01 and not 10^-2."""
+    """Makes the axis logarithmic where the values span more than a factor of 20, with plain numbers on it (0.01, not 10^-2)."""
     seen = values[np.isfinite(values)]
     if len(seen) and seen.min() > 0 and seen.max() > 20 * seen.min():
         axis.set_yscale("log")
@@ -137,7 +137,7 @@ def _log_where_wide(axis: Any, values: np.ndarray) -> None:
 
 
 def histograms(scores: Mapping[str, tuple[np.ndarray, np.ndarray, float]], dark: bool = False) -> bytes:
-    """For each model (scores [N], same bool [N], threshold): how cosines of genuine and of impostor pairs are spread, one axis for all."""
+    """Plots, for each model (scores [N], same bool [N], threshold), the cosines of genuine and of impostor pairs on one common axis."""
     lowest = min(float(values.min()) for values, _, _ in scores.values())
     edges = np.linspace(np.floor(lowest * 10) / 10, 1.0, 71)
 
@@ -157,7 +157,7 @@ def histograms(scores: Mapping[str, tuple[np.ndarray, np.ndarray, float]], dark:
 
 
 def rocs(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], impostors: int, dark: bool = False) -> bytes:
-    """For each model (far [K], tar [K], both rising): TAR over FAR on a logarithmic axis, from one impostor pair on; 1e-2 and 1e-3 marked."""
+    """Plots, for each model (far [K], tar [K], both rising), TAR over a logarithmic FAR, from one impostor pair on, with marks at 1e-2 and 1e-3."""
     floor = 1 / max(2, impostors)
 
     def draw(figure: Any, dark: bool) -> None:
@@ -181,7 +181,7 @@ def rocs(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], impostors: int, da
 
 
 def agreements(cosines: Mapping[str, np.ndarray], dark: bool = False) -> bytes:
-    """For each model the cosine of every row to the teacher's embedding: how many rows agree how well; the median is marked."""
+    """Plots, for each model, the cosines of all rows to the teacher's embeddings, with the median marked."""
     lowest = min(float(np.quantile(values, 0.002)) for values in cosines.values())
     edges = np.linspace(min(lowest, 0.95), 1.0, 61)
 
@@ -198,26 +198,26 @@ def agreements(cosines: Mapping[str, np.ndarray], dark: bool = False) -> bytes:
 
 
 def _after_teacher(names: Iterable[str], dark: bool) -> list[dict[str, Any]]:
-    """The looks of models beside a teacher that is not in the picture itself: the teacher keeps its colour."""
+    """Returns the looks of models without their teacher, whose colour stays reserved."""
     return list(_looks(["", *names], dark).values())[1:]
 
 
-# ------------------------------------------------------------------------------------------------------------- pictures
+# --------------------------------------------------------------------------------------------------------------- images
 
 
 def contact_sheet(images: np.ndarray, columns: int = 10, gap: int = 2) -> bytes:
-    """uint8 [N, H, W, 3] as one picture, `columns` in a row, with a transparent gap of `gap` pixels between them."""
+    """Returns uint8 [N, H, W, 3] as one PNG, `columns` in a row, with a transparent gap of `gap` pixels between them."""
     rows, (height, width) = -(-len(images) // columns), images.shape[1:3]
     sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
     for number, image in enumerate(images):
         top, left = number // columns * (height + gap), number % columns * (width + gap)
         sheet[top : top + height, left : left + width, :3] = image
         sheet[top : top + height, left : left + width, 3] = 255
-    return picture(sheet)
+    return png_of(sheet)
 
 
-def picture(pixels: np.ndarray) -> bytes:
-    """uint8 [H, W, 3 or 4] as a PNG, pixel for pixel."""
+def png_of(pixels: np.ndarray) -> bytes:
+    """Returns uint8 [H, W, 3 or 4] as a PNG, pixel for pixel."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -226,5 +226,5 @@ def picture(pixels: np.ndarray) -> bytes:
 
 
 def both(draw: Callable[..., bytes], *arguments: Any) -> tuple[bytes, bytes]:
-    """The picture for light and for dark paper."""
+    """Returns the plot for light and for dark paper."""
     return draw(*arguments, dark=False), draw(*arguments, dark=True)

@@ -1,7 +1,7 @@
-"""Pages: one HTML file that holds everything it shows and asks no network for anything.
+"""Pages: one HTML file that contains everything it shows and loads nothing from a network.
 
-A page is a list of sections, a section a list of blocks (Text, Tiles, Facts, Table, Figure, Faces, Cases, Commands, Code). How each looks is in
-`blocks.html.j2`, a macro of the same name for each, `page.html.j2` and `style.css`: for a laptop and for a phone, on light and on dark paper.
+A page is a list of sections, a section a list of blocks (Text, Tiles, Facts, Table, Figure, Faces, Cases, Commands, Code). Their looks are in
+`blocks.html.j2` (a macro of the same name for each), `page.html.j2` and `style.css`: for a laptop and for a phone, on light and on dark paper.
 The templates escape every text, so a class folder may have any name.
 """
 
@@ -21,7 +21,7 @@ from distill.storage.files import committed
 if TYPE_CHECKING:
     from jinja2 import Template
 
-PHONE = 330  # pixels that a table has on a phone of 390
+PHONE = 330  # pixels for a table on a phone of 390
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,21 @@ class Text:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Figures to be seen first: (value, what it is) each."""
+    """The most important figures: (value, what it is) each."""
 
     values: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """(what, its lines of text) each, one under the other. Long words such as paths are broken anywhere."""
+    """(name, lines of text) each, one below the other. Long words such as paths are broken anywhere."""
 
     values: Sequence[tuple[str, Sequence[str]]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts under column names; `strong` is the row to look at first. A cell (text, share) has a bar of that share, 0 to 1."""
+    """Rows of texts under column names; the row `strong` is emphasised. A cell (text, share) has a bar of that share, 0 to 1."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str | tuple[str, float]]]
@@ -56,12 +56,12 @@ class Table:
 
     @property
     def scrolls(self) -> bool:
-        """Whether a phone is too narrow for it."""
+        """Whether it is too wide for a phone."""
         return self.width > PHONE
 
     @property
     def width(self) -> int:
-        """Pixels on a phone, about: of each column its longest cell, of its heading the longest word."""
+        """About how many pixels it takes on a phone: each column as wide as its longest cell or the longest word of its heading."""
         columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
         letters = 0
         for name, cells in zip(self.columns, columns, strict=True):
@@ -72,7 +72,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot, as a PNG for light and one for dark paper, with a caption that says what is to be seen."""
+    """A plot, as a PNG for light and one for dark paper, with a caption that explains it."""
 
     pngs: tuple[bytes, bytes]
     caption: str
@@ -88,7 +88,7 @@ class Faces:
 
 @dataclass(frozen=True)
 class Case:
-    """One pair: two PNGs, what is true of it, and the scores it was given."""
+    """One pair: two PNGs, whether they show one person, and their scores."""
 
     first: bytes
     second: bytes
@@ -105,14 +105,14 @@ class Cases:
 
 @dataclass(frozen=True)
 class Commands:
-    """Command lines to be typed next: (what it does, the line) each. A long one is broken over several lines."""
+    """Command lines to type next: (purpose, line) each. A long one is broken over several lines."""
 
     values: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Code:
-    """Lines as they stand in a file, folded away under a title."""
+    """The lines of a file, folded away under a title."""
 
     title: str
     lines: str
@@ -129,7 +129,7 @@ class Section:
     blocks: Sequence[Block]
 
     def groups(self) -> Iterator[tuple[bool, list[Block]]]:
-        """(whether they are figures, blocks) of blocks that follow each other: neighbouring figures stand side by side where there is room."""
+        """Yields (whether they are figures, consecutive blocks): neighbouring figures are side by side where there is room."""
         return ((figures, list(blocks)) for figures, blocks in groupby(self.blocks, lambda block: isinstance(block, Figure)))
 
 

@@ -1,6 +1,6 @@
-"""The page of a run: what the student is worth and what it learned from, what to do next, and the figures of training epoch by epoch.
+"""The page of a run: how good the student is, what it learned from, what to do next, and the figures of training by epoch.
 
-It reads what the verbs left in the run folder and computes nothing that the verbs have not. `distill/report/demo_page.py` is the page of the demo.
+It reads the files of the run folder and computes no new figures. `distill/report/demo_page.py` is the page of the demo.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from distill.report.page import Block, Code, Commands, Facts, Figure, Section, T
 from distill.runtime.lines import many
 from distill.runtime.progress import phase
 
-CURVES = {  # columns of history.csv: what the axis says; what is drawn; what is added where rows were held out
+CURVES = {  # columns of history.csv: label of the axis; caption; what is added where rows were held out
     "loss": (
         "loss",
         "The loss that training lowers: the sum of the terms, each times its weight, as the mean over an epoch.",
@@ -42,7 +42,7 @@ TRAINING, BOTH = "Solid: rows trained on.", "Solid: rows trained on; dashed: row
 
 
 def read_history(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a history.csv: float64 [epochs] each, NaN where a stage has no such figure."""
+    """Returns the columns of a history.csv: float64 [epochs] each, NaN where a stage has no such figure."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -57,14 +57,14 @@ def read_history(path: Path) -> dict[str, np.ndarray]:
 def write_run_report(run: Path) -> Path:
     """Writes RUN/report.html and returns its path.
 
-    From history.csv, and where they are there from summary.json, run.toml and evaluation.json (which `distill evaluate RUN --out RUN` leaves).
+    Reads history.csv and, where they exist, summary.json, run.toml and evaluation.json (which `distill evaluate RUN --out RUN` writes).
     """
     if (run / "report.html").exists():
         check_folder(run, "run")
     history, summary, evaluation = read_history(run / "history.csv"), read_json_of(run / "summary.json"), _own_evaluation(run)
-    told = _told(run)
-    blocks: list[Block] = [Tiles(_tiles(history, summary, evaluation)), Facts(_facts(run, told, summary, evaluation))]
-    sections = [Section("", blocks), Section("Next", [Commands(_next(run, told, evaluation))]), Section("Training", _curves(history))]
+    run_file = _run_file(run)
+    blocks: list[Block] = [Tiles(_tiles(history, summary, evaluation)), Facts(_facts(run, run_file, summary, evaluation))]
+    sections = [Section("", blocks), Section("Next", [Commands(_next(run, run_file, evaluation))]), Section("Training", _curves(history))]
     file = run / "run.toml"
     if file.is_file():
         sections.append(Section("", [Code("run.toml: the run file with every value", file.read_text(encoding="utf-8"))]))
@@ -72,20 +72,20 @@ def write_run_report(run: Path) -> Path:
 
 
 def read_json_of(path: Path) -> dict[str, Any]:
-    """Returns what a file of JSON holds; {} where there is none."""
+    """Returns the content of a JSON file; {} where there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _own_evaluation(run: Path) -> dict[str, Any]:
-    """What evaluation.json says of this run; {} where another model was judged into its folder."""
+    """Returns the evaluation.json of this run; {} where it is of another model."""
     evaluation = read_json_of(run / "evaluation.json")
-    judged = Path(str(evaluation.get("model", {}).get("path", "")))
-    elsewhere = judged.exists() and not judged.resolve().is_relative_to(run.resolve()) and judged.resolve() != Path.cwd()
+    model = Path(str(evaluation.get("model", {}).get("path", "")))
+    elsewhere = model.exists() and not model.resolve().is_relative_to(run.resolve()) and model.resolve() != Path.cwd()
     return {} if elsewhere else evaluation
 
 
-def _told(run: Path) -> Run | None:
-    """The run file; None where there is none, or one of another version."""
+def _run_file(run: Path) -> Run | None:
+    """Returns the run file; None where there is none, or one of another version."""
     try:
         return load_run(run / "run.toml")
     except (DistillError, OSError):
@@ -96,7 +96,7 @@ def _told(run: Path) -> Run | None:
 
 
 def _tiles(history: Mapping[str, np.ndarray], summary: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What it is worth first: on pairs where it was evaluated, else on rows held out, else on rows trained on."""
+    """Returns the tiles, best figure first: on pairs where it was evaluated, else on rows held out, else on rows trained on."""
     tiles = []
     if pairs := evaluation.get("model", {}).get("pairs"):
         tiles.append((f"{pairs['accuracy']:.1%}", "of the pairs of its evaluation judged right"))
@@ -109,39 +109,39 @@ def _tiles(history: Mapping[str, np.ndarray], summary: Mapping[str, Any], evalua
     return [*tiles, (str(len(history["loss"])), "epochs"), (duration(float(np.nansum(history["seconds"]))), "of training")]
 
 
-def _facts(run: Path, told: Run | None, summary: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+def _facts(run: Path, run_file: Run | None, summary: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     facts: list[tuple[str, list[str]]] = []
     student = str(run / "student.keras") if (run / "student.keras").is_file() else "not written yet: the run is not finished"
-    if told is None:
+    if run_file is None:
         return [("student", [student]), ("evaluation", _evaluated(run, evaluation))]
     count = f", {summary['parameters']:,} parameters" if "parameters" in summary else ""
-    facts.append(("student", [f"{told.student.backbone}{count}, embeddings of {told.student.embedding} numbers", student]))
-    facts.append(("teacher", _teacher(told)))
+    facts.append(("student", [f"{run_file.student.backbone}{count}, embeddings of {run_file.student.embedding} numbers", student]))
+    facts.append(("teacher", _teacher(run_file)))
     if rows := summary.get("rows"):
-        facts.append(("rows", [_rows_in_words(one, told) for one in rows]))
-    facts.append(("stages", [f"{number}: {_stage_in_words(stage)}" for number, stage in enumerate(told.stage, 1)]))
+        facts.append(("rows", [_rows_in_words(one, run_file) for one in rows]))
+    facts.append(("stages", [f"{number}: {_stage_in_words(stage)}" for number, stage in enumerate(run_file.stage, 1)]))
     return [*facts, ("evaluation", _evaluated(run, evaluation))]
 
 
-def _teacher(told: Run) -> list[str]:
-    """Whose embeddings the stages learn from: the fingerprint that the shards have, the path where the run file has one."""
+def _teacher(run_file: Run) -> list[str]:
+    """Returns the teacher of the stages: the fingerprint in the shards, and the path where the run file has one."""
     from distill.data.shards import open_shards
 
     lines = []
-    if told.data.shards and any(stage.source == "shards" for stage in told.stage):
+    if run_file.data.shards and any(stage.source == "shards" for stage in run_file.stage):
         try:
-            lines.append(f"fingerprint {open_shards(told.data.shards).meta.teacher}, of the shards in {told.data.shards}")
+            lines.append(f"fingerprint {open_shards(run_file.data.shards).meta.teacher}, of the shards in {run_file.data.shards}")
         except (DistillError, OSError):
-            lines.append(f"of the shards in {told.data.shards}, which cannot be opened now")
-        lines += [f"at {told.data.teacher}"] if told.data.teacher else []
-    lines += [f"stage {number}: at {stage.teacher}, asked about noise" for number, stage in enumerate(told.stage, 1) if isinstance(stage, NoiseStage)]
+            lines.append(f"of the shards in {run_file.data.shards}, which cannot be opened now")
+        lines += [f"at {run_file.data.teacher}"] if run_file.data.teacher else []
+    lines += [f"stage {number}: at {stage.teacher}, asked about noise" for number, stage in enumerate(run_file.stage, 1) if isinstance(stage, NoiseStage)]
     return lines or ["none: it learned from labels alone"]
 
 
-def _rows_in_words(rows: Mapping[str, Any], told: Run) -> str:
+def _rows_in_words(rows: Mapping[str, Any], run_file: Run) -> str:
     number, of = rows["trained_on"], {"shards": "of the shards", "images": "of the images", "noise": "of noise, other ones in each epoch"}
     words = f"stage {rows['stage']}: {many(number, 'rows')} {of[rows['source']]} trained on"
-    holdout = told.data.holdout
+    holdout = run_file.data.holdout
     if rows["source"] == "noise" or holdout is None:
         return f"{words}, none held out"
     kept = f"{holdout.fraction:.3g} of all {'identities' if holdout.by == 'identity' else 'images'}"
@@ -158,23 +158,23 @@ def _evaluated(run: Path, evaluation: Mapping[str, Any]) -> list[str]:
     if not evaluation:
         return [f"none in {run} yet; the command below writes it, and this page anew with its figures"]
     lines = []
-    for who, judged in evaluation.items():
-        if pairs := judged.get("pairs"):
+    for who, model in evaluation.items():
+        if pairs := model.get("pairs"):
             tars = [f"TAR {point['tar']:.1%} at FAR {float(far):.1%}" for far, point in pairs["tar"].items() if point["tar"] is not None]
             number = pairs["genuine"] + pairs["impostors"]
             right = f"{pairs['accuracy']:.2%} ± {pairs['std']:.2%} of {number:,} pairs judged right"
             lines.append(f"{who}: {', '.join([right, *tars])} (pairs of {pairs['folder']})")
-        if agreement := judged.get("agreement"):
+        if agreement := model.get("agreement"):
             lines.append(f"{who}: mean cosine {agreement['mean']:.4f} to the stored embeddings over {many(agreement['rows'], 'rows')} ({agreement['part']})")
     return lines
 
 
-def _next(run: Path, told: Run | None, evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(what it does, the line) of the commands that come next."""
-    shards = ["--shards", told.data.shards] if told and told.data.shards else []
-    judge = f"judge it{' on other pairs' if evaluation else ''}: FOLDER holds a folder of images for each identity, and it was trained on none of them"
+def _next(run: Path, run_file: Run | None, evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns (purpose, line) of the commands that come next."""
+    shards = ["--shards", run_file.data.shards] if run_file and run_file.data.shards else []
+    purpose = f"evaluate it{' on other pairs' if evaluation else ''}: FOLDER holds a folder of images for each identity, and it was trained on none of them"
     return [
-        (judge, shlex.join(["distill", "evaluate", str(run), "--pairs", "FOLDER", *shards, "--out", str(run)])),
+        (purpose, shlex.join(["distill", "evaluate", str(run), "--pairs", "FOLDER", *shards, "--out", str(run)])),
         ("write it as a SavedModel for others to load", shlex.join(["distill", "export", str(run), f"{run}-export"])),
     ]
 
@@ -196,7 +196,7 @@ def _curves(history: Mapping[str, np.ndarray]) -> list[Block]:
 
 
 def duration(seconds: float) -> str:
-    """12 s, 3 min 20 s, 2 h 05 min.
+    """Returns a time as 12 s, 3 min 20 s or 2 h 05 min.
 
     >>> duration(200)
     '3 min 20 s'

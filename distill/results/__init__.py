@@ -1,6 +1,6 @@
-"""What the verbs return: frozen values with types. Each says itself in words, as the command line prints it (`str` too), as JSON, and as a table in a notebook.
+"""What the verbs return: frozen typed values. Each has the text that the command line prints (also as `str`), JSON, and a table for notebooks.
 
-`as_dict()` is what `--json` prints. Nothing heavy is imported here: arrays are made by who made the result.
+`as_dict()` is what `--json` prints. Nothing heavy is imported here: the verb makes the arrays.
 """
 
 from distill.results.data import ChunkResult, EmbedResult, FacesResult, Forecast, ImportResult, PlanResult, VerifyResult, ViewsResult

@@ -12,7 +12,7 @@ from distill.runtime.lines import many
 
 @dataclass(frozen=True, repr=False)
 class FacesResult(Result):
-    """A folder of drawn identities. size: height and width of each picture in pixels."""
+    """A folder of drawn identities. size: height and width of each image in pixels."""
 
     SHOWN: ClassVar[tuple[str, ...]] = ("out", "pictures", "identities", "size")
     out: str
@@ -29,7 +29,7 @@ class FacesResult(Result):
 
 @dataclass(frozen=True, repr=False)
 class ChunkResult(Result):
-    """An image list as chunk files. skipped: how many names of the list are no rows, by reason; root: the folder that keys are relative to."""
+    """An image list as chunk files. skipped: how many names of the list are no rows, by reason; root: of the keys."""
 
     SHOWN: ClassVar[tuple[str, ...]] = ("out", "rows", "classes", "chunks")
     out: str
@@ -66,11 +66,11 @@ class ViewsResult(Result):
 
 @dataclass(frozen=True, repr=False)
 class EmbedResult(Result):
-    """What a run of embed has reached. rows and rejects are those of the whole set; made counts the rows that this run labelled, in `seconds`.
+    """The state of a set after a run of embed. rows, rejects: of the whole set; made: how many rows this run embedded, in `seconds`.
 
     missing: numbers of chunks without a shard; committed: whether the set is whole and has its index; turned: how many images have an EXIF rotation
     that was not applied; why: the rejects in groups; root: the folder that keys are relative to; estimate: rows, chunks and bytes that were
-    planned, None where that was not told.
+    planned, None where that is unknown.
     """
 
     SHOWN: ClassVar[tuple[str, ...]] = ("out", "rows", "rejects", "chunks", "committed", "seconds", "images_per_second")
@@ -90,7 +90,7 @@ class EmbedResult(Result):
 
     @property
     def images_per_second(self) -> float:
-        """Rows labelled by this run, a second of it, the start of TensorFlow and Beam included."""
+        """Rows embedded per second of this run, including the start of TensorFlow and Beam."""
         return round(self.made / self.seconds, 1) if self.made else 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class EmbedResult(Result):
 
 
 class Forecast(Protocol):
-    """The measurement that a PlanResult tells of: `pipelines.forecast.Forecast`."""
+    """The measurement in a PlanResult: `pipelines.forecast.Forecast`."""
 
     @property
     def rows(self) -> int: ...
@@ -134,7 +134,7 @@ class Forecast(Protocol):
 class PlanResult(Result):
     """How long a list will take and how many GB it will fill.
 
-    asked: numbers of workers that were asked about; machines: images a second of other machines, by the file that says them.
+    asked: numbers of workers to report; machines: images a second of other machines, by the file with that figure.
     """
 
     SHOWN: ClassVar[tuple[str, ...]] = ("rows", "chunks", "gigabytes", "rejects", "engine", "workers", "seconds")
@@ -149,7 +149,7 @@ class PlanResult(Result):
 
     @property
     def chunks(self) -> int:
-        """Chunks that it is cut into."""
+        """Chunks of the list."""
         return self.forecast.chunks
 
     @property
@@ -159,12 +159,12 @@ class PlanResult(Result):
 
     @property
     def rejects(self) -> float:
-        """The fraction of the images looked at that cannot be labelled, 0 to 1."""
+        """The share of the sampled images that cannot be embedded, 0 to 1."""
         return self.forecast.rejects
 
     @property
     def engine(self) -> str:
-        """The faster engine of this machine: "local" or "processes"."""
+        """The faster engine on this machine: "local" or "processes"."""
         return self.forecast.rates.engine
 
     @property
@@ -174,7 +174,7 @@ class PlanResult(Result):
 
     @property
     def seconds(self) -> float:
-        """Seconds of labelling here, with that engine and so many workers."""
+        """Seconds of embedding here, with that engine and these workers."""
         return round(self.forecast.seconds(), 1)
 
     def as_dict(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class PlanResult(Result):
 
 @dataclass(frozen=True, repr=False)
 class ImportResult(Result):
-    """A set of shards of embeddings that were there already. made: rows of it that this call made; notes: what is odd about the files; rejected: why
+    """A set of shards made of existing embeddings. made: rows that this call added; notes: on anything unusual in the files; rejected: why
     images were rejected; teacher: its fingerprint, or "unknown"; sample: rows embedded again; worst_cosine: the worst of them, None without a teacher."""
 
     SHOWN: ClassVar[tuple[str, ...]] = ("out", "rows", "rejects", "shards", "dimension", "classes", "teacher")
@@ -209,21 +209,21 @@ class ImportResult(Result):
     def in_words(self) -> str:
         new = f", {self.made:,} of them imported now" if self.made < self.rows else ""
         rejects = f", {many(self.rejects, 'rejects')} ({self.out}/shards/*.rejects.jsonl): {self.rejected}" if self.rejects else ", no rejects"
-        told = [*(f"note: {note}" for note in self.notes)]
-        told.append(f"{self.out}: {many(self.rows, 'rows')} of {many(self.dimension, 'numbers')} in {many(self.shards, 'shards')}{new}{rejects}")
+        lines = [*(f"note: {note}" for note in self.notes)]
+        lines.append(f"{self.out}: {many(self.rows, 'rows')} of {many(self.dimension, 'numbers')} in {many(self.shards, 'shards')}{new}{rejects}")
         if self.worst_cosine is None:
-            told.append("The embeddings could not be held against their teacher, so the set says that it is unknown: --teacher embeds a sample again.")
+            lines.append("The embeddings could not be compared with their teacher, which the set therefore calls unknown: --teacher embeds a sample again.")
         else:
-            told.append(f"{many(self.sample, 'rows')} embedded again by the teacher: worst cosine {self.worst_cosine:.7f}")
-        return "\n".join(told)
+            lines.append(f"{many(self.sample, 'rows')} embedded again by the teacher: worst cosine {self.worst_cosine:.7f}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, repr=False)
 class VerifyResult(Result):
-    """Whether a set of shards is whole. problems: (chunk number, -1 for the index, -2 where images become other pixels here; what is wrong).
+    """Whether a set of shards is whole. problems: (chunk number, -1 for the index, -2 where images decode to other pixels here; what is wrong).
 
-    sample: rows labelled again, and their worst and mean cosine to what is stored; None where no teacher was given.
-    failure: what is wrong with the set and the way out, "" where nothing is.
+    sample: rows embedded again, and their worst and mean cosine to the stored embeddings; None without a teacher.
+    failure: what is wrong with the set and the way out, "" for nothing.
     """
 
     SHOWN: ClassVar[tuple[str, ...]] = ("path", "ok", "rows", "rejects", "shards", "deep", "problems", "sample")
@@ -238,7 +238,7 @@ class VerifyResult(Result):
 
     @property
     def ok(self) -> bool:
-        """Whether everything that was looked at is right."""
+        """Whether all checks passed."""
         return not self.failure
 
     def as_dict(self) -> dict[str, Any]:
@@ -246,9 +246,9 @@ class VerifyResult(Result):
 
     def in_words(self) -> str:
         how = "every hash and row" if self.deep else "counts, sizes and footers"
-        told = [f"chunk {number}: {problem}" if number >= 0 else problem for number, problem in self.problems]
-        told = told or [f"{self.path}: {many(self.rows, 'rows')} and {many(self.rejects, 'rejects')} in {many(self.shards, 'shards')}: {how} are right"]
+        lines = [f"chunk {number}: {problem}" if number >= 0 else problem for number, problem in self.problems]
+        lines = lines or [f"{self.path}: {many(self.rows, 'rows')} and {many(self.rejects, 'rejects')} in {many(self.shards, 'shards')}: {how} are right"]
         if self.sample:
             worst, mean = self.sample["worst_cosine"], self.sample["mean_cosine"]
-            told.append(f"{self.sample['rows']} rows embedded again: worst cosine {worst:.7f}, mean {mean:.7f}")
-        return "\n".join(told)
+            lines.append(f"{self.sample['rows']} rows embedded again: worst cosine {worst:.7f}, mean {mean:.7f}")
+        return "\n".join(lines)

@@ -14,15 +14,12 @@ from distill.runtime.lines import html_table, many
 if TYPE_CHECKING:
     import numpy as np
 
-MOST_VERDICTS = 50  # pairs of photos that are listed one by one
+MOST_VERDICTS = 50  # pairs of photos up to which all are listed
 
 
 @dataclass(frozen=True, repr=False)
 class Judged(Result):
-    """What one model is worth: the figures of evaluation.json, under names.
-
-    pairs, agreement: as in the file, None where they were not asked for or could not be had.
-    """
+    """The evaluation of one model: the figures of evaluation.json as properties; None where they were not requested or not possible."""
 
     SHOWN: ClassVar[tuple[str, ...]] = ("path", "accuracy", "std", "tar", "threshold", "agreement")
     path: str
@@ -30,7 +27,7 @@ class Judged(Result):
 
     @property
     def accuracy(self) -> float | None:
-        """The share of pairs told right, 0 to 1, the mean over folds; None without pairs."""
+        """The share of pairs decided correctly, 0 to 1, the mean over folds; None without pairs."""
         return self._pairs("accuracy")
 
     @property
@@ -40,12 +37,12 @@ class Judged(Result):
 
     @property
     def threshold(self) -> float | None:
-        """The cosine from which on a pair is called the same person, for the best accuracy; a mean over folds."""
+        """The cosine from which on a pair counts as the same person, for the best accuracy; a mean over folds."""
         return self._pairs("threshold")
 
     @property
     def tar(self) -> dict[float, float | None]:
-        """True accept rate by false accept rate, {0.01: ..., 0.001: ...}; None where too few pairs can tell it."""
+        """True accept rate by false accept rate, {0.01: ..., 0.001: ...}; None where there are too few pairs."""
         return {float(far): point["tar"] for far, point in (self._pairs("tar") or {}).items()}
 
     @property
@@ -60,7 +57,7 @@ class Judged(Result):
 
     @property
     def left_out(self) -> str:
-        """Why there is no agreement though it was asked for, or ""."""
+        """Why there is no agreement although it was requested, or ""."""
         return self.figures.get("agreement_left_out", "")
 
     def as_dict(self) -> dict[str, Any]:
@@ -75,18 +72,18 @@ class Judged(Result):
 
 @dataclass(frozen=True, repr=False)
 class EvaluateResult(Result):
-    """Models on the same pairs and rows. judged: by who they are, "model" and, where one was given, "teacher"."""
+    """Models on the same pairs and rows. judged: {"model": ...}, with "teacher" where one was given."""
 
     judged: Mapping[str, Judged]
 
     @property
     def model(self) -> Judged:
-        """The model that was asked about."""
+        """The model that was evaluated."""
         return self.judged["model"]
 
     @property
     def teacher(self) -> Judged | None:
-        """The teacher beside it, None where none was given."""
+        """Its teacher, None where none was given."""
         return self.judged.get("teacher")
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,25 +128,25 @@ def _percent(far: float) -> str:
 
 
 def _notes(who: str, one: Judged) -> list[str]:
-    """What a figure was taken on, what cannot be told and why, and the thresholds, one line each."""
-    told = []
+    """Returns notes, one line each: the data behind each figure, which figures are missing and why, and the thresholds."""
+    notes = []
     if pairs := one.figures.get("pairs"):
         shown, trained, folds = pairs["identities"], pairs["trained_identities"], pairs["folds"]
         known = f"whether it was trained on their {shown:,} identities is not known"
         if trained is not None:
             known = f"{trained:,} of their {shown:,} identities have the name of one that it was trained on"
-        told.append(f"pairs: {known}; accuracy is a mean of {folds} folds")
-        told += [f"no TAR at FAR {_percent(float(far))}: {point['left_out']}" for far, point in pairs["tar"].items() if point["tar"] is None]
+        notes.append(f"pairs: {known}; accuracy is a mean of {folds} folds")
+        notes += [f"no TAR at FAR {_percent(float(far))}: {point['left_out']}" for far, point in pairs["tar"].items() if point["tar"] is None]
         cuts = [f"{pairs['threshold']:.3f} for the best accuracy"]
         cuts += [f"{cut:.3f} for FAR {_percent(far)}" for far, cut in one.thresholds.items() if cut is not None]
-        told.append(f"threshold on the cosine: {', '.join(cuts)}")
+        notes.append(f"threshold on the cosine: {', '.join(cuts)}")
     if found := one.figures.get("agreement"):
         seen = {True: ", which it was trained on", False: "", None: "; whether it was trained on them is not known"}[found["trained_on"]]
         behind = ", behind the projection of its run" if found.get("projected") else ""
-        told.append(f"agreement: the cosine to the stored embeddings over {many(found['rows'], 'rows')} ({found['part']}{seen}){behind}")
+        notes.append(f"agreement: the cosine to the stored embeddings over {many(found['rows'], 'rows')} ({found['part']}{seen}){behind}")
     if one.left_out:
-        told.append(f"no agreement: {one.left_out}")
-    return [f"{who}: {note}" for note in told]
+        notes.append(f"no agreement: {one.left_out}")
+    return [f"{who}: {note}" for note in notes]
 
 
 @dataclass(frozen=True)
@@ -166,7 +163,7 @@ class Verdict:
 class CompareResult(Result):
     """The cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal.
 
-    threshold: from which cosine on two photos are called the same person, None where none was given; turned: photos with an EXIF rotation that was
+    threshold: the cosine from which on two photos count as the same person, None for none; turned: photos with an EXIF rotation that was
     not applied.
     """
 
@@ -183,7 +180,7 @@ class CompareResult(Result):
         return () if cut is None else tuple(self._verdict(row, column, cut) for row, column in self._places())
 
     def _places(self) -> list[tuple[int, int]]:
-        """Returns the pairs as places in the matrix, each pair once."""
+        """Returns (row, column) of each pair in the matrix, each pair once."""
         return [(row, column) for row in range(len(self.images)) for column in range(row + 1, len(self.images))]
 
     def _verdict(self, row: int, column: int, threshold: float) -> Verdict:
@@ -221,13 +218,13 @@ class CompareResult(Result):
         return ["", *(f"{number} " * (self.threshold is not None) or number for number in numbers)], rows
 
     def _mark(self, row: int, column: int, cosine: float) -> str:
-        """Returns what stands behind a cosine: * where two photos are called the same person."""
+        """Returns the mark after a cosine: * where two photos count as the same person."""
         return "" if self.threshold is None else "*" if row != column and cosine >= self.threshold else " "
 
 
 @dataclass(frozen=True, repr=False)
 class ExportResult(Result):
-    """An export, loaded again and equal to its student. card: what its model card says, with the path and the bytes on disk."""
+    """An export, loaded again and equal to its student. card: its model card, with the path and the bytes on disk."""
 
     SHOWN: ClassVar[tuple[str, ...]] = ("path", "format", "height", "width", "dimension", "parameters", "bytes")
     path: Path

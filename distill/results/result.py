@@ -33,7 +33,7 @@ class Result:
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns lines of columns as wide as their widest cell, the first to the left and the others to the right."""
+    """Returns aligned columns as lines, the first column to the left and the others to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
     lines = []
     for row in (head, *rows):
@@ -43,7 +43,7 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _short(value: Any) -> str:
-    """Returns a value as a `repr` of one line shows it."""
+    """Returns a value in short for a `repr` of one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_short(one)}" for key, one in value.items()) + "}"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""What train returns, with what it advises."""
+"""What train returns, with its advice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from distill.results.result import Result
 from distill.runtime.lines import many
 
-MEMORISED = 0.15  # so much higher an agreement with the teacher on training rows than on held-out ones: the student knows its images by heart
+MEMORISED = 0.15  # excess of the agreement on training rows over held-out rows from which on the student has memorised its images
 LOW_AGREEMENT = 0.5  # with the teacher on held-out rows; 600 drawn faces gave 0.33 after 68 steps, 0.60 after 255, 0.67 after 500 and more
 
 
@@ -17,8 +17,8 @@ LOW_AGREEMENT = 0.5  # with the teacher on held-out rows; 600 drawn faces gave 0
 class TrainResult(Result):
     """A finished run. student: its .keras file; best: the student of the best epoch; history: a CSV file of one row an epoch; report: an HTML page.
 
-    seconds: of training, earlier sittings included; last: the last row of the history; left_out: images that could not be read, by reason;
-    best_epoch: of the last stage, that of `best`; None of a run of an earlier version.
+    seconds: of training, interrupted parts included; last: the last row of the history; left_out: images that could not be read, by reason;
+    best_epoch: the epoch of `best` in the last stage; None for a run of an earlier version.
     """
 
     SHOWN: ClassVar[tuple[str, ...]] = ("run", "parameters", "epochs", "steps", "seconds", "held_out", "student", "report")
@@ -38,7 +38,7 @@ class TrainResult(Result):
     @property
     def held_out(self) -> dict[str, float]:
         """The figures of held-out rows after the last epoch; {} where none were held out. agreement: the mean cosine similarity to the teacher's
-        embeddings; accuracy: the share of labels told right; loss, and its terms by their names ("cosine" is the cosine distance, 1 - agreement)."""
+        embeddings; accuracy: the share of labels predicted correctly; loss, and its terms by their names ("cosine" is the cosine distance, 1 - agreement)."""
         return {name.removeprefix("held_out_"): value for name, value in self.last.items() if name.startswith("held_out_")}
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,9 +49,9 @@ class TrainResult(Result):
         found = self.held_out or self.last  # the terms of the loss are left to history.csv
         figures = {name: found[name] for name in ("agreement", "accuracy", "loss") if name in found}
         where = "on held-out rows" if self.held_out else "on its training rows"
-        told = ", ".join(f"{'cosine distance' if name == 'cosine' else name} {value:.4g}" for name, value in figures.items())
+        words = ", ".join(f"{'cosine distance' if name == 'cosine' else name} {value:.4g}" for name, value in figures.items())
         first = (
-            f"{self.run}: {self.parameters:,} parameters, {many(self.epochs, 'epochs')}, {many(self.steps, 'steps')} in {self.seconds:.0f} s; {where}: {told}"
+            f"{self.run}: {self.parameters:,} parameters, {many(self.epochs, 'epochs')}, {many(self.steps, 'steps')} in {self.seconds:.0f} s; {where}: {words}"
         )
         lines = [first, f"run file: {self.run}/run.toml", f"student: {self.student}", f"report: {self.report}"]
         if self.held_out and self.best_epoch not in (None, self.last.get("epoch")):
@@ -61,7 +61,7 @@ class TrainResult(Result):
         return "\n".join(lines)
 
     def _way_out(self) -> str:
-        """What helps against a low agreement: other images where the student knows its own, else more steps."""
+        """Returns what helps against a low agreement: more images where the student has memorised its own, else more steps."""
         known = self.last.get("agreement", 0.0)
         if known - self.held_out["agreement"] > MEMORISED:
             return (

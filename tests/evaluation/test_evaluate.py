@@ -15,7 +15,7 @@ from distill.config.files import dump_run, load_run
 from distill.config.run import Run
 from distill.data.shards import open_shards
 from distill.data.sources import held_out
-from distill.evaluation.evaluate import Question, judge
+from distill.evaluation.evaluate import EvaluationRequest, evaluate_models
 from distill.evaluation.pairs import draw_pairs
 from distill.images.codec import encode_jpeg
 from distill.results import EvaluateResult, Judged
@@ -62,7 +62,7 @@ def in_words(judged):
 
 
 def asked(room, path, model=None, **question):
-    return judge({"model": (str(path), lambda: model or Model())}, Question(**question))["model"]
+    return evaluate_models({"model": (str(path), lambda: model or Model())}, EvaluationRequest(**question))["model"]
 
 
 def student_of(room):
@@ -200,7 +200,7 @@ def test_a_teacher_is_judged_by_what_it_learned_and_not_by_the_models_holdout(ro
     toml = tmp_path / "part" / "run.toml"
     toml.write_text(toml.read_text().replace("[data]", '[data]\nholdout = { by = "identity", fraction = 0.5 }'))
     models = {"model": (str(tmp_path / "part"), Model), "teacher": (str(room / "run"), Model), "stranger": (str(room / "bare.keras"), Model)}
-    told = judge(models, Question(shards=room / "set", holdout=holdout))
+    told = evaluate_models(models, EvaluationRequest(shards=room / "set", holdout=holdout))
     assert {who: each["agreement"]["trained_on"] for who, each in told.items()} == {"model": False, "teacher": True, "stranger": None}
     assert "(held-out rows, which it was trained on)" in in_words({"teacher": told["teacher"]})
     run = load_run(toml)

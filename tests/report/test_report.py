@@ -73,14 +73,14 @@ def write_history(path, epochs, stages=1, held_out=True, seed=0):
         table.writerows(rows)
 
 
-def fake_demo(out, identities=12, images=7, pairs=400, picture=None):
+def fake_demo(out, identities=12, images=7, pairs=400, png_of=None):
     """What a demo leaves behind, with embeddings that are noisy directions; returns its summary."""
     rng = np.random.default_rng(0)
     keys = [f"id{who:04d}/{number:03d}.jpg" for who in range(identities) for number in range(images)]
     for number, key in enumerate(keys):
         path = out / "faces" / "unseen" / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = picture(*divmod(number, images)) if picture else rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        pixels = png_of(*divmod(number, images)) if png_of else rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
         path.write_bytes(encode_jpeg(pixels))
     for unfinished in (".a-folder/000.jpg", "id0000/.000.jpg.host.1.2-3.tmp"):  # sorts first, and is no picture
         path = out / "faces" / "unseen" / unfinished
@@ -145,7 +145,7 @@ def test_the_students_errors_are_its_farthest(demo):
 
 
 def test_every_text_is_escaped(tmp_path):
-    png = figures.picture(np.zeros((2, 2, 3), np.uint8))
+    png = figures.png_of(np.zeros((2, 2, 3), np.uint8))
     blocks = [
         Text(EVIL),
         Tiles([(EVIL, EVIL)]),
