@@ -17,7 +17,7 @@ from distill.data.shards import Record, read_ledger
 from distill.data.shards.plan import Plan
 from distill.data.shards.run_state import Estimate
 from distill.errors import BadImage, DistillError, Reason
-from distill.images.codec import reason_in_ledger
+from distill.images.reasons import reason_in_ledger
 from distill.runtime.progress import phase
 from distill.storage.path import StoragePath, is_remote
 from pipelines.job import Job

@@ -29,8 +29,9 @@ from distill.data.shards.golden import SAME, cosine
 from distill.data.shards.plan import Plan
 from distill.data.shards.rows import UNKNOWN
 from distill.errors import BadImage, DistillError, Reason, Unfinished
-from distill.images.codec import decode, decode_batch, reason_in_ledger
+from distill.images.codec import decode, decode_batch
 from distill.images.preprocessing import Preprocessing
+from distill.images.reasons import reason_in_ledger
 from distill.storage.files import is_there, sweep
 from distill.storage.locks import only_process
 from distill.storage.path import StoragePath, is_remote, place

@@ -31,7 +31,8 @@ from distill.data.shards.plan import Plan
 from distill.data.shards.rows import quantise
 from distill.data.shards.run_state import ChunkProgress
 from distill.errors import BadImage, BrokenOff, DistillError, Reason, Unfinished
-from distill.images.codec import ahead, decode_batch, orientation
+from distill.images.codec import ahead, decode_batch
+from distill.images.exif import orientation
 from distill.images.spec import ImageSpec
 from distill.images.views import replay
 from distill.storage.path import is_remote

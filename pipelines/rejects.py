@@ -13,7 +13,8 @@ import numpy as np
 
 from distill.data.archives.reader import read_bytes
 from distill.errors import BadImage, Reason
-from distill.images.codec import decode_batch, plain
+from distill.images.codec import decode_batch
+from distill.images.reasons import plain
 from distill.images.spec import ImageSpec
 from distill.storage.path import is_remote
 

@@ -98,7 +98,7 @@ def compare(
         raise DistillError(f"--threshold {threshold}: expected a cosine, from -1 to 1. distill evaluate MODEL --pairs FOLDER finds one.")
     from distill.evaluation.embed import check_photos
     from distill.evaluation.embed import compare as cosines
-    from distill.images.codec import orientation
+    from distill.images.exif import orientation
 
     described, paths = describe(model, options), [place(image) for image in ([images] if isinstance(images, str) else images)]
     asked = size_of(size)

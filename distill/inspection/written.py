@@ -239,7 +239,7 @@ def _history(path: Path) -> tuple[str, dict[str, Any]] | None:
 def _image(path: Path) -> tuple[str, dict[str, Any]] | None:
     from PIL import Image, UnidentifiedImageError
 
-    from distill.images.codec import orientation
+    from distill.images.exif import orientation
 
     try:
         with Image.open(path) as image:

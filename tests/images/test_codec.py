@@ -29,7 +29,9 @@ import pipelines
 from distill import DistillError
 from distill.data.archives.reader import read_bytes
 from distill.images import codec as images
-from distill.images.codec import BadImage, decode, decode_batch, encode_jpeg, orientation, plain, reason_in_ledger
+from distill.images.codec import BadImage, decode, decode_batch, encode_jpeg
+from distill.images.exif import orientation
+from distill.images.reasons import plain, reason_in_ledger
 from distill.images.spec import ImageSpec
 from pipelines.rejects import WAYS
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from distill.data.shards import open_shards
-from distill.images.codec import reason_in_ledger
+from distill.images.reasons import reason_in_ledger
 from distill.images.spec import ImageSpec
 from pipelines.rejects import LOOKED, WAYS, Group, grouped, in_words, look, spread
 from tests.conftest import inside

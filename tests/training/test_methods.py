@@ -15,7 +15,8 @@ from distill.config.losses import TERMS
 from distill.config.student import Student
 from distill.data.sources import held_out
 from distill.results import TrainResult
-from distill.training.methods import Facts, Wishes, choose_batch, choose_epochs, choose_holdout, choose_student, plan_run, values_of
+from distill.training.choices import Facts, Wishes, choose_batch, choose_epochs, choose_holdout, choose_student, values_of
+from distill.training.methods import plan_run
 from tests.builders import make_set
 from tests.conftest import inside
 

@@ -25,7 +25,8 @@ from distill.data.sources.order import in_sequence, shuffle
 from distill.data.sources.source import QUEUE, Batch, one_class, open_threads
 from distill.errors import BadImage, DistillError, Reason, Unfinished
 from distill.images.augmentation import Recipe
-from distill.images.codec import ahead, decode_batch, plain
+from distill.images.codec import ahead, decode_batch
+from distill.images.reasons import plain
 from distill.images.spec import ImageSpec
 from distill.images.views import check_size, replay
 from distill.storage.path import StoragePath, place
