@@ -46,8 +46,8 @@ def plain(teacher: str):
 def worker(pipe: Connection, threads: int | None, teacher: str, source: str, folder: str, batch: int, rows: int) -> None:
     """A process with the teacher in it. Takes ("call", parallel, images) or ("label", parallel, [chunks]) and answers when it is done."""
     from distill.data.shards.plan import Plan
-    from pipelines.job import Job
-    from pipelines.label import Task, embed_chunk
+    from pipelines.job import Job, Task
+    from pipelines.label import embed_chunk
     from teachers import limit_threads, open_teacher
 
     if threads is not None:

@@ -69,8 +69,8 @@ def growth(folder: Path, teacher: Path, counts: list[int]) -> list[dict[str, flo
 def share_of_beam(folder: Path, teacher: Path, chunks: int, rounds: int) -> dict[str, float]:
     from distill.data.shards.plan import Plan
     from distill.runtime.quiet import quiet_import
-    from pipelines.job import Job
-    from pipelines.label import Task, embed_chunk
+    from pipelines.job import Job, Task
+    from pipelines.label import embed_chunk
     from pipelines.launch import embed
     from teachers import limit_threads, open_teacher
 

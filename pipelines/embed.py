@@ -34,8 +34,8 @@ from distill.errors import BrokenOff, DistillError, Unfinished
 from distill.runtime.progress import phase
 from distill.storage.path import StoragePath
 from pipelines.estimate import estimate, why
-from pipelines.job import Job, is_broken_off, phases_noted
-from pipelines.label import Task, embed_chunk, try_teacher
+from pipelines.job import Job, Task, is_broken_off, phases_noted
+from pipelines.label import embed_chunk, try_teacher
 from pipelines.metadata import meta_of
 from pipelines.planning import resolve_plan, save_plan
 from pipelines.reuse import check_pixels

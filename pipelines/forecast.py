@@ -32,8 +32,8 @@ from distill.runtime.progress import phase, phases
 from distill.runtime.quiet import quiet_import
 from distill.runtime.signals import uninterrupted
 from distill.storage.path import StoragePath
-from pipelines.job import Job
-from pipelines.label import Task, label_rows, try_teacher
+from pipelines.job import Job, Task
+from pipelines.label import label_rows, try_teacher
 from pipelines.metadata import meta_of
 from teachers import limit_threads
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from distill.data.archives.archive import is_archive
 from distill.data.folders import check_apart, check_folder
 from distill.data.kinds import is_chunk_folder
+from distill.data.layout import UNDERSCORE, Layout
 from distill.data.lists.image_list import Rule, check_source
-from distill.data.shards import FORMATS
+from distill.data.shards import FORMATS, ShardMeta
+from distill.data.shards.plan import Plan
 from distill.data.shards.rows import DTYPES, MAX_VIEWS
 from distill.data.shards.run_state import Phase, RunState
 from distill.errors import DistillError
@@ -151,3 +153,18 @@ def phases_noted(job: Job) -> Iterator[None]:
     """The launcher sees the phases of the block."""
     with watched(lambda text: job.notes.write(Phase(text))):
         yield
+
+
+@dataclass(frozen=True)
+class Task:
+    """One element: label the chunk of `meta` as the plan says. It holds nothing of the other chunks: a set may have thousands."""
+
+    job: Job
+    format: str
+    batch: int
+    meta: ShardMeta
+    layout: Layout = UNDERSCORE
+
+    @classmethod
+    def of(cls, job: Job, plan: Plan, number: int) -> Task:
+        return cls(job, plan.format, plan.batch, plan.chunk_meta(number), plan.names)

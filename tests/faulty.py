@@ -23,8 +23,7 @@ from distill.images.codec import encode_jpeg
 from distill.images.preprocessing import Preprocessing
 from distill.storage.files import read_json, write_json
 from pipelines.embed import CutChunks, EmbedChunk, commit
-from pipelines.job import Job
-from pipelines.label import Task
+from pipelines.job import Job, Task
 from pipelines.metadata import meta_of
 
 SYSTEM = ("EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOLCK", "ESTALE", "ENOMEM", "ETIMEDOUT", "EAGAIN", "EBUSY", "ENODEV", "EROFS", "EDQUOT", "ENXIO")

@@ -193,8 +193,8 @@ def test_a_reject_that_is_the_teachers_fault_is_not_tried_again(faces, teacher, 
 
 def test_a_teacher_exchanged_in_place_is_refused(undisturbed, faces, teacher, tmp_path):
     from distill.data.shards.plan import Plan
-    from pipelines.job import Job
-    from pipelines.label import Task, embed_chunk
+    from pipelines.job import Job, Task
+    from pipelines.label import embed_chunk
     from teachers import open_teacher
 
     out, model = tmp_path / "out", tmp_path / "teacher"

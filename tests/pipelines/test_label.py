@@ -13,7 +13,7 @@ from distill.data.shards.verify import verify
 from distill.data.sources import ShardSource
 from distill.data.sources.shards import EpochReader
 from distill.images.codec import encode_jpeg
-from pipelines import label
+from pipelines import windows
 from tests.faulty import contents, draw, job_of, run
 
 
@@ -26,8 +26,9 @@ def format(request) -> str:
 def least(monkeypatch):
     """So little that no window keeps more than one image, and none is read beside another."""
     for name in ("WINDOW_BYTES", "BLOCK_BYTES"):
-        monkeypatch.setattr(f"pipelines.label.{name}", 700)
-    monkeypatch.setattr("pipelines.label.FIRST_BLOCK", 1)
+        monkeypatch.setattr(f"pipelines.windows.{name}", 700)
+    monkeypatch.setattr("pipelines.label.BLOCK_BYTES", 700)
+    monkeypatch.setattr("pipelines.windows.FIRST_BLOCK", 1)
 
 
 @pytest.mark.parametrize("images", ["inline", "path"])
@@ -101,14 +102,14 @@ def test_batches_of_many_groups_hold_few_at_a_time(tmp_path, monkeypatch, format
 
 def test_one_large_image_does_not_slow_the_others_down(tmp_path, monkeypatch):
     """Blocks are cut by the bytes that are there, not by the largest image ever seen: many small ones are read at a time again."""
-    monkeypatch.setattr("pipelines.label.BLOCK_BYTES", 20_000)
+    monkeypatch.setattr("pipelines.windows.BLOCK_BYTES", 20_000)
     small, keys = encode_jpeg(np.full((8, 8, 3), 90, np.uint8)), [f"{number}.jpg" for number in range(200)]
     for key in keys:
         (tmp_path / key).write_bytes(small + bytes(30_000) * (key == "3.jpg") + bytes(5_000) * (key >= "9"))
-    sizes, start, blocks = label._Sizes(2), 0, list[list[int]]()
+    sizes, start, blocks = windows.SizeGuess(2), 0, list[list[int]]()
     with ThreadPoolExecutor(2) as pool:
         while start < len(keys):
-            block = label._read_block(str(tmp_path), keys[start:], SimpleNamespace(find=lambda keys: {}), pool, sizes)
+            block = windows._read_block(str(tmp_path), keys[start:], SimpleNamespace(find=lambda keys: {}), pool, sizes)
             blocks.append([len(data) for data in block.encoded])
             assert block.encoded == [(tmp_path / key).read_bytes() for key in keys[start : start + len(block.encoded)]]
             start += len(block.encoded)
