@@ -27,9 +27,10 @@ from distill.runtime.quiet import environment, hushed, quiet_import, speak
 from distill.storage.files import committed, is_there, sweep
 from distill.storage.locks import only_process
 from distill.storage.path import StoragePath
-from pipelines.engines import Engine, Workers, beam_options, check_reach, find_engine, outside_ipython, runner, service
+from pipelines.engines import Engine, Workers, beam_options, check_reach, find_engine, outside_ipython, runner
 from pipelines.estimate import why
 from pipelines.job import Job, break_off, go_on
+from pipelines.services import service
 
 FULL = 1 << 20  # bytes: where less is free, not even a note has room
 TOLD = (RunError, Estimate, Finished)  # notes that say how a run goes on

@@ -220,7 +220,7 @@ def import_set(
         Unfinished: too many images were rejected; what is done stays.
     """
     from distill.runtime.progress import bar, shown
-    from pipelines.imports import Import
+    from pipelines.import_plan import Import
     from pipelines.imports import import_set as run
 
     asked = Import(

@@ -17,7 +17,8 @@ from distill.data.layout import UNDERSCORE
 from distill.data.shards import FORMATS, open_shards
 from distill.data.shards.verify import verify
 from pipelines import imports
-from pipelines.imports import Import, import_set
+from pipelines.import_plan import Import
+from pipelines.imports import import_set
 from tests.conftest import inside, snapshot
 
 D = 3
