@@ -3,6 +3,7 @@ stream of one of 8 views of each row against the stream without views."""
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -52,20 +53,8 @@ def make_set(folder: Path, format: str, encoded: list[bytes], views: int = 1) ->
     return folder
 
 
-def main() -> None:
-    keep_memory()  # as training does
-    encoded = [encode_jpeg(draw_face(number % 100, number // 100, SIZE)) for number in range(DIFFERENT)]
-    everything = [encoded[row % DIFFERENT] for row in range(ROWS)]
-
-    def thrown_away() -> None:
-        for data in everything:
-            simplejpeg.decode_jpeg(data)
-
-    pixels, keys = np.stack([simplejpeg.decode_jpeg(data) for data in encoded[:128]]), [f"{row}.jpg" for row in range(128)]
-
-    def replayed() -> None:
-        for number in range(1, 1 + ROWS // 128):
-            replay(pixels, RECIPES["face"], 0, keys, number)
+def into_batches(encoded: list[bytes], threads: int) -> None:
+    """Decodes into batches of 128 by simplejpeg alone: the limit of every stream."""
 
     def decode(part: list[bytes]) -> np.ndarray:
         batch = np.empty((len(part), SIZE, SIZE, 3), np.uint8)
@@ -73,33 +62,52 @@ def main() -> None:
             simplejpeg.decode_jpeg(data, buffer=batch[row])
         return batch
 
-    def into_batches(number: int) -> None:
-        with ThreadPoolExecutor(number) as pool:
-            list(pool.map(lambda start: decode(everything[start : start + 128]) is None, range(0, ROWS, 128)))
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda start: decode(encoded[start : start + 128]) is None, range(0, ROWS, 128)))
+
+
+def make_sources(folder: str, encoded: list[bytes]) -> dict[str, ShardSource]:
+    """Returns the source of a set of each format, and of one with views in both ways that views are taken."""
+    sources = {format: ShardSource(make_set(Path(folder) / format, format, encoded), batch=128, seed=0) for format in FORMATS}
+    for format in FORMATS:
+        viewed = make_set(Path(folder) / f"{format}-views", format, encoded, VIEWS)
+        sources |= {f"{format}, {how} of {VIEWS} views": ShardSource(viewed, batch=128, seed=0, views=how) for how in ("one", "all")}
+    return sources
+
+
+def stream(source: ShardSource) -> None:
+    """Takes one epoch; of all views an eighth."""
+    if sum(len(images) for images, _ in islice(source.epoch(0), -(-ROWS // 128))) != ROWS:
+        raise RuntimeError("rows were lost")
+
+
+def main() -> None:
+    keep_memory()  # as training does
+    encoded = [encode_jpeg(draw_face(number % 100, number // 100, SIZE)) for number in range(DIFFERENT)]
+    everything = [encoded[row % DIFFERENT] for row in range(ROWS)]
+    pixels, keys = np.stack([simplejpeg.decode_jpeg(data) for data in encoded[:128]]), [f"{row}.jpg" for row in range(128)]
+
+    def thrown_away() -> None:
+        for data in everything:
+            simplejpeg.decode_jpeg(data)
+
+    def replayed() -> None:
+        for number in range(1, 1 + ROWS // 128):
+            replay(pixels, RECIPES["face"], 0, keys, number)
 
     with tempfile.TemporaryDirectory() as folder:
-        sources = {format: ShardSource(make_set(Path(folder) / format, format, encoded), batch=128, seed=0) for format in FORMATS}
-
-        for format in FORMATS:
-            viewed = make_set(Path(folder) / f"{format}-views", format, encoded, VIEWS)
-            sources |= {f"{format}, {how} of {VIEWS} views": ShardSource(viewed, batch=128, seed=0, views=how) for how in ("one", "all")}
-
-        def stream(name: str) -> None:
-            if sum(len(images) for images, _ in islice(sources[name].epoch(0), -(-ROWS // 128))) != ROWS:  # of all views an eighth
-                raise RuntimeError("rows were lost")
-
         # two threads on two hyperthreads of one core take more CPU-seconds than one: like is compared with like
         limit = "simplejpeg into batches, two threads"
         ways = {
-            limit: lambda: into_batches(2),
-            "simplejpeg into batches, one thread": lambda: into_batches(1),
+            limit: lambda: into_batches(everything, 2),
+            "simplejpeg into batches, one thread": lambda: into_batches(everything, 1),
             "simplejpeg, one thread, pixels thrown away": thrown_away,
             "views by the recipe face alone, one thread": replayed,
-            **{f"ShardSource, {name}, two threads": lambda name=name: stream(name) for name in sources},
+            **{f"ShardSource, {name}, two threads": partial(stream, source) for name, source in make_sources(folder, encoded).items()},
         }
         found = {}
         for title, measure, rounds in (("images per CPU-second", cpu_rate, 5), ("images per second", rate, 3)):
-            rates = interleaved({name: lambda work=work, measure=measure: measure(ROWS, work) for name, work in ways.items()}, rounds)
+            rates = interleaved({name: partial(measure, ROWS, work) for name, work in ways.items()}, rounds)
             found[title] = show(title, rates, limit, "images/s")
             for format in FORMATS:
                 compared = {name: values for name, values in rates.items() if name.startswith(f"ShardSource, {format}")}
