@@ -54,7 +54,7 @@ def evaluate_shards(model: Model, source: Any, progress: Progress | None = None)
     if model.dimension != source.dimension:
         raise DistillError(
             f"the model answers with {model.dimension} numbers, the embeddings of {source.name} have {source.dimension}; cosines need the "
-            "same. A student of another width is judged by pairs, and by the projected agreement in its training history."
+            "same. A student of another width is evaluated by pairs, and by the projected agreement in its training history."
         )
     cosines: list[np.ndarray] = []
     for pixels, fields in source.epoch(0):

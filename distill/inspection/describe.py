@@ -27,9 +27,9 @@ def describe(path: StoragePath, describe_model: Callable[[StoragePath], dict[str
     looked = not is_remote(path) or path.suffix.lower() in TEXTS and path.is_file()  # no other remote file is fetched for its kind
     if (written := find_written(path) if looked else None) is not None:
         return {"kind": written[0], "path": str(path), **written[1]}
-    for kind, fits, tell in _kinds(describe_model):
+    for kind, fits, describe_it in _kinds(describe_model):
         if fits(path):
-            return {"kind": kind, "path": str(path), **tell(path)}
+            return {"kind": kind, "path": str(path), **describe_it(path)}
     raise DistillError(f"{path} is nothing that distill reads or writes: expected {', '.join(kind for kind, _, _ in _kinds(describe_model))}.")
 
 
@@ -58,8 +58,8 @@ def in_words(found: dict[str, Any]) -> str:
 
 def _kinds(describe_model: Callable[[StoragePath], dict[str, Any]]) -> list[tuple[str, Callable[[StoragePath], bool], Callable[[StoragePath], dict[str, Any]]]]:
     def model(path: StoragePath) -> dict[str, Any]:
-        told = {"format" if name == "kind" else name: value for name, value in describe_model(path).items()}
-        return {**told, "next": f"distill embed SOURCE OUT --teacher {quote(str(path))}"}
+        found = {"format" if name == "kind" else name: value for name, value in describe_model(path).items()}
+        return {**found, "next": f"distill embed SOURCE OUT --teacher {quote(str(path))}"}
 
     return [
         ("set of shards", lambda path: _index(path) is not None, _set),

@@ -19,7 +19,7 @@ from distill.storage.path import StoragePath
 
 LARGEST = 1 << 26  # bytes of a JSON or HTML file that is read; an index of a million chunks is larger, and is opened as a set
 _RECORD = re.compile(rf"_?{NUMBERED}\.json")
-_LEDGER = re.compile(rf"_?{NUMBERED}\.rejects\.jsonl")
+_REJECT_LOG = re.compile(rf"_?{NUMBERED}\.rejects\.jsonl")
 _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
 # kind: keys of its JSON object; the first that fits counts
 JSONS: dict[str, frozenset[str]] = {
@@ -78,8 +78,8 @@ def find_written(path: StoragePath) -> tuple[str, dict[str, Any]] | None:
         return _json(path)
     if not isinstance(path, Path):
         return None
-    if suffix == ".jsonl" and _LEDGER.fullmatch(path.name):
-        return _ledger(path)
+    if suffix == ".jsonl" and _REJECT_LOG.fullmatch(path.name):
+        return _reject_log(path)
     if suffix == ".npz":
         return _arrays(path)
     if path.name == "history.csv":
@@ -127,36 +127,38 @@ def _read(path: StoragePath) -> dict[str, Any]:
     if path.stat().st_size > LARGEST:
         raise DistillError(f"{path} has more than {LARGEST:,} bytes, which no JSON file of distill's has that is inspected by itself.")
     try:
-        told = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise DistillError(f"{path} is no JSON: {error}.") from None
-    if not isinstance(told, dict):
+    if not isinstance(content, dict):
         raise DistillError(f"{path} is nothing that distill reads or writes: a JSON file of another program.")
-    return told
+    return content
 
 
 def _json(path: StoragePath) -> tuple[str, dict[str, Any]]:
-    told = _read(path)
-    kind = next((kind for kind, keys in JSONS.items() if told.keys() >= keys), None)
-    if kind is None or kind == "evaluation" and not (isinstance(told["model"], dict) and "path" in told["model"]):
+    content = _read(path)
+    kind = next((kind for kind, keys in JSONS.items() if content.keys() >= keys), None)
+    if kind is None or kind == "evaluation" and not (isinstance(content["model"], dict) and "path" in content["model"]):
         raise DistillError(f"{path} is nothing that distill reads or writes: a JSON file, but none of these: {', '.join(JSONS)}.")
     if kind == "evaluation":
-        return kind, _figures(told)
+        return kind, _figures(content)
     if kind == "model.json":
-        return kind, {"format": told["format"], "preprocessing": told["preprocessing"]}
+        return kind, {"format": content["format"], "preprocessing": content["preprocessing"]}
     short = {
-        name: len(value) if name in LONG and isinstance(value, (list, dict)) else value for name, value in told.items() if name not in ("meta", "kind", "path")
+        name: len(value) if name in LONG and isinstance(value, (list, dict)) else value
+        for name, value in content.items()
+        if name not in ("meta", "kind", "path")
     }
     return kind, short
 
 
-def _figures(told: dict[str, Any]) -> dict[str, Any]:
+def _figures(content: dict[str, Any]) -> dict[str, Any]:
     """Returns the evaluated models with the figures that are single values."""
     found: dict[str, Any] = {}
-    for who, judged in told.items():
-        if isinstance(judged, dict):
-            rest = {key: value for part in ("pairs", "agreement") for key, value in (judged.get(part) or {}).items() if not isinstance(value, (dict, list))}
-            found[who] = {"path": judged.get("path"), **rest}
+    for who, model in content.items():
+        if isinstance(model, dict):
+            rest = {key: value for part in ("pairs", "agreement") for key, value in (model.get(part) or {}).items() if not isinstance(value, (dict, list))}
+            found[who] = {"path": model.get("path"), **rest}
     return found
 
 
@@ -198,7 +200,7 @@ def _page(path: StoragePath) -> tuple[str, dict[str, Any]]:
     return "report", {"title": " ".join(title[1].split()) if title else "", "bytes": path.stat().st_size, "next": "open it in a browser"}
 
 
-def _ledger(path: StoragePath) -> tuple[str, dict[str, Any]]:
+def _reject_log(path: StoragePath) -> tuple[str, dict[str, Any]]:
     from distill.data.shards import read_ledger
 
     rejects = read_ledger(path)

@@ -1,7 +1,7 @@
-"""Students: an image of 0..255 in, an embedding in float32 out: a functional model of stock Keras layers that loads without our code.
+"""Students: functional models of stock Keras layers from an image of 0..255 to a float32 embedding, which load without our code.
 
-Scaling is the first layer, so that a student takes what a camera gives. What only training needs (class heads, the projection to a
-teacher's dimension) stands beside the student here and is never part of the saved file.
+Scaling is the first layer, so that a student takes raw pixels. Parts for training only (class heads, the projection to a
+teacher's dimension) are separate and never in the saved file.
 """
 
 import difflib
@@ -20,7 +20,7 @@ from distill.storage.path import local_copy, place
 
 Tensor = Any
 
-# How each keras.applications network wants its input, after the preprocess_input of its module. "own": the network scales 0..255 itself.
+# Input of each keras.applications network, after the preprocess_input of its module. "own": the network scales 0..255 itself.
 INPUTS: dict[str, tuple[str, ...]] = {
     "own": (
         *(f"ConvNeXt{size}" for size in ("Tiny", "Small", "Base", "Large", "XLarge")),
@@ -37,7 +37,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "centred_bgr": ("ResNet50", "ResNet101", "ResNet152", "VGG16", "VGG19"),
 }
 
-# EfficientNet B0 to B7 with weights="imagenet" divide by the root of these behind their normalization; built without, they do not.
+# EfficientNet B0 to B7 with weights="imagenet" divide by the root of these after their normalization; without weights they do not.
 PUBLISHED_DEVIATION = (0.229, 0.224, 0.225)
 
 # MobileFaceNet (Chen et al. 2018, table 1): bottlenecks as (expansion, channels, how many, stride of the first).
@@ -46,10 +46,10 @@ SMALL_CONV_WIDTHS = (12, 24, 32, 40)
 
 
 def build_student(student: Student, image_shape: tuple[int, int, int]) -> keras.Model:
-    """The student as a functional model: images uint8 or float32 [B, H, W, 3], 0..255 RGB -> embedding float32 [B, student.embedding].
+    """Returns the student as a functional model: images uint8 or float32 [B, H, W, 3], 0..255 RGB -> embedding float32 [B, student.embedding].
 
     The top is global pooling, batch norm, dropout and one dense layer; mobilefacenet pools by its global depthwise convolution.
-    The embedding is not normalised. DistillError: unknown backbone, image too small for it, weights that do not fit.
+    The embedding is not normalised. Raises DistillError for an unknown backbone, an image too small for it, and weights that do not fit.
     """
     weights = weights_file(student)
     build = BACKBONES.get(student.backbone) or _application
@@ -70,7 +70,7 @@ def build_student(student: Student, image_shape: tuple[int, int, int]) -> keras.
 
 
 def weights_file(student: Student) -> Path | None:
-    """The file that student.weights stands for, None where it is not set. DistillError where it is not there."""
+    """Returns the file of student.weights, None where it is not set. Raises DistillError where it is missing."""
     if student.weights is None:
         return None
     given = place(student.weights)
@@ -101,16 +101,16 @@ class ClassHead(layers.Layer):
 
 
 def layers_of(model: Any, kind: type) -> list[Any]:
-    """All layers of a kind in a model, those of models inside it too."""
+    """Returns all layers of a kind in a model and in the models inside it."""
     inside = [each for layer in model.layers for each in ([layer] if isinstance(layer, kind) else layers_of(layer, kind) if hasattr(layer, "layers") else [])]
     return list({id(each): each for each in inside}.values())
 
 
 def settle_averages(student: keras.Model, batches: Iterable[Any]) -> None:
-    """Makes the averages that batch norm keeps for inference those of the student as it is now: of each batch alike.
+    """Computes batch norm's averages for inference anew, with the weights as they are now and each batch weighing the same.
 
-    In training they lag behind the weights, and from their start at 0 and 1: with Keras' momentum of .99 they hold .55 of it after 60 steps. Dropout
-    rests meanwhile, as it does in inference. Runs layer by layer, so that no graph is made for it.
+    In training they lag behind the weights and keep a share of their start at 0 and 1: .55 after 60 steps with Keras' momentum of .99. Dropout
+    is off meanwhile, as in inference. Runs layer by layer, so that no graph is made for it.
 
     Args:
         batches: uint8 [B, H, W, 3] each; some thousand rows in all are enough.
@@ -122,7 +122,7 @@ def settle_averages(student: keras.Model, batches: Iterable[Any]) -> None:
             dropout.rate = 0.0
         for number, images in enumerate(batches if norms else ()):
             for norm in norms:
-                norm.momentum = number / (number + 1)  # the mean of all so far
+                norm.momentum = number / (number + 1)  # gives the mean of all so far
             student(images, training=True)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
@@ -132,12 +132,12 @@ def settle_averages(student: keras.Model, batches: Iterable[Any]) -> None:
 
 
 def projection(dimension: int) -> layers.Layer:
-    """The bias-free linear map from a student's embedding to a teacher's dimension: [B, D] -> float32 [B, dimension]."""
+    """Returns the bias-free linear map from a student's embedding to a teacher's dimension: [B, D] -> float32 [B, dimension]."""
     return layers.Dense(dimension, use_bias=False, name=f"projection_{dimension}", dtype="float32")
 
 
 def _scaled(images: Tensor, kind: str) -> Tensor:
-    """0..255 RGB as a network wants it. In float32 always: half precision is for what comes behind."""
+    """Returns 0..255 RGB scaled for a network, always in float32: half precision is for later layers."""
     if kind == "signed":
         return layers.Rescaling(1 / 127.5, offset=-1.0, name="scale", dtype="float32")(images)
     if kind == "standard":
@@ -159,11 +159,11 @@ def _application(images: Tensor, student: Student) -> Tensor:
     kind = next((kind for kind, names in INPUTS.items() if student.backbone in names), None)
     if kind is None:
         known = [*BACKBONES, *(name for names in INPUTS.values() for name in names)]
-        near = difflib.get_close_matches(student.backbone, known, 3, 0.5)
-        hint = f"Near it: {', '.join(near)}. " if near else ""
+        close = difflib.get_close_matches(student.backbone, known, 3, 0.5)
+        hint = f"Near it: {', '.join(close)}. " if close else ""
         raise DistillError(f'student.backbone: received "{student.backbone}". {hint}Known: {", ".join(known)}.')
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they tell which size the published weights had
+        warnings.simplefilter("ignore")  # on the size of the published weights
         try:
             backbone = getattr(keras.applications, student.backbone)(include_top=False, weights=None, input_shape=images.shape[1:])
         except ValueError as error:
@@ -173,7 +173,7 @@ def _application(images: Tensor, student: Student) -> Tensor:
     if weights and weights.suffix == ".h5":
         try:
             backbone.load_weights(weights)
-        except Exception as error:  # Keras, h5py and their parts raise of many classes
+        except Exception as error:  # Keras and h5py raise of many classes
             reason = " ".join(str(error).split()) or type(error).__name__
             way_out = "Expected the weights of that network without its top (..._notop.h5)."
             raise DistillError(f"student.weights: {weights} cannot be loaded into {student.backbone}: {reason} {way_out}") from None
@@ -183,8 +183,8 @@ def _application(images: Tensor, student: Student) -> Tensor:
 
 
 def _is_published(weights: Path) -> bool:
-    """Whether weights are of a network with the division behind the normalization. A file of Keras 3's own kind (.weights.h5) lists all
-    layers and shows it; one in the layout of the published files is taken for such a one."""
+    """Returns whether weights are of a network with the division after the normalization. A .weights.h5 file of Keras 3 lists all
+    layers; one in the layout of the published files is assumed to be of such a network."""
     import h5py
 
     with h5py.File(weights, "r") as file:
@@ -192,20 +192,20 @@ def _is_published(weights: Path) -> bool:
 
 
 def _divide_as_published(backbone: keras.Model) -> None:
-    """Put the division into the variance of the normalization: (x - mean) / sqrt(variance) / sqrt(deviation), with no other layers."""
+    """Puts the division into the variance of the normalization: (x - mean) / sqrt(variance) / sqrt(deviation), without other layers."""
     (norm,) = (layer for layer in backbone.layers if isinstance(layer, layers.Normalization))
     norm.adapt_variance.assign(norm.adapt_variance * keras.ops.convert_to_tensor(PUBLISHED_DEVIATION))
     norm.finalize_state()
 
 
 def settle_scales(model: keras.Model) -> None:
-    """To be called when weights were assigned: a Normalization computes with a copy of its own, made when it was built or loaded."""
+    """Must be called after weights were assigned: a Normalization computes with a copy that was made when it was built or loaded."""
     for layer in layers_of(model, layers.Normalization):
         layer.finalize_state()
 
 
 def _small_conv(images: Tensor, student: Student) -> Tensor:
-    """For CPUs: one 3x3 convolution of stride 2, batch norm and ReLU for each width."""
+    """Builds a network for CPUs: a 3x3 convolution of stride 2, batch norm and ReLU for each width."""
     signal = _scaled(images, "signed")
     for number, width in enumerate(student.widths or SMALL_CONV_WIDTHS, 1):
         signal = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False, name=f"conv{number}")(signal)
@@ -215,7 +215,7 @@ def _small_conv(images: Tensor, student: Student) -> Tensor:
 
 
 def _mobilefacenet(images: Tensor, student: Student) -> Tensor:
-    """Chen et al. 2018, for 112x112; other sizes change only the kernel of the global depthwise convolution."""
+    """Builds MobileFaceNet (Chen et al. 2018), for 112x112; other sizes change only the kernel of the global depthwise convolution."""
     signal = _conv(_scaled(images, "signed"), 64, 3, strides=2)
     signal = _depthwise(signal, 3)
     for expansion, channels, repeats, stride in MOBILEFACENET:
@@ -250,7 +250,7 @@ BACKBONES: dict[str, Callable[[Tensor, Student], Tensor]] = {"small_conv": _smal
 def _copy_weights(model: keras.Model, path: Path) -> None:
     try:
         donor = keras.models.load_model(path, compile=False)
-    except Exception as error:  # of any class; Keras says the cause last
+    except Exception as error:  # of any class; Keras has the cause at the end
         cause = str(error).rpartition("Exception encountered:")[2].strip() or type(error).__name__
         raise DistillError(f"student.weights: {path} cannot be loaded: {cause.splitlines()[0]}") from None
     mine, theirs = ([tuple(weight.shape) for weight in each.weights] for each in (model, donor))

@@ -73,8 +73,8 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         (f"{teacher['parameters'] / student['parameters']:.1f} times", "fewer parameters than the teacher"),
         (f"{gain:+.1f} points", "of accuracy against the same student from labels only"),
     ]
-    told = [(f"{student['agreement']:.3f}", "mean cosine to the teacher's embeddings, on pictures it was trained on")] if "agreement" in student else []
-    return tiles + told
+    agreement = [(f"{student['agreement']:.3f}", "mean cosine to the teacher's embeddings, on pictures it was trained on")] if "agreement" in student else []
+    return tiles + agreement
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
@@ -84,9 +84,9 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     for name, words in NAMES.items():
         row = summary[name]
         accuracy, tar = row["accuracy"], row["tar_at_far_1e-2"]
-        told = f"{accuracy:.1%}" + (f" ± {row['accuracy_std']:.1%}" if "accuracy_std" in row else "")
+        shown = f"{accuracy:.1%}" + (f" ± {row['accuracy_std']:.1%}" if "accuracy_std" in row else "")
         sizes = [f"{row['parameters']:,}", f"{row['parameters'] / whole:.1%}", "ships trained" if row["seconds"] is None else duration(row["seconds"])]
-        rows.append([words, (told, 2 * accuracy - 1), ("-", 0.0) if tar is None else (f"{tar:.1%}", tar), *sizes])
+        rows.append([words, (shown, 2 * accuracy - 1), ("-", 0.0) if tar is None else (f"{tar:.1%}", tar), *sizes])
     caption = (
         "Accuracy: the share of pairs judged right, 10-fold, ± the standard deviation over the folds; its bar starts at 50 %, which is guessing. "
         "TAR at FAR 1 %: the share of genuine pairs accepted at a threshold that accepts at most 1 % of the impostor pairs; its bar starts at 0. Higher "

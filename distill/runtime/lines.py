@@ -1,4 +1,4 @@
-"""What progress looks like: text as a pure function of figures and of the width that there is for it. `progress.py` says when it is shown, and where."""
+"""The text of progress: pure functions of figures and of the available width. `display.py` decides when and where it is shown."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-BAR, LEAST_BAR = 30, 8  # letters that a bar has where there is room, and without which it is left out
-FANCY, PLAIN = ("━", "─", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"), ("#", "-", "|/-\\")  # done, to do, the turning sign; for terminals of few letters
+BAR, LEAST_BAR = 30, 8  # length of a bar where there is room, and the least, below which it is left out
+FANCY, PLAIN = ("━", "─", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"), ("#", "-", "|/-\\")  # done, to do, the spinner; PLAIN for terminals without Unicode
 
 
 _COUNTED = "name|file|class folder|folder|link|record|line|row|chunk|image|shard|picture|view|problem|pair|reject|epoch|step|stage|number|parameter"
@@ -16,7 +16,7 @@ _ONE = re.compile(rf"\b(?:(class)es|(identit)ies|({_COUNTED})s)\b")
 
 
 def many(number: int, words: str) -> str:
-    """Returns a number and what there are so many of, named in the plural.
+    """Returns a number with its noun, which is given in the plural.
 
     >>> many(1, "chunks"), many(1200, "rows"), many(1, "files that are no images"), many(1, "identities")
     ('1 chunk', '1,200 rows', '1 file that is no image', '1 identity')
@@ -28,7 +28,7 @@ def many(number: int, words: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time for a clock's eye.
+    """Returns a time as on a clock.
 
     >>> [duration(each) for each in (7.4, 754, 5025, 183_900)]
     ['0:07', '12:34', '1:23:45', '2d 03:05']
@@ -41,7 +41,7 @@ def duration(seconds: float) -> str:
 
 
 def speed(rate: float | None, unit: str) -> str:
-    """(4812.3, "images") -> "4,812 images/s"; below 10 with one decimal; "" where it is not known."""
+    """Returns a rate: (4812.3, "images") -> "4,812 images/s"; below 10 with one decimal; "" where it is unknown."""
     if rate is None:
         return ""
     return f"{rate:,.{0 if rate >= 10 else 1}f}{f' {unit}' if unit else ''}/s"
@@ -49,7 +49,7 @@ def speed(rate: float | None, unit: str) -> str:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far something is. of: 0 while nobody knows; rate: a second, None during the warm-up; left, elapsed: seconds; said: figures beside it."""
+    """How far something is. of: 0 while unknown; rate: a second, None during the warm-up; left, elapsed: seconds; figures: text beside it."""
 
     label: str
     done: int
@@ -58,7 +58,7 @@ class Reach:
     rate: float | None = None
     left: float | None = None
     unit: str = ""
-    said: str = ""
+    figures: str = ""
 
     @property
     def count(self) -> str:
@@ -70,11 +70,11 @@ class Reach:
 
 
 def bar_line(reach: Reach, width: int, turn: int = 0, letters: tuple[str, str, str] = FANCY) -> str:
-    """Returns one line of at most `width` letters. Where it is narrow the bar goes first, then the time passed, the figures and the rate."""
+    """Returns one line of at most `width` letters. Where that is narrow, the bar is left out first, then the elapsed time, the figures and the rate."""
     rate, elapsed = speed(reach.rate, reach.unit), duration(reach.elapsed)
     if not reach.of:
         return clipped(f"{letters[2][turn % len(letters[2])]} {reach.label}  {elapsed}", width)
-    parts = [reach.count, rate, reach.said, reach.time_left, elapsed]
+    parts = [reach.count, rate, reach.figures, reach.time_left, elapsed]
     for gone in (None, 4, 2, 1):
         if gone is not None:
             parts[gone] = ""
@@ -93,7 +93,7 @@ def _bar(reach: Reach, length: int, letters: tuple[str, str, str]) -> str:
 
 
 def phase_line(text: str, elapsed: float, width: int, turn: int = 0, letters: tuple[str, str, str] = FANCY) -> str:
-    """Returns what is done now, with a sign that turns and, from the third second on, how long it has taken."""
+    """Returns the current phase with a spinner and, from the third second on, its duration."""
     return clipped(f"{letters[2][turn % len(letters[2])]} {text}" + (f"  {duration(elapsed)}" if elapsed >= 3 else ""), width)
 
 
@@ -103,7 +103,7 @@ def plain_line(reach: Reach) -> str:
     >>> plain_line(Reach("embedding", 12_000, 5_822_653, 30, 400.0, 14526.6, "images"))
     'embedding: 12,000/5,822,653, 400 images/s, 4:02:07 left, 0:30 so far'
     """
-    parts = [reach.count, reach.said, speed(reach.rate, reach.unit), reach.time_left, f"{duration(reach.elapsed)} so far"]
+    parts = [reach.count, reach.figures, speed(reach.rate, reach.unit), reach.time_left, f"{duration(reach.elapsed)} so far"]
     return f"{reach.label}: {', '.join(filter(None, parts))}"
 
 
@@ -112,7 +112,7 @@ def clipped(text: str, width: int) -> str:
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns the same as HTML, every text escaped."""
+    """Returns a table as HTML, every text escaped."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join(f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>" for row in rows)
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,1 +1,1 @@
-"""Images that nobody took."""
+"""Drawn images."""

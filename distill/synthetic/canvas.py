@@ -1,4 +1,4 @@
-"""What faces are painted with: soft shapes on a float32 canvas, colours and clouds.
+"""Tools to paint faces: soft shapes on a float32 canvas, colours and clouds.
 
 Coordinates: x to the right, y down, the image spans -1 to 1 in both. Edges are soft over one pixel instead of being supersampled."""
 
@@ -9,19 +9,19 @@ import numpy as np
 
 
 def rgb(*parts: float) -> np.ndarray:
-    """A colour, 0 to 1 each: float32 [3]."""
+    """Returns a colour, 0 to 1 each: float32 [3]."""
     return np.array(parts, "float32")
 
 
 def between(palette: list[np.ndarray], place: float) -> np.ndarray:
-    """The colour at `place` (0 to 1) of a palette, linear between neighbours: float32 [3]."""
+    """Returns the colour at `place` (0 to 1) of a palette, linear between neighbours: float32 [3]."""
     at = place * (len(palette) - 1)
     low = min(int(at), len(palette) - 2)
     return palette[low] + (palette[low + 1] - palette[low]) * (at - low)
 
 
 class Canvas:
-    """A picture in the making: planes float32 [3, S, S], and where each pixel lies on the upright head (x, y: float32 [S, S])."""
+    """An unfinished image: planes float32 [3, S, S], and the position of each pixel on the upright head (x, y: float32 [S, S])."""
 
     def __init__(self, size: int, who: SimpleNamespace, how: SimpleNamespace):
         self.size, self.who, self.how = size, who, how
@@ -36,7 +36,7 @@ class Canvas:
         self.face_x = (self.x - 0.10 * how.yaw * taper) / (1 + 0.55 * who.jaw * taper)
 
     def place(self, x: float, y: float, out: float = 0.0) -> tuple[float, float, float]:
-        """Where the point (x, y) of the head, `out` above its surface, is seen, and how narrow things look there: (x, y, 0.15 to 1.3)."""
+        """Returns where the point (x, y) of the head, `out` above its surface, is seen, and how narrow things look there: (x, y, 0.15 to 1.3)."""
         reach = (x / self.who.width) ** 2 + (y / self.who.height) ** 2
         depth = 0.95 * self.who.width * math.sqrt(max(1 - reach, 0.04)) + out
         yaw_cos, yaw_sin, pitch_cos, pitch_sin = self.turn
@@ -57,13 +57,13 @@ class Canvas:
         soft: float = 0.0,
         ring: float = 0.0,
     ) -> None:
-        """Paint a super-ellipse of radii `wide` and `high` at (x, y); only its own window of pixels is touched.
+        """Paints a super-ellipse of radii `wide` and `high` at (x, y); only its own window of pixels is touched.
 
         `soft` widens the edge, as a share of the smaller radius; `ring` > 0 paints a ring of that thickness instead.
         """
         column = (x * self.cos - y * self.sin + self.how.shift_x + 1 / self.how.zoom) / self.grain
         row = (x * self.sin + y * self.cos + self.how.shift_y + 1 / self.how.zoom) / self.grain
-        # A square's corner is 1.41 radii away; beyond it lie the ring and half of the soft edge.
+        # The corner of a square is 1.41 radii away; beyond it are the ring and half of the soft edge.
         span = (1.42 * max(wide, high) + soft * min(wide, high) / 2 + ring) / self.grain + 2
         rows = slice(max(int(row - span), 0), max(int(row + span) + 1, 0))
         columns = slice(max(int(column - span), 0), max(int(column + span) + 1, 0))
@@ -77,18 +77,18 @@ class Canvas:
         self.blend(cover if alpha == 1 else cover * alpha, colour[:, None, None], (slice(None), rows, columns))
 
     def blend(self, cover: np.ndarray, colour: np.ndarray, window: tuple = (slice(None),)) -> None:
-        """planes += cover * (colour - planes): cover float32 [h, w] in 0 to 1, colour float32 [3, 1 or h, 1 or w]."""
+        """Computes planes += cover * (colour - planes): cover float32 [h, w] in 0 to 1, colour float32 [3, 1 or h, 1 or w]."""
         part = self.planes[window]
         part += cover * (colour - part)
 
     def head(self, grow: float = 0.0) -> np.ndarray:
-        """How much of each pixel the head covers, jaw included, `grow` larger all round: float32 [S, S]."""
+        """Returns how much of each pixel the head covers, jaw included, `grow` larger all round: float32 [S, S]."""
         chin = self.who.height * (1 + 0.06 * max(self.how.open, 0.0)) + grow
         return cover_of(self.face_x, self.y, self.who.width + grow, chin, self.who.square, self.grain)
 
 
 def cover_of(u: np.ndarray, v: np.ndarray, wide: float, high: float, power: float, edge: float, ring: float = 0.0) -> np.ndarray:
-    """How much of each pixel lies inside |u/wide|^power + |v/high|^power = 1: 0 to 1, linear over `edge` about the line."""
+    """Returns how much of each pixel is inside |u/wide|^power + |v/high|^power = 1: 0 to 1, linear over `edge` about the line."""
     u, v = u / wide, v / high
     level = np.sqrt(u * u + v * v) if power == 2 else (np.abs(u) ** power + np.abs(v) ** power) ** (1 / power)
     radius = min(wide, high)
@@ -100,12 +100,12 @@ def cover_of(u: np.ndarray, v: np.ndarray, wide: float, high: float, power: floa
 
 
 def unit(values: np.ndarray) -> np.ndarray:
-    """Cut to 0 to 1, in place: half the time of np.clip on small windows."""
+    """Clips to 0 to 1, in place, in half the time of np.clip on small windows."""
     return np.minimum(np.maximum(values, 0, out=values), 1, out=values)
 
 
 def cloud(rng: np.random.Generator, size: int, knots: int, planes: int = 1) -> np.ndarray:
-    """Smooth noise, -1 to 1: float32 [planes, size, size], linear between knots x knots random values."""
+    """Returns smooth noise, -1 to 1: float32 [planes, size, size], linear between knots x knots random values."""
     at = np.linspace(0, knots - 1, size, dtype="float32")[:, None]
     weights = np.maximum(1 - np.abs(at - np.arange(knots, dtype="float32")), 0)
     return weights @ rng.uniform(-1, 1, (planes, knots, knots)).astype("float32") @ weights.T

@@ -1,10 +1,10 @@
 """Drawn identities: cartoon faces in class folders, so that demo and tests have real image files to work on.
 
-A picture is a pure function of (identity, number, size, seed): who is drawn comes from `default_rng([seed, 1, identity])`, how this
-picture of that person was taken from `default_rng([seed, 2, identity, number])`. The 1 and the 2 keep the streams apart, because numpy
+An image is a pure function of (identity, number, size, seed): the person comes from `default_rng([seed, 1, identity])`, the
+circumstances of this image from `default_rng([seed, 2, identity, number])`. The 1 and the 2 keep the streams apart, because numpy
 pads a short seed with zeros: [0, 5] and [0, 5, 0] are the same stream. Nothing else is random, and the clock is never read.
 
-Coordinates: x to the right, y down, the picture spans -1 to 1 in both; the head is an ellipsoid that turns (yaw, pitch) and carries
+Coordinates: x to the right, y down, the image spans -1 to 1 in both; the head is an ellipsoid that turns (yaw, pitch) and carries
 its features with it. Edges are soft over one pixel instead of being supersampled. Plain Python numbers keep float32 arrays float32.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from distill.errors import DistillError
 from distill.synthetic.canvas import Canvas, between, cloud, rgb, unit
 
-# Who: every name is one number of an identity, uniform between its two limits. Lengths are in half picture widths, angles in radians.
+# The person: every name is one number of an identity, uniform between its two limits. Lengths are in half image widths, angles in radians.
 IDENTITY = {
     "width": (0.41, 0.56),
     "height": (0.57, 0.71),
@@ -58,11 +58,11 @@ IDENTITY = {
     "freckles": (-1.0, 0.6),  # below 0: none
     "glasses": (-0.8, 1.2),
     "glasses_square": (2.0, 6.0),
-    "glasses_size": (0.13, 0.20),  # glasses: share of pictures that show them
+    "glasses_size": (0.13, 0.20),  # glasses: share of images that show them
 }
 
-# How: one number of a picture each, normal with this mean and deviation, cut at two deviations.
-PICTURE = {
+# The circumstances: one number of an image each, normal with this mean and deviation, clipped at two deviations.
+CIRCUMSTANCES = {
     "yaw": (0.0, 0.10),
     "pitch": (0.0, 0.06),
     "roll": (0.0, 0.05),
@@ -85,7 +85,7 @@ PICTURE = {
     "blur": (0.09, 0.15),
     "clutter": (0.09, 0.04),
 }
-# Chances that a picture shows a hat, a patch somewhere before the face, dark glasses.
+# Chances that an image shows a hat, a patch in front of the face, dark glasses.
 HAT, PATCH, DARK_GLASSES = 0.03, 0.05, 0.02
 
 
@@ -97,7 +97,7 @@ WHITE, BLACK = rgb(0.96, 0.95, 0.93), rgb(0.05, 0.05, 0.06)
 
 
 def draw_face(identity: int, number: int, size: int = 112, seed: int = 0) -> np.ndarray:
-    """Picture `number` of person `identity`: uint8 [size, size, 3] RGB, 0 to 255. The same arguments give the same bytes."""
+    """Returns image `number` of person `identity`: uint8 [size, size, 3] RGB, 0 to 255. The same arguments give the same bytes."""
     if size < 8 or min(identity, number, seed) < 0:
         raise DistillError(
             f"a face needs size >= 8 and identity, number and seed >= 0; received size {size}, identity {identity}, number {number}, seed {seed}."
@@ -117,7 +117,7 @@ def draw_face(identity: int, number: int, size: int = 112, seed: int = 0) -> np.
 
 @lru_cache(4096)
 def describe(identity: int, seed: int = 0) -> SimpleNamespace:
-    """The numbers of one person: every name of IDENTITY, the colours made of them, moles (x, y, darkness) and spots (x, y)."""
+    """Returns the numbers of one person: every name of IDENTITY, the colours made of them, moles (x, y, darkness) and spots (x, y)."""
     rng = np.random.default_rng([seed, 1, identity])
     low, high = np.array(list(IDENTITY.values())).T
     who = SimpleNamespace(**dict(zip(IDENTITY, rng.uniform(low, high).tolist(), strict=True)))
@@ -130,15 +130,15 @@ def describe(identity: int, seed: int = 0) -> SimpleNamespace:
 
 
 def photograph(identity: int, number: int, seed: int = 0) -> SimpleNamespace:
-    """The numbers of one picture: every name of PICTURE, four chances in 0 to 1, and the generator for what is painted with it."""
+    """Returns the numbers of one image: every name of CIRCUMSTANCES, four chances in 0 to 1, and the generator for the painting."""
     rng = np.random.default_rng([seed, 2, identity, number])
-    mean, deviation = np.array(list(PICTURE.values())).T
-    values = mean + deviation * rng.standard_normal(len(PICTURE)).clip(-2, 2)
-    return SimpleNamespace(**dict(zip(PICTURE, values.tolist(), strict=True)), chance=rng.random(4).tolist(), rng=rng)
+    mean, deviation = np.array(list(CIRCUMSTANCES.values())).T
+    values = mean + deviation * rng.standard_normal(len(CIRCUMSTANCES)).clip(-2, 2)
+    return SimpleNamespace(**dict(zip(CIRCUMSTANCES, values.tolist(), strict=True)), chance=rng.random(4).tolist(), rng=rng)
 
 
 def paint_behind(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace) -> None:
-    """Background, long hair, neck, clothes and ears."""
+    """Paints background, long hair, neck, clothes and ears."""
     wall, cloth = rgb(*how.rng.uniform(0.1, 0.9, 3)), rgb(*how.rng.uniform(0.05, 0.9, 3))
     canvas.planes[:] = wall[:, None, None] + cloud(how.rng, canvas.size, 4, 3) * 0.25
     canvas.planes += cloud(how.rng, canvas.size, 11) * how.clutter
@@ -156,7 +156,7 @@ def paint_behind(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace) -> 
 
 
 def paint_head(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace) -> None:
-    """Skin, darker towards the rim, cheeks, freckles, moles, beard."""
+    """Paints skin, darker towards the rim, cheeks, freckles, moles and beard."""
     face = canvas.head()
     rim = 1 - 0.22 * ((canvas.x / who.width) ** 2 + (canvas.y / who.height) ** 2)
     canvas.blend(face, who.skin[:, None, None] * rim)
@@ -178,7 +178,7 @@ def paint_head(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace) -> No
 
 
 def paint_nose_and_mouth(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace) -> None:
-    """The nose with its shaded flank; lips that smile, in three pieces, what is between them, and the moustache."""
+    """Paints the nose with its shaded flank, lips in three pieces that can smile, the mouth between them, and the moustache."""
     x, y, narrow = canvas.place(0, who.eye_y + who.nose_length, 0.10)
     top_x, top_y, _ = canvas.place(0, who.eye_y, 0.03)
     flank, slope = math.copysign(0.55 * who.nose_width, -how.light_x), math.atan2(top_x - x, y - top_y)
@@ -203,7 +203,7 @@ def paint_nose_and_mouth(canvas: Canvas, who: SimpleNamespace, how: SimpleNamesp
 
 
 def paint_eye(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace, side: int) -> None:
-    """One eye (side -1: left in the picture), its brow, and its glass where this person wears them in this picture."""
+    """Paints one eye (side -1: left in the image), its brow, and its lens where this image shows glasses."""
     x, y, narrow = canvas.place(side * who.eye_gap, who.eye_y)
     wide, tilt, iris = who.eye_size * narrow, side * who.eye_tilt, who.eye_size * who.eye_round * who.iris_size
     high = who.eye_size * who.eye_round * max(how.lids - 0.25 * max(how.smile, 0.0), 0.12)
@@ -221,7 +221,7 @@ def paint_eye(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace, side: 
 
 
 def paint_hair(canvas: Canvas, who: SimpleNamespace) -> None:
-    """The hair above the line that crosses the forehead, slanted and waved as this person wears it."""
+    """Paints the hair above the hairline, slanted and waved as this person wears it."""
     line_x, line_y, _ = canvas.place(0, who.hair_line)
     across = canvas.x - line_x
     line = line_y + across * (who.hair_slant + 1.3 * across) + who.hair_wave * np.sin(across * (2 * who.hair_waves))
@@ -231,7 +231,7 @@ def paint_hair(canvas: Canvas, who: SimpleNamespace) -> None:
 
 
 def paint_before(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace) -> None:
-    """What hides a part of the face."""
+    """Paints objects that hide a part of the face."""
     colour, (x, y, wide, high) = rgb(*how.rng.uniform(0.05, 0.9, 3)), how.rng.uniform(-0.6, 0.6, 4).tolist()
     if how.chance[1] < HAT:
         _, brim, _ = canvas.place(0, who.hair_line - 0.02)
@@ -245,7 +245,7 @@ def paint_before(canvas: Canvas, who: SimpleNamespace, how: SimpleNamespace) -> 
 
 
 def develop(canvas: Canvas, how: SimpleNamespace) -> np.ndarray:
-    """Light from one side, exposure, white balance, contrast, blur, sensor noise: uint8 [S, S, 3]."""
+    """Applies light from one side, exposure, white balance, contrast, blur and sensor noise: uint8 [S, S, 3]."""
     light = np.clip(1 + 2 * (how.light_x * canvas.x + how.light_y * canvas.y), 0.25, 1.9)
     gains = rgb(math.exp(how.exposure + how.red), math.exp(how.exposure), math.exp(how.exposure + how.blue))
     planes = (canvas.planes * gains[:, None, None] * light - 0.45) * how.contrast + 0.45
@@ -257,5 +257,5 @@ def develop(canvas: Canvas, how: SimpleNamespace) -> np.ndarray:
 
 
 def contact_sheet(identities: int = 8, images: int = 12, size: int = 48, seed: int = 0, first: int = 0) -> np.ndarray:
-    """One row for each identity, one column for each of its pictures: uint8 [identities * size, images * size, 3]."""
+    """Returns one row for each identity, one column for each of its images: uint8 [identities * size, images * size, 3]."""
     return np.vstack([np.hstack([draw_face(first + row, column, size, seed) for column in range(images)]) for row in range(identities)])

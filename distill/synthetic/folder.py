@@ -19,11 +19,11 @@ RECIPE = ".drawing.json"  # in a drawn folder: the arguments that it was drawn w
 def draw_folder(
     out: Path, identities: int = 400, images: int = 20, size: int = 112, seed: int = 0, first: int = 0, progress: Callable[[int, int], object] | None = None
 ) -> int:
-    """Write `out/id0000/000.jpg` and so on (JPEG, quality 95) and return the number of pictures.
+    """Writes `out/id0000/000.jpg` and so on (JPEG, quality 95) and returns the number of images.
 
     Each file gets its name when it is whole; none is synced, and one that a power cut emptied is drawn again. The same arguments write
-    the same bytes: a second run draws what is missing. From 2,000 pictures on, every core draws.
-    `progress(done, of)` is called after each identity, of how many. DistillError where `out` holds pictures of another drawing.
+    the same bytes: a second run draws what is missing. From 2,000 images on, every core draws.
+    `progress(done, of)` is called after each identity. Raises DistillError where `out` has images of another drawing.
     """
     if min(identities, images) < 1:
         raise DistillError(f"drawing needs at least one identity and one image; received {identities} identities, {images} images.")
@@ -45,20 +45,20 @@ def draw_folder(
     return identities * images
 
 
-def _claim(out: Path, asked: dict[str, int]) -> None:
-    """Make `out` the folder of this drawing, and say so in it before the first picture; refuse it where it is another's."""
+def _claim(out: Path, wanted: dict[str, int]) -> None:
+    """Makes `out` the folder of this drawing and writes its description before the first image. Raises DistillError where it is another's."""
     out.mkdir(parents=True, exist_ok=True)
     sweep(out)
     try:
         there = json.loads((out / RECIPE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         there = None
-    if there == asked:
+    if there == wanted:
         return
     if any(path.is_dir() and not path.name.startswith(".") for path in out.iterdir()):
-        held = _words(there) if isinstance(there, dict) else "pictures of unknown origin"
-        raise DistillError(f"{out} holds {held}; asked for: {_words(asked)}. They would be mixed: use another folder, or remove this one.")
-    write_json(out / RECIPE, asked)
+        drawn = _words(there) if isinstance(there, dict) else "pictures of unknown origin"
+        raise DistillError(f"{out} holds {drawn}; asked for: {_words(wanted)}. They would be mixed: use another folder, or remove this one.")
+    write_json(out / RECIPE, wanted)
 
 
 def _words(recipe: dict[str, int]) -> str:

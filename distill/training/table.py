@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.config.losses import TERMS
+from distill.runtime.display import EVERY, LOG_WIDTH, width_here
 from distill.runtime.lines import Reach, bar_line, duration, plain_line
-from distill.runtime.progress import EVERY, LOG_WIDTH, here, width_here
+from distill.runtime.progress import here
 
 
 @dataclass(frozen=True)

@@ -396,7 +396,7 @@ def test_a_run_that_is_refused_leaves_no_object(folder, made):
         assert {name: data for name, (data, _) in after.items()} == {name: data for name, (data, _) in before.items()}
 
 
-def test_what_is_given_for_a_set_of_shards_is_told_by_what_lies_there(faces, quick, tmp_path, monkeypatch):
+def test_what_is_no_set_of_shards_is_named(faces, quick, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made_by_embed, photos = "Expected the folder that distill embed wrote.", "is no set of shards. If it holds photos, let the teacher embed them first: "
     for name in ("photos", "empty", "model", "exported/assets.extra"):
@@ -411,7 +411,7 @@ def test_what_is_given_for_a_set_of_shards_is_told_by_what_lies_there(faces, qui
     Path("copied").mkdir()
     shutil.copy("begun/shards/00000-of-00002.parquet", "copied")
     begun = "begun is a set of shards that is not finished. Run the same distill embed again: it makes what is missing."
-    told = {
+    expected = {
         "photo": f"photo: nothing is there. Did you mean photos? {made_by_embed}",
         "photos": f"photos {photos}distill embed photos OUT --teacher TEACHER, then give OUT.",
         "empty": f"empty is empty. {made_by_embed}",
@@ -427,7 +427,7 @@ def test_what_is_given_for_a_set_of_shards_is_told_by_what_lies_there(faces, qui
         "whose names begin with _; else finish the set.",
     }
     by_file = ("train", "run.toml", "--out", "run", "--set", "stage.1.source=shards", "--set", "stage.1.terms=[{name='cosine'}]", "--set")
-    for path, said in told.items():
+    for path, said in expected.items():
         for words in (("verify", path), ("train", "--shards", path, "--out", "run"), (*by_file, f"data.shards={path}")):
             done = inside(*words)
             assert done.stderr.splitlines()[-1] == f"distill: {said}" and done.returncode == 2, words
@@ -435,7 +435,7 @@ def test_what_is_given_for_a_set_of_shards_is_told_by_what_lies_there(faces, qui
     assert "begun/chunks is a part of begun. Name that folder, begun, as the set of shards." in inside("verify", "begun/chunks").stderr
 
 
-def test_what_is_given_for_a_model_is_told_by_what_lies_there(faces, quick, tmp_path, monkeypatch):
+def test_what_is_no_model_is_named(faces, quick, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("runs/student/checkpoints").mkdir(parents=True)
     Path("runs/student/run.toml").write_text(dump_run(build_run(tomllib.loads(RUN.format(photos="photos")), [], "")))
@@ -444,7 +444,7 @@ def test_what_is_given_for_a_model_is_told_by_what_lies_there(faces, quick, tmp_
     a_set = "out is a set of shards, no model. To train a student from it: distill train --shards out --out runs/NAME, then give runs/NAME."
     one = faces / "id0000" / "000.jpg"
 
-    def told(path):
+    def answer(path):
         asked = (("evaluate", path, "--pairs", faces), ("compare", path, one, one), ("embed", faces, "new", "--teacher", path), ("export", path, "new"))
         done = [inside(*words) for words in asked]
         assert {one.returncode for one in done} == {2} and not Path("new").exists()
@@ -453,13 +453,13 @@ def test_what_is_given_for_a_model_is_told_by_what_lies_there(faces, quick, tmp_
         assert done[0].stderr == done[1].stderr == done[2].stderr == f"distill: {caught.value}\n"
         return str(caught.value), done[3].stderr.removeprefix("distill: ").removesuffix("\n")
 
-    assert told("runs/student") == (f"{stopped}.", f"{stopped}.")
+    assert answer("runs/student") == (f"{stopped}.", f"{stopped}.")
     best = Path("runs/student/checkpoints/best.keras")
     best.write_bytes(b"x")
     way = f"{stopped}, or take the best student so far: "
-    assert told("runs/student") == (f"{way}{best}.", f"{way}distill export {best} OUT.")
-    assert told("out") == (a_set, a_set)
-    model, student = told("runs/studnt")
+    assert answer("runs/student") == (f"{way}{best}.", f"{way}distill export {best} OUT.")
+    assert answer("out") == (a_set, a_set)
+    model, student = answer("runs/studnt")
     assert model.startswith("No model at runs/studnt; expected a SavedModel folder") and model.endswith(" Did you mean runs/student?")
     assert student.startswith("runs/studnt: nothing is there. Did you mean runs/student? Expected a .keras file")
     Path("exported/assets.extra").mkdir(parents=True)

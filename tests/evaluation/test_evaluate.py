@@ -200,9 +200,9 @@ def test_a_teacher_is_judged_by_what_it_learned_and_not_by_the_models_holdout(ro
     toml = tmp_path / "part" / "run.toml"
     toml.write_text(toml.read_text().replace("[data]", '[data]\nholdout = { by = "identity", fraction = 0.5 }'))
     models = {"model": (str(tmp_path / "part"), Model), "teacher": (str(room / "run"), Model), "stranger": (str(room / "bare.keras"), Model)}
-    told = evaluate_models(models, EvaluationRequest(shards=room / "set", holdout=holdout))
-    assert {who: each["agreement"]["trained_on"] for who, each in told.items()} == {"model": False, "teacher": True, "stranger": None}
-    assert "(held-out rows, which it was trained on)" in in_words({"teacher": told["teacher"]})
+    answer = evaluate_models(models, EvaluationRequest(shards=room / "set", holdout=holdout))
+    assert {who: each["agreement"]["trained_on"] for who, each in answer.items()} == {"model": False, "teacher": True, "stranger": None}
+    assert "(held-out rows, which it was trained on)" in in_words({"teacher": answer["teacher"]})
     run = load_run(toml)
     for donor, expected in (("run", True), ("bare.keras", None), ("gone", None)):
         begun = run.model_copy(update={"student": run.student.model_copy(update={"weights": str(room / donor)})})
@@ -212,7 +212,7 @@ def test_a_teacher_is_judged_by_what_it_learned_and_not_by_the_models_holdout(ro
     assert origin_of(tmp_path / "part").learned(open_shards(room / "set").identity, holdout) is None  # its own donor
 
 
-def test_held_out_rows_are_said_to_be_held_out(room, monkeypatch):
+def test_held_out_rows_are_named_as_held_out(room, monkeypatch):
     holdout = Holdout(by="identity", fraction=0.5)
     identity = open_shards(room / "set").identity
     monkeypatch.setattr("distill.evaluation.evaluate.origin_of", lambda path: Origin(True, holdout, {"shards": identity}))
@@ -257,13 +257,13 @@ def test_another_width_without_a_projection_is_refused_or_said(room):
         ("export", "other", None, "whether it was trained on their 4 identities is not known"),
     ],
 )
-def test_pairs_say_of_how_many_identities_the_model_knew_the_name(room, path, shards, trained, words):
+def test_pairs_count_the_identities_that_the_model_was_trained_on(room, path, shards, trained, words):
     (room / "export" / "assets.extra").mkdir(parents=True, exist_ok=True)
     (room / "export" / "assets.extra" / "distill.json").write_text(json.dumps({"made_by": "distill 1", "learned_from": origin_of(room / "run").as_card()}))
     found = asked(room, room / path, folder=room / "faces", pairs=draw_pairs(room / "faces"), shards=shards and room / shards)
     assert (found["pairs"]["identities"], found["pairs"]["trained_identities"]) == (4, trained)
-    told = in_words({"model": found})
-    assert words in told and "no TAR at FAR 1 %: 1,000 impostor pairs are needed, there are 24\n" in told and "no TAR at FAR 0.1 %: 10,000" in told
+    answer = in_words({"model": found})
+    assert words in answer and "no TAR at FAR 1 %: 1,000 impostor pairs are needed, there are 24\n" in answer and "no TAR at FAR 0.1 %: 10,000" in answer
     assert json.loads(json.dumps(found, allow_nan=False))["pairs"]["tar"]["0.01"]["tar"] is None
 
 

@@ -126,9 +126,9 @@ def test_triangle_numbers_every_pair_once():
 
 def test_each_distinct_image_is_embedded_once(folder):
     model = MeanColour()
-    told = []
-    table = embed_images(model, folder, ["id0/0.jpg", "id1/0.jpg", "id0/0.jpg"], SPEC, 1, progress=lambda *seen: told.append(seen))
-    assert told == [(1, 2), (2, 2)]
+    answer = []
+    table = embed_images(model, folder, ["id0/0.jpg", "id1/0.jpg", "id0/0.jpg"], SPEC, 1, progress=lambda *seen: answer.append(seen))
+    assert answer == [(1, 2), (2, 2)]
     assert model.images == 2 and table.shape == (3, 3) and table.dtype == np.float32
     np.testing.assert_allclose(table, [[76, -128, -128], [-128, 76, -128], [76, -128, -128]], atol=2)  # 0.8 * 255 - 128 = 76
     assert embed_images(model, folder, [], SPEC).shape == (0, 3)
@@ -323,17 +323,17 @@ def test_two_bells_give_their_known_accuracy():
     found = verify_pairs(scores, same)
     assert found.accuracy == pytest.approx(0.99379, abs=1e-3) and found.threshold == pytest.approx(0.25, abs=0.02)
     assert found.tar[0].tar == pytest.approx(0.99625, abs=1e-3) and found.tar[0].accepted == 300 and found.tar[1].accepted == 30
-    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert sorted(told["tar"]) == ["0.001", "0.01"] and told["genuine"] == told["impostors"] == 30_000 and told["folds"] == 10
+    answer = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert sorted(answer["tar"]) == ["0.001", "0.01"] and answer["genuine"] == answer["impostors"] == 30_000 and answer["folds"] == 10
 
 
 def test_a_rate_that_few_impostors_cannot_tell_has_no_tar():
     """At FAR .01 a TAR rests on 10 accepted impostors of 1,000; one fewer and it is none."""
     rng = np.random.default_rng(0)
-    for impostors, told in ((1000, True), (999, False), (20, False)):
+    for impostors, answer in ((1000, True), (999, False), (20, False)):
         same = np.arange(impostors + 50) < 50
         found = verify_pairs(np.where(same, 0.5, 0.0) + rng.normal(0, 0.1, len(same)), same)
-        assert (found.tar[0].tar is not None) == told and found.tar[1].tar is None
+        assert (found.tar[0].tar is not None) == answer and found.tar[1].tar is None
     kept = json.loads(json.dumps(found.as_dict(), allow_nan=False))["tar"]["0.01"]
     assert kept == {
         "far": 0.01,
@@ -363,9 +363,9 @@ def test_two_pairs_are_too_few():
 
 def test_pairs_of_a_folder_end_to_end(folder):
     model = MeanColour()
-    told = []
-    found = evaluate_pairs(model, folder, draw_pairs(folder, 20), folds=5, progress=lambda *seen: told.append(seen))
-    assert told == [(model.images, len(found.keys))]
+    answer = []
+    found = evaluate_pairs(model, folder, draw_pairs(folder, 20), folds=5, progress=lambda *seen: answer.append(seen))
+    assert answer == [(model.images, len(found.keys))]
     assert found.verification.accuracy == 1.0  # each identity has its own colour
     assert model.images == len(found.keys) == len(found.embeddings)
     assert found.scores[found.pairs.same].min() > 0.9 > found.scores[~found.pairs.same].max()
@@ -377,8 +377,8 @@ def test_agreement_by_hand():
     found = agreement(target, prediction)
     assert found.mean == pytest.approx(0.65) and found.rows == 4 and found.dimension == 2
     assert found.quantiles[50] == pytest.approx(0.8) and found.quantiles[25] == pytest.approx(0.45)
-    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert list(told["quantiles"]) == ["1", "5", "25", "50", "75", "95", "99"] and "cosines" not in told
+    answer = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert list(answer["quantiles"]) == ["1", "5", "25", "50", "75", "95", "99"] and "cosines" not in answer
     with pytest.raises(DistillError, match="prediction: row 1 of 2 is not finite"):
         agreement(np.ones((2, 2)), np.array([[1, 1], [1, np.inf]]))
     with pytest.raises(DistillError, match="no rows"):
@@ -390,9 +390,9 @@ def test_agreement_with_what_a_source_gives():
     target = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]], np.float32)  # cosines 1, 1, 0
     batches = [(pixels[:2], {"embedding": target[:2]}), (pixels[2:], {"embedding": target[2:]})]
     source = SimpleNamespace(fields=("embedding",), dimension=3, rows=3, name="shards", epoch=lambda number: iter(batches))
-    told = []
-    found = evaluate_shards(MeanColour(), source, progress=lambda *seen: told.append(seen))
-    assert told == [(2, 3), (3, 3)]
+    answer = []
+    found = evaluate_shards(MeanColour(), source, progress=lambda *seen: answer.append(seen))
+    assert answer == [(2, 3), (3, 3)]
     assert found.mean == pytest.approx(2 / 3) and found.cosines.tolist() == [1, 1, 0]
     with pytest.raises(DistillError, match="4 numbers.*have 3"):
         evaluate_shards(MeanColour(dimension=4), source)
@@ -405,16 +405,16 @@ def test_compare_photos(folder):
     matrix = compare(MeanColour(), paths)
     assert matrix.shape == (4, 4) and np.allclose(matrix, matrix.T) and np.allclose(np.diag(matrix), 1)
     assert matrix[0, 3] == pytest.approx(1) and matrix[0, 1] > 0.99 and matrix[0, 2] < 0.1
-    for few, told in ((0, "0 images"), (1, "1 image")):
-        with pytest.raises(DistillError, match=f"compare: {told} given. Expected two or more"):
+    for few, answer in ((0, "0 images"), (1, "1 image")):
+        with pytest.raises(DistillError, match=f"compare: {answer} given. Expected two or more"):
             compare(MeanColour(), paths[:few])
     (folder / "broken.png").write_bytes(b"no picture")
-    for path, told in (
+    for path, answer in (
         ("id0/11.jpg", r"id0/11\.jpg: no such file\. Did you mean .*/id0/1\.jpg\?$"),
         ("nope/x", r"nope/x: no such file\.$"),
         ("id0", "id0 is a folder. compare takes photos"),
         ("broken.png", r"^[^ ]*/broken\.png: .*\. Leave out what cannot be read\.$"),
     ):
-        with pytest.raises(DistillError, match=told) as caught:
+        with pytest.raises(DistillError, match=answer) as caught:
             compare(MeanColour(), [folder / path, paths[0]])
         assert "under the root" not in str(caught.value) and "evaluation" not in str(caught.value)

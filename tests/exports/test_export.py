@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.exports.export import CARD, _refuse_existing, _tidy, _write, export, read_card, student_file
+from distill.exports.export import CARD, _refuse_existing, _tidy, export, read_card, student_file
+from distill.exports.saved_model import _write
 from distill.images.codec import decode, encode_jpeg
 from distill.storage.files import sweep
 

@@ -63,14 +63,21 @@ def made(tmp_path_factory, faces, quick):
     ],
 )
 def test_what_distill_writes_is_known(made, name, kind, key, value):
-    told = found(made / name)
-    assert told["kind"] == kind and (key is None or told[key] == value), told
+    answer = found(made / name)
+    assert answer["kind"] == kind and (key is None or answer[key] == value), answer
 
 
 def test_an_image_is_told_with_its_size(faces):
-    told = found(faces / "id0000" / "000.jpg")
-    assert (told["kind"], told["width"], told["height"], told["mode"], told["format"], told["exif_rotation"]) == ("image", 32, 32, "RGB", "JPEG", "none")
-    assert len(told["sha256"]) == 64
+    answer = found(faces / "id0000" / "000.jpg")
+    assert (answer["kind"], answer["width"], answer["height"], answer["mode"], answer["format"], answer["exif_rotation"]) == (
+        "image",
+        32,
+        32,
+        "RGB",
+        "JPEG",
+        "none",
+    )
+    assert len(answer["sha256"]) == 64
 
 
 def test_a_folder_of_drawn_faces_says_how_they_were_drawn(made):
@@ -79,8 +86,8 @@ def test_a_folder_of_drawn_faces_says_how_they_were_drawn(made):
 
 def test_a_run_file_with_a_mistake_says_it(tmp_path):
     (tmp_path / "run.toml").write_text(RUN.replace("epochs", "epoch"))
-    told = found(tmp_path / "run.toml")
-    assert told["valid"] is False and "Did you mean epochs" in told["problems"][0]
+    answer = found(tmp_path / "run.toml")
+    assert answer["valid"] is False and "Did you mean epochs" in answer["problems"][0]
 
 
 @pytest.mark.parametrize(

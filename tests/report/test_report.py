@@ -125,7 +125,7 @@ def test_a_page_holds_all_it_shows(demo):
         size(base64.b64decode(load.partition(",")[2]))
 
 
-def test_the_demo_page_says_the_figures_of_the_summary(demo):
+def test_the_demo_page_shows_the_figures_of_the_summary(demo):
     _, summary, text = demo
     for name, words in NAMES.items():
         assert words in text and f"{summary[name]['accuracy']:.1%} ± {summary[name]['accuracy_std']:.1%}" in text
@@ -238,7 +238,7 @@ def test_the_page_of_a_run(run):
     assert "Solid: rows trained on; dashed: rows held out." in read and "vertical line marks where a stage begins" in read
 
 
-def test_the_page_of_a_run_says_its_evaluation(run):
+def test_the_page_of_a_run_shows_its_evaluation(run):
     assert "none in" in shown(write_run_report(run).read_text())
     rng = np.random.default_rng(2)
     same = np.tile([True, False], 1000)
@@ -251,7 +251,7 @@ def test_the_page_of_a_run_says_its_evaluation(run):
     assert "mean cosine 0.9512 to the stored embeddings over 1,200 rows (held-out rows)" in read and "none in" not in read
 
 
-def test_captions_say_what_is_drawn(tmp_path):
+def test_captions_describe_the_plots(tmp_path):
     write_history(tmp_path / "history.csv", epochs=3, held_out=False)
     read = shown(write_run_report(tmp_path).read_text())
     assert "Solid: rows trained on." in read and "dashed" not in read and "by heart" not in read and "vertical" not in read

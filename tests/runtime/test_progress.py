@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from distill.runtime.display import Bar, Display
 from distill.runtime.lines import PLAIN, Reach, bar_line, duration, many, phase_line, plain_line, speed
-from distill.runtime.progress import Display, _Bar, bar, phase, phases, shown, watched
+from distill.runtime.progress import bar, phase, phases, shown, watched
 from distill.runtime.quiet import quiet_import
 from distill.training.table import Extent, Pace, TrainingDisplay, table_columns, table_heading, table_row
 
@@ -65,14 +66,14 @@ def test_a_line_of_a_log():
 def test_the_rate_leaves_out_the_start_and_what_an_earlier_run_did():
     """400 of 1,000 rows are there; 20 s later the first 100 are labelled, 10 s after that 200 more: 20 a second, and 300 are left."""
     clock = Clock()
-    rows = _Bar("embedding", "images", 0.0)
+    rows = Bar("embedding", "images", 0.0)
     rows.clock = clock
-    rows.tell(400, 1000, 0)
+    rows.report(400, 1000, 0)
     clock.now = 20.0
-    rows.tell(500, 1000, 100)
+    rows.report(500, 1000, 100)
     assert rows.reach(20.5).rate is None
     clock.now = 30.0
-    rows.tell(700, 1000, 300)
+    rows.report(700, 1000, 300)
     found = rows.reach(30.0)
     assert (found.rate, found.left, found.elapsed) == (20.0, 15.0, 30.0)
     assert rows.reach(34.0).left == 11.0  # the clock goes on between two calls
@@ -81,12 +82,12 @@ def test_the_rate_leaves_out_the_start_and_what_an_earlier_run_did():
 def test_a_log_gets_a_line_each_30_seconds_and_names_long_phases_once(capsys):
     clock = Clock()
     display = display_of(clock)
-    rows = _Bar("embedding", "images", 0.0)
+    rows = Bar("embedding", "images", 0.0)
     rows.clock = clock
     with display.showing(rows):
         for second in range(1, 96):
             clock.now = float(second)
-            rows.tell(second * 10, 10_000)
+            rows.report(second * 10, 10_000)
             display.look()
     assert capsys.readouterr().err.splitlines() == [
         "embedding: 300/10,000, 10 images/s, 16:10 left, 0:30 so far",
@@ -97,10 +98,10 @@ def test_a_log_gets_a_line_each_30_seconds_and_names_long_phases_once(capsys):
 
 def test_phases_of_a_log(capsys):
     clock = Clock()
-    from distill.runtime import progress as screen
+    from distill.runtime import progress
 
     display = Display(clock, beat=False)
-    token = screen._here.set(display)
+    token = progress._here.set(display)
     try:
         with phases() as show:
             for text, until in (("reading the list", 1.5), ("importing TensorFlow", 9.0), ("", 20.0), ("trying the teacher", 22.1)):
@@ -109,7 +110,7 @@ def test_phases_of_a_log(capsys):
                     clock.now += 0.5
                     display.look()
     finally:
-        screen._here.reset(token)
+        progress._here.reset(token)
     assert capsys.readouterr().err.splitlines() == ["importing TensorFlow ...", "trying the teacher ..."]
 
 
@@ -123,7 +124,7 @@ def test_silence(capsys):
     assert said.out == said.err == ""
 
 
-def test_who_watches_is_told_of_the_innermost_phase():
+def test_a_watcher_gets_the_innermost_phase():
     told = []
     with watched(told.append), phase("loading the model"):
         with phase("importing TensorFlow"):
@@ -280,10 +281,10 @@ def test_a_training_in_a_notebook_is_one_output(outputs, capsys):
 
 
 def test_what_is_over_is_gone_from_a_notebook(outputs):
-    from distill.runtime import progress as screen
+    from distill.runtime import progress
 
     display = display_of(clock := Clock())
-    token = screen._here.set(display)
+    token = progress._here.set(display)
     try:
         with phase("over at once"):
             pass
@@ -295,7 +296,7 @@ def test_what_is_over_is_gone_from_a_notebook(outputs):
             tell(1, 2)
             display.look()
     finally:
-        screen._here.reset(token)
+        progress._here.reset(token)
     ((first, gone, second, last),) = outputs
     assert first.endswith(" drawing the report") and second.startswith("embedding  ━") and gone == last == ""
 
@@ -354,5 +355,5 @@ def test_the_same_verb_in_a_log_says_nothing_meanwhile(tmp_path):
         ("system folders", "1 system folder"),
     ],
 )
-def test_one_is_told_in_the_singular(plural, one):
+def test_one_is_in_the_singular(plural, one):
     assert many(1, plural) == one and [many(number, plural) for number in (0, 1200)] == [f"0 {plural}", f"1,200 {plural}"]

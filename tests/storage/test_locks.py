@@ -24,7 +24,7 @@ from tests.conftest import inside, put, upload_all
 # ---------------------------------------------------------------------------------------------------------------------------- on a disk
 
 
-def test_who_holds_a_folder_is_told_without_taking_it(tmp_path):
+def test_the_owner_of_a_folder_is_known_without_locking_it(tmp_path):
     assert owner_of(tmp_path, "launcher") == "" and not list(tmp_path.iterdir())
     with only_process(tmp_path, "launcher") as check:
         check()
@@ -57,7 +57,7 @@ def no_locks(request, monkeypatch):
     return request.param
 
 
-def test_a_holder_that_got_its_lock_is_seen_by_one_that_is_given_none(tmp_path):
+def test_an_owner_with_a_lock_is_seen_by_a_process_that_gets_none(tmp_path):
     """As where the table of locks is full for a moment; a name that is left by a dead process, or by one that let go, keeps nobody out."""
     fcntl = pytest.importorskip("fcntl")
 
@@ -88,7 +88,7 @@ def test_a_holder_that_got_its_lock_is_seen_by_one_that_is_given_none(tmp_path):
                 pass
 
 
-def test_where_there_are_no_locks_claims_tell_who_works(tmp_path, no_locks, caplog):
+def test_without_locks_claims_name_the_owner(tmp_path, no_locks, caplog):
     assert owner_of(tmp_path, "launcher") == "" and not list(tmp_path.iterdir())
     with only_process(tmp_path, "launcher") as check:
         check()
@@ -222,7 +222,7 @@ def test_what_is_no_claim_counts_for_as_long(store, folder, monkeypatch):
 
 
 @ONE_SLOW
-def test_a_holder_is_heard_of_again_and_again(store, folder, monkeypatch):
+def test_an_owner_rewrites_its_claim(store, folder, monkeypatch):
     monkeypatch.setattr(locks, "BEAT", 0.1)
     monkeypatch.setattr(locks, "LEASE", 5.0)
     with only_process(folder, "launcher") as check:

@@ -60,7 +60,7 @@ def names(path) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------------------------------- paths
 
 
-def test_what_a_store_calls_a_failure_is_told_by_a_value():
+def test_failures_of_a_store_have_a_code():
     said = "When completing multiple part upload for key 'x' in bucket 'b': AWS Error {} during CompleteMultipartUpload operation: gone"
     for name, code in ((NO_UPLOAD, NO_UPLOAD), (NO_BUCKET, NO_BUCKET), ("ACCESS_DENIED", "")):
         with pytest.raises(StoreError, match=f"s3://b/x: the store fails or refuses .*{name}") as caught, translated_errors("s3://b/x"):

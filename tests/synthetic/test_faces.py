@@ -8,7 +8,7 @@ import pytest
 from distill import DistillError
 from distill.images.codec import decode
 from distill.storage.files import temporary_for
-from distill.synthetic.faces import IDENTITY, PICTURE, contact_sheet, describe, draw_face
+from distill.synthetic.faces import CIRCUMSTANCES, IDENTITY, contact_sheet, describe, draw_face
 from distill.synthetic.folder import RECIPE, draw_folder
 
 
@@ -19,7 +19,7 @@ def test_same_arguments_same_bytes():
 
 
 @pytest.mark.parametrize("other", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
-def test_another_argument_another_picture(other):
+def test_another_argument_gives_another_image(other):
     # The zeros are there on purpose: numpy takes [0, 0] and [0, 0, 0] for one seed.
     difference = np.abs(draw_face(0, 0, 48, 0).astype(int) - draw_face(other[0], other[1], 48, other[2]).astype(int))
     assert difference.mean() > 5
@@ -43,7 +43,7 @@ def test_wrong_arguments_are_named(arguments):
 
 def test_a_person_has_thirty_numbers_inside_their_limits():
     assert len(IDENTITY) >= 30
-    assert len(PICTURE) >= 15
+    assert len(CIRCUMSTANCES) >= 15
     people = [describe(identity) for identity in range(200)]
     for name, (low, high) in IDENTITY.items():
         values = [getattr(person, name) for person in people]

@@ -735,7 +735,7 @@ def test_embedding_with_a_preset_is_what_onnxruntime_gives(tmp_path: Path, faces
 
 
 @pytest.mark.parametrize("kind", ["onnx", "saved_model", "keras"])
-def test_inspect_tells_what_a_model_is(tmp_path: Path, model: keras.Model, mean: Path, convolver: Path, kind: str) -> None:
+def test_inspect_describes_a_model(tmp_path: Path, model: keras.Model, mean: Path, convolver: Path, kind: str) -> None:
     model.save(tmp_path / "model.keras")
     path = {"onnx": convolver, "saved_model": mean, "keras": tmp_path / "model.keras"}[kind]
     given = {"onnx": "photo: float32 [N, 3, 8, 8]", "saved_model": "images: float32 [N, 8, 8, 3]", "keras": "photo: float32 [N, 8, 8, 3]"}

@@ -94,10 +94,7 @@ def open_records(path: StoragePath, max_classes: int) -> RecordList:
 def read_record(path: str, key: str) -> bytes:
     """Returns the encoded image of the record that `key` ("rec:17") names.
 
-    Raises:
-        BadImage: the record is missing or damaged.
-        DistillError: the file or its index is missing.
-        OSError: the storage fails.
+    Raises BadImage where the record is missing or damaged, DistillError where the file or its index is missing, OSError where the storage fails.
     """
     file = open_archive(path, RecordFile)
     named = _KEY.fullmatch(key)

@@ -208,10 +208,7 @@ def _resolved(name: str, links: dict[str, str]) -> tuple[str, str]:
 def read_member(path: str, key: str) -> bytes:
     """Returns the bytes of the file that `key` ("tar:n01/17.jpg") names.
 
-    Raises:
-        BadImage: the file is missing, empty, too large or truncated.
-        DistillError: the tar is missing or damaged.
-        OSError: the storage fails.
+    Raises BadImage where it is missing, empty, too large or truncated, DistillError where the tar is missing or damaged, OSError where the storage fails.
     """
     file = open_archive(path, TarFile)
     start, size = file.members.get(key.removeprefix(PREFIX), (0, -1))

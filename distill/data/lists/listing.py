@@ -122,7 +122,7 @@ def read(path: StoragePath) -> Iterator[str]:
             raise _damaged(path, f"it begins {line[:40]!r}")
         expected = int(count)
     if rows != expected:
-        raise _damaged(path, f"{max(rows, 0):,} rows are there, {expected:,} are told")
+        raise _damaged(path, f"{max(rows, 0):,} rows are there, its head says {expected:,}")
 
 
 def _lines(path: StoragePath) -> Iterator[str]:

@@ -117,7 +117,7 @@ def test_records_that_turned_bad_give_the_same_reasons(store, folder, tmp_path):
         assert expected in answer(lambda remote=remote: read_bytes(str(remote), "rec:1"))
 
 
-def test_split_records_are_joined_from_far(store, folder, tmp_path):
+def test_split_records_are_joined_from_a_store(store, folder, tmp_path):
     """One of three parts by hand, one whose parts lie beyond the first request, and one of 20,000 parts."""
     parts = [random.Random(number).randbytes(700 * KILO) for number in range(3)]
     long = chain((1, image(1, b"", 1) + parts[0]), (2, parts[1]), (3, parts[2]))
@@ -128,7 +128,7 @@ def test_split_records_are_joined_from_far(store, folder, tmp_path):
     assert requests(store, lambda: read_bytes(str(remote), "rec:3")) <= 3
 
 
-def test_a_huge_far_record_is_not_read(store, folder, tmp_path):
+def test_a_huge_remote_record_is_not_read(store, folder, tmp_path):
     local = write(tmp_path / "local", [(0, image(0, b"x"))])
     local.write_bytes(local.read_bytes()[:4] + struct.pack("<I", MAX_BYTES + 25) + local.read_bytes()[8:])
     assert "at most are read" in answer(lambda: read_bytes(str(both(local, folder)[1]), "rec:0"))

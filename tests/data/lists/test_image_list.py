@@ -166,7 +166,7 @@ def test_a_flat_folder_has_no_labels(tmp_path):
     assert rows_of(images) == [("texts/1.jpg", 0), ("texts/2.png", 0)] and images.skipped["files beside the class folders"] == 4
 
 
-def test_names_that_no_list_can_hold(tmp_path):
+def test_names_that_no_list_can_have(tmp_path):
     assert "b'a/\\xff.jpg' is not UTF-8" in error(make(tmp_path / "1", b"a/\xff.jpg", "a/1.jpg"))
     assert "b'\\xfe' is not UTF-8" in error(make(tmp_path / "2", b"\xfe/1.jpg"))
     assert "'a/1\\n2.jpg' holds a control character" in error(make(tmp_path / "3", "a/1\n2.jpg"))
