@@ -11,8 +11,9 @@ import pytest
 from distill import DistillError
 from distill.data.chunks import write_chunks
 from distill.data.shards import open_shards
-from pipelines.forecast import Forecast, Rates, read_rates, row_bytes, sample
+from pipelines.forecast import Forecast, read_rates, row_bytes, sample
 from pipelines.job import Job
+from pipelines.measure import Rates
 from teachers import Teacher
 from tests.builders import contents
 from tests.conftest import inside
@@ -80,7 +81,7 @@ def test_a_plan_writes_nothing(planned):
 
 @pytest.mark.slow
 def test_automatic_workers_take_one_of_the_engines_and_make_the_same_shards(many, quick, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.forecast.SECONDS", 0.5)
+    monkeypatch.setattr("pipelines.measure.SECONDS", 0.5)
     words = ("--teacher", quick, "--rows", ROWS, "--images", "path")
     done = inside("embed", many, tmp_path / "auto", *words, "--workers", "auto")
     assert done.returncode == 0 and re.search(r"images/s with \d+ threads.*taking --engine (local|processes) --workers \d+\n", done.stderr), done.stderr
