@@ -47,7 +47,7 @@ def planned(tmp_path_factory, many, quick):
 
     before = files()
     words = ("--rows", ROWS, "--workers", 2, "--workers", 64, "--machine", "far.json", "--json")
-    code = "from distill.cli import main; from pipelines import forecast; forecast.SECONDS = 0.5; main()"
+    code = "from distill.cli import main; from pipelines import measure; measure.SECONDS = 0.5; main()"
     done = warm_code(code, "plan", many, "--teacher", quick, *words, cwd=here, env={**os.environ, "TMPDIR": str(here / "temporary")})
     assert done.returncode == 0 and not done.stderr, done.stderr
     return json.loads(done.stdout), before, files()
