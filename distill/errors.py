@@ -29,7 +29,7 @@ class NoMemory(DistillError):
 
 
 class Reason(str):
-    """Why one image cannot be used, in the words that a ledger of rejects gives. kind: what sort of reason it is, such as "size"."""
+    """Why one image cannot be used, in the words that a reject log gives. kind: what sort of reason it is, such as "size"."""
 
     kind: str
 
@@ -40,7 +40,7 @@ class Reason(str):
 
 
 class BadImage(DistillError, ValueError):
-    """One image cannot be used. The text is the reason that the ledger of rejects gives, kind as in `Reason`."""
+    """One image cannot be used. The text is the reason that the reject log gives, kind as in `Reason`."""
 
     def __init__(self, text: str, kind: str = "damaged") -> None:
         super().__init__(text)

@@ -13,11 +13,11 @@ from distill.data.archives.archive import is_archive
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import chunk_name, read_chunk
 from distill.data.lists.image_list import way_to
-from distill.data.shards import Record, read_ledger
+from distill.data.shards import Record, read_reject_log
 from distill.data.shards.plan import Plan
 from distill.data.shards.run_state import Estimate
 from distill.errors import BadImage, DistillError, Reason
-from distill.images.reasons import reason_in_ledger
+from distill.images.reasons import reason_in_log
 from distill.runtime.progress import phase
 from distill.storage.path import StoragePath, is_remote
 from pipelines.job import Job
@@ -105,5 +105,5 @@ def _size(root: str, key: str) -> int | None:
 
 def why(job: Job, records: Iterable[Record], told: str = "") -> str:
     """Why images of these chunks were rejected, in groups. told: what was said of them before, which is not repeated."""
-    ledgers = (read_ledger(job.shards / record.ledger) for record in records if record.rejects)
-    return in_words(grouped((reject.key, reason_in_ledger(reject.reason)) for ledger in ledgers for reject in ledger), told=told)
+    ledgers = (read_reject_log(job.shards / record.ledger) for record in records if record.rejects)
+    return in_words(grouped((reject.key, reason_in_log(reject.reason)) for ledger in ledgers for reject in ledger), told=told)

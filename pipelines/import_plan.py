@@ -23,7 +23,7 @@ from distill.errors import BadImage, DistillError, Reason
 from distill.images.codec import decode
 from distill.images.preprocessing import Preprocessing
 from distill.storage.files import is_there
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 from pipelines.job import Job
 from pipelines.metadata import SOFTWARE
 from teachers import Teacher
@@ -110,12 +110,12 @@ def list_rows(asked: Import, parts: Sequence[Part]) -> ListedRows:
         names = [key.split("/")[-2] for key in keys]
         table = sorted(set(names), key=str.encode)
         numbered = {name: number for number, name in enumerate(table)}
-        return ListedRows(place(asked.root), keys, np.array([numbered[name] for name in names], np.int32), table)
+        return ListedRows(as_path(asked.root), keys, np.array([numbered[name] for name in names], np.int32), table)
     if numbers is None:
-        return ListedRows(place(asked.root), keys, None, [])
+        return ListedRows(as_path(asked.root), keys, None, [])
     if numbers.max() >= MAX_CLASSES:
         raise DistillError(f"{asked.source}: class {numbers.max():,}; expected numbers below {MAX_CLASSES:,}.")
-    return ListedRows(place(asked.root), keys, numbers.astype(np.int32), [str(number) for number in range(int(numbers.max()) + 1)])
+    return ListedRows(as_path(asked.root), keys, numbers.astype(np.int32), [str(number) for number in range(int(numbers.max()) + 1)])
 
 
 def _key(path: str, prefix: str, where: str) -> str:

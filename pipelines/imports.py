@@ -24,10 +24,10 @@ from distill.data.shards import Record, Rows, ShardMeta, ShardSet, commit_shard,
 from distill.data.shards.plan import Plan
 from distill.errors import BadImage, DistillError, Reason, Unfinished
 from distill.images.codec import decode_batch
-from distill.images.reasons import reason_in_ledger
+from distill.images.reasons import reason_in_log
 from distill.storage.files import sweep
 from distill.storage.locks import only_process
-from distill.storage.path import is_remote, place
+from distill.storage.path import as_path, is_remote
 from pipelines.import_plan import ZERO, Import, embed_again, embeddings_of, list_rows, meta_of_import, resolve_import_plan
 from pipelines.job import Job
 from pipelines.rejects import WAYS, grouped, in_words
@@ -63,7 +63,7 @@ def import_set(asked: Import, progress: Callable[[int, int], None] = lambda done
     parts, notes = read_parts(source)
     check_parts(parts)
     listed = list_rows(asked, parts)
-    if not place(asked.root).is_dir():
+    if not as_path(asked.root).is_dir():
         raise DistillError(f"{asked.root}: no such folder, so no image can be read. Name the folder that the paths are relative to: --root FOLDER.")
     check_apart(source, asked.out)
     check_apart(asked.root, asked.out)
@@ -149,9 +149,9 @@ def _read(root: str, key: str) -> tuple[bytes, Reason | None]:
 
 
 def _why(job: Job, records: Sequence[Record]) -> str:
-    from distill.data.shards import read_ledger
+    from distill.data.shards import read_reject_log
 
-    rejected = [(reject.key, reject.reason) for record in records if record.rejects for reject in read_ledger(job.shards / record.ledger)]
+    rejected = [(reject.key, reject.reason) for record in records if record.rejects for reject in read_reject_log(job.shards / record.ledger)]
     zeros = Counter(reason == ZERO for _, reason in rejected)[True]
-    groups = in_words(grouped((key, reason_in_ledger(reason)) for key, reason in rejected if reason != ZERO), _WAYS)
+    groups = in_words(grouped((key, reason_in_log(reason)) for key, reason in rejected if reason != ZERO), _WAYS)
     return "; ".join([*([f"{zeros:,} with embeddings of zeros"] if zeros else []), *([groups] if groups else [])])

@@ -19,7 +19,7 @@ from distill.errors import DistillError
 from distill.images.augmentation import RECIPES, Recipe
 from distill.images.spec import EXIF, RESIZE, ImageSpec
 from distill.runtime.progress import watched
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 from teachers import Teacher
 
 CHOICES = {"format": tuple(FORMATS), "dtype": tuple(DTYPES), "images": ("inline", "path"), "resize": RESIZE, "exif": EXIF}
@@ -86,13 +86,13 @@ class Job:
 
     def check_paths(self) -> None:
         """DistillError where SOURCE or the root is not there. Apart from the other checks, because it may ask an object store."""
-        check_source(place(self.source))
+        check_source(as_path(self.source))
         if (self.strip_prefix or self.label_from) and is_chunk_folder(self.source):
             option = "--strip-prefix" if self.strip_prefix else "--label-from"
             raise DistillError(
                 f"{self.source} holds chunks, whose keys and labels stand, so {option} would change nothing. Leave it out, or name the text list."
             )
-        if not place(self.root).is_dir() and not is_archive(self.root):
+        if not as_path(self.root).is_dir() and not is_archive(self.root):
             raise DistillError(f"{self.root}: no such folder, .rec or .tar, so no key can be read. Name the images' root with --root.")
 
     def check_out(self) -> None:
@@ -111,7 +111,7 @@ class Job:
 
     @property
     def folder(self) -> StoragePath:
-        return place(self.out)
+        return as_path(self.out)
 
     @property
     def chunks(self) -> StoragePath:

@@ -22,7 +22,7 @@ import numpy as np
 from distill.data.archives.archive import unchanged
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import Chunk, chunk_name, read_chunk
-from distill.data.shards import Held, Record, Rows, ShardMeta, commit_shard, rows_there
+from distill.data.shards import Record, Rows, RowsThere, ShardMeta, commit_shard, rows_there
 from distill.data.shards.rows import quantise
 from distill.data.shards.run_state import ChunkProgress
 from distill.errors import BadImage, BrokenOff, DistillError, Reason
@@ -93,7 +93,7 @@ def embed_chunk(task: Task) -> Record:
     if chunk.sha256 != meta.chunk_sha256:
         raise DistillError(f"{job.chunks}: chunk {number} is not the one of the plan. Put the old file back or start again with another OUT.")
     rejects: list[dict[str, Any]] = []
-    least = Held() if number in job.only else rows_there(job.shards, task.format, meta, len(chunk.keys), task.layout)
+    least = RowsThere() if number in job.only else rows_there(job.shards, task.format, meta, len(chunk.keys), task.layout)
     record = commit_shard(job.shards, task.format, meta, _told(task, chunk, rejects), rejects, least=least, layout=task.layout)
     if record.rows + record.rejects != len(chunk.keys):
         raise DistillError(f"chunk {number}: {record.rows} rows and {record.rejects} rejects are not the {len(chunk.keys)} rows of the chunk.")

@@ -23,7 +23,7 @@ from distill.results import EmbedResult
 from distill.runtime.lines import many
 from distill.runtime.process import without_proxy
 from distill.runtime.progress import Watcher, phase, phases
-from distill.runtime.quiet import environment, hushed, quiet_import, speak
+from distill.runtime.quiet import environment, quiet_import, silenced, speak
 from distill.storage.files import committed, is_there, sweep
 from distill.storage.locks import only_process
 from distill.storage.path import StoragePath
@@ -276,7 +276,7 @@ class _Found:
         self._holders, self._lock, self._stack = 1, threading.Lock(), ExitStack()
         self._stack.enter_context(environment(without_proxy(os.environ)))
         if not debug:  # Beam prints stacks, and a killed worker is an exception in one of its threads: the launcher says it in a sentence
-            self._stack.enter_context(hushed(("apache_beam", "PrismRunner", "distributed"), ("apache_beam", "distributed", "grpc")))
+            self._stack.enter_context(silenced(("apache_beam", "PrismRunner", "distributed"), ("apache_beam", "distributed", "grpc")))
 
     def hold(self) -> None:
         with self._lock:

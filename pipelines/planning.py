@@ -26,7 +26,7 @@ from distill.images.augmentation import RECIPES
 from distill.images.views import software
 from distill.runtime.progress import phase
 from distill.storage.files import committed, is_there, sha256_file, temporary_for
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 from pipelines.job import Job
 from pipelines.metadata import fewer_views, with_views
 from pipelines.relisting import find_changes, note_on, refusal
@@ -87,7 +87,7 @@ def _anew(job: Job, meta: ShardMeta, old: Plan, accept: Callable[[Plan, StorageP
     plan.json is replaced last and in one rename, so that OUT has a plan whenever this is killed; `_has_chunks` then tells that it is not whole.
     """
     _check_no_views_added(job)
-    own = place(job.source).resolve() == job.chunks.resolve()  # SOURCE itself: they stay, perhaps the only copy of the list
+    own = as_path(job.source).resolve() == job.chunks.resolve()  # SOURCE itself: they stay, perhaps the only copy of the list
     given = old.source == str(job.chunks.resolve())  # SOURCE of the plan before: they are not of distill's making alone
     with _beside(job.chunks) as folder:
         chunks = job.chunks if own else folder
@@ -111,7 +111,7 @@ def _check_no_views_added(job: Job) -> None:
 
 def _plan_of(job: Job, meta: ShardMeta, folder: StoragePath, skipped: dict[str, int], layout: Layout) -> Plan:
     """A plan of the chunks in a folder, all of which are read."""
-    source = place(job.source).resolve()
+    source = as_path(job.source).resolve()
     chunks = [(chunk.sha256, len(chunk.keys)) for chunk in map(read_chunk, list_chunks(folder))]
     return Plan(
         source=str(source),
@@ -216,7 +216,7 @@ def _widened(job: Job, meta: ShardMeta, plan: Plan) -> tuple[Plan, ShardMeta]:
 
 def _differences(job: Job, meta: ShardMeta, plan: Plan) -> list[str]:
     """What a job asks for that its plan does not say. The list itself is not read again: its name and the hash of its file stand for it."""
-    source = place(job.source).resolve()
+    source = as_path(job.source).resolve()
     asked = {"format": job.format, "batch": job.batch, **_compared(meta)}
     there = {"format": plan.format, "batch": plan.batch, **_compared(plan.meta)}
     found = []
@@ -251,7 +251,7 @@ def _source_sha256(source: StoragePath) -> str:
         return ""
     if not is_archive(source):
         return sha256_file(source)
-    index = place(index_of(str(source))) if source.suffix.lower() == ".rec" else source.with_suffix(".idx")
+    index = as_path(index_of(str(source))) if source.suffix.lower() == ".rec" else source.with_suffix(".idx")
     return f"{source.stat().st_size} bytes" + (f", index {sha256_file(index)}" if index.is_file() else "")
 
 
@@ -260,8 +260,8 @@ def _cut(job: Job, folder: StoragePath) -> dict[str, int]:
     if not is_chunk_folder(job.source):
         with phase("cutting chunks"):
             return write_chunks(job.source, folder, job.rows, rule=job.rule, root=job.root).skipped
-    if place(job.source).resolve() != folder.resolve():
+    if as_path(job.source).resolve() != folder.resolve():
         folder.mkdir(exist_ok=True)
-        for path in (*list_chunks(job.source), place(job.source) / "classes.txt"):
+        for path in (*list_chunks(job.source), as_path(job.source) / "classes.txt"):
             _copy(path, folder / path.name)
     return {}

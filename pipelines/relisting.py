@@ -6,18 +6,18 @@ from distill.data.kinds import is_chunk_folder
 from distill.data.lists import listing
 from distill.data.lists.image_list import Rule
 from distill.data.lists.listing import GONE, TOUCHED, Changes
-from distill.data.shards import Record, read_ledger
+from distill.data.shards import Record, read_reject_log
 from distill.data.shards.plan import Plan
 from distill.errors import DistillError
 from distill.runtime.progress import phase
-from distill.storage.path import is_remote, place
+from distill.storage.path import as_path, is_remote
 from pipelines.job import Job
 
 
 @phase("comparing the list with what was embedded")
 def find_changes(job: Job, plan: Plan) -> Changes:
     """How what lies there now differs from the listing of the set; no changes where there is none or nobody is to look."""
-    source, path = place(job.source).resolve(), job.chunks / listing.LISTING
+    source, path = as_path(job.source).resolve(), job.chunks / listing.LISTING
     local = not is_remote(source) and not is_remote(job.root)
     if not (local if job.relist is None else job.relist):
         return Changes()
@@ -40,7 +40,7 @@ def find_changes(job: Job, plan: Plan) -> Changes:
         if record is None or not record.rejects:
             return False
         if record.number not in rejects:
-            rejects[record.number] = {reject.key for reject in read_ledger(job.shards / record.ledger)}
+            rejects[record.number] = {reject.key for reject in read_reject_log(job.shards / record.ledger)}
         return key in rejects[record.number]
 
     def may_change(row: int, key: str) -> bool:

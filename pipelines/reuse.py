@@ -6,7 +6,7 @@ import hashlib
 
 from distill.data.archives.reader import read_bytes
 from distill.data.layout import Layout, find_index
-from distill.data.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_ledger, shard_path
+from distill.data.shards import FORMATS, Record, ShardMeta, find_record, read_index, read_reject_log, shard_path
 from distill.data.shards.golden import check_golden
 from distill.data.shards.plan import Plan
 from distill.errors import BadImage, Damaged, DistillError
@@ -48,7 +48,7 @@ def find_reusable(job: Job, format: str, meta: ShardMeta) -> ShardMeta | None:
 
 def _mended(job: Job, record: Record, spec: ImageSpec) -> bool:
     """Whether a reject of a chunk can be read and decoded now."""
-    for reject in read_ledger(job.shards / record.ledger):
+    for reject in read_reject_log(job.shards / record.ledger):
         try:
             data = read_bytes(job.root, reject.key)
             decode(data, spec)

@@ -26,7 +26,7 @@ from distill.images.preprocessing import Preprocessing, PreprocessingOptions, Sc
 from distill.runtime.process import grow_gpu_memory, keep_memory_again
 from distill.runtime.progress import phase
 from distill.runtime.quiet import quiet_import
-from distill.storage.path import StoragePath, close_to, local_copy, place
+from distill.storage.path import StoragePath, as_path, close_to, local_copy
 from teachers.foreign import WEIGHTS, known_name
 from teachers.loaded import LoadedTeacher
 
@@ -137,7 +137,7 @@ def open_teacher(
 
 def describe_teacher(path: str | os.PathLike[str] | StoragePath, given: Preprocessing, beside: bool = True) -> Teacher:
     """`open_teacher` for who has the preprocessing as a value, such as a run file or the metadata of a set."""
-    found, kind = _find(place(path))
+    found, kind = _find(as_path(path))
     return Teacher(str(found), kind, (_with_beside(str(found), given) if beside else given).whole())
 
 

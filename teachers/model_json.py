@@ -15,7 +15,7 @@ from typing import Any
 
 from distill.errors import DistillError
 from distill.images.preprocessing import EXPECTED, Preprocessing
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 FORMAT = "distill.model.1"
 NAME = "model.json"
@@ -27,7 +27,7 @@ def path_beside(model: str) -> StoragePath:
     >>> path_beside("zoo/w600k_r50.onnx")
     PosixPath('zoo/w600k_r50.model.json')
     """
-    found = place(model)
+    found = as_path(model)
     return found / NAME if found.is_dir() else found.parent / f"{found.stem}.{NAME}"
 
 

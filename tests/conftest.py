@@ -151,12 +151,12 @@ def store(request):
 @pytest.fixture
 def folder(store, request, monkeypatch):
     """A folder of the test's own, in a store that answers."""
-    from distill.storage.path import place
+    from distill.storage.path import as_path
 
     for name, value in store.environment().items():
         monkeypatch.setenv(name, value)
     forget_clients()
-    yield place(store.root) / request.node.name
+    yield as_path(store.root) / request.node.name
     store.faults(0.0)
     forget_clients()
 

@@ -13,7 +13,7 @@ from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from distill.storage.path import place
+from distill.storage.path import as_path
 
 
 class Service(ThreadingHTTPServer):
@@ -29,7 +29,7 @@ class Service(ThreadingHTTPServer):
         state = "JOB_STATE_DONE"
         try:
             staged = self.jobs[number]["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"]
-            pipeline = beam_runner_api_pb2.Pipeline.FromString(place(staged).read_bytes())
+            pipeline = beam_runner_api_pb2.Pipeline.FromString(as_path(staged).read_bytes())
             for environment in pipeline.components.environments.values():  # this process stands for the container
                 environment.urn, environment.payload = python_urns.EMBEDDED_PYTHON, b""
             FnApiRunner().run_via_runner_api(pipeline, PipelineOptions(["--direct_num_workers=2"])).wait_until_finish()

@@ -12,7 +12,7 @@ from distill.errors import Unfinished
 from distill.results import ChunkResult, FacesResult, VerifyResult, ViewsResult
 from distill.runtime.lines import many
 from distill.storage.files import is_there
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 if TYPE_CHECKING:
     from distill.data.shards import ShardSet
@@ -54,10 +54,10 @@ def chunk(
     from distill.runtime.progress import bar, shown
 
     check_apart(text_of(source), text_of(out), "chunks")
-    check_folder(place(out), "chunks")
+    check_folder(as_path(out), "chunks")
     with shown(progress), bar("cutting chunks", "rows") as tell:
-        made = write_chunks(text_of(source), place(out), rows, progress=tell, rule=Rule(all_files, strip_prefix, label_from))
-    return ChunkResult(text_of(out), made.rows, len(made.classes), len(made.chunks), made.skipped, root_of(place(source)))
+        made = write_chunks(text_of(source), as_path(out), rows, progress=tell, rule=Rule(all_files, strip_prefix, label_from))
+    return ChunkResult(text_of(out), made.rows, len(made.classes), len(made.chunks), made.skipped, root_of(as_path(source)))
 
 
 @checked
@@ -87,10 +87,10 @@ def verify(shards: Path, *, deep: bool = False, teacher: Path | None = None, sam
             other = described.fingerprint()[:12]
             raise Unfinished(f"{shards} was made by teacher {meta.teacher[:12]}, {teacher} is {other}. Name the teacher that made it.")
     with shown(progress), bar("verifying", "shards") as tell:
-        found = check(place(shards), deep=deep, on_shard=tell)
+        found = check(as_path(shards), deep=deep, on_shard=tell)
     agreed = None
     if described and not found.problems:
-        agreed = check_sample(place(shards), described.load(), number=sample, root=None if root is None else text_of(root))
+        agreed = check_sample(as_path(shards), described.load(), number=sample, root=None if root is None else text_of(root))
     result = VerifyResult(text_of(shards), found.rows, found.rejects, found.shards, found.deep, found.problems, agreed)
     return replace(result, failure=_failure(result, described))
 
@@ -116,9 +116,9 @@ def draw_views(
     from distill.images.views import contact_sheet
 
     found = recipe_of(recipe)
-    check_image_file(place(out))
-    tiles = contact_sheet([place(image) for image in images], size_of(size) or (112, 112), found, seed, number, exif)
-    write_png(place(out), tiles, "distill views")
+    check_image_file(as_path(out))
+    tiles = contact_sheet([as_path(image) for image in images], size_of(size) or (112, 112), found, seed, number, exif)
+    write_png(as_path(out), tiles, "distill views")
     return ViewsResult(text_of(out), len(images), number, found.name)
 
 
@@ -148,7 +148,7 @@ def _failure(found: VerifyResult, teacher: Teacher | None) -> str:
         again = " ".join(f"--only {number}" for number in sorted({number for number, _ in found.problems if number >= 0}))
         imported = "Put back whole copies of them, or move these shards elsewhere and run the same distill import again"
         anew = f"Put back whole copies of them, or make these chunks again from the images that are there: distill embed ... {again}"
-        anew = imported if _was_imported(place(found.path)) else anew
+        anew = imported if _was_imported(as_path(found.path)) else anew
         way_out = anew if again else "Run the command that made the set again: it writes the index anew."
         if any(number == PIXELS for number, _ in found.problems):
             way_out = OTHER_PIXELS

@@ -12,7 +12,7 @@ from distill.arguments import checked
 from distill.errors import DistillError
 from distill.results import EmbedResult, ImportResult, PlanResult
 from distill.runtime.lines import many
-from distill.storage.path import place
+from distill.storage.path import as_path
 
 if TYPE_CHECKING:
     from distill.data.shards.run_state import Estimate
@@ -180,7 +180,7 @@ def plan(
     for number in workers:
         if number < 1:
             raise DistillError(f"--workers {number}: expected 1 or more.")
-    elsewhere = {text_of(path): read_rates(place(path)) for path in machine}
+    elsewhere = {text_of(path): read_rates(as_path(path)) for path in machine}
     return PlanResult(forecast(job, cores()), tuple(workers), elsewhere)
 
 
@@ -266,7 +266,7 @@ def job_of(
     from pipelines.job import Job
 
     described = describe(teacher, options)
-    base = root_of(place(source)) if root is None or root == "" else text_of(root)
+    base = root_of(as_path(source)) if root is None or root == "" else text_of(root)
     found = None if recipe is None else recipe_of(recipe)
     return Job(source=text_of(source), out=text_of(out), root=base, teacher=described, recipe=found, size=size_of(size), **asked)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from distill.errors import DistillError
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 if TYPE_CHECKING:
     from distill.images.augmentation import Recipe
@@ -82,7 +82,7 @@ def size_of(size: Size | None) -> tuple[int, int] | None:
 
 
 def text_of(path: Path) -> str:
-    return str(place(path))
+    return str(as_path(path))
 
 
 def show_line(text: str) -> None:

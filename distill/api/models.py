@@ -11,7 +11,7 @@ from distill.arguments import checked
 from distill.errors import DistillError
 from distill.results import CompareResult, EvaluateResult, ExportResult, Judged
 from distill.storage.objects import RemotePath
-from distill.storage.path import place
+from distill.storage.path import as_path
 
 if TYPE_CHECKING:
     from distill.images.preprocessing import PreprocessingOptions
@@ -60,13 +60,13 @@ def evaluate(
     from distill.runtime.progress import bar, shown
     from distill.training.origin import origin_of
 
-    folder, target, set_ = (None if path is None else place(path) for path in (pairs, out, shards))
+    folder, target, set_ = (None if path is None else as_path(path) for path in (pairs, out, shards))
     if target is not None:
         check_folder(target, "evaluation", "run")
         if folder is not None:
             check_apart(folder, target, "evaluation")
     drawn = None if folder is None else draw_pairs(folder, number, seed)
-    holdout, base = origin_of(place(model)).holdout, None if root is None else text_of(root)
+    holdout, base = origin_of(as_path(model)).holdout, None if root is None else text_of(root)
     request = EvaluationRequest(folder, drawn, set_, holdout, base, resize, size_of(size), target, exif)
     with shown(progress):
         found = evaluate_models({who: (one.path, partial(load_steady, one, size_of(size))) for who, one in described.items()}, request, bar)
@@ -100,7 +100,7 @@ def compare(
     from distill.evaluation.embed import compare as cosines
     from distill.images.exif import orientation
 
-    described, paths = describe(model, options), [place(image) for image in ([images] if isinstance(images, str) else images)]
+    described, paths = describe(model, options), [as_path(image) for image in ([images] if isinstance(images, str) else images)]
     asked = size_of(size)
     check_photos(paths)
     matrix = cosines(load_steady(described), paths, resize, asked, exif)
@@ -121,7 +121,7 @@ def export_model(student: Path, out: Path, *, format: str = "saved_model", force
     from distill.data.kinds import CARD
     from distill.exports.export import export as write
 
-    card, folder = write(place(student), place(out), format, force=force), check_local(out, "export")
+    card, folder = write(as_path(student), as_path(out), format, force=force), check_local(out, "export")
     sizes = (card["height"], card["width"], card["dimension"], card["parameters"], card["bytes"])
     return ExportResult(folder, format, *sizes, folder / CARD, card)
 

@@ -41,7 +41,7 @@ from distill.cli.options import (
     takes,
 )
 from distill.errors import DistillError, Unfinished
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 ENGINES = ("local", "processes", "dask", "portable", "flink", "prism", "dataflow")
 
@@ -194,7 +194,7 @@ def plan(
     ] = None,
     machine: Annotated[
         list[StoragePath] | None,
-        typer.Option(parser=place, metavar="FILE", rich_help_panel=WORK, help="also say how long it takes on another machine, where plan --json wrote FILE"),
+        typer.Option(parser=as_path, metavar="FILE", rich_help_panel=WORK, help="also say how long it takes on another machine, where plan --json wrote FILE"),
     ] = None,
     as_json: AsJson = False,
     **options: Any,
@@ -229,7 +229,7 @@ def plan(
 
 
 def verify(
-    shards: Annotated[StoragePath, typer.Argument(help="a set of shards: OUT of distill embed, or OUT/shards", parser=place, metavar="SHARDS")],
+    shards: Annotated[StoragePath, typer.Argument(help="a set of shards: OUT of distill embed, or OUT/shards", parser=as_path, metavar="SHARDS")],
     deep: Annotated[bool, typer.Option("--deep", help="hash every file and read every row")] = False,
     teacher: Annotated[
         str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="the teacher of the set: a sample is embedded again and compared")
@@ -257,9 +257,9 @@ def verify(
 
 
 def views(
-    images: Annotated[list[StoragePath], typer.Argument(help="pictures to draw views of", parser=place, metavar="IMAGES...")],
+    images: Annotated[list[StoragePath], typer.Argument(help="pictures to draw views of", parser=as_path, metavar="IMAGES...")],
     recipe: RecipeName = "face",
-    out: Annotated[StoragePath, typer.Option(help="PNG to write", parser=place, metavar="PNG", rich_help_panel=OUTPUT)] = Path("views.png"),
+    out: Annotated[StoragePath, typer.Option(help="PNG to write", parser=as_path, metavar="PNG", rich_help_panel=OUTPUT)] = Path("views.png"),
     number: Annotated[int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="views of each, the picture as it is first")] = 8,
     seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=VIEWS, help="--view-seed of distill embed")] = 0,
     size: Annotated[str, typer.Option(metavar="HxW", rich_help_panel=VIEWS, help="height x width of each view; pictures are cropped to it")] = "112x112",

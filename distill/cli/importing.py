@@ -26,13 +26,13 @@ from distill.cli.options import (
     print_json,
     takes,
 )
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 
 @takes(HANDED)
 def import_(
     context: typer.Context,
-    source: Annotated[StoragePath, typer.Argument(metavar="FOLDER", parser=place, help="a folder of N_img.foo and N_emb.npy, or of .npz files; or one .npz")],
+    source: Annotated[StoragePath, typer.Argument(metavar="FOLDER", parser=as_path, help="a folder of N_img.foo and N_emb.npy, or of .npz files; or one .npz")],
     out: Out,
     root: Annotated[str, typer.Option(metavar="FOLDER", rich_help_panel=IMAGES, help="folder that the paths are relative to")],
     strip_prefix: StripPrefix = "",

@@ -9,7 +9,7 @@ import typer
 
 from distill.cli.options import HANDED, PREPROCESSING, AsJson, print_json, takes
 from distill.errors import DistillError
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 if TYPE_CHECKING:
     from distill.images.preprocessing import Preprocessing
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @takes(HANDED)
 def inspect(
-    path: Annotated[StoragePath, typer.Argument(help="anything that distill reads or writes", parser=place, metavar="PATH")],
+    path: Annotated[StoragePath, typer.Argument(help="anything that distill reads or writes", parser=as_path, metavar="PATH")],
     save: Annotated[
         bool, typer.Option("--save", rich_help_panel=PREPROCESSING, help="save these options in model.json beside the model, where all verbs find them")
     ] = False,

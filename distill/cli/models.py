@@ -10,7 +10,7 @@ import typer
 from distill.cli.endings import print_next
 from distill.cli.options import HANDED, OUTPUT, PIXELS, TEACHER, AsJson, Model, Out, RootOfSet, one_of, print_json, takes
 from distill.errors import Unfinished
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 if TYPE_CHECKING:
     from distill.results import EvaluateResult
@@ -21,7 +21,7 @@ def evaluate(
     model: Model,
     pairs: Annotated[
         StoragePath | None,
-        typer.Option(parser=place, metavar="FOLDER", rich_help_panel="Pairs", help="class folders of identities never trained on: pairs are drawn from them"),
+        typer.Option(parser=as_path, metavar="FOLDER", rich_help_panel="Pairs", help="class folders of identities never trained on: pairs are drawn from them"),
     ] = None,
     number: Annotated[
         int | None,
@@ -30,13 +30,13 @@ def evaluate(
     seed: Annotated[int, typer.Option(metavar="N", rich_help_panel="Pairs", help="another seed draws other pairs")] = 0,
     shards: Annotated[
         StoragePath | None,
-        typer.Option(parser=place, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
+        typer.Option(parser=as_path, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
     ] = None,
     teacher: Annotated[str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="evaluate this teacher too, on the same pairs")] = None,
     root: RootOfSet = None,
     out: Annotated[
         StoragePath | None,
-        typer.Option(parser=place, metavar="FOLDER", rich_help_panel=OUTPUT, help="also write evaluation.json and scores-*.npz into this folder"),
+        typer.Option(parser=as_path, metavar="FOLDER", rich_help_panel=OUTPUT, help="also write evaluation.json and scores-*.npz into this folder"),
     ] = None,
     as_json: AsJson = False,
     **options: Any,
@@ -64,7 +64,7 @@ def _after_evaluate(model: str, found: EvaluateResult) -> list[list[object]]:
     """Returns what a person does with a model that was judged: pairs with its threshold, and the export of a student that is none yet."""
     threshold = found.model.threshold
     words: list[list[object]] = [] if threshold is None else [["compare", model, "ONE.jpg", "OTHER.jpg", "--threshold", f"{threshold:.3f}"]]
-    if model.endswith(".keras") or (place(model) / "student.keras").is_file():
+    if model.endswith(".keras") or (as_path(model) / "student.keras").is_file():
         words.append(["export", model, "OUT"])
     return words
 
@@ -72,7 +72,7 @@ def _after_evaluate(model: str, found: EvaluateResult) -> list[list[object]]:
 @takes(PIXELS, HANDED)
 def compare(
     model: Model,
-    images: Annotated[list[StoragePath], typer.Argument(help="two photos or more", parser=place, metavar="IMAGES...")],
+    images: Annotated[list[StoragePath], typer.Argument(help="two photos or more", parser=as_path, metavar="IMAGES...")],
     threshold: Annotated[
         float | None, typer.Option(metavar="X", help="two photos of at least this cosine are called the same person, -1 to 1; distill evaluate finds one")
     ] = None,
@@ -99,7 +99,7 @@ def compare(
 
 
 def export(
-    student: Annotated[StoragePath, typer.Argument(help="run folder or .keras file", parser=place, metavar="STUDENT")],
+    student: Annotated[StoragePath, typer.Argument(help="run folder or .keras file", parser=as_path, metavar="STUDENT")],
     out: Out,
     format: Annotated[str, typer.Option(**one_of("saved_model"), help="file format to write")] = "saved_model",
     force: Annotated[bool, typer.Option("--force", help="replace an earlier export at OUT")] = False,

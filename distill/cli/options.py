@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from distill.errors import DistillError
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 Options: TypeAlias = Mapping[str, tuple[Any, Any]]  # {name: (annotation, default)}
 
@@ -28,7 +28,7 @@ ONLY_IMAGES = "the images: a folder of class folders or of photos, a text list, 
 A_MODEL = "SavedModel folder, .keras, .h5 or .onnx file, or run folder"
 Images = Annotated[str, typer.Argument(metavar="SOURCE", help=ONLY_IMAGES)]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help=f"{ONLY_IMAGES}; or chunks of one")]
-Out = Annotated[StoragePath, typer.Argument(parser=place, metavar="OUT", help="the folder to write: a new or empty one, or one that distill made")]
+Out = Annotated[StoragePath, typer.Argument(parser=as_path, metavar="OUT", help="the folder to write: a new or empty one, or one that distill made")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=A_MODEL)]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 

@@ -8,7 +8,7 @@ import typer
 
 from distill.cli.endings import print_next
 from distill.cli.options import A_MODEL, AsJson, one_of, print_json
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 if TYPE_CHECKING:
     from distill.training.methods import Planned
@@ -34,9 +34,9 @@ def init(
 
 
 def train(
-    run: Annotated[StoragePath | None, typer.Argument(metavar="RUN", parser=place, help="run file (TOML), or the folder of an earlier run")] = None,
+    run: Annotated[StoragePath | None, typer.Argument(metavar="RUN", parser=as_path, help="run file (TOML), or the folder of an earlier run")] = None,
     out: Annotated[
-        StoragePath | None, typer.Option(metavar="FOLDER", parser=place, help="the run folder to write, or to go on in [required]", show_default=False)
+        StoragePath | None, typer.Option(metavar="FOLDER", parser=as_path, help="the run folder to write, or to go on in [required]", show_default=False)
     ] = None,
     shards: Annotated[str | None, typer.Option(metavar="SHARDS", rich_help_panel=LEARN, help="a set of shards: the folder that distill embed wrote")] = None,
     method: Annotated[

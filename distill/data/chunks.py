@@ -32,7 +32,7 @@ from distill.data.lists.image_list import ImageList, Rule, open_list
 from distill.errors import Damaged, DistillError
 from distill.runtime.progress import phase
 from distill.storage.files import committed, failure, is_there, read_whole, sweep
-from distill.storage.path import StoragePath, place, readable
+from distill.storage.path import StoragePath, as_path, readable
 
 FORMAT = "distill.chunk.1"
 CLASSES = "classes.txt"
@@ -83,14 +83,14 @@ def write_chunks(
     Where `out` has the same set already, nothing changes and `written` is 0; another set there is refused. 5.8 million lines take
     10 s in 230 MB on one core. root: what keys are relative to, if the listing (`distill.data.lists.listing`) is to be kept.
     """
-    out = place(out)
+    out = as_path(out)
     if rows < 1:
         raise DistillError(f"rows is {rows}, expected at least 1 row in a chunk.")
     if is_chunk_folder(source):
         raise DistillError(f"{source} holds chunks already. Use it as it is, or cut the list that it was made from.")
     with phase("reading the list"):
         images = open_list(source, rule)
-    return write_list(images, out, rows, progress, lambda names: _listed(images, rows, place(source), root, out, names))
+    return write_list(images, out, rows, progress, lambda names: _listed(images, rows, as_path(source), root, out, names))
 
 
 def write_list(
@@ -181,7 +181,7 @@ def _refuse_another_set(out: StoragePath, paths: tuple[StoragePath, ...], table:
 
 def read_chunk(path: str | StoragePath) -> Chunk:
     """Returns one chunk, its metadata and hash verified. Raises DistillError where the file is no chunk, damaged, or another chunk than its name says."""
-    path = place(path)
+    path = as_path(path)
     try:
         with pq.ParquetFile(readable(path)) as file:
             number, of, sha256, classes = _check_meta(path, file)
@@ -236,7 +236,7 @@ def stated_sha256(path: StoragePath) -> str:
 
 def list_chunks(folder: str | StoragePath) -> list[StoragePath]:
     """Returns the files of a whole set in order. Raises DistillError with what is missing or does not belong there."""
-    folder = place(folder)
+    folder = as_path(folder)
     files = {path.name: path for path in chunk_files(folder)}
     if not files:
         raise DistillError(f"{folder}: no chunks. Expected 00000-of-00001.parquet and so on; make them with distill chunk SOURCE {folder}.")
@@ -256,7 +256,7 @@ def list_chunks(folder: str | StoragePath) -> list[StoragePath]:
 
 def read_classes(folder: str | StoragePath) -> list[str]:
     """Returns the class table: item n is class n; empty where rows have no labels. Raises DistillError where it is not that of the chunks."""
-    folder = place(folder)
+    folder = as_path(folder)
     first = list_chunks(folder)[0]
     data = read_whole(folder / CLASSES)
     try:

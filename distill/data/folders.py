@@ -24,7 +24,7 @@ from distill.data.names import SYSTEM
 from distill.errors import DistillError
 from distill.storage.files import is_temporary
 from distill.storage.objects import RemotePath
-from distill.storage.path import StoragePath, close_to, place
+from distill.storage.path import StoragePath, as_path, close_to
 
 # ------------------------------------------------------------------------------------------------------------------- taken for another
 
@@ -88,7 +88,7 @@ def no_model(path: str | os.PathLike[str] | StoragePath, best: str) -> str:
 
     best: what to do with the student of the best epoch, "{}" for its path: "distill export {} OUT".
     """
-    folder = place(path)
+    folder = as_path(path)
     kind = kind_of(folder) if folder.is_dir() else None
     if kind == "run" and not (folder / "student.keras").is_file():
         saved = folder / "checkpoints" / "best.keras"
@@ -129,7 +129,7 @@ def check_folder(path: str | os.PathLike[str] | StoragePath, kind: str, *others:
 def check_place(path: str | os.PathLike[str] | StoragePath, kind: str) -> Path | RemotePath:
     """Returns the path for a folder of `kind`. Raises DistillError where it cannot be one: a remote path for a kind that is local only, or a file
     with its name or the name of a folder above it."""
-    folder, wanted = place(path), KINDS[kind]
+    folder, wanted = as_path(path), KINDS[kind]
     if isinstance(folder, RemotePath):
         if not wanted.remote:
             raise _only_local(folder, wanted)
@@ -165,7 +165,7 @@ def _check_above(folder: Path, wanted: str) -> None:
 
 def check_image_file(path: str | os.PathLike[str] | StoragePath) -> StoragePath:
     """Returns the path for a PNG. Raises DistillError where a folder or a foreign file has the name, or its folder is missing."""
-    image = place(path)
+    image = as_path(path)
     if image.is_dir():
         raise DistillError(f"{image} is a folder; --out is to be a PNG file. Use another name, such as {image / 'views.png'}.")
     if not isinstance(image, RemotePath):
@@ -189,7 +189,7 @@ def check_apart(source: str | os.PathLike[str] | StoragePath, out: str | os.Path
 
     own: the folder in OUT that may be SOURCE ("chunks"). An OUT that is ours already is accepted, as in earlier versions.
     """
-    begin, end, wanted = place(source), place(out), KINDS[kind]
+    begin, end, wanted = as_path(source), as_path(out), KINDS[kind]
     within = _set_around(begin)
     if within is not None:
         raise DistillError(f"{source} lies in {within}, a set of shards. Name the images, their list, or {within}/chunks instead.")

@@ -22,7 +22,7 @@ from distill.errors import DistillError
 from distill.storage.files import failure, is_temporary, read_toml
 from distill.storage.locks import CLAIM
 from distill.storage.objects import RemotePath
-from distill.storage.path import StoragePath, is_remote, place, readable
+from distill.storage.path import StoragePath, as_path, is_remote, readable
 
 HEAD = 1 << 14  # first bytes that identify a file
 SMALL = 1 << 20  # bytes; no note of ours is larger
@@ -153,7 +153,7 @@ def is_chunk_folder(path: str | StoragePath) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for file in chunk_files(place(path)):
+    for file in chunk_files(as_path(path)):
         try:
             return (pq.read_schema(readable(file)).metadata or {}).get(b"format", b"").startswith(b"distill.chunk.")
         except (pa.ArrowException, OSError, ValueError) as error:  # no chunk, or a damaged one: look at the next
@@ -191,7 +191,7 @@ def is_run_file(path: StoragePath) -> bool:
 def read_card(path: str | StoragePath) -> dict[str, Any] | None:
     """Returns the card of an export; None where the folder is no export of ours."""
     try:
-        card = json.loads((place(path) / CARD).read_bytes())
+        card = json.loads((as_path(path) / CARD).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
     return card if isinstance(card, dict) and str(card.get("made_by", "")).startswith("distill ") else None

@@ -54,7 +54,7 @@ class Layout:
         return f"{self.prefix}{shard_name(number, of)}.json"
 
     def ledger(self, number: int, of: int) -> str:
-        """Returns the name of a chunk's ledger of rejects."""
+        """Returns the name of a chunk's reject log."""
         return f"{self.prefix}{shard_name(number, of)}.rejects.jsonl"
 
     def is_record(self, name: str) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from distill.errors import BadImage, DistillError
-from distill.storage.path import StoragePath, close_to, is_remote, local_copy, place
+from distill.storage.path import StoragePath, as_path, close_to, is_remote, local_copy
 
 if TYPE_CHECKING:
     from distill.images.spec import ImageSpec
@@ -108,7 +108,7 @@ def check_photos(paths: Sequence[str | StoragePath]) -> None:
     """Raises DistillError unless two or more photos exist. Called before a model is loaded, which takes seconds."""
     if len(paths) < 2:
         raise DistillError(f"compare: {len(paths)} image{'s' * (len(paths) != 1)} given. Expected two or more.")
-    for path in map(place, paths):
+    for path in map(as_path, paths):
         if path.is_dir():
             raise DistillError(f"{path} is a folder. compare takes photos: name the files in it that are meant.")
         if not path.exists():
@@ -118,7 +118,7 @@ def check_photos(paths: Sequence[str | StoragePath]) -> None:
 def compare(model: Model, paths: Sequence[str | StoragePath], resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> np.ndarray:
     """Returns the cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
     check_photos(paths)
-    files = [local_copy(str(place(path))).resolve() for path in paths]
+    files = [local_copy(str(as_path(path))).resolve() for path in paths]
     root = os.path.commonpath([file.parent for file in files])
     keys = [file.relative_to(root).as_posix() for file in files]
     given = dict(zip(keys, paths, strict=True))

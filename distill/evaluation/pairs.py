@@ -10,7 +10,7 @@ import numpy as np
 
 from distill.errors import DistillError
 from distill.runtime.lines import many
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _list_images(folder: str | StoragePath) -> tuple[list[str], np.ndarray]:
     """Returns all keys of a folder of class folders and their class numbers int32, in the order of the image list."""
     from distill.data.lists.image_list import open_list
 
-    if not place(folder).is_dir():
+    if not as_path(folder).is_dir():
         raise DistillError(f"{folder}: no folder. Expected one that holds a folder for each identity.")
     keys: list[str] = []
     labels: list[np.ndarray] = []

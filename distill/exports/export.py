@@ -31,7 +31,7 @@ from distill.data.names import SYSTEM
 from distill.errors import DistillError
 from distill.runtime.progress import phase
 from distill.storage.files import sha256_file, sweep, temporary_for, write_json
-from distill.storage.path import StoragePath, close_to, local_copy, place
+from distill.storage.path import StoragePath, as_path, close_to, local_copy
 
 
 def export(student: str | StoragePath, out: str | StoragePath, format: str = "saved_model", *, force: bool = False) -> dict[str, Any]:
@@ -48,12 +48,12 @@ def export(student: str | StoragePath, out: str | StoragePath, format: str = "sa
 
     origin = origin_of(student)
     learned_from = origin.as_card() if origin.known else None
-    return FORMATS[format](file, check_local(out, "export"), force=force, teacher=_teacher_of(place(student)), learned_from=learned_from)
+    return FORMATS[format](file, check_local(out, "export"), force=force, teacher=_teacher_of(as_path(student)), learned_from=learned_from)
 
 
 def student_file(student: str | StoragePath) -> Path:
     """Returns the `.keras` file of a run folder, or the file itself."""
-    path = folder = place(student)
+    path = folder = as_path(student)
     expected = "Expected a .keras file, or the folder of a finished run, which holds student.keras."
     if path.is_dir():
         path = folder / "student.keras"

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.errors import DistillError
 from distill.storage.files import first_problem, read_toml
-from distill.storage.path import place
+from distill.storage.path import as_path
 
 
 def _as_floats(value: Any, *names: str) -> None:
@@ -128,7 +128,7 @@ def find_recipe(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]
     expected = f"Expected one of {', '.join(RECIPES)}, or a TOML file with some of: {', '.join(field.name for field in fields(Recipe))}."
-    if not name.endswith(".toml") or not place(name).is_file():
+    if not name.endswith(".toml") or not as_path(name).is_file():
         raise DistillError(f"recipe {name!r} is unknown. {expected}")
     try:
         return recipe_of(read_toml(name))

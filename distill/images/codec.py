@@ -7,7 +7,7 @@ CMYK is converted as Pillow does. Colour profiles are not applied, EXIF rotation
 Bytes behind the end of an image are allowed.
 
 What cannot become such an image raises `BadImage`, whose text is the reason and depends on nothing but the bytes and the image spec
-(no path, no address), so that ledgers of rejects are equal wherever they were written. Everything here may run in many threads.
+(no path, no address), so that reject logs are equal wherever they were written. Everything here may run in many threads.
 """
 
 import io
@@ -26,7 +26,7 @@ from distill.images.exif import JPEG_HEAD, Encoded, orientation, quiet_pillow, t
 from distill.images.foreign import unknown_image
 from distill.images.reasons import SIZE_ADVICE
 from distill.images.spec import MAX_PIXELS, ImageSpec
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -149,7 +149,7 @@ def write_png(path: str | os.PathLike[str] | StoragePath, pixels: np.ndarray, so
 
     from distill.storage.files import committed
 
-    with committed(place(path)) as temporary:
+    with committed(as_path(path)) as temporary:
         said = PngImagePlugin.PngInfo()
         said.add_text("Software", software)
         Image.fromarray(pixels).save(temporary, "PNG", pnginfo=said)

@@ -20,10 +20,10 @@ _KINDS = {
 SIZE_ADVICE = "; --resize stretch or crop changes sizes"
 
 
-def reason_in_ledger(text: str) -> Reason:
+def reason_in_log(text: str) -> Reason:
     """Returns a reason that was read from a reject log, with its kind, such as "size" or "damaged", whatever numbers and names stand in it.
 
-    >>> reason_in_ledger("the image is 50x50 (height x width), expected 32x32; --resize stretch or crop changes sizes").kind
+    >>> reason_in_log("the image is 50x50 (height x width), expected 32x32; --resize stretch or crop changes sizes").kind
     'size'
     """
     return Reason(text, next((kind for kind, starts in _KINDS.items() if text.startswith(starts)), "damaged"))

@@ -201,9 +201,9 @@ def _page(path: StoragePath) -> tuple[str, dict[str, Any]]:
 
 
 def _reject_log(path: StoragePath) -> tuple[str, dict[str, Any]]:
-    from distill.data.shards import read_ledger
+    from distill.data.shards import read_reject_log
 
-    rejects = read_ledger(path)
+    rejects = read_reject_log(path)
     return "rejects of a chunk", {"rejects": len(rejects), "first": [f"{reject.key}: {reject.reason}" for reject in rejects[:10]]}
 
 

@@ -16,7 +16,7 @@ from keras import layers
 from distill.config.student import Student
 from distill.errors import DistillError
 from distill.losses.embedding import unit
-from distill.storage.path import local_copy, place
+from distill.storage.path import as_path, local_copy
 
 Tensor = Any
 
@@ -73,7 +73,7 @@ def weights_file(student: Student) -> Path | None:
     """Returns the file of student.weights, None where it is not set. Raises DistillError where it is missing."""
     if student.weights is None:
         return None
-    given = place(student.weights)
+    given = as_path(student.weights)
     path = given / "student.keras" if given.is_dir() else given
     if not path.is_file():
         expected = "a finished run's folder, a student's .keras file, or an .h5 file with the weights of a keras.applications backbone"

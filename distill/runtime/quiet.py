@@ -113,7 +113,7 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def hushed(names: tuple[str, ...], speakers: tuple[str, ...]) -> Iterator[None]:
+def silenced(names: tuple[str, ...], speakers: tuple[str, ...]) -> Iterator[None]:
     """The loggers of these names, and all below them, say nothing, nor does Python of an exception in a thread of one of the packages
     `speakers`. Afterwards they are as they were, with the root logger's handlers and the filters of warnings."""
     root, filters = logging.getLogger(), warnings.filters[:]

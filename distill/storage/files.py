@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.storage.objects import RemotePath
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 _TEMPORARY = re.compile(
     r"\..+\.((?P<space>[0-9a-f]{12})\.(?P<pid>\d+)\.(?P<started>\d+)-[0-9a-f]{16}|[A-Za-z0-9_-]+\.\d+\.\d+-\d+)\.(tmp|keras)", re.DOTALL
@@ -61,7 +61,7 @@ def committed(path: str | StoragePath) -> Iterator[Path]:
     >>> with committed("out/index.json") as temporary:
     ...     temporary.write_text("{}")
     """
-    path = place(path)
+    path = as_path(path)
     if isinstance(path, RemotePath):
         with tempfile.TemporaryDirectory(prefix="distill-") as folder:
             yield (temporary := Path(folder) / path.name)
@@ -154,7 +154,7 @@ def sweep(folder: str | StoragePath) -> list[Path]:
     stay, and so do those of any other writer that were written to in the last ABANDONED seconds. A missing folder is empty; an object store has no temporaries.
     """
     removed: list[Path] = []
-    here = place(folder)
+    here = as_path(folder)
     if not isinstance(here, Path):
         return removed
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(here) as entries:
@@ -203,7 +203,7 @@ def json_text(value: Any) -> bytes:
 
 def read_json(path: str | StoragePath, kind: Any = dict[str, Any]) -> Any:
     """Returns a JSON file as a value of the type `kind`; see `parse_json`."""
-    return parse_json(read_whole(place(path)), kind)
+    return parse_json(read_whole(as_path(path)), kind)
 
 
 def parse_json(text: str | bytes, kind: Any = dict[str, Any]) -> Any:
@@ -222,7 +222,7 @@ def read_toml(path: str | StoragePath) -> dict[str, Any]:
     """Returns a TOML file as plain values, without the byte order mark of Windows editors. Raises ValueError with the fault in one line."""
     import tomllib
 
-    data = place(path).read_bytes()
+    data = as_path(path).read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ValueError("it is UTF-16; save it as UTF-8")
     try:
@@ -248,7 +248,7 @@ def _adapter(kind: Any) -> Any:
 def sha256_file(path: str | StoragePath) -> str:
     """Returns the SHA-256 of a file's bytes, 64 hex digits, in constant memory."""
     digest = hashlib.sha256()
-    for block in blocks(place(path)):
+    for block in blocks(as_path(path)):
         digest.update(block)
     return digest.hexdigest()
 

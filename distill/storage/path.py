@@ -86,7 +86,7 @@ class Stat(Protocol):
     def st_mtime_ns(self) -> int: ...
 
 
-def place(path: str | os.PathLike[str] | StoragePath) -> Path | RemotePath:
+def as_path(path: str | os.PathLike[str] | StoragePath) -> Path | RemotePath:
     """Returns a local path as pathlib.Path, one of gs:// or s3:// as RemotePath. Both are a StoragePath."""
     if isinstance(path, RemotePath):
         return path
@@ -111,7 +111,7 @@ def place(path: str | os.PathLike[str] | StoragePath) -> Path | RemotePath:
 
 def close_to(path: str | StoragePath) -> str:
     """Returns a similar name beside a missing path as a sentence, " Did you mean runs/student?"; "" where there is none."""
-    wanted = place(path)
+    wanted = as_path(path)
     if not isinstance(wanted, Path):
         return ""
     with suppress(OSError):
@@ -146,7 +146,7 @@ def local_copy(path: str, beside: Callable[[Path, str], Iterable[str]] = lambda 
     Args:
         beside: returns the names of other objects that belong to an object, of (its copy, its path); those that exist are copied too.
     """
-    there = place(path)
+    there = as_path(path)
     if isinstance(there, Path):
         return there
     folder = Path(tempfile.mkdtemp(prefix="distill-"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 from distill.arguments import checked
 from distill.config.catalog import BACKBONES, DEFAULT, METHODS, near
 from distill.errors import DistillError
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 from distill.training.choices import Facts, Wishes, values_of
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def plan_run(
     }
     words = [name for name, value in given.items() if value is not None]
     if run is not None:
-        return _from_file(place(run), words, set_)
+        return _from_file(as_path(run), words, set_)
     method = _method(method, words)
     _check_numbers({name: given[name] for name in ("--embedding", "--epochs", "--steps", "--batch", "--seed")})
     if epochs and steps:
@@ -194,7 +194,7 @@ _REASONS = {
 def _look_at_shards(method: str, shards: Place, teacher: Place | None) -> tuple[Facts, dict[str, Any]]:
     from distill.data.shards import open_shards
 
-    opened = open_shards(place(shards))
+    opened = open_shards(as_path(shards))
     if METHODS[method].labels and not opened.labelled:
         raise DistillError(f"--method {method} learns from labels too, but not every row of {shards} has one. Use --method cosine, which needs none.")
     facts = Facts(opened.rows, (opened.image.height, opened.image.width), opened.dimension, opened.classes if opened.labelled else (), opened.meta.views)

@@ -19,7 +19,7 @@ from distill.data.kinds import read_card
 from distill.data.shards import open_shards
 from distill.data.sources import held_out
 from distill.errors import DistillError
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 from distill.training.run_folder import IDENTITIES
 
 DONORS = 8  # of one model, one behind the other, that are looked at
@@ -68,7 +68,7 @@ def origin_of(model: str | StoragePath, depth: int = 0) -> Origin:
         return Origin()  # of a run whose donor is the run itself
     if folder := _run_folder(model):
         return _of_run(folder, depth)
-    card = read_card(place(model)) or {}
+    card = read_card(as_path(model)) or {}
     try:
         return _of_card(card["learned_from"])
     except (KeyError, TypeError, AttributeError, ValidationError, RecursionError):
@@ -91,7 +91,7 @@ def _spares(there: Holdout | None, asked: Holdout | None) -> bool:
 def projection_of(model: str | StoragePath, dimension: int) -> np.ndarray | None:
     """Returns the map from a run's student to embeddings of `dimension` numbers, float32 [D, dimension], which stands in its last checkpoint."""
     folder = _run_folder(model)
-    if folder is None or place(model).name == "best.keras":
+    if folder is None or as_path(model).name == "best.keras":
         return None
     return _stored(folder, f"projection_{dimension}/0")
 
@@ -104,7 +104,7 @@ def trained_names(names: Iterable[str], holdout: Holdout | None) -> frozenset[st
 
 
 def _run_folder(model: str | StoragePath) -> StoragePath | None:
-    path = place(model)
+    path = as_path(model)
     folder = {"student.keras": path.parent, "best.keras": path.parent.parent}.get(path.name, path)
     return folder if (folder / "run.toml").is_file() else None
 

@@ -27,7 +27,7 @@ from distill.data.folders import make_folder
 from distill.errors import Damaged, DistillError
 from distill.storage.files import committed, is_there, read_json, read_toml, sweep, write_json
 from distill.storage.locks import only_process
-from distill.storage.path import place
+from distill.storage.path import as_path
 from distill.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 IDENTITIES = "identities.txt"
@@ -52,7 +52,7 @@ def taught_alike(there: Run, here: Run, *, whole: bool) -> Run:
         for then, now in zip(there.stage, here.stage, strict=False)
     ]
     donor, given = there.student.weights, here.student.weights
-    if _same_place(donor, given) or (whole and donor and not (given and place(given).exists())):
+    if _same_place(donor, given) or (whole and donor and not (given and as_path(given).exists())):
         given = donor
     return here.model_copy(
         update={

@@ -20,7 +20,7 @@ from distill.data.kinds import CARD, kind_of
 from distill.demo import FULL, SMALL, check_demo, run_files, set_folder, write_run_files
 from distill.exports.export import _put, student_file
 from distill.report.run_page import write_run_report
-from distill.storage.path import is_remote, place
+from distill.storage.path import as_path, is_remote
 from distill.synthetic.folder import draw_folder
 from tests.builders import meta
 from tests.conftest import inside, once, put, snapshot, upload_all
@@ -253,7 +253,7 @@ def test_out_and_source_are_told_apart_however_they_are_spelt(tmp_path, made, mo
     with pytest.raises(DistillError, match="a folder around"):
         check_apart("../link", "..")
     check_apart(made.list, made.list.parent / "out")  # images beside their list are no part of OUT
-    assert _lies_in(place("gs://bucket/photos/./new/../out"), place("gs://bucket/photos/"))
+    assert _lies_in(as_path("gs://bucket/photos/./new/../out"), as_path("gs://bucket/photos/"))
     check_apart("gs://bucket/photos", "gs://bucket/photos2")
     check_apart("gs://bucket/photos", "s3://bucket/photos/out")
 

@@ -31,7 +31,7 @@ from distill.data.archives.reader import read_bytes
 from distill.images import codec as images
 from distill.images.codec import BadImage, decode, decode_batch, encode_jpeg
 from distill.images.exif import orientation
-from distill.images.reasons import plain, reason_in_ledger
+from distill.images.reasons import plain, reason_in_log
 from distill.images.spec import ImageSpec
 from pipelines.rejects import WAYS
 
@@ -249,7 +249,7 @@ FOREIGN = {
 def test_formats_that_are_not_read_are_named(name):
     for data in FOREIGN[name]:
         said = reason(data)
-        assert said.startswith("a format that is not read: ") and name in said and reason_in_ledger(said).kind == "format"
+        assert said.startswith("a format that is not read: ") and name in said and reason_in_log(said).kind == "format"
 
 
 def test_reasons_have_kinds():
@@ -267,7 +267,7 @@ def test_reasons_have_kinds():
         with pytest.raises(BadImage) as caught:
             decode(data, spec)
         reason = caught.value.reason
-        assert reason.kind == reason_in_ledger(str(reason)).kind == kind and "--" not in plain(reason)
+        assert reason.kind == reason_in_log(str(reason)).kind == kind and "--" not in plain(reason)
         assert json.loads(json.dumps(reason)) == reason == str(caught.value) and pickle.loads(pickle.dumps(reason)).kind == kind
 
 
@@ -289,7 +289,7 @@ REASONS = sorted(set(reasons_in_code()))
 
 @pytest.mark.parametrize("text, kind", REASONS)
 def test_a_ledger_of_rejects_tells_the_kind_that_a_reason_had_in_memory(text, kind):
-    assert reason_in_ledger(text).kind == kind
+    assert reason_in_log(text).kind == kind
 
 
 def test_every_kind_of_reason_is_made_somewhere_and_has_a_way_out():

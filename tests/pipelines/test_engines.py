@@ -212,7 +212,7 @@ def test_a_dataflow_job_submitted_polled_and_done(undisturbed, faces, teacher, t
         port = probe.getsockname()[1]
     with serving("gs") as store:
         there = {**os.environ, "STORAGE_EMULATOR_HOST": store.url}
-        copy = "import sys, pathlib\nfrom distill.storage.path import place\nroot, to = pathlib.Path(sys.argv[1]), place(sys.argv[2])\n"
+        copy = "import sys, pathlib\nfrom distill.storage.path import as_path\nroot, to = pathlib.Path(sys.argv[1]), as_path(sys.argv[2])\n"
         copy += "[(to / path.relative_to(root).as_posix()).upload(path) for path in root.rglob('*') if path.is_file()]"
         for folder, name in ((faces, "faces"), (teacher, "teacher")):
             subprocess.run([sys.executable, "-c", copy, str(folder), f"gs://{BUCKET}/{name}"], env=there, check=True, timeout=120)

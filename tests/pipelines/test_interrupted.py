@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from distill.inspection.describe import describe, in_words
-from distill.storage.path import place
+from distill.storage.path import as_path
 from tests.builders import contents
 from tests.conftest import inside
 from tests.warm import begin
@@ -123,7 +123,7 @@ def test_in_an_object_store_it_is_told_in_the_same_words(stopped, tmp_path, monk
 
     monkeypatch.setattr("distill.storage.path.filesystem", lambda scheme: SubTreeFileSystem(str(tmp_path), LocalFileSystem()))
     shutil.copytree(stopped.out, tmp_path / "bucket" / "out", ignore=shutil.ignore_patterns(".*"))
-    found = describe(place("s3://bucket/out"), lambda path: {})
+    found = describe(as_path("s3://bucket/out"), lambda path: {})
     told = {name: value for name, value in found.items() if name not in ("path", "launcher", "rows_in_progress", "rows_per_second")}
     assert told == {name: value for name, value in stopped.after.items() if name not in ("path", "launcher")}
     assert found["launcher"] == "none at work" and "same distill embed again" in told["next"]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from distill.data.shards import open_shards
-from distill.images.reasons import reason_in_ledger
+from distill.images.reasons import reason_in_log
 from distill.images.spec import ImageSpec
 from pipelines.rejects import LOOKED, WAYS, Group, grouped, in_words, look, spread
 from tests.conftest import inside
@@ -35,8 +35,8 @@ def wrong(tmp_path):
 
 def test_groups():
     rejects = [
-        ("a", reason_in_ledger("the file is empty")),
-        *((f"b{n}", reason_in_ledger(f"the image is {n}x5 (height x width), expected 9x9; --resize stretch or crop changes sizes")) for n in (3, 4)),
+        ("a", reason_in_log("the file is empty")),
+        *((f"b{n}", reason_in_log(f"the image is {n}x5 (height x width), expected 9x9; --resize stretch or crop changes sizes")) for n in (3, 4)),
     ]
     groups = grouped(rejects)
     assert groups == [Group("size", 2, "b3", rejects[1][1]), Group("empty", 1, "a", "the file is empty")]

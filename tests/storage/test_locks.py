@@ -17,7 +17,7 @@ import pytest
 from distill import DistillError, Unfinished
 from distill.storage import locks
 from distill.storage.locks import only_process, owner_of
-from distill.storage.path import place
+from distill.storage.path import as_path
 from tests.conftest import distill as command_line
 from tests.conftest import inside, put, upload_all
 
@@ -182,8 +182,8 @@ def test_of_many_that_come_at_once_one_works_at_a_time(store, folder):
 DYING = """
 import sys, time
 from distill.storage.locks import only_process
-from distill.storage.path import place
-with only_process(place(sys.argv[1]), "launcher"):
+from distill.storage.path import as_path
+with only_process(as_path(sys.argv[1]), "launcher"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -297,4 +297,4 @@ def test_two_launchers_at_once_and_one_that_was_killed(store, folder, faces, tea
     codes = sorted(one.returncode for one in done)
     assert codes in ([0, 2], [0, 0]), [one.stderr for one in done]  # the second may have come when the first was done
     assert all("another launcher" in one.stderr for one in done if one.returncode == 2)
-    assert inside("verify", place(str(folder / "out")), "--deep").returncode == 0 and not claims(folder / "out")
+    assert inside("verify", as_path(str(folder / "out")), "--deep").returncode == 0 and not claims(folder / "out")

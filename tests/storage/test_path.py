@@ -35,7 +35,7 @@ from distill.errors import StoreError
 from distill.storage.client import NO_BUCKET, NO_UPLOAD, translated_errors
 from distill.storage.files import committed, sha256_file, sweep, write_json
 from distill.storage.objects import RemotePath
-from distill.storage.path import is_remote, local_copy, place, readable
+from distill.storage.path import as_path, is_remote, local_copy, readable
 from tests.builders import meta, rows, same
 from tests.conftest import distill as command_line
 from tests.conftest import forget_clients, inside, put, upload_all
@@ -69,23 +69,23 @@ def test_failures_of_a_store_have_a_code():
 
 
 def test_a_place_is_a_local_path_or_one_in_a_store():
-    assert place("a/b") == Path("a/b") and place(Path("/a")) == Path("/a") and not is_remote("a/b") and not is_remote(Path("a"))
-    path = place("gs://bucket//a b/ö.tar.gz/")
+    assert as_path("a/b") == Path("a/b") and as_path(Path("/a")) == Path("/a") and not is_remote("a/b") and not is_remote(Path("a"))
+    path = as_path("gs://bucket//a b/ö.tar.gz/")
     assert isinstance(path, RemotePath) and is_remote(path) and is_remote("s3://bucket")
-    assert str(path) == "gs://bucket/a b/ö.tar.gz" and place(path) is path and place(str(path)) == path
+    assert str(path) == "gs://bucket/a b/ö.tar.gz" and as_path(path) is path and as_path(str(path)) == path
     assert (path.name, path.suffix, str(path.parent)) == ("ö.tar.gz", ".gz", "gs://bucket/a b")
-    assert str(place("s3://bucket") / "x" / "y/z") == "s3://bucket/x/y/z" and place("s3://bucket").parent == place("s3://bucket")
+    assert str(as_path("s3://bucket") / "x" / "y/z") == "s3://bucket/x/y/z" and as_path("s3://bucket").parent == as_path("s3://bucket")
     assert pickle.loads(pickle.dumps(path)) == path and sorted([path / "b", path / "a"]) == [path / "a", path / "b"]
     assert readable(Path("a")) == Path("a").absolute() and path.resolve() == path
-    assert [str(above) for above in (path / "x").parents] == [str(path), "gs://bucket/a b", "gs://bucket"] and place("s3://bucket").parents == ()
+    assert [str(above) for above in (path / "x").parents] == [str(path), "gs://bucket/a b", "gs://bucket"] and as_path("s3://bucket").parents == ()
     with pytest.raises(TypeError, match="5 is no path"):
-        place(5)
+        as_path(5)
 
 
 @pytest.mark.parametrize("path", ["ftp://host/a", "http://host/a", "file:///a"])
 def test_another_scheme_is_refused(path):
     with pytest.raises(DistillError, match="is no place that distill reads.*gs://BUCKET/NAME"):
-        place(path)
+        as_path(path)
     done = inside("inspect", path)
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
@@ -144,7 +144,7 @@ def test_removing_takes_what_is_called_as_ours_and_nothing_below_or_beside(folde
 
 
 def test_a_bucket_that_is_not_there_is_one_message(store, folder, tmp_path):
-    path = place(f"{store.scheme}://no-such-bucket/a/b")
+    path = as_path(f"{store.scheme}://no-such-bucket/a/b")
     (tmp_path / "x").write_bytes(b"x")
     asked = (path.exists, path.is_dir, path.stat, path.entries, lambda: path.entries(recursive=True), path.read_bytes, path.open)
     for ask in (*asked, lambda: path.upload(tmp_path / "x"), path.parent.parent.is_dir):
@@ -289,7 +289,7 @@ def test_whichever_request_of_an_upload_fails(folder, store, monkeypatch):
 
 @pytest.fixture
 def many(store, folder):
-    return place(f"{store.scheme}://{MANY[0]}/many")
+    return as_path(f"{store.scheme}://{MANY[0]}/many")
 
 
 def whole_listing(many):
@@ -429,7 +429,7 @@ def embed(source, out, teacher, *words, through=inside):
 
 def contents(out) -> dict[str, bytes]:
     """Of the shards and chunks; `out` is a folder of this machine or a store."""
-    folders = [place(out) / name for name in ("chunks", "shards")]
+    folders = [as_path(out) / name for name in ("chunks", "shards")]
     files = [path for folder in folders for path in folder.iterdir() if not path.name.startswith(".") and path.name != LISTING]
     return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in files}
 

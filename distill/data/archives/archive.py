@@ -22,7 +22,7 @@ from distill.errors import DistillError, StoreError, Unfinished
 from distill.images.codec import ahead
 from distill.storage.client import Ranges
 from distill.storage.objects import RemotePath
-from distill.storage.path import StoragePath, is_remote, place
+from distill.storage.path import StoragePath, as_path, is_remote
 
 ARCHIVES = (".rec", ".tar")  # suffixes of files with many images
 LOOK = 1.0  # seconds before an object is checked for changes again
@@ -38,7 +38,7 @@ Stamp = tuple[tuple[int | str, ...], ...]
 
 def is_archive(path: str | os.PathLike[str] | StoragePath) -> bool:
     """Returns whether a path is a file with many images, which is then the root of their keys."""
-    return str(path).lower().endswith(ARCHIVES) and place(path).is_file()
+    return str(path).lower().endswith(ARCHIVES) and as_path(path).is_file()
 
 
 class Readable(Protocol):
@@ -61,7 +61,7 @@ class Archive:
     def __init__(self, path: str) -> None:
         self.path, self.remote = path, is_remote(path)
         self.stamp, self._looked = _stamp(path), time.monotonic()
-        there = place(path)
+        there = as_path(path)
         self._bytes: Ranges | _LocalBytes = there.ranges() if isinstance(there, RemotePath) else _LocalBytes(path)
         self.size = self._bytes.size
 
@@ -187,7 +187,7 @@ def unchanged(root: str, made: Iterable[Made]) -> Iterator[Made]:
 def index_of(path: str) -> str:
     """Returns the path of the index of a record file: `.idx` beside it, or `.IDX` where the file's own suffix is in capitals and `.IDX` exists."""
     stem, own = os.path.splitext(path)
-    capitals = own != own.lower() and place(stem + ".IDX").is_file()
+    capitals = own != own.lower() and as_path(stem + ".IDX").is_file()
     return stem + (".IDX" if capitals else ".idx")
 
 
@@ -205,7 +205,7 @@ def _stamp(path: str) -> Stamp:
 
 def _mark(name: str) -> tuple[int | str, ...] | None:
     try:
-        if isinstance(there := place(name), RemotePath):
+        if isinstance(there := as_path(name), RemotePath):
             found = there.ranges()
             return found.size, found.mark
         status = os.stat(name)

@@ -10,7 +10,7 @@ from distill.data.archives.recordio import read_record
 from distill.data.archives.tar import read_member
 from distill.errors import BadImage, DistillError
 from distill.images.codec import MAX_BYTES
-from distill.storage.path import is_remote, place
+from distill.storage.path import as_path, is_remote
 
 _MISSING = {errno.ENOENT, errno.ENOTDIR}
 _UNREADABLE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO}
@@ -66,7 +66,7 @@ def _read_object(root: str, key: str) -> bytes:
     if not key or key.startswith("/") or ".." in key.split("/"):
         raise BadImage("the key is not a path below the root", "unreadable")
     try:
-        opened: Any = (place(root) / key).open("rb")  # knows its size without another request
+        opened: Any = (as_path(root) / key).open("rb")  # knows its size without another request
         with opened as file:
             size = file.size()
             if size > MAX_BYTES:

@@ -35,7 +35,7 @@ from distill.data.archives.archive import Archive, Readable, index_of, open_arch
 from distill.data.columns import numbers_of
 from distill.errors import BadImage, DistillError
 from distill.images.codec import MAX_BYTES
-from distill.storage.path import StoragePath, is_remote, place, readable
+from distill.storage.path import StoragePath, as_path, is_remote, readable
 
 MAGIC = 0xCED7230A
 PREFIX = "rec:"
@@ -167,7 +167,7 @@ def _read_index(path: str, index: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _open_index(index: str) -> Any:
     """Returns what pyarrow reads: a local path, or a remote file with a large buffer."""
-    return io.BufferedReader(readable(place(index)), _READ) if is_remote(index) else index
+    return io.BufferedReader(readable(as_path(index)), _READ) if is_remote(index) else index
 
 
 # --------------------------------------------------------------------------------------------------------------------------- the records

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from distill.data.names import SUFFIXES
 from distill.errors import DistillError
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 SAMPLE = 1000  # lines at the beginning that are examined
 HEAD = 2**20  # bytes read for them
@@ -53,7 +53,7 @@ class Dialect:
 
 def dialect_of(path: StoragePath, strip: str = "", label_from: str = "") -> Dialect:
     """Returns the dialect of a list. Raises DistillError where its header has the columns in another order, or more than two."""
-    with place(path).open("rb") as file:
+    with as_path(path).open("rb") as file:
         head = file.read(HEAD)
     utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if utf16:

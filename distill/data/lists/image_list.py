@@ -35,7 +35,7 @@ from distill.data.lists.dialect import Dialect, dialect_of
 from distill.data.lists.folder import open_folder
 from distill.data.lists.text import Lines, count_lines, mixed, read_lines
 from distill.errors import DistillError
-from distill.storage.path import StoragePath, close_to, is_remote, place
+from distill.storage.path import StoragePath, as_path, close_to, is_remote
 
 MAX_CLASSES = 10_000_000
 
@@ -79,7 +79,7 @@ def open_list(source: str | StoragePath, rule: Rule = Rule()) -> ImageList:  # n
 
     5.8 million lines take about 5 s to open and 3 s to go through, in 230 MB (measured on one core).
     """
-    source = place(source)
+    source = as_path(source)
     check_source(source)
     if (rule.strip_prefix or rule.label_from) and (source.is_dir() or is_archive(source)):
         option = "--strip-prefix" if rule.strip_prefix else "--label-from"

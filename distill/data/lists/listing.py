@@ -29,7 +29,7 @@ from distill.data.lists.image_list import ImageList, Rule
 from distill.errors import DistillError
 from distill.images.codec import ahead
 from distill.storage.files import committed
-from distill.storage.path import StoragePath, is_remote, place, readable
+from distill.storage.path import StoragePath, as_path, is_remote, readable
 
 LISTING = "listing.tsv.zst"
 FORMAT = "distill.listing.1"
@@ -166,7 +166,7 @@ def found(source: StoragePath, root: str, rule: Rule, kept: Iterable[str]) -> It
 
 def archive_lines(path: StoragePath) -> list[str]:
     """Returns the lines for a record file and its index, or for a tar."""
-    files = [path, *([place(index_of(str(path)))] if path.suffix.lower() == ".rec" else [])]
+    files = [path, *([as_path(index_of(str(path)))] if path.suffix.lower() == ".rec" else [])]
     there = [(one.name, one.stat()) for one in files if one.is_file()]
     return [f"{name}\t{status.st_size}\t{status.st_mtime_ns}" for name, status in there]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from distill.data.lists.dialect import BEHIND, CELLS, SUFFIX, Dialect, cells_of, named, other_columns, shown
 from distill.errors import DistillError
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 BLOCK = 4 * 2**20
 LONGEST_LINE = 2**20
@@ -159,7 +159,7 @@ def _blocks(path: StoragePath, dialect: Dialect) -> Iterator[bytes]:
 
 
 def _read(path: StoragePath, dialect: Dialect) -> Iterator[bytes]:
-    with place(path).open("rb") as file:
+    with as_path(path).open("rb") as file:
         if dialect.utf16:
             text = io.TextIOWrapper(file, "utf-16", newline="")
             try:

@@ -13,7 +13,7 @@ from distill.data.names import BROKEN, DOT, NO_IMAGE, ODD, OUT, OWN, PART, SLASH
 from distill.errors import DistillError
 from distill.images.codec import ahead
 from distill.storage.objects import RemotePath
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 LISTERS = 16  # class folders listed at a time: a remote listing is mostly waiting
 _SIGNS = frozenset(sign.encode() for sign in SIGNS)  # each folder that distill wrote has one of these names
@@ -27,7 +27,7 @@ class Walk:
     files are beside them; skipped: grows while `files` goes on; sized: get sizes and times too, 2 us a file."""
 
     def __init__(self, root: StoragePath, all_files: bool, sized: bool = False) -> None:
-        self.root, self.all_files, self.sized = place(root), all_files, sized
+        self.root, self.all_files, self.sized = as_path(root), all_files, sized
         self.skipped: dict[str, int] = {}
         self.others = 0
         self._real = _real(self.root, b"")

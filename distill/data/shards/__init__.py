@@ -10,13 +10,13 @@ see distill.data.layout.
 from distill.data.shards.commit import commit_shard
 from distill.data.shards.formats import FORMATS, shard_path
 from distill.data.shards.index import ShardSet, open_shards, read_index, write_index
-from distill.data.shards.record import Held, Record, Reject, find_record, read_ledger, rows_there
+from distill.data.shards.record import Record, Reject, RowsThere, find_record, read_reject_log, rows_there
 from distill.data.shards.rows import GROUP_ROWS, Rows, ShardMeta, view_column
 
 __all__ = [
     "FORMATS",
     "GROUP_ROWS",
-    "Held",
+    "RowsThere",
     "Record",
     "Reject",
     "Rows",
@@ -26,7 +26,7 @@ __all__ = [
     "find_record",
     "open_shards",
     "read_index",
-    "read_ledger",
+    "read_reject_log",
     "rows_there",
     "shard_path",
     "view_column",

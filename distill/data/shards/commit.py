@@ -10,7 +10,7 @@ from typing import Any
 
 from distill.data.layout import UNDERSCORE, Layout
 from distill.data.shards.formats import FORMATS, ShardFormat, shard_path
-from distill.data.shards.record import Held, Record
+from distill.data.shards.record import Record, RowsThere
 from distill.data.shards.rows import Rows, ShardMeta, regrouped
 from distill.errors import Damaged, Unfinished
 from distill.runtime.lines import many
@@ -25,7 +25,7 @@ def commit_shard(
     rows: Iterable[Rows],
     rejects: list[dict[str, Any]],
     *,
-    least: Held = Held(),  # noqa: B008
+    least: RowsThere = RowsThere(),  # noqa: B008
     layout: Layout = UNDERSCORE,
 ) -> Record:
     """Write one chunk's shard, ledger and record in the order of the module's first lines.
@@ -92,7 +92,7 @@ def _written(shards: ShardFormat, shard: StoragePath, file: Path, meta: ShardMet
     raise Unfinished(f"{shard}: what was written does not read back. The disk may be full or failing; nothing was committed, run the same command again.")
 
 
-def _fewer(shard: StoragePath, least: Held, rows: int, rejects: list[dict[str, Any]]) -> Unfinished:
+def _fewer(shard: StoragePath, least: RowsThere, rows: int, rejects: list[dict[str, Any]]) -> Unfinished:
     verb = "is" if len(rejects) == 1 else "are"
     why = f", because {many(len(rejects), 'images')} {verb} rejected now ({rejects[0]['key']!r}: {rejects[0]['reason']})" if rejects else ""
     held = (

@@ -24,7 +24,7 @@ from distill.errors import BadImage, Damaged, DistillError, Unfinished
 from distill.images.spec import ImageSpec
 from distill.runtime.lines import many
 from distill.storage.files import committed, is_there, read_json, read_whole, write_json
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 READERS = 8  # footers looked at together: one of an object store is a wait of some requests
 
@@ -180,7 +180,7 @@ def write_index(
 
 def open_shards(path: str | os.PathLike[str] | StoragePath) -> ShardSet:
     """Open a committed set. `path`: OUT of `distill embed`, OUT/shards or the index itself."""
-    given = place(path)
+    given = as_path(path)
     index = find_index(given) or find_index(given / "shards") or (given if given.name in INDEXES and is_there(given) else None)
     if index is None:
         raise DistillError(no_set(given))

@@ -59,7 +59,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Held:
+class RowsThere:
     """Rows of a shard. known: False where it may have been fewer, because it is damaged and nothing beside it can say."""
 
     rows: int = 0
@@ -77,7 +77,7 @@ class Reject:
     __pydantic_config__ = EXACT
 
 
-def read_ledger(path: StoragePath) -> list[Reject]:
+def read_reject_log(path: StoragePath) -> list[Reject]:
     """The rejects of a chunk, in its order. Lines end with LF alone: keys may hold other line ends."""
     *lines, rest = read_whole(path).split(b"\n")
     if rest:
@@ -109,7 +109,7 @@ def find_record(folder: StoragePath, format: str, expected: ShardMeta, layout: L
     return record if same and meta.unwritten() == expected.unwritten() else None
 
 
-def rows_there(folder: StoragePath, format: str, expected: ShardMeta, rows: int, layout: Layout = UNDERSCORE) -> Held:
+def rows_there(folder: StoragePath, format: str, expected: ShardMeta, rows: int, layout: Layout = UNDERSCORE) -> RowsThere:
     """How many rows the shard of a chunk of `rows` rows holds, or held before it was damaged; 0 where none is there.
 
     Asked of the shard itself, then of its record and its ledger; where none of them can say, up to all rows of the chunk.
@@ -117,13 +117,13 @@ def rows_there(folder: StoragePath, format: str, expected: ShardMeta, rows: int,
     chunk = expected.chunk, expected.of
     shard = shard_path(folder, format, *chunk)
     if not is_there(shard):
-        return Held()
+        return RowsThere()
     asked: tuple[Callable[[], int], ...] = (
         lambda: FORMATS[format].read_meta(shard).rows,
         lambda: Record.load(folder / layout.record(*chunk)).rows,
-        lambda: rows - len(read_ledger(folder / layout.ledger(*chunk))),
+        lambda: rows - len(read_reject_log(folder / layout.ledger(*chunk))),
     )
     for ask in asked:
         with suppress(FileNotFoundError, Damaged):
-            return Held(ask())
-    return Held(rows, known=False)
+            return RowsThere(ask())
+    return RowsThere(rows, known=False)

@@ -15,7 +15,7 @@ import numpy as np
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import list_chunks, read_chunk
 from distill.data.kinds import is_chunk_folder
-from distill.data.shards import FORMATS, Record, ShardMeta, ShardSet, open_shards, read_ledger
+from distill.data.shards import FORMATS, Record, ShardMeta, ShardSet, open_shards, read_reject_log
 from distill.data.shards.golden import cosine, pixel_problems, worst_answer
 from distill.errors import BadImage, DistillError, Unfinished
 from distill.images.codec import decode_batch
@@ -99,7 +99,7 @@ def _shard_problems(shards: ShardSet, number: int, chunk: StoragePath | None, de
         yield from changed
         return
     yield from _meta_problems(shards, number, FORMATS[shards.format].read_meta(shard))
-    rejected = [reject.key for reject in read_ledger(ledger)]
+    rejected = [reject.key for reject in read_reject_log(ledger)]
     if len(rejected) != record.rejects:
         yield f"{ledger.name} has {len(rejected)} lines, its record says {record.rejects} rejects"
     expected = None

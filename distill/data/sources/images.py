@@ -29,7 +29,7 @@ from distill.images.codec import ahead, decode_batch
 from distill.images.reasons import plain
 from distill.images.spec import ImageSpec
 from distill.images.views import check_size, replay
-from distill.storage.path import StoragePath, place
+from distill.storage.path import StoragePath, as_path
 
 ROWS_AT_A_TIME = 100_000  # rows that are listed at a time
 CHECKED_FIRST = 200  # images of a list that are read before the first step
@@ -71,7 +71,7 @@ class ImageSource:
         max_rejects: float = 1.0,
         rule: Rule = Rule(),  # noqa: B008 - frozen
     ) -> None:
-        self.path, self.batch, self.seed, self.threads = place(path), batch, seed, threads
+        self.path, self.batch, self.seed, self.threads = as_path(path), batch, seed, threads
         self.augment = None if part == "held_out" else augment
         if self.augment:
             check_size(self.augment, *size)

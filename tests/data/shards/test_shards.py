@@ -16,7 +16,20 @@ from hypothesis import strategies as st
 
 from distill import Damaged, DistillError, Unfinished
 from distill.data.layout import LAYOUTS, UNDERSCORE, Layout, layout_in
-from distill.data.shards import FORMATS, GROUP_ROWS, Held, Record, Rows, ShardMeta, commit_shard, find_record, open_shards, rows_there, view_column, write_index
+from distill.data.shards import (
+    FORMATS,
+    GROUP_ROWS,
+    Record,
+    Rows,
+    RowsThere,
+    ShardMeta,
+    commit_shard,
+    find_record,
+    open_shards,
+    rows_there,
+    view_column,
+    write_index,
+)
 from distill.data.shards.rows import quantise, regrouped
 from distill.data.shards.verify import verify
 from distill.images.augmentation import RECIPES
@@ -404,17 +417,17 @@ def test_a_shard_is_not_replaced_by_one_of_fewer_rows(tmp_path, format):
         commit_shard(tmp_path, format, meta(), [one_view("ac")], rejected("b"), least=rows_there(tmp_path, format, meta(), 9))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / record.shard).write_bytes(before[record.shard][:100])
-    assert rows_there(tmp_path, format, meta(), 9) == Held(3)  # by its record
+    assert rows_there(tmp_path, format, meta(), 9) == RowsThere(3)  # by its record
     (tmp_path / UNDERSCORE.record(record.number, record.of)).unlink()
-    assert rows_there(tmp_path, format, meta(), 9) == Held(9)  # by its ledger: none was rejected
+    assert rows_there(tmp_path, format, meta(), 9) == RowsThere(9)  # by its ledger: none was rejected
     (tmp_path / record.ledger).write_text("cut")
-    assert rows_there(tmp_path, format, meta(), 8) == Held(8, known=False)
+    assert rows_there(tmp_path, format, meta(), 8) == RowsThere(8, known=False)
     with pytest.raises(
         Unfinished, match=r"is damaged and may have held up to 8 rows \(its record and its reject log are gone too\); made again it would hold 2.*--only 0"
     ):
         commit_shard(tmp_path, format, meta(), [one_view("ac")], rejected("b"), least=rows_there(tmp_path, format, meta(), 8))
     (tmp_path / record.shard).unlink()
-    assert rows_there(tmp_path, format, meta(), 9) == Held()
+    assert rows_there(tmp_path, format, meta(), 9) == RowsThere()
 
 
 def test_what_another_program_or_version_wrote_is_not_taken_for_damage(tmp_path, format):
