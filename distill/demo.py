@@ -19,7 +19,8 @@ from distill import drawn_faces
 from distill.data.folders import check_folder
 from distill.data.kinds import kind_of
 from distill.errors import DistillError, Unfinished
-from distill.storage.files import committed, write_json
+from distill.storage.files import committed
+from distill.storage.json_files import write_json
 
 Run = Callable[[Sequence[str]], int]
 WHO = {"teacher": "teacher", "student": "distilled student", "labels_only": "the same student, labels only", "noise_only": "the same student, noise only"}
@@ -216,26 +217,17 @@ def steps(out: Path, recipe: Recipe, train_teacher: bool = False) -> list[tuple[
         ("embed the pictures with the teacher", ["embed", f"{at}/faces/train", made, "--teacher", f"{at}/teacher", "--rows", str(recipe.chunk_rows)]),
         ("prove that nothing is missing or mixed up", ["verify", made, "--deep", "--teacher", f"{at}/teacher"]),
         *train.values(),
-        *(
-            (
-                f"evaluate: {WHO[name]}",
-                [
-                    "evaluate",
-                    run,
-                    "--pairs",
-                    f"{at}/faces/unseen",
-                    "--number",
-                    str(recipe.pairs),
-                    *(["--shards", made] if name == "student" else []),
-                    "--out",
-                    f"{at}/evaluation/{name}",
-                ],
-            )
-            for name, run in runs.items()
-        ),
+        *(_evaluation(out, recipe, name, run, made) for name, run in runs.items()),
         ("write the student for others to load", ["export", f"{at}/runs/student", f"{at}/student", "--force"]),
         ("compare photos with it: two of one identity, one of another", ["compare", f"{at}/student", *unseen, other]),
     ]
+
+
+def _evaluation(out: Path, recipe: Recipe, name: str, run: str, made: str) -> tuple[str, list[str]]:
+    """Returns the step that evaluates one run; the student also against the set that it learned from."""
+    at = out.as_posix()
+    words = ["evaluate", run, "--pairs", f"{at}/faces/unseen", "--number", str(recipe.pairs)]
+    return f"evaluate: {WHO[name]}", [*words, *(["--shards", made] if name == "student" else []), "--out", f"{at}/evaluation/{name}"]
 
 
 def gather(out: Path, seconds: float, train_teacher: bool = False) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Why a library refused a model, in one line: what TensorFlow, Keras, h5py, zip and onnxruntime raise is of many classes, long, and often
-says the cause last, behind a dump of the model, or advice on options that are their own and not ours."""
+says the cause last, behind a dump of the model, or advice on options that are their own and not ours. Short, because
+it is all that the kinds of models share in this."""
 
 import re
 

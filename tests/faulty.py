@@ -21,7 +21,7 @@ from distill.data.layout import PLAIN, UNDERSCORE, Layout
 from distill.data.shards import FORMATS
 from distill.images.codec import encode_jpeg
 from distill.images.preprocessing import Preprocessing
-from distill.storage.files import read_json, write_json
+from distill.storage.json_files import read_json, write_json
 from pipelines.embed import CutChunks, EmbedChunk, commit
 from pipelines.job import Job, Task
 from pipelines.metadata import meta_of

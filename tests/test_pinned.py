@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from distill.data.shards import Record, ShardMeta, open_shards, write_index
-from distill.storage.files import json_text, read_json
+from distill.storage.json_files import json_text, read_json
 from tests.conftest import inside
 from tests.golden import pin
 

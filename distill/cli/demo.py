@@ -1,4 +1,4 @@
-"""The verb demo."""
+"""The verb demo. Short, because distill.demo does the work."""
 
 from __future__ import annotations
 

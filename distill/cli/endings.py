@@ -1,4 +1,4 @@
-"""How a verb ends for a person: what was made, then the commands that come next, as they can be typed."""
+"""How a verb ends for a person: what was made, then the commands that come next, as they can be typed. Short, and apart, because every group of verbs ends so."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from distill.config.problems import problems
 from distill.config.run import Run
 from distill.errors import DistillError
-from distill.storage.files import read_toml
+from distill.storage.json_files import read_toml
 from distill.storage.path import StoragePath
 
 

@@ -262,7 +262,7 @@ def _an_array(*_: Any) -> _Array:
     return _Array()
 
 
-class _Lists(pickle._Unpickler):  # type: ignore[name-defined, misc]  # in Python: the one in C reserves memory for any size in the file
+class _Lists(pickle._Unpickler):  # in Python: the one in C reserves memory for any size in the file
     """Builds lists, tuples, strings and object arrays of these; refuses every other name."""
 
     def find_class(self, module: str, name: str) -> Any:

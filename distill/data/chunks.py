@@ -229,7 +229,7 @@ def _check_meta(path: StoragePath, file: pq.ParquetFile) -> tuple[int, int, str,
 def stated_sha256(path: StoragePath) -> str:
     """Returns the sha256 in the metadata of a chunk, whose rows are not read. Raises DistillError where there is none."""
     try:
-        return (pq.read_schema(readable(path)).metadata or {})[b"sha256"].decode()
+        return bytes((pq.read_schema(readable(path)).metadata or {})[b"sha256"]).decode()
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise _damaged(path, error) from error
 

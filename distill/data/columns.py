@@ -1,4 +1,5 @@
-"""Columns of Arrow as numpy arrays, from their memory. pyarrow's own ways (`to_numpy`, `fill_null`) import pandas, which takes longer than to read a shard."""
+"""Columns of Arrow as numpy arrays, from their memory. pyarrow's own ways (`to_numpy`, `fill_null`) import pandas, which takes longer than to read a shard.
+Short, because there are two kinds of columns."""
 
 from __future__ import annotations
 

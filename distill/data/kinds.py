@@ -19,7 +19,8 @@ from typing import Any
 from distill.data.layout import FORMAT_VERSIONS, INDEXES, NUMBERED
 from distill.data.names import SYSTEM
 from distill.errors import DistillError
-from distill.storage.files import failure, is_temporary, read_toml
+from distill.storage.files import failure, is_temporary
+from distill.storage.json_files import read_toml
 from distill.storage.locks import CLAIM
 from distill.storage.objects import RemotePath
 from distill.storage.path import StoragePath, as_path, is_remote, readable
@@ -155,7 +156,7 @@ def is_chunk_folder(path: str | StoragePath) -> bool:
 
     for file in chunk_files(as_path(path)):
         try:
-            return (pq.read_schema(readable(file)).metadata or {}).get(b"format", b"").startswith(b"distill.chunk.")
+            return bytes((pq.read_schema(readable(file)).metadata or {}).get(b"format", b"")).startswith(b"distill.chunk.")
         except (pa.ArrowException, OSError, ValueError) as error:  # no chunk, or a damaged one: look at the next
             if failed := failure(file, error):
                 raise failed from error

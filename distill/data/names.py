@@ -1,4 +1,5 @@
-"""What a name says: whether a file may be an image, what systems leave among files, and why a name is no row of a list."""
+"""What a name says: whether a file may be an image, what systems leave among files, and why a name is no row of a list. Short, because
+lists, archives and folders all need it, and stand above one another."""
 
 import re
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from distill import __version__, drawn_faces
 from distill.demo import FULL, write_run_files
-from distill.storage.files import read_json, write_json
+from distill.storage.json_files import read_json, write_json
 
 # The larger check is what the card says first; the smaller one takes seconds, and a test makes it again.
 CHECKS = {"judged": (100, 20, 6000), "quick_check": (40, 8, 2000)}  # identities, pictures of each, pairs

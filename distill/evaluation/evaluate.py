@@ -21,7 +21,8 @@ from distill.evaluation.agreement import evaluate_shards
 from distill.evaluation.embed import Model, Progress
 from distill.evaluation.pairs import Pairs
 from distill.evaluation.verification import evaluate_pairs
-from distill.storage.files import committed, write_json
+from distill.storage.files import committed
+from distill.storage.json_files import write_json
 from distill.storage.path import StoragePath
 from distill.training.origin import Origin, origin_of, projection_of, trained_names
 

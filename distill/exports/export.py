@@ -30,7 +30,8 @@ from distill.data.kinds import CARD, EXPORT, read_card
 from distill.data.names import SYSTEM
 from distill.errors import DistillError
 from distill.runtime.progress import phase
-from distill.storage.files import sha256_file, sweep, temporary_for, write_json
+from distill.storage.files import sha256_file, sweep, temporary_for
+from distill.storage.json_files import write_json
 from distill.storage.path import StoragePath, as_path, close_to, local_copy
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from distill.errors import DistillError
-from distill.storage.files import first_problem, read_toml
+from distill.storage.json_files import first_problem, read_toml
 from distill.storage.path import as_path
 
 

@@ -140,7 +140,8 @@ def encode_jpeg(pixels: np.ndarray, quality: int = 95, sampling: str = "444") ->
 
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"expected uint8 [height, width, 3], received {pixels.dtype} {list(pixels.shape)}")
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling=sampling, fastdct=False)
+    encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling=sampling, fastdct=False)
+    return encoded
 
 
 def write_png(path: str | os.PathLike[str] | StoragePath, pixels: np.ndarray, software: str) -> None:
@@ -167,7 +168,8 @@ def _decode_jpeg(data: Encoded, spec: ImageSpec | None, turn: int) -> np.ndarray
         return None
     _check_size(height, width, spec, turn)
     try:  # strict: libjpeg only warns of missing bytes and fills up with grey; strict found every one of 25,000 truncations
-        return simplejpeg.decode_jpeg(data, strict=True)
+        decoded: np.ndarray = simplejpeg.decode_jpeg(data, strict=True)
+        return decoded
     except ValueError as error:
         reason = str(error)
         if _HARMLESS.search(reason):
@@ -220,7 +222,7 @@ def _check_end(data: memoryview, kind: str | None) -> None:
         name, at = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4])
         if at > len(data):
             raise BadImage("truncated: the end of the image is missing")
-        if name == b"IEND":
+        if bytes(name) == b"IEND":
             return
 
 
@@ -237,7 +239,7 @@ def _check_raw(data: memoryview, image: "Image") -> None:
     tags: Any = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     if _DNG_VERSION in tags:
         raise BadImage("a format that is not read: DNG, a raw file of a camera", "format")
-    if tags and (data[8:11] == b"CR\2" or (_SUB_IMAGES in tags and tags.get(_REDUCED, 0) == 1)):
+    if tags and (bytes(data[8:11]) == b"CR\2" or (_SUB_IMAGES in tags and tags.get(_REDUCED, 0) == 1)):
         raise BadImage("a format that is not read: a raw file of a camera", "format")
 
 

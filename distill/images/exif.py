@@ -78,7 +78,7 @@ def _exif_of_avif(data: Encoded) -> bytes:
     quiet_pillow()
     try:
         with Image.open(io.BytesIO(data), formats=("AVIF",)) as image:
-            return image.info.get("exif", b"")
+            return bytes(image.info.get("exif", b""))
     except Exception:  # decoding it will say what is wrong
         return b""
 

@@ -114,7 +114,8 @@ def _draws(seed: int, key: str, number: int) -> list[float]:
         "has_uint32": 0,
         "uinteger": 0,
     }
-    return generator.random(DRAWS).tolist()
+    drawn: list[float] = generator.random(DRAWS).tolist()
+    return drawn
 
 
 def _value(change: Change, draws: list[float], place: int, still: float) -> float:
@@ -170,7 +171,8 @@ def _blurred(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarra
     if deviation == 0.0:
         return image
     cv2, reach = _opencv(), max(1, min(15, math.ceil(2 * deviation)))
-    return cv2.GaussianBlur(image, (2 * reach + 1, 2 * reach + 1), deviation, borderType=cv2.BORDER_REFLECT_101, hint=cv2.ALGO_HINT_ACCURATE)
+    changed: np.ndarray = cv2.GaussianBlur(image, (2 * reach + 1, 2 * reach + 1), deviation, borderType=cv2.BORDER_REFLECT_101, hint=cv2.ALGO_HINT_ACCURATE)
+    return changed
 
 
 def _coloured(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarray:
@@ -180,21 +182,24 @@ def _coloured(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarr
     if draws[14] < recipe.cast.chance:
         cv2, cast = _opencv(), recipe.cast
         factors = [cast.low + (cast.high - cast.low) * draw for draw in draws[15:18]]
-        return cv2.merge([_linear(plane, contrast * factor, offset * factor) for plane, factor in zip(cv2.split(image), factors, strict=True)])
+        changed: np.ndarray = cv2.merge([_linear(plane, contrast * factor, offset * factor) for plane, factor in zip(cv2.split(image), factors, strict=True)])
+        return changed
     return image if bright == 0.0 and contrast == 1.0 else _linear(image, contrast, offset)
 
 
 def _linear(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
     """factor * image + offset, as the nearest bytes. In 256ths and odd 512ths float32 holds each sum exactly, and none lies midway between two
     bytes: however a processor adds and rounds, the bytes are the same."""
-    return _opencv().addWeighted(image, round(256 * factor) / 256, image, 0, (2 * round(256 * offset) + 1) / 512)
+    changed: np.ndarray = _opencv().addWeighted(image, round(256 * factor) / 256, image, 0, (2 * round(256 * offset) + 1) / 512)
+    return changed
 
 
 def _grey(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarray:
     if draws[18] >= recipe.grey:
         return image
     cv2 = _opencv()
-    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    changed: np.ndarray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return changed
 
 
 def _erased(image: np.ndarray, recipe: Recipe, draws: list[float]) -> np.ndarray:

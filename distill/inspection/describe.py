@@ -15,7 +15,7 @@ from distill.data.shards.run_state import ChunkFailure, ChunkProgress, Estimate,
 from distill.errors import Damaged, DistillError, NoShard
 from distill.images.augmentation import RECIPES
 from distill.inspection.written import TEXTS, find_written, run_in_words
-from distill.storage.files import read_json
+from distill.storage.json_files import read_json
 from distill.storage.locks import owner_of
 from distill.storage.path import StoragePath, is_remote
 

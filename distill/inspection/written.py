@@ -164,7 +164,7 @@ def _figures(content: dict[str, Any]) -> dict[str, Any]:
 
 def _toml(path: StoragePath) -> tuple[str, dict[str, Any]]:
     from distill.images.augmentation import find_recipe
-    from distill.storage.files import read_toml
+    from distill.storage.json_files import read_toml
 
     try:
         values = read_toml(path)

@@ -65,7 +65,7 @@ def google() -> Any:
         raise DistillError("gs:// needs Google's client. Install it: pip install 'distill[gs]'.") from error
     if given := _endpoint("STORAGE_EMULATOR_HOST"):
         url = f"{given['scheme']}://{given['endpoint_override']}"
-        client = Client(project=None, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+        client = Client(project=None, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})  # type: ignore[no-untyped-call]
     else:
         client = Client(project=None)
     for adapter in client._http.adapters.values():
@@ -115,7 +115,7 @@ class Ranges:
             return b""
         with translated_errors(self.path):
             if self._file is not None:
-                data = self._file.read_at(size, start)
+                data: bytes = self._file.read_at(size, start)
             else:
                 end = start + size - 1
                 data = self._blob().download_as_bytes(start=start, end=end, raw_download=True, checksum=None, retry=google_retry())
@@ -136,7 +136,7 @@ class RemoteFile(io.RawIOBase):
         self.name = str(path)
         self._path, self._at, self._window = path, 0, (0, b"")
         self._ranges = Ranges(path, pinned=False)
-        self._size = self._ranges.size
+        self._size: int = self._ranges.size
 
     def size(self) -> int:
         return self._size

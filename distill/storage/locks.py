@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import IO
 
 from distill.errors import DistillError, StoreError, Unfinished
-from distill.storage.files import host_name, lives, parse_json, process_space, started, write_json
+from distill.storage.files import host_name, lives, process_space, started
+from distill.storage.json_files import parse_json, write_json
 from distill.storage.path import StoragePath
 
 LEASE, SAFE, BEAT = 120.0, 60.0, 15.0  # seconds; the slowest write must end between SAFE and LEASE

@@ -95,7 +95,7 @@ class RemotePath:
     def is_dir(self) -> bool:
         if self.scheme == "gs":
             return any(True for _ in self._list_google(most=1))
-        return self._info().type.name == "Directory"
+        return bool(self._info().type.name == "Directory")
 
     def stat(self) -> RemoteStat:
         info = self._info()
@@ -261,6 +261,6 @@ def _nanoseconds(moment: Any) -> int:
 @lru_cache(maxsize=64)
 def _has_bucket(scheme: str, bucket: str) -> bool:
     try:
-        return filesystem(scheme).get_file_info(bucket).type.name != "NotFound"
+        return bool(filesystem(scheme).get_file_info(bucket).type.name != "NotFound")
     except OSError:  # permission to read objects does not include the bucket itself
         return True

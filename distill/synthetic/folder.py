@@ -10,7 +10,8 @@ from pathlib import Path
 from distill.data.folders import check_folder
 from distill.errors import DistillError
 from distill.images.codec import encode_jpeg
-from distill.storage.files import sweep, temporary_for, write_json
+from distill.storage.files import sweep, temporary_for
+from distill.storage.json_files import write_json
 from distill.synthetic.faces import draw_face
 
 RECIPE = ".drawing.json"  # in a drawn folder: the arguments that it was drawn with

@@ -25,7 +25,8 @@ from distill.config.run import Run
 from distill.config.stage import NoiseStage
 from distill.data.folders import make_folder
 from distill.errors import Damaged, DistillError
-from distill.storage.files import committed, is_there, read_json, read_toml, sweep, write_json
+from distill.storage.files import committed, is_there, sweep
+from distill.storage.json_files import read_json, read_toml, write_json
 from distill.storage.locks import only_process
 from distill.storage.path import as_path
 from distill.training.checkpoint import Progress, load_checkpoint, save_checkpoint

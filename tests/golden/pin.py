@@ -27,7 +27,7 @@ from distill.images.augmentation import RECIPES, Change, Recipe
 from distill.images.codec import encode_jpeg
 from distill.images.preprocessing import Preprocessing
 from distill.images.spec import ImageSpec
-from distill.storage.files import json_text
+from distill.storage.json_files import json_text
 from teachers import model_json
 
 HERE = Path(__file__).parent

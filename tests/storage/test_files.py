@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from distill.storage.files import ABANDONED, committed, host_name, sha256_file, sweep, temporary_for, write_json
+from distill.storage.files import ABANDONED, committed, host_name, sha256_file, sweep, temporary_for
+from distill.storage.json_files import write_json
 
 
 def test_a_file_appears_whole(tmp_path):

@@ -33,7 +33,8 @@ from distill.data.shards.rows import regrouped
 from distill.data.sources import ShardSource
 from distill.errors import StoreError
 from distill.storage.client import NO_BUCKET, NO_UPLOAD, translated_errors
-from distill.storage.files import committed, sha256_file, sweep, write_json
+from distill.storage.files import committed, sha256_file, sweep
+from distill.storage.json_files import write_json
 from distill.storage.objects import RemotePath
 from distill.storage.path import as_path, is_remote, local_copy, readable
 from tests.builders import meta, rows, same

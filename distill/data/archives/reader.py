@@ -71,7 +71,7 @@ def _read_object(root: str, key: str) -> bytes:
             size = file.size()
             if size > MAX_BYTES:
                 raise BadImage(f"the file has {size:,} bytes, {MAX_BYTES:,} at most are read", "large")
-            data = file.read()
+            data: bytes = file.read()
     except FileNotFoundError as error:
         raise BadImage("no such file under the root", "missing") from error
     if not data:

@@ -150,7 +150,7 @@ def _real(root: Path | RemotePath, folder: bytes) -> bytes:
     return b"" if isinstance(root, RemotePath) else os.path.realpath(os.path.join(os.fsencode(root), folder))
 
 
-def _kind(entry: os.DirEntry, above: tuple[bytes, ...]) -> tuple[bool, str]:
+def _kind(entry: os.DirEntry[bytes], above: tuple[bytes, ...]) -> tuple[bool, str]:
     """Returns whether an entry that is no regular file is a folder, and why it is skipped ("" if it is not)."""
     if not entry.is_symlink():
         is_folder = entry.is_dir(follow_symlinks=False)

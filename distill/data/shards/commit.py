@@ -14,7 +14,8 @@ from distill.data.shards.record import Record, RowsThere
 from distill.data.shards.rows import Rows, ShardMeta, regrouped
 from distill.errors import Damaged, Unfinished
 from distill.runtime.lines import many
-from distill.storage.files import committed, json_text, named, sha256_file, sync
+from distill.storage.files import committed, named, sha256_file, sync
+from distill.storage.json_files import json_text
 from distill.storage.path import StoragePath
 
 
@@ -28,13 +29,13 @@ def commit_shard(
     least: RowsThere = RowsThere(),  # noqa: B008
     layout: Layout = UNDERSCORE,
 ) -> Record:
-    """Write one chunk's shard, ledger and record in the order of the module's first lines.
+    """Writes the shard, the reject log and the record of one chunk in the order that the package's first lines tell.
 
-    `rows` may come in parts of any size; `rejects` may be filled meanwhile: the ledger is written after the rows are. A shard that stands there
-    stays until the new one takes its name, because its pictures may be nowhere else.
+    `rows` may come in parts of any size; `rejects` may be filled meanwhile: the log is written after the rows are. A shard that is there already
+    stays until the new one takes its name, because its images may be nowhere else.
 
     Args:
-        least: rows of the shard that stands there, where it may not be replaced by one of fewer.
+        least: rows of the shard that is there, where it may not be replaced by one of fewer.
         layout: that of the set, which is one for all its chunks.
     Raises:
         Unfinished: what was written does not read back, or has fewer rows than `least`; nothing was changed then.
@@ -54,21 +55,7 @@ def commit_shard(
         if done.rows < least.rows:
             raise _fewer(shard, least, done.rows, rejects)
         ledger_file.write_text("".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects), encoding="utf-8")
-        record = Record(
-            number=meta.chunk,
-            of=meta.of,
-            chunk_sha256=meta.chunk_sha256,
-            rows=done.rows,
-            rejects=len(rejects),
-            labelled=labelled,
-            mean_norm=done.mean_norm,
-            shard=shard.name,
-            shard_bytes=shard_file.stat().st_size,
-            shard_sha256=sha256_file(shard_file),
-            ledger=ledger.name,
-            ledger_bytes=ledger_file.stat().st_size,
-            ledger_sha256=sha256_file(ledger_file),
-        )
+        record = _record(meta, done, len(rejects), labelled, (shard.name, shard_file), (ledger.name, ledger_file))
         record_file.write_bytes(json_text(asdict(record)))
         for file in (record_file, ledger_file, shard_file):  # a full disk shows here, before anything is changed
             sync(file)
@@ -77,6 +64,25 @@ def commit_shard(
         if isinstance(folder, Path):
             sync(folder)
     return record
+
+
+def _record(meta: ShardMeta, done: ShardMeta, rejects: int, labelled: int, shard: tuple[str, Path], ledger: tuple[str, Path]) -> Record:
+    """Returns the record of a chunk. shard, ledger: their final names, and where their bytes are now."""
+    return Record(
+        number=meta.chunk,
+        of=meta.of,
+        chunk_sha256=meta.chunk_sha256,
+        rows=done.rows,
+        rejects=rejects,
+        labelled=labelled,
+        mean_norm=done.mean_norm,
+        shard=shard[0],
+        shard_bytes=shard[1].stat().st_size,
+        shard_sha256=sha256_file(shard[1]),
+        ledger=ledger[0],
+        ledger_bytes=ledger[1].stat().st_size,
+        ledger_sha256=sha256_file(ledger[1]),
+    )
 
 
 def _written(shards: ShardFormat, shard: StoragePath, file: Path, meta: ShardMeta, groups: Iterable[Rows]) -> ShardMeta:

@@ -23,7 +23,8 @@ from distill.data.shards.rows import EXACT, Rows, ShardMeta, check_version
 from distill.errors import BadImage, Damaged, DistillError, Unfinished
 from distill.images.spec import ImageSpec
 from distill.runtime.lines import many
-from distill.storage.files import committed, is_there, read_json, read_whole, write_json
+from distill.storage.files import committed, is_there, read_whole
+from distill.storage.json_files import read_json, write_json
 from distill.storage.path import StoragePath, as_path
 
 READERS = 8  # footers looked at together: one of an object store is a wait of some requests

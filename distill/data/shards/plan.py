@@ -9,7 +9,7 @@ from distill.data.lists.image_list import Rule
 from distill.data.shards import Record, ShardMeta, find_record, shard_path
 from distill.data.shards.rows import EXACT
 from distill.errors import DistillError
-from distill.storage.files import read_json, write_json
+from distill.storage.json_files import read_json, write_json
 from distill.storage.path import StoragePath
 
 

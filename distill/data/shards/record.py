@@ -10,7 +10,8 @@ from distill.data.layout import LAYOUTS, UNDERSCORE, Layout, layout_of, shard_na
 from distill.data.shards.formats import FORMATS, shard_path
 from distill.data.shards.rows import EXACT, ShardMeta, damaged
 from distill.errors import Damaged
-from distill.storage.files import is_there, parse_json, read_json, read_whole
+from distill.storage.files import is_there, read_whole
+from distill.storage.json_files import parse_json, read_json
 from distill.storage.path import StoragePath
 
 

@@ -16,7 +16,7 @@ from distill.errors import Damaged, DistillError
 from distill.images.augmentation import RECIPES, Recipe
 from distill.images.preprocessing import Preprocessing
 from distill.images.spec import ImageSpec
-from distill.storage.files import parse_json
+from distill.storage.json_files import parse_json
 
 DTYPES = {"float16": 2, "float32": 4, "int8": 1}  # bytes a number; int8 has one float32 more a row and view
 UNKNOWN = "unknown"  # as `teacher` of a set that was imported without one

@@ -19,7 +19,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 from distill.data.folders import remove_own
 from distill.data.kinds import NOTES
 from distill.errors import DistillError, Unfinished
-from distill.storage.files import read_json, write_json
+from distill.storage.json_files import read_json, write_json
 from distill.storage.path import StoragePath
 
 

@@ -31,7 +31,7 @@ class Part:
     @property
     def starts(self) -> np.ndarray:
         """Where the rows of each group begin in `rows`."""
-        return np.cumsum(self.sizes) - self.sizes
+        return np.asarray(np.cumsum(self.sizes) - self.sizes)
 
 
 def held_out(name: str, fraction: float) -> bool:
@@ -70,7 +70,7 @@ def mask_of_list(keys: pa.Array, labels: np.ndarray, names: Sequence[str], holdo
     if holdout is None:
         return np.zeros(len(keys), bool)
     if holdout.by == "identity":
-        return mask_of_names(names, holdout)[labels]
+        return np.asarray(mask_of_names(names, holdout)[labels])
     parts = (keys[start : start + KEYS_AT_A_TIME].to_pylist() for start in range(0, len(keys), KEYS_AT_A_TIME))
     return np.concatenate([mask_of_names(part, holdout) for part in parts])
 
