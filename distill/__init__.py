@@ -10,7 +10,7 @@ sources stream the shards as batches, a student trains on them in stages, is eva
     distill.export_model("runs/student", "student")
     model = distill.load_model("student")  # uint8 [B, H, W, 3] -> float32 [B, D]
 
-The verbs are functions here, with the options of the command line as keywords; what they return has types (distill/results.py).
+The verbs are functions here, with the options of the command line as keywords; what they return has types (distill/results/).
 
 Rooms, from the ground to the roof: runtime, storage, images, config, losses, models, synthetic, data (archives, lists, chunks, shards, sources),
 training, evaluation, exports, inspection, report, cli; docs/house.md is their map. Beside them `pipelines` (Apache Beam) and `teachers` (a file on disk as a teacher).
