@@ -56,7 +56,7 @@ def streamed(data: StageData, waited: list[tuple[float, float]]) -> Iterator:
 def repeated(batches: list) -> Iterator:
     """Yields the same batches in memory again and again."""
     yield batches[0]
-    keep_memory()  # as endless_batches does
+    keep_memory()  # TensorFlow takes it back when it starts, and endless_batches sets it again
     while True:
         yield from batches
 

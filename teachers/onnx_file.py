@@ -160,7 +160,7 @@ def look_inside(path: Path, named: str = "") -> Contents:
         import onnx  # noqa: F401
         from google.protobuf.message import DecodeError
     except ImportError as error:
-        raise DistillError(f"{where} needs onnx: {EXTRA} ({error})") from error
+        raise DistillError(f"{where} needs the package onnx beside onnxruntime: pip install onnx ({error})") from error
     status = path.stat()
     try:
         return _contents(path, status.st_size, status.st_mtime_ns)

@@ -82,7 +82,7 @@ def find_index(folder: StoragePath) -> StoragePath | None:
 
 
 def layout_of(path: StoragePath) -> Layout:
-    """Returns the layout of a set by the name of its index, record, ledger or class table."""
+    """Returns the layout of a set by the name of its index, record, reject log or class table."""
     return UNDERSCORE if path.name.startswith(UNDERSCORE.prefix) else PLAIN
 
 

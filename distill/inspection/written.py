@@ -18,7 +18,6 @@ from distill.storage.files import sha256_file
 from distill.storage.path import StoragePath
 
 LARGEST = 1 << 26  # bytes of a JSON or HTML file that is read; an index of a million chunks is larger, and is opened as a set
-_RECORD = re.compile(rf"_?{NUMBERED}\.json")
 _REJECT_LOG = re.compile(rf"_?{NUMBERED}\.rejects\.jsonl")
 _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
 # kind: keys of its JSON object; the first that fits counts

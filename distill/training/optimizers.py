@@ -1,12 +1,12 @@
 """How the weights move: optimizers by name, and the learning rate as a function of the step, inside the graph on every backend."""
 
 import math
-from typing import Any
+from typing import Any, assert_never
 
 import keras
 from keras import ops
 
-from distill.config.optimizer import Adam, Cosine, Optimizer, Schedule, Sgd
+from distill.config.optimizer import Adam, AdamW, Cosine, Optimizer, Schedule, Sgd
 
 
 class Rate(keras.optimizers.schedules.LearningRateSchedule):
@@ -40,8 +40,10 @@ def build_optimizer(optimizer: Optimizer, rate: Rate, variables: list[Any], prec
         made = keras.optimizers.SGD(rate, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
     elif isinstance(optimizer, Adam):
         made = keras.optimizers.Adam(rate)
-    else:
+    elif isinstance(optimizer, AdamW):
         made = keras.optimizers.AdamW(rate, weight_decay=optimizer.weight_decay)
+    else:
+        assert_never(optimizer)
     if decay:
         made.exclude_from_weight_decay(var_list=[each for each in variables if len(each.shape) < 2 or each.name == "alpha"])
     rate.factor = made.add_variable(shape=(), initializer="ones", dtype="float32", name="plateau_factor")

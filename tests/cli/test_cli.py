@@ -185,7 +185,7 @@ def test_wrong_folders_and_options(tmp_path, faces):
         (("stage.1.source=clouds",), "source"),
         (("stage.1.source=noise",), 'needs "teacher"'),
         (("stage.1.terms=[{name='arcface', scale=-1}]",), "scale"),
-        (("stage.1.terms=[{name='hinge'}]",), "hinge"),
+        (("stage.1.terms=[{name='hing'}]",), "hing"),
         (("nonsense",), "KEY=VALUE"),
         ((), "nowhere: nothing is there. Expected the folder that distill embed wrote."),
     ],

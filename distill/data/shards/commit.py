@@ -29,7 +29,7 @@ def commit_shard(
     least: RowsThere = RowsThere(),  # noqa: B008
     layout: Layout = UNDERSCORE,
 ) -> Record:
-    """Writes the shard, the reject log and the record of one chunk in the order that the package's first lines tell.
+    """Writes the shard, the reject log and the record of one chunk in the order that `distill.data.shards` tells.
 
     `rows` may come in parts of any size; `rejects` may be filled meanwhile: the log is written after the rows are. A shard that is there already
     stays until the new one takes its name, because its images may be nowhere else.

@@ -54,7 +54,7 @@ class Record:
         return record
 
     def check(self, layout: Layout) -> None:
-        """ValueError where its ledger is called as in another layout."""
+        """ValueError where its reject log is called as in another layout."""
         if self.ledger != layout.ledger(self.number, self.of):
             raise ValueError(f"the ledger {self.ledger!r}, expected {layout.ledger(self.number, self.of)!r}")
 
@@ -69,7 +69,7 @@ class RowsThere:
 
 @dataclass(frozen=True)
 class Reject:
-    """A line of a ledger. sha256: of the image's bytes, None where they could not be read."""
+    """A line of a reject log. sha256: of the image's bytes, None where they could not be read."""
 
     key: str
     reason: str
@@ -113,7 +113,7 @@ def find_record(folder: StoragePath, format: str, expected: ShardMeta, layout: L
 def rows_there(folder: StoragePath, format: str, expected: ShardMeta, rows: int, layout: Layout = UNDERSCORE) -> RowsThere:
     """How many rows the shard of a chunk of `rows` rows holds, or held before it was damaged; 0 where none is there.
 
-    Asked of the shard itself, then of its record and its ledger; where none of them can say, up to all rows of the chunk.
+    Asked of the shard itself, then of its record and its reject log; where none of them can say, up to all rows of the chunk.
     """
     chunk = expected.chunk, expected.of
     shard = shard_path(folder, format, *chunk)

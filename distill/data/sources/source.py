@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -42,9 +43,14 @@ class Source(Protocol):
         """Returns why nothing can be learned from this field of its rows, as the end of a sentence; "" where something can."""
 
 
-def open_threads(number: int) -> ThreadPoolExecutor:
-    """Returns a pool of so many threads; 0: one for each core."""
-    return ThreadPoolExecutor(number or os.cpu_count() or 1, thread_name_prefix="source")
+@contextmanager
+def open_threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of so many threads while the block runs; 0: one for each core. Who leaves early waits for no work that has not begun."""
+    pool = ThreadPoolExecutor(number or os.cpu_count() or 1, thread_name_prefix="source")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def one_class(labels: Iterable[np.ndarray], rows: int, classes: int, changing: bool) -> str:
