@@ -181,7 +181,7 @@ def runner(engine: Engine, mark: str) -> Any:
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-    words = [sys.executable, "-c", "from pipelines.engines import work; work()", WORKER, mark]
+    words = [sys.executable, "-c", "from pipelines.services import work; work()", WORKER, mark]
     command = subprocess.list2cmdline(words) if os.name == "nt" else f"trap '' INT; exec {shlex.join(words)}"
     return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
 

@@ -83,12 +83,12 @@ def test_added_views_need_no_pictures_where_the_shards_hold_them(at_once, plain,
 @pytest.mark.parametrize(("when", "other_wish"), [("hash", False), ("ledger", False), ("record", False), ("record", True)])
 def test_pictures_that_only_a_shard_holds_outlive_a_failure_while_it_is_replaced(when, other_wish, at_once, plain, faces, teacher, tmp_path, monkeypatch):
     """The disk fails while a shard is replaced, at a step of its commit and at the second attempt too; then all is well again."""
-    import distill.data.shards as shards
+    import distill.data.shards.commit as commit
 
     out, left = tmp_path / "out", [2]
     shutil.copytree(plain, out)
     (tmp_path / "empty").mkdir()
-    of, name, ending = {"hash": (shards, "sha256_file", ".tmp"), "ledger": (os, "replace", ".jsonl"), "record": (os, "replace", ".json")}[when]
+    of, name, ending = {"hash": (commit, "sha256_file", ".tmp"), "ledger": (os, "replace", ".jsonl"), "record": (os, "replace", ".json")}[when]
     real = getattr(of, name)
 
     def failing(*paths):

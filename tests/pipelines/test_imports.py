@@ -181,7 +181,7 @@ def test_an_npz_becomes_a_set_of_an_unknown_teacher(faces, answers, quick, tmp_p
     np.savez_compressed(tmp_path / "old.npz", **arrays)
     out = tmp_path / "out"
     done = inside("import", tmp_path / "old.npz", out, "--root", faces)
-    assert done.returncode == 0 and "the set says that it is unknown" in done.stdout, done.stderr
+    assert done.returncode == 0 and "which the set therefore calls unknown" in done.stdout, done.stderr
     shards = open_shards(out)
     assert (shards.meta.teacher, shards.meta.reading.said, shards.labelled, shards.classes[3]) == ("unknown", {}, True, "3")
     assert inside("verify", out, "--deep").returncode == 0 and inside("verify", out, "--teacher", quick).returncode == 0

@@ -121,7 +121,7 @@ def test_in_an_object_store_it_is_told_in_the_same_words(stopped, tmp_path, monk
     """The store is a folder here: only what a path in a store has is used."""
     from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-    monkeypatch.setattr("distill.storage.path.filesystem", lambda scheme: SubTreeFileSystem(str(tmp_path), LocalFileSystem()))
+    monkeypatch.setattr("distill.storage.objects.filesystem", lambda scheme: SubTreeFileSystem(str(tmp_path), LocalFileSystem()))
     shutil.copytree(stopped.out, tmp_path / "bucket" / "out", ignore=shutil.ignore_patterns(".*"))
     found = describe(as_path("s3://bucket/out"), lambda path: {})
     told = {name: value for name, value in found.items() if name not in ("path", "launcher", "rows_in_progress", "rows_per_second")}

@@ -16,6 +16,7 @@ from distill.data.sources import POOL_GROUPS, ShardSource
 from distill.data.sources.shards import EpochReader
 from distill.images.augmentation import RECIPES
 from distill.images.codec import decode, decode_batch, encode_jpeg
+from distill.images.spec import ImageSpec
 from distill.images.views import replay, view
 from tests.builders import IDENTITIES, LIGHT, SIZE, make_set, meta, picture, shard_rows
 
@@ -58,7 +59,7 @@ def test_an_image_that_cannot_be_decoded_now_is_named_by_its_shard_and_row(tmp_p
     """Row 1,030, counted from 0, is the seventh of the second group. One of several views is decoded in another way than the only one."""
     rows, folder = shard_rows(0, GROUP_ROWS + 10, views=views), tmp_path / "s"
     rows.images[GROUP_ROWS + 6] = b"no image"
-    about = meta(image={"height": SIZE, "width": SIZE, "resize": "none"}, views=views, recipe=LIGHT if views > 1 else RECIPES["none"])
+    about = meta(image=ImageSpec(SIZE, SIZE), views=views, recipe=LIGHT if views > 1 else RECIPES["none"])
     folder.mkdir()
     write_index(folder, "parquet", [commit_shard(folder, "parquet", about, [rows], [])], [f"p{number}" for number in range(IDENTITIES)])
     with pytest.raises(DistillError, match="00000-of-00001.parquet, row 1,030: an image that the teacher could read cannot be decoded now: text, not an image"):
