@@ -664,12 +664,16 @@ def test_a_damaged_onnx_file_is_an_error_or_none(tmp_path: Path, convolver: Path
     assert 300 < refusals < 500
 
 
-@pytest.mark.parametrize("missing", ["onnxruntime", "onnx"])
-def test_onnx_without_its_packages_says_what_to_install(convolver: Path, missing: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [("onnxruntime", 'needs onnxruntime: pip install "distill[onnx]" ('), ("onnx", "needs the package onnx beside onnxruntime: pip install onnx (")],
+)
+def test_onnx_without_its_packages_says_what_to_install(convolver: Path, missing: str, told: str) -> None:
+    """Whoever lacks onnx alone may have onnxruntime-gpu, which the extra would overwrite."""
     code = f"import sys; sys.modules['{missing}'] = None; from distill.cli import main; sys.argv[0] = 'distill'; main()"
     done = subprocess.run([sys.executable, "-c", code, "inspect", str(convolver)], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith(f'distill: teacher {convolver} needs {missing}: pip install "distill[onnx]" (')
+    assert done.stderr.startswith(f"distill: teacher {convolver} {told}")
     assert done.stderr.count("\n") == 1
 
 
