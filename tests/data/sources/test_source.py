@@ -2,6 +2,7 @@
 
 import doctest
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -67,10 +68,14 @@ def test_a_start_skips_batches_and_changes_none(source):
 
 
 def test_a_source_can_be_left_in_the_middle(source):
+    """Who leaves ends its threads too."""
+    before = set(threading.enumerate())
     for _ in range(3):
         batches = source.epoch(0)
         next(batches)
+        assert set(threading.enumerate()) > before
         batches.close()
+        assert set(threading.enumerate()) <= before
 
 
 LESSONS = {
