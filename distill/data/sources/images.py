@@ -155,24 +155,25 @@ class ImageSource:
     def _decode(self, rows: np.ndarray, decoders: ThreadPoolExecutor) -> tuple[list[str], np.ndarray, dict[int, Reason]]:
         """Keys and images of rows among all, and {place among them: reason} of those that cannot be used."""
         keys = self._keys.take(pa.array(rows)).to_pylist()
-        return keys, *decode_batch(list(decoders.map(self._read, keys)), self.spec, decoders)
+        found = list(decoders.map(self._read, keys))
+        images, bad = decode_batch([b"" if isinstance(each, Reason) else each for each in found], self.spec, decoders)
+        return keys, images, bad | {place: each for place, each in enumerate(found) if isinstance(each, Reason)}
 
-    def _read(self, key: str) -> bytes:
+    def _read(self, key: str) -> bytes | Reason:
         try:
             return read_bytes(self.root, key)
         except BadImage as error:
-            self._leave_out({key: error.reason})
-            return b""
+            return error.reason
 
     def _leave_out(self, bad: dict[str, Reason]) -> None:
-        """Counts and names what cannot be used. Unfinished where that is too much by now."""
+        """Counts and names what cannot be used, row by row, so that each process counts the same. Unfinished where that is too much by now."""
         for key, reason in bad.items():
             if self.skipped.setdefault(key, reason) is reason and len(self.skipped) <= NAMED:
                 log.warning("%s: %r is left out: %s", self.root, key, plain(reason))
-        if len(self.skipped) > self.max_rejects * len(self._mask):
-            share = f"more than max_rejects = {self.max_rejects:g} of {len(self._mask):,}"
-            why = f"{share}: {self._summarise_left_out()}, or leave more out: max_rejects in [data]."
-            raise Unfinished(f"{self.root}: {len(self.skipped):,} images cannot be used so far, {why}")
+            if len(self.skipped) > self.max_rejects * len(self._mask):
+                share = f"more than max_rejects = {self.max_rejects:g} of {len(self._mask):,}"
+                why = f"{share}: {self._summarise_left_out()}, or leave more out: max_rejects in [data]."
+                raise Unfinished(f"{self.root}: {len(self.skipped):,} images cannot be used so far, {why}")
 
     def _summarise_left_out(self) -> str:
         """How many of each kind, one of them, and what to do about the commonest kind."""
