@@ -166,14 +166,14 @@ class ImageSource:
             return error.reason
 
     def _leave_out(self, bad: dict[str, Reason]) -> None:
-        """Counts and names what cannot be used, row by row, so that each process counts the same. Unfinished where that is too much by now."""
+        """Counts and names what cannot be used, a batch at a time, so that each process counts the same. Unfinished where that is too much by now."""
         for key, reason in bad.items():
             if self.skipped.setdefault(key, reason) is reason and len(self.skipped) <= NAMED:
                 log.warning("%s: %r is left out: %s", self.root, key, plain(reason))
-            if len(self.skipped) > self.max_rejects * len(self._mask):
-                share = f"more than max_rejects = {self.max_rejects:g} of {len(self._mask):,}"
-                why = f"{share}: {self._summarise_left_out()}, or leave more out: max_rejects in [data]."
-                raise Unfinished(f"{self.root}: {len(self.skipped):,} images cannot be used so far, {why}")
+        if len(self.skipped) > self.max_rejects * len(self._mask):
+            share = f"more than max_rejects = {self.max_rejects:g} of {len(self._mask):,}"
+            why = f"{share}: {self._summarise_left_out()}, or leave more out: max_rejects in [data]."
+            raise Unfinished(f"{self.root}: {len(self.skipped):,} images cannot be used so far, {why}")
 
     def _summarise_left_out(self) -> str:
         """How many of each kind, one of them, and what to do about the commonest kind."""
