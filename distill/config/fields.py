@@ -17,3 +17,8 @@ def usually(key: str, value: str) -> BeforeValidator:
         return {key: value, **table} if isinstance(table, dict) else table
 
     return BeforeValidator(filled)
+
+
+def later(default: Any) -> Any:
+    """Returns the field of a key that came after the first versions: a run.toml that does not use it stays as those wrote it."""
+    return Field(default=default, exclude_if=lambda value: value == default)
