@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.fields import Positive, usually
+from distill.config.fields import Positive, later, usually
 from distill.config.losses import AnyTerm
 from distill.config.optimizer import AdamW, Constant, Optimizer, Schedule
 from distill.images.preprocessing import Preprocessing
@@ -12,13 +12,17 @@ from distill.storage.frozen import Frozen, Several
 
 
 class Stage(Frozen):
-    """One stretch of training: a source, the terms, how long, and how the weights move. Runs through all rows of its source once an epoch."""
+    """One stretch of training: a source, the terms, how long, and how the weights move. Runs through all rows of its source once an epoch.
+
+    metrics: what else is measured on each batch: "mae", the mean absolute difference from the teacher's numbers.
+    """
 
     source: str
     epochs: Positive = 1
     optimizer: Optimizer = AdamW()
     schedule: Schedule = Constant()
     terms: Annotated[tuple[AnyTerm, ...], Several, Field(min_length=1)]
+    metrics: Annotated[tuple[Literal["mae"], ...], Several] = later(())
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -48,3 +48,12 @@ def mse(target: Tensor, prediction: Tensor) -> Tensor:
     [2.5]
     """
     return ops.mean(ops.square(ops.cast(target, "float32") - ops.cast(prediction, "float32")), axis=-1)
+
+
+def mean_absolute(target: Tensor, prediction: Tensor) -> Tensor:
+    """Mean over D of |target - prediction| for each row (MAE): [B, D], [B, D] -> [B].
+
+    >>> mean_absolute([[1., 0.]], [[0., 2.]])
+    [1.5]
+    """
+    return ops.mean(ops.abs(ops.cast(target, "float32") - ops.cast(prediction, "float32")), axis=-1)

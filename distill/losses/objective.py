@@ -29,11 +29,12 @@ class Objective(Protocol):
     @property
     def variables(self) -> Sequence[Any]: ...
 
-    def build(self, dimension: int, classes: int) -> None:
+    def build(self, dimension: int, embedding: int, classes: int) -> None:
         """Makes the state, once, before the first step.
 
         Args:
-            dimension: of the embeddings.
+            dimension: of the teacher's embeddings; that of the student's where there is no teacher.
+            embedding: of the student's embeddings.
             classes: how many there are, 0 where rows have no labels.
         """
 
@@ -42,27 +43,28 @@ class Objective(Protocol):
 
         Args:
             batch: "embedding" [B, D] of the teacher and "label" int [B], those of them that the stage learns from.
-            predicted: "embedding" [B, D] and, where there are labels, "label": the cosines [B, C] to all classes.
+            predicted: "student" [B, E], the embedding as it leaves the student; "embedding" [B, D], the same in the teacher's space; and of each head of
+                the stage, under its name, the scores [B, C] of all classes.
             training: whether state may change; held-out rows change none.
 
         Returns:
-            float32 [B].
+            float32 [B], or of some of the rows.
         """
 
 
 @dataclass(frozen=True)
 class Stateless:
-    """A pure function of the field that its term needs: function(wanted, predicted, **options) -> [B]."""
+    """A pure function of the field that its term needs and the prediction that it takes: function(wanted, predicted, **options) -> [B]."""
 
     function: Callable[..., Tensor]
     term: Term
     variables: tuple[()] = ()
 
-    def build(self, dimension: int, classes: int) -> None:
+    def build(self, dimension: int, embedding: int, classes: int) -> None:
         pass
 
     def __call__(self, batch: Mapping[str, Tensor], predicted: Mapping[str, Tensor], training: bool) -> Tensor:
-        return self.function(batch[self.term.needs], predicted[self.term.needs], **self.term.options)
+        return self.function(batch[self.term.needs], predicted[self.term.takes], **self.term.options)
 
 
 OBJECTIVES: dict[str, Callable[[Any], Objective]] = {

@@ -15,7 +15,6 @@ from keras import layers
 
 from distill.config.student import Student
 from distill.errors import DistillError
-from distill.losses.embedding import unit
 from distill.storage.path import as_path, local_copy
 
 Tensor = Any
@@ -79,25 +78,6 @@ def weights_file(student: Student) -> Path | None:
         expected = "a finished run's folder, a student's .keras file, or an .h5 file with the weights of a keras.applications backbone"
         raise DistillError(f"student.weights: {path} is not there. Expected {expected}.")
     return local_copy(str(path))
-
-
-class ClassHead(layers.Layer):
-    """Cosines between an embedding and one learned direction a class: [B, D] -> float32 [B, classes], in [-1, 1].
-
-    Both sides are normalised (NormFace, Wang et al. 2017), so that acos of it, and with it every margin, is defined.
-    """
-
-    def __init__(self, classes: int, name: str | None = None) -> None:
-        super().__init__(name=name, dtype="float32")
-        self.classes = classes
-
-    def build(self, input_shape: tuple[int | None, int]) -> None:
-        # Length about 1 whatever D is: the gradient of a normalised row goes with 1 / length
-        start = keras.initializers.RandomNormal(stddev=input_shape[-1] ** -0.5)
-        self.kernel = self.add_weight(shape=(self.classes, input_shape[-1]), initializer=start, name="kernel")
-
-    def call(self, embedding: Tensor) -> Tensor:
-        return keras.ops.matmul(unit(embedding), keras.ops.transpose(unit(self.kernel)))
 
 
 def layers_of(model: Any, kind: type) -> list[Any]:

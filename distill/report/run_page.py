@@ -149,7 +149,7 @@ def _rows_in_words(rows: Mapping[str, Any], run_file: Run) -> str:
 
 
 def _stage_in_words(stage: Stage) -> str:
-    terms = " + ".join(f"{term.weight:g} × {term.name}" for term in stage.terms)
+    terms = " + ".join(f"{term.weight if isinstance(term.weight, str) else f'{term.weight:g}'} × {term.name}" for term in stage.terms)
     epochs = f"{stage.epochs} epoch{'s' * (stage.epochs != 1)}"
     return f"source {stage.source}, {epochs}, loss {terms}, {stage.optimizer.name} at {stage.optimizer.learning_rate:g}, schedule {stage.schedule.name}"
 

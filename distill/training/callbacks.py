@@ -21,6 +21,7 @@ from distill.models.students import settle_averages
 from distill.training.checkpoint import Progress, save_student
 from distill.training.optimizers import Rate
 from distill.training.run_folder import RunFolder
+from distill.training.shares import balanced_weights, gradient_norms, shares_of, weak_terms
 from distill.training.stages import StageData
 from distill.training.table import TrainingDisplay
 
@@ -35,7 +36,8 @@ def averaged_batches(data: StageData) -> int:
 
 @dataclass
 class Epoch:
-    """What is known of the epoch that is trained. number: over all stages, from 0; the loss of `figures` that counts is `evaluated_loss`."""
+    """What is known of the epoch that is trained. number: over all stages, from 0; the loss of `figures` that counts is `evaluated_loss`; shares: of the
+    terms in the gradient, where there are several."""
 
     number: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -43,6 +45,7 @@ class Epoch:
     seconds: float = 0.0  # until it was evaluated
     figures: dict[str, float] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
     better: bool = False
     row: dict[str, Any] = field(default_factory=dict)
 
@@ -120,6 +123,47 @@ class SettleAverages(StageCallback):
             settle_averages(self.run.student, itertools.islice(images, averaged_batches(data)))
 
 
+class TermShares(StageCallback):
+    """Measures how much each term moves the embedding, where there are several, and says where one hardly does."""
+
+    told: frozenset[str] = frozenset()
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        run = self.run
+        if run.progress.epoch:
+            return
+        with closing(run.data.epoch_images(run.before)) as images:  # an embedding by averages that were never taken says nothing
+            settle_averages(run.student, itertools.islice(images, 4))
+        norms = self.norms(run.before)
+        for name, weight in balanced_weights(run.data.stage.terms, norms).items():
+            self.model.balanced[name].assign(weight)
+        shares = shares_of(self.weights(), norms)
+        auto = "".join(f", weight of {name} {value:.4g}" for name, value in self.weights().items() if name in self.model.balanced)
+        run.display.line(f"  shares of the gradient at the embedding: {', '.join(f'{name} {100 * share:.3g} %' for name, share in shares.items())}{auto}")
+        self.warn(shares)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.run.epoch.shares = shares_of(self.weights(), self.norms(self.run.epoch.number))
+        self.warn(self.run.epoch.shares)
+
+    def norms(self, epoch: int) -> dict[str, float]:
+        data = self.run.data
+        with closing(data.epoch(epoch)) as batches:
+            images, values = next(batches)
+        return gradient_norms(self.model, images, {name: values[name] for name in data.fields})
+
+    def weights(self) -> dict[str, float]:
+        balanced = {name: float(ops.convert_to_numpy(weight)) for name, weight in self.model.balanced.items()}
+        return {term.name: balanced[term.name] if isinstance(term.weight, str) else term.weight for term in self.run.data.stage.terms}
+
+    def warn(self, shares: dict[str, float]) -> None:
+        """Says each warning once a stage, whatever the figures in it."""
+        for name, line in weak_terms(self.weights(), shares).items():
+            if name not in self.told:
+                self.told |= {name}
+                self.run.display.line(line)
+
+
 class FiniteGuard(StageCallback):
     """Stops a stage whose loss, figures or weights are not finite, before they are stored. Passes on the figures and weights that it has seen."""
 
@@ -150,7 +194,7 @@ class HistoryRow(StageCallback):
         now, data = self.run.epoch, self.run.data
         shown = data.train.rows - count_left_out(data.train.left_out, self.run.progress.left_out)
         now.row = {"stage": data.number, "epoch": epoch + 1, "seconds": now.seconds, "images_per_second": shown / now.trained}
-        now.row |= {"learning_rate": self._rate(), **now.figures}
+        now.row |= {"learning_rate": self._rate(), **now.figures, **{f"share_{name}": share for name, share in now.shares.items()}}
 
     def _rate(self) -> float:
         optimizer = self.model.optimizer
@@ -227,5 +271,6 @@ class ShowRow(StageCallback):
 
 def stage_callbacks(run: StageRun) -> list[StageCallback]:
     """Returns the callbacks of a stage, in their order."""
-    kinds = [ShowSteps, SettleAverages, FiniteGuard, HistoryRow, BestStudent, Plateau, Checkpoint, TensorBoardEvents, ShowRow]
-    return [kind(run) for kind in kinds if kind is not Plateau or isinstance(run.data.stage.schedule, PlateauSchedule)]
+    kinds = [ShowSteps, SettleAverages, TermShares, FiniteGuard, HistoryRow, BestStudent, Plateau, Checkpoint, TensorBoardEvents, ShowRow]
+    needless = {Plateau: not isinstance(run.data.stage.schedule, PlateauSchedule), TermShares: len(run.data.stage.terms) == 1}
+    return [kind(run) for kind in kinds if not needless.get(kind)]

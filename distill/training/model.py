@@ -7,10 +7,11 @@ import keras
 from keras import ops
 
 from distill.config.run import Run
-from distill.losses.embedding import cosine
+from distill.losses.embedding import cosine, mean_absolute
 from distill.losses.margin import hits
 from distill.losses.objective import OBJECTIVES, Objective
-from distill.models.students import ClassHead, build_student, projection
+from distill.models.heads import AnyHead, build_head
+from distill.models.students import build_student, projection
 from distill.training.optimizers import Rate, build_optimizer
 from distill.training.stages import StageData
 
@@ -19,35 +20,40 @@ from distill.training.stages import StageData
 class Parts:
     """All weights of a run: the student, and what stands beside it in training. The same for every stage, so one checkpoint fits all.
 
-    objectives: of each stage, by its number.
+    objectives: of each stage, by its number. balanced: of each stage the weights of its terms that have weight = "auto", by the terms' names.
     """
 
     student: keras.Model
-    heads: dict[str, ClassHead] = field(default_factory=dict)
+    heads: dict[str, AnyHead] = field(default_factory=dict)
     projections: dict[int, keras.layers.Layer] = field(default_factory=dict)
     objectives: dict[int, tuple[Objective, ...]] = field(default_factory=dict)
+    balanced: dict[int, dict[str, keras.Variable]] = field(default_factory=dict)
 
     def variables(self) -> dict[str, Any]:
         """Every variable (dropout's random state too) by a name that is the same in each process."""
         layers = {"student": self.student, **self.heads, **{f"projection_{size}": layer for size, layer in self.projections.items()}}
         objectives = {f"stage_{stage}_{each.term.name}": each for stage, several in self.objectives.items() for each in several}
-        return {f"{name}/{number}": variable for name, each in (layers | objectives).items() for number, variable in enumerate(each.variables)}
+        found = {f"{name}/{number}": variable for name, each in (layers | objectives).items() for number, variable in enumerate(each.variables)}
+        return found | {f"stage_{stage}_weight_{name}/0": each for stage, weights in self.balanced.items() for name, each in weights.items()}
 
 
 def build_parts(run: Run, stages: list[StageData]) -> Parts:
-    """The student, a head for each class table, a projection for each other teacher dimension, built and ready."""
+    """The student, a head of each kind for each class table, a projection for each other teacher dimension, built and ready."""
     parts = Parts(build_student(run.student, stages[0].train.image_shape))
+    size = parts.student.output_shape[-1]
     for data in stages:
-        if data.head and data.head not in parts.heads:
-            parts.heads[data.head] = ClassHead(data.train.classes, name=data.head)
-        if "embedding" in data.fields and data.train.dimension not in (run.student.embedding, *parts.projections):
+        for head, name in data.heads.items():
+            if name not in parts.heads:
+                parts.heads[name] = build_head(head, data.train.classes, name, size, data.train.dimension)
+        if "embedding" in data.fields and data.train.dimension not in (size, *parts.projections):
             parts.projections[data.train.dimension] = projection(data.train.dimension)
-    for layer in (*parts.heads.values(), *parts.projections.values()):
-        layer.build((None, run.student.embedding))
+            parts.projections[data.train.dimension].build((None, size))
     for data in stages:
         parts.objectives[data.number] = tuple(OBJECTIVES[term.name](term) for term in data.stage.terms)
         for objective in parts.objectives[data.number]:
-            objective.build(data.train.dimension or run.student.embedding, data.train.classes)
+            objective.build(data.train.dimension or size, size, data.train.classes)
+        auto = [term.name for term in data.stage.terms if term.weight == "auto"]
+        parts.balanced[data.number] = {name: keras.Variable(1.0, trainable=False, dtype="float32", name=f"weight_{name}") for name in auto}
     return parts
 
 
@@ -60,32 +66,41 @@ class Training(keras.Model):
     def __init__(self, parts: Parts, data: StageData) -> None:
         super().__init__(name=f"stage_{data.number}")
         self.student = parts.student
-        self.head = parts.heads[data.head] if data.head else None
+        self.heads = {head.name: parts.heads[name] for head, name in data.heads.items()}
         self.projection = parts.projections.get(data.train.dimension) if "embedding" in data.fields else None
         self.objectives = parts.objectives[data.number]
+        self.balanced = parts.balanced[data.number]
         self.state = [variable for objective in self.objectives for variable in objective.variables]  # so that Keras knows them
-        self.needs: dict[str, str] = {term.name: term.needs for term in data.stage.terms}
-        self.needs |= {name: need for name, need in (("accuracy", "label"), ("agreement", "embedding")) if need in data.fields}
+        measured: dict[str, tuple[str, ...]] = {"accuracy": ("label",)} if self.heads else {}
+        measured |= {"agreement": ("embedding",)} if "embedding" in data.fields else {}
+        measured |= dict.fromkeys(data.stage.metrics, ("embedding",))
+        self.needs = {term.name: term.fields for term in data.stage.terms} | measured
         self.means = [keras.metrics.Mean(name=name) for name in self.needs]
         self.built = True  # its parts are
 
     def call(self, images: Any, training: bool = False) -> dict[str, Any]:
         embedding = self.student(images, training=training)
-        predicted = {"embedding": self.projection(embedding) if self.projection else embedding}
-        if self.head:
-            predicted["label"] = self.head(embedding)
-        return predicted
+        return {"student": embedding, "embedding": self.projection(embedding) if self.projection else embedding}
+
+    def rows_of(self, y: Any, predicted: Any, training: bool) -> dict[str, Any]:
+        """Returns one value a row of each term and each other figure whose fields a batch has, by name."""
+        heads = {each.term.head.name for each in self.objectives if each.term.head and {*each.term.fields} <= y.keys()}
+        scores = {name: head.scores(y, predicted, training) for name, head in self.heads.items() if name in heads}
+        rows = {each.term.name: each(y, predicted | scores, training) for each in self.objectives if {*each.term.fields} <= y.keys()}
+        if scores:
+            rows["accuracy"] = hits(y["label"], next(iter(scores.values())))
+        if "embedding" in y:
+            rows["agreement"] = cosine(y["embedding"], predicted["embedding"])
+        if "mae" in self.needs and "embedding" in y:
+            rows["mae"] = mean_absolute(y["embedding"], predicted["embedding"])
+        return rows
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
-        objectives = [each for each in self.objectives if each.term.needs in y]
-        rows: dict[str, Any] = {each.term.name: each(y, y_pred, training) for each in objectives}
-        loss = sum(each.term.weight * ops.mean(rows[each.term.name]) for each in objectives)
+        rows = self.rows_of(y, y_pred, training)
+        terms = [each.term for each in self.objectives if each.term.name in rows]
+        loss = sum(self.balanced.get(term.name, term.weight) * ops.mean(rows[term.name]) for term in terms)
         if training:  # what layers ask for by themselves: regularisers of weights and activities; no part of how good held-out rows are met
             loss = loss + sum(ops.sum(ops.cast(each, "float32")) for each in self.losses)
-        if "label" in y:
-            rows["accuracy"] = hits(y["label"], y_pred["label"])
-        if "embedding" in y:
-            rows["agreement"] = cosine(y["embedding"], y_pred["embedding"])
         for mean in self.means:
             if mean.name in rows:
                 mean.update_state(rows[mean.name])
@@ -93,7 +108,7 @@ class Training(keras.Model):
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         told = self.get_metrics_result()
-        return {name: value for name, value in told.items() if self.needs.get(name) in (None, *y)}
+        return {name: value for name, value in told.items() if {*self.needs.get(name, ())} <= y.keys()}
 
 
 def compiled(run: Run, data: StageData, parts: Parts) -> tuple[Training, Rate]:

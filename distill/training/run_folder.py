@@ -4,6 +4,7 @@ run.toml                the resolved run; another run in the same folder is refu
 history.csv             one row an epoch, all stages
 events/                 the same figures for TensorBoard
 checkpoints/last.npz    all weights, the optimizer's state and the progress after the last epoch
+checkpoints/NAME.npz    means of the teacher's embeddings of each class, where a term takes its centres from them
 checkpoints/best.keras  the student with the lowest held-out loss of its stage (training loss where nothing is held out)
 student.keras           the student after the last stage, without heads; written at the end
 identities.txt          the names of the people that it was trained on, where all are known
@@ -13,6 +14,7 @@ summary.json            the final figures; where it lies the run is finished
 import csv
 import os
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -201,6 +203,24 @@ class RunFolder:
                 temporary.write_text("".join(f"{name}\n" for name in sorted(self.people)), "utf-8")
         save_checkpoint(self.checkpoints / "last.npz", progress, arrays)
         self.write_history(progress.history)
+
+    def centres(self, name: str, identity: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Returns the centres of classes that lie in checkpoints/NAME.npz, which are made and written where these are not there, or are of other rows.
+
+        Args:
+            identity: of the rows that they are the means of.
+        """
+        path = self.checkpoints / f"{name}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                if str(stored["identity"]) == identity:
+                    return np.asarray(stored["centres"], np.float32)
+        except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
+            pass  # what can be made again needs no mending
+        centres = make()
+        with committed(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, centres=centres, identity=np.array(identity))
+        return centres
 
     def load(self) -> tuple[Progress, dict[str, np.ndarray]] | None:
         """Returns the last checkpoint; None in a run that has none."""

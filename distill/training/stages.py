@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.config.losses import Head
 from distill.config.run import Run
 from distill.config.stage import NoiseStage, Stage
 from distill.errors import DistillError
@@ -38,8 +39,11 @@ class StageData:
         return self.train.name
 
     @property
-    def head(self) -> str | None:
-        return f"{self.train.name}_{self.train.classes}" if "label" in self.fields else None
+    def heads(self) -> dict[Head, str]:
+        """The heads that its terms look at, each with a name under which stages on the same classes share it."""
+        table = f"{self.train.name}_{self.train.classes}"
+        heads = [term.head for term in self.stage.terms if term.head]
+        return {head: table if head == Head() else f"{table}_{head.name}" for head in heads}
 
     @property
     def joined(self) -> int:
@@ -158,14 +162,7 @@ def open_stages(run: Run, open_teacher: OpenTeacher | None = None) -> list[Stage
             with phase(OPENING[stage.source]):
                 opened[key] = SOURCES[stage.source](run, stage, open_teacher)
         taught, held_out = opened[key]
-        for term in stage.terms:
-            needs = term.needs
-            if needs not in taught.fields:
-                gives = ", ".join(taught.fields)
-                raise DistillError(f'stage {number}: term "{term.name}" needs "{needs}", but source "{stage.source}" gives: {gives}.')
-            if reason := taught.teaches_nothing(needs):
-                where = stage.teacher if isinstance(stage, NoiseStage) else getattr(run.data, stage.source)
-                raise DistillError(f'stage {number}: term "{term.name}" cannot learn from {where}: {reason}. {TEACHABLE[needs]}')
+        _check_terms(run, number, stage, taught)
         stages.append(_stage_data(run, number, stage, taught, held_out))
     shapes = {data.train.image_shape: data.number for data in stages}
     if len(shapes) > 1:
@@ -174,8 +171,23 @@ def open_stages(run: Run, open_teacher: OpenTeacher | None = None) -> list[Stage
     return stages
 
 
+def _check_terms(run: Run, number: int, stage: Stage, taught: Any) -> None:
+    """DistillError where a term has nothing to learn from."""
+    gives = ", ".join(taught.fields)
+    for term, needs in ((each, needs) for each in stage.terms for needs in each.fields):
+        if needs not in taught.fields:
+            why = f' with centres = "{term.head.centres}"' if term.head and term.head.taught else ""
+            raise DistillError(f'stage {number}: term "{term.name}"{why} needs "{needs}", but source "{stage.source}" gives: {gives}.')
+        if reason := taught.teaches_nothing(needs):
+            where = stage.teacher if isinstance(stage, NoiseStage) else getattr(run.data, stage.source)
+            raise DistillError(f'stage {number}: term "{term.name}" cannot learn from {where}: {reason}. {TEACHABLE[needs]}')
+    if stage.metrics and "embedding" not in taught.fields:
+        raise DistillError(f'stage {number}: metrics = {list(stage.metrics)} compare embeddings, but source "{stage.source}" gives: {gives}.')
+
+
 def _stage_data(run: Run, number: int, stage: Stage, taught: Any, held_out: Any | None) -> StageData:
-    fields = tuple(name for name in taught.fields if any(term.needs == name for term in stage.terms))
+    needed = {name for term in stage.terms for name in term.fields} | ({"embedding"} if stage.metrics else set())
+    fields = tuple(name for name in taught.fields if name in needed)
     evaluated, not_evaluated = _evaluated(run, taught, held_out, fields)
     return StageData(number, stage, taught, held_out if evaluated else None, fields, evaluated, not_evaluated)
 
@@ -248,11 +260,11 @@ def describe_stage(run: Run, data: StageData, projected: bool) -> list[str]:
     if any(term.name == "mse" for term in stage.terms):
         _, values = next(iter(source.epoch(0)))
         norm = float(np.linalg.norm(values["embedding"], axis=1).mean())
-    scales = [
-        f"{term.name} {term.gradient_scale(source.dimension or 0, norm):.4g}"
-        + (f" (weight {term.weight:g}, dimension {source.dimension}, mean norm {norm:.3g})" if term.name == "mse" else "")
-        for term in stage.terms
-    ]
+    scales = []
+    for term in stage.terms:
+        weight, scale = term.weight, term.gradient_scale(source.dimension or 0, norm)
+        told, given = ("auto", "auto") if isinstance(weight, str) else (f"{weight * scale:.4g}", f"{weight:g}")
+        scales.append(f"{term.name} {told}" + (f" (weight {given}, dimension {source.dimension}, mean norm {norm:.3g})" if term.name == "mse" else ""))
     lines = [
         f"stage {data.number}: {many(source.rows, 'rows')} of {source.name}{_views_of(source)}, {many(data.steps, 'steps')} an epoch, {many(stage.epochs, 'epochs')}"
         + (f"; the last batch has {data.joined} more rows" if data.joined else ""),

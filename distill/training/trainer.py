@@ -7,6 +7,7 @@ averages are taken anew, so that what is evaluated on held-out rows is what is s
 
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from distill.config.run import Run
 from distill.data.folders import check_apart, check_folder
+from distill.data.sources.centres import class_means
 from distill.errors import DistillError, Interrupted
 from distill.images.augmentation import find_recipe
 from distill.models.students import layers_of, settle_scales, weights_file
@@ -137,12 +139,25 @@ def _begin(run: Run, folder: RunFolder, stages: list[StageData], display: Traini
     for line in check_batches(stages, parts.student):
         display.line(line)
     display.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}")
-    if arrays is not None:
+    if arrays is None:
+        teach_centres(run, stages, parts, folder)
+    else:
         restore(parts.variables(), arrays, folder.checkpoints)
         settle_scales(parts.student)
         folder.write_history(progress.history)  # a kill may have come between the checkpoint and this
         display.line(f"going on after stage {progress.stage + 1}, epoch {progress.epoch}")
     return parts, progress, arrays
+
+
+def teach_centres(run: Run, stages: list[StageData], parts: Parts, folder: RunFolder) -> None:
+    """Gives the heads that come from the teacher the means of its embeddings of each class, over the rows that train."""
+    for data in stages:
+        for head, name in data.heads.items():
+            if head.taught:
+                holdout = run.data.holdout.model_dump_json() if run.data.holdout else ""
+                with phase("averaging the teacher's embeddings of each class"):
+                    centres = folder.centres(name, f"{data.train.identity()} {holdout}", partial(class_means, data.train))
+                parts.heads[name].set_weights([centres])
 
 
 def train_stage(

@@ -31,10 +31,10 @@ def test_every_kind_of_term_has_an_objective():
 
 def test_gradient_scales_are_in_one_unit():
     """On unit vectors mse with weight 1 in 512 dimensions has the gradient scale of cosine with weight 1/256."""
-    assert Mse().gradient_scale(512, 1.0) == Cosine(weight=1 / 256).gradient_scale(512, 1.0)
+    assert Mse().gradient_scale(512, 1.0) == Cosine().gradient_scale(512, 1.0) / 256
     assert mean(mse(unit(T), unit(E))) == pytest.approx(Mse().gradient_scale(DIMENSION, 1.0) * mean(cosine_distance(T, E)), rel=1e-5)
     row = gradients(lambda c: 2.0 * softmax(np.array([0], np.int32), c, 16.0), [[-1.0, 1.0]])
-    assert np.abs(row).max() == pytest.approx(Softmax(weight=2.0, scale=16.0).gradient_scale(8, 1.0), rel=1e-4)
+    assert np.abs(row).max() == pytest.approx(2.0 * Softmax(scale=16.0).gradient_scale(8, 1.0), rel=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ state
@@ -46,7 +46,7 @@ class Centred:
     def __init__(self, term):
         self.term, self.variables = term, []
 
-    def build(self, dimension, classes):
+    def build(self, dimension, embedding, classes):
         self.variables = [keras.Variable(np.zeros(dimension, "float32"), trainable=False, name="mean")]
 
     def __call__(self, batch, predicted, training):

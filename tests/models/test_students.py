@@ -13,7 +13,8 @@ from keras.src.utils import file_utils
 
 from distill import DistillError
 from distill.config.student import Student
-from distill.models.students import BACKBONES, INPUTS, ClassHead, _divide_as_published, _is_published, _scaled, build_student, projection, settle_scales
+from distill.models.heads import ClassHead
+from distill.models.students import BACKBONES, INPUTS, _divide_as_published, _is_published, _scaled, build_student, projection, settle_scales
 from distill.training.checkpoint import restore
 
 APPLICATIONS = [

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -92,13 +92,16 @@ class ShardSource:
     def identity(self) -> str:
         return self.set.identity
 
+    def groups(self, columns: Sequence[str]) -> Iterator[tuple[Rows, np.ndarray]]:
+        """Yields the row groups of the part in the order of the set, with these columns alone, and which of their rows belong to the part."""
+        for (shard, number), some in zip(self._part.groups, np.split(self._part.rows, self._part.starts[1:]), strict=True):
+            yield next(self.set.read(shard, [number], columns)), some
+
     def teaches_nothing(self, field: str) -> str:
-        rows = np.split(self._part.rows, self._part.starts[1:])
-        read = (next(self.set.read(shard, [number], [field])) for shard, number in self._part.groups)
         if field == "embedding":
-            return one_direction(found.embeddings[some] for found, some in zip(read, rows, strict=True))
+            return one_direction(found.embeddings[some] for found, some in self.groups([field]))
         changing = self.augment is not None or self.views != "plain"
-        return one_class((found.labels[some] for found, some in zip(read, rows, strict=True)), len(self._part.rows), self.classes, changing)
+        return one_class((found.labels[some] for found, some in self.groups([field])), len(self._part.rows), self.classes, changing)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         views = views_of_groups(len(self._part.groups), self.set.meta.views, self.views, self.seed, number)
