@@ -17,7 +17,7 @@ from keras import ops
 
 from distill.config.optimizer import Plateau as PlateauSchedule
 from distill.errors import Unfinished
-from distill.models.students import settle_averages
+from distill.models.norms import settle_averages
 from distill.training.checkpoint import Progress, save_student
 from distill.training.optimizers import Rate
 from distill.training.run_folder import RunFolder

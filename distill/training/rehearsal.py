@@ -15,7 +15,7 @@ import keras
 
 from distill.config.run import Run
 from distill.data.sources import POOL_GROUPS, QUEUE
-from distill.models.students import settle_averages
+from distill.models.norms import settle_averages
 from distill.runtime.lines import many
 from distill.runtime.process import keep_memory_again
 from distill.training.batches import endless_batches

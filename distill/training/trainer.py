@@ -19,7 +19,9 @@ from distill.data.folders import check_apart, check_folder
 from distill.data.sources.centres import class_means
 from distill.errors import DistillError, Interrupted
 from distill.images.augmentation import find_recipe
-from distill.models.students import layers_of, settle_scales, weights_file
+from distill.models.norms import layers_of
+from distill.models.scaling import settle_scales
+from distill.models.transfer import weights_file
 from distill.runtime.lines import many
 from distill.runtime.process import grow_gpu_memory
 from distill.runtime.progress import phase

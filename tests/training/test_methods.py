@@ -218,8 +218,8 @@ def test_a_low_agreement_is_told():
 
 
 def test_the_listed_students_are_those_that_can_be_built():
+    from distill.models.applications import INPUTS
     from distill.models.students import BACKBONES as OWN
-    from distill.models.students import INPUTS
 
     assert list(BACKBONES) == [*OWN, *(name for names in INPUTS.values() for name in names)]
     assert parameters("small_conv") == BACKBONES["small_conv"] == 27_188 and parameters("mobilefacenet") == BACKBONES["mobilefacenet"]

@@ -22,7 +22,7 @@ from distill.config.run import Run
 from distill.data.sources import NoiseSource
 from distill.evaluation.verification import cosine_scores
 from distill.images.codec import encode_jpeg
-from distill.models.students import settle_averages
+from distill.models.norms import settle_averages
 from distill.training import stages
 from distill.training.callbacks import BestStudent, Epoch, Plateau, SettleAverages, StageRun, count_left_out, stage_callbacks
 from distill.training.checkpoint import Progress, load_checkpoint, save_checkpoint
