@@ -51,7 +51,9 @@ def train(
     teacher: Annotated[str | None, typer.Option(metavar="MODEL", rich_help_panel=LEARN, help=f"for --method noise: {A_MODEL}")] = None,
     student: Annotated[
         str | None,
-        typer.Option(metavar="NAME", rich_help_panel=STUDENT, help="small_conv, mobilefacenet or a name of keras.applications", show_default="by the images"),
+        typer.Option(
+            metavar="NAME", rich_help_panel=STUDENT, help="small_conv, mobilefacenet or another one of distill init --list", show_default="by the images"
+        ),
     ] = None,
     embedding: Annotated[
         int | None, typer.Option(metavar="N", rich_help_panel=STUDENT, help="size of the student's embedding", show_default="as many as the teacher's")

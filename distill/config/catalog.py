@@ -32,10 +32,16 @@ METHODS = {
 }
 DEFAULT = "cosine"
 
-# Parameters of each student with an embedding of 128 numbers, for images of 112x112 (mobilefacenet's depend on the size of the images).
+# Parameters of each student with an embedding of 128 numbers, for images of 112x112 (of mobilefacenet, ghostfacenet_v1
+# and the iresnets they depend on the size of the images).
 BACKBONES: dict[str, int] = {
     "small_conv": 27_188,
     "mobilefacenet": 1_022_336,
+    "ghostfacenet_v1": 3_831_404,
+    "iresnet18": 14_404_096,
+    "iresnet34": 24_528_960,
+    "iresnet50": 33_992_768,
+    "iresnet100": 55_589_568,
     "ConvNeXtTiny": 27_921_632,
     "ConvNeXtSmall": 49_556_192,
     "ConvNeXtBase": 87_701_760,

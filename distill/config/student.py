@@ -4,16 +4,35 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill.config.fields import Positive, Share
+from distill.config.fields import AboveZero, Positive, Share, later
 from distill.storage.frozen import Frozen, Several
+
+OURS = ("small_conv", "mobilefacenet", "ghostfacenet_v1", "iresnet18", "iresnet34", "iresnet50", "iresnet100")
+
+# Why a backbone has the first convolution, or the top, that it has, by how its name begins.
+STEMS = {
+    "small_conv": "each of its convolutions has stride 2",
+    "mobilefacenet": "its first convolution has stride 2, as in the paper",
+    "iresnet": "its first convolution has stride 1",
+    "VGG": "its first convolution has stride 1",
+    "ConvNeXt": "its first convolution cuts the image into patches of 4x4",
+}
+TOPS = {
+    "mobilefacenet": "it has the depthwise top",
+    "ghostfacenet_v1": "it has the depthwise top",
+    "iresnet": "its embedding layer sees all places of the last map",
+}
 
 
 class Student(Frozen):
     """What is built: a backbone by name, and the size of what comes out of it.
 
-    backbone: "small_conv", "mobilefacenet", or any name of keras.applications. widths: channels of each block of small_conv.
+    backbone: "small_conv", "mobilefacenet", "ghostfacenet_v1", "iresnet18" (34, 50, 100), or any name of keras.applications. widths: channels of each
+    block of small_conv. width: what the channels of ghostfacenet_v1 are multiplied with, 1.3 where it is not set.
     weights: what to start from, a run folder or .keras file (the whole student) or an .h5 file (the backbone, for keras.applications).
     precision: what the backbone computes in; the embedding, the heads and the losses are float32 always.
+    stem_stride: of the first convolution: 2 is what keras.applications have, and 1 what ghostfacenet_v1 has, where it is not set.
+    top: how the last map becomes one vector, of small_conv and keras.applications: its average, or a weighted sum with a weight for each place.
     """
 
     backbone: str = "small_conv"
@@ -22,14 +41,27 @@ class Student(Frozen):
     widths: Annotated[tuple[Positive, ...], Several, Field(min_length=1)] | None = None
     weights: str | None = None
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    width: AboveZero | None = later(None)
+    stem_stride: Literal[1, 2] | None = later(None)
+    top: Literal["average", "depthwise"] = later("average")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.widths and self.backbone != "small_conv":
-            raise ValueError(f'"widths" belongs to backbone "small_conv", but backbone is "{self.backbone}"; leave it out')
-        if (self.weights or "").endswith(".h5") and self.backbone in ("small_conv", "mobilefacenet"):
+        for key, backbone in (("widths", "small_conv"), ("width", "ghostfacenet_v1")):
+            if getattr(self, key) and self.backbone != backbone:
+                raise ValueError(f'"{key}" belongs to backbone "{backbone}", but backbone is "{self.backbone}"; leave it out')
+        if (self.weights or "").endswith(".h5") and self.backbone in OURS:
             raise ValueError(
                 f'weights "{self.weights}" is an .h5 file, which is for a keras.applications backbone, but backbone is "{self.backbone}"; '
                 "name a run folder or a .keras file"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _parts(self) -> Self:
+        given = {"stem_stride": (self.stem_stride, None, STEMS), "top": (self.top, "average", TOPS)}
+        for key, (value, usual, reasons) in given.items():
+            reason = next((reason for name, reason in reasons.items() if self.backbone.startswith(name)), None)
+            if value != usual and reason:
+                raise ValueError(f'{key} = {value!r} cannot be had with backbone "{self.backbone}": {reason}; leave it out')
         return self

@@ -1,6 +1,7 @@
 """The networks of keras.applications as backbones: how each wants its images, and published weights that give what Keras gives with them."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from keras import layers
 from distill.config.student import Student
 from distill.errors import DistillError
 from distill.models.scaling import scaled
+from distill.models.stems import with_unit_stem
 from distill.models.tops import pooled
 from distill.models.transfer import weights_file
 
@@ -38,19 +40,21 @@ PUBLISHED_DEVIATION = (0.229, 0.224, 0.225)
 
 def application(images: Tensor, student: Student) -> Tensor:
     """Builds a network of keras.applications without its top, with the weights of an .h5 file where the student names one. Returns float32 [B, C]."""
-    backbone = _network(student.backbone, images.shape[1:])
+    backbone = _network(student, images.shape[1:])
     weights = weights_file(student)
     if weights and weights.suffix == ".h5":
         _load(backbone, student.backbone, weights)
     kind = next(kind for kind, names in INPUTS.items() if student.backbone in names)
-    return pooled(backbone(scaled(images, kind)))
+    return pooled(backbone(scaled(images, kind)), student.top)
 
 
-def _network(name: str, image_shape: tuple[int, int, int]) -> keras.Model:
+def _network(student: Student, image_shape: tuple[int, int, int]) -> keras.Model:
+    name = student.backbone
+    build = partial(getattr(keras.applications, name), include_top=False, weights=None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on the size of the published weights
         try:
-            return getattr(keras.applications, name)(include_top=False, weights=None, input_shape=image_shape)
+            return with_unit_stem(name, lambda shape: build(input_shape=shape), image_shape) if student.stem_stride == 1 else build(input_shape=image_shape)
         except ValueError as error:
             height, width, _ = image_shape
             raise DistillError(f"student.backbone: {name} cannot be built for images of {height}x{width}: {error}") from None

@@ -20,4 +20,4 @@ def small_conv(images: Tensor, student: Student) -> Tensor:
         signal = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False, name=f"conv{number}")(signal)
         signal = layers.BatchNormalization(name=f"norm{number}")(signal)
         signal = layers.ReLU(name=f"relu{number}")(signal)
-    return pooled(signal)
+    return pooled(signal, student.top)

@@ -14,6 +14,9 @@ from keras import layers
 from distill.config.student import Student
 from distill.errors import DistillError
 from distill.models.applications import INPUTS, application
+from distill.models.ghostfacenet import ghostfacenet_v1
+from distill.models.iresnet import BLOCKS as IRESNETS
+from distill.models.iresnet import iresnet
 from distill.models.mobilefacenet import mobilefacenet
 from distill.models.small_conv import small_conv
 from distill.models.transfer import copy_weights, weights_file
@@ -21,13 +24,18 @@ from distill.models.transfer import copy_weights, weights_file
 Tensor = Any
 
 # Each takes images float32 [B, H, W, 3], 0..255, and the student's options, and returns one float32 vector of each image. Beside them: INPUTS.
-BACKBONES: dict[str, Callable[[Tensor, Student], Tensor]] = {"small_conv": small_conv, "mobilefacenet": mobilefacenet}
+BACKBONES: dict[str, Callable[[Tensor, Student], Tensor]] = {
+    "small_conv": small_conv,
+    "mobilefacenet": mobilefacenet,
+    "ghostfacenet_v1": ghostfacenet_v1,
+    **dict.fromkeys(IRESNETS, iresnet),
+}
 
 
 def build_student(student: Student, image_shape: tuple[int, int, int]) -> keras.Model:
     """Returns the student as a functional model: images uint8 or float32 [B, H, W, 3], 0..255 RGB -> embedding float32 [B, student.embedding].
 
-    The top is global pooling, batch norm, dropout and one dense layer; mobilefacenet pools by its global depthwise convolution.
+    The top is one vector of the last map (`tops`: pooled by average, or as student.top says; iresnet takes all places), dropout and one dense layer.
     The embedding is not normalised. Raises DistillError for an unknown backbone, an image too small for it, and weights that do not fit.
     """
     weights = weights_file(student)
