@@ -6,12 +6,18 @@ Plain values and texts; nothing heavy is loaded for them.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 from distill.errors import DistillError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,10 @@ def near(name: str, known: Sequence[str]) -> str:
 
 
 def listing() -> str:
-    """Returns what `distill init --list` prints: methods and other examples, backbones with their parameters, terms with their options."""
+    """Returns what `distill init --list` prints: methods, other examples, backbones with their parameters; terms, optimizers, schedules with their keys."""
     from distill.config.losses import TERMS  # pydantic, which the names above need not wait for
+    from distill.config.optimizer import Moving, Optimizer
+    from distill.config.schedule import Schedule, Warmed
 
     others = [(name, _words_of(name)) for name in examples() if name not in METHODS]
     terms = [(name, f"learns from the {kind.needs}; {kind.in_words()}") for name, kind in TERMS.items()]
@@ -116,6 +124,8 @@ def listing() -> str:
             _table("methods: distill train --method NAME, or distill init NAME for its run file", [(name, kind.words) for name, kind in METHODS.items()]),
             _table("other run files: distill init NAME", others),
             _table("terms of a stage, with what is taken where nothing is said: terms = [{ name = NAME, ... }]", terms),
+            _table("optimizers of a stage, in the same way: optimizer = { name = NAME, ... }", _kinds(Optimizer, Moving)),
+            _table("schedules of a stage, which lower its learning rate: schedule = { name = NAME, ... }", _kinds(Schedule, Warmed)),
             _table(
                 "students: --student NAME, or backbone = NAME; parameters with an embedding of 128 numbers and images of 112x112",
                 [(name, f"{count:>11,}") for name, count in BACKBONES.items()],
@@ -123,6 +133,27 @@ def listing() -> str:
             "The embedding has 128 numbers where a run file does not say how many, and with --method as many as the teacher's. Images have the size of the set's.",
         ]
     )
+
+
+def _kinds(union: Any, shared: type[BaseModel]) -> list[tuple[str, str]]:
+    """Returns a row a kind: its name, what it does, and the keys of its own; and one with the keys that `shared` gives to all."""
+    rows = []
+    for kind in get_args(get_args(union)[0]):
+        words = (kind.__doc__ or "").partition("\n")[0].rstrip(".")
+        own = _keys({key: field for key, field in kind.model_fields.items() if key not in shared.model_fields})
+        rows.append((kind.model_fields["name"].default, f"{words[:1].lower()}{words[1:]}{f'; {own}' if own else ''}"))
+    return [*rows, ("each", _keys({key: field for key, field in shared.model_fields.items() if key != "name"}))]
+
+
+def _keys(fields: Mapping[str, FieldInfo]) -> str:
+    """Returns keys with what is taken where nothing is said: "momentum (none), nesterov = true", and "at (needed)"."""
+    words = []
+    for key, field in fields.items():
+        if field.is_required() or field.default is None:
+            words.append(f"{key} ({'needed' if field.is_required() else 'none'})")
+        else:
+            words.append(f"{key} = {field.default:g}" if type(field.default) in (int, float) else f"{key} = {json.dumps(field.default)}")
+    return ", ".join(words)
 
 
 def _words_of(name: str) -> str:

@@ -164,5 +164,5 @@ def _all_keys(kinds: Kinds, stage: int, above: str = "") -> Iterator[tuple[str, 
         inner = tuple(_models_in(field.annotation))
         if not inner:
             yield above + name, above.split(".")[-2] if name == "name" else name
-        elif name != "terms":
+        elif name not in ("terms", "multipliers"):
             yield from _all_keys(inner, stage, f"{above}{name}.{f'{stage}.' if name == 'stage' else ''}")

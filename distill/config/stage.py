@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from distill.config.fields import Positive, later, usually
+from distill.config.layers import Freeze, Multiplier
 from distill.config.losses import AnyTerm
-from distill.config.optimizer import AdamW, Constant, Optimizer, Schedule
+from distill.config.optimizer import AdamW, Optimizer
+from distill.config.schedule import Constant, Schedule
 from distill.images.preprocessing import Preprocessing
 from distill.storage.frozen import Frozen, Several
 
@@ -15,6 +17,8 @@ class Stage(Frozen):
     """One stretch of training: a source, the terms, how long, and how the weights move. Runs through all rows of its source once an epoch.
 
     metrics: what else is measured on each batch: "mae", the mean absolute difference from the teacher's numbers.
+    freeze: the layers whose weights and batch-norm averages stay as they are in this stage, and in this alone.
+    multipliers: layers with a learning rate and weight decay of their own; of several that match a layer the first one counts.
     """
 
     source: str
@@ -23,12 +27,17 @@ class Stage(Frozen):
     schedule: Schedule = Constant()
     terms: Annotated[tuple[AnyTerm, ...], Several, Field(min_length=1)]
     metrics: Annotated[tuple[Literal["mae"], ...], Several] = later(())
+    freeze: Freeze = later(())
+    multipliers: Annotated[tuple[Multiplier, ...], Several] = later(())
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         names = [term.name for term in self.terms]
         if len(set(names)) < len(names):
             raise ValueError(f"a term stands twice: {', '.join(names)}; give each once, with the sum of the weights")
+        for each in self.multipliers:
+            if each.weight_decay != 1 and not self.optimizer.weight_decay:
+                raise ValueError(f'multipliers multiply the weight_decay of "{each.layers}", but that of the optimizer is 0; give it one (sgd, adamw)')
         return self
 
     @property

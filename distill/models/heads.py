@@ -82,7 +82,7 @@ class TaughtHead(layers.Layer):
 
     def scores(self, batch: Mapping[str, Tensor], predicted: Mapping[str, Tensor], training: bool) -> Tensor:
         """Returns the scores of a batch, as `ClassHead.scores`; in training the centres move first."""
-        if self.adaptive and training:
+        if self.adaptive and training and self.trainable:
             self.centres.assign(adapted_centres(self.centres, batch["label"], predicted["embedding"], batch["embedding"]))
         return self(predicted["embedding"])
 

@@ -17,12 +17,13 @@ def settle_averages(student: keras.Model, batches: Iterable[Any]) -> None:
     """Computes batch norm's averages for inference anew, with the weights as they are now and each batch weighing the same.
 
     In training they lag behind the weights and keep a share of their start at 0 and 1: .55 after 60 steps with Keras' momentum of .99. Dropout
-    is off meanwhile, as in inference. Runs layer by layer, so that no graph is made for it.
+    is off meanwhile, as in inference. Frozen norms keep theirs. Runs layer by layer, so that no graph is made for it.
 
     Args:
         batches: uint8 [B, H, W, 3] each; some thousand rows in all are enough.
     """
-    norms, dropouts = layers_of(student, layers.BatchNormalization), layers_of(student, layers.Dropout)
+    norms = [norm for norm in layers_of(student, layers.BatchNormalization) if norm.trainable]
+    dropouts = layers_of(student, layers.Dropout)
     momenta, rates = [norm.momentum for norm in norms], [dropout.rate for dropout in dropouts]
     try:
         for dropout in dropouts:

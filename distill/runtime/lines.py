@@ -11,8 +11,8 @@ BAR, LEAST_BAR = 30, 8  # length of a bar where there is room, and the least, be
 FANCY, PLAIN = ("━", "─", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"), ("#", "-", "|/-\\")  # done, to do, the spinner; PLAIN for terminals without Unicode
 
 
-_COUNTED = "name|file|class folder|folder|link|record|line|row|chunk|image|shard|picture|view|problem|pair|reject|epoch|step|stage|number|parameter"
-_ONE = re.compile(rf"\b(?:(class)es|(identit)ies|({_COUNTED})s)\b")
+_COUNTED = "name|file|class folder|folder|link|record|line|row|chunk|image|shard|picture|view|problem|pair|reject|epoch|step|stage|number|parameter|layer|weight|update"
+_ONE = re.compile(rf"\b(?:(class|batch)es|(identit)ies|({_COUNTED})s)\b")
 
 
 def many(number: int, words: str) -> str:

@@ -8,22 +8,19 @@ import itertools
 import math
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
-from distill.config.optimizer import Plateau as PlateauSchedule
+from distill.config.schedule import Plateau as PlateauSchedule
 from distill.errors import Unfinished
 from distill.models.norms import settle_averages
-from distill.training.checkpoint import Progress, save_student
-from distill.training.optimizers import Rate
-from distill.training.run_folder import RunFolder
+from distill.training.checkpoint import save_student
+from distill.training.optimizers import last_rate
 from distill.training.shares import balanced_weights, gradient_norms, shares_of, weak_terms
+from distill.training.stage_run import Epoch, StageCallback, StageRun
 from distill.training.stages import StageData
-from distill.training.table import TrainingDisplay
 
 # What batch norm's averages are taken from after each epoch: so many rows tell a mean to 1/45 of its deviation, and as 16 batches cost five steps
 AVERAGED_ROWS = 2048
@@ -32,62 +29,6 @@ AVERAGED_ROWS = 2048
 def averaged_batches(data: StageData) -> int:
     """Returns from how many batches batch norm's averages are taken after an epoch, where it has so many."""
     return math.ceil(AVERAGED_ROWS / data.train.batch)
-
-
-@dataclass
-class Epoch:
-    """What is known of the epoch that is trained. number: over all stages, from 0; the loss of `figures` that counts is `evaluated_loss`; shares: of the
-    terms in the gradient, where there are several."""
-
-    number: int = 0
-    started: float = field(default_factory=time.monotonic)
-    trained: float = 0.0  # seconds of its steps
-    seconds: float = 0.0  # until it was evaluated
-    figures: dict[str, float] = field(default_factory=dict)
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    shares: dict[str, float] = field(default_factory=dict)
-    better: bool = False
-    row: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def evaluated_loss(self) -> float:
-        return self.figures.get("held_out_loss", self.figures["loss"])
-
-
-@dataclass
-class StageRun:
-    """What the callbacks of a stage share. before: epochs of the stages before it; variables: all that a checkpoint stores, by name."""
-
-    data: StageData
-    folder: RunFolder
-    progress: Progress
-    student: keras.Model
-    variables: dict[str, Any]
-    rate: Rate
-    before: int
-    display: TrainingDisplay
-    epoch: Epoch = field(default_factory=Epoch)
-
-
-class StageCallback(keras.callbacks.Callback):
-    """A callback of a stage."""
-
-    # Under JAX and torch Keras then calls on_train_batch_end in other threads, where the loss is waited for while the next steps run. What it
-    # raises there stops fit() at a later step, or before on_epoch_end stores anything. Under TensorFlow Keras itself waits for the figures
-    # of every step to make them floats, so that looking at each costs nothing more.
-    async_safe = True
-
-    def __init__(self, run: StageRun) -> None:
-        super().__init__()
-        self.run = run
-
-    def arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
-        """Returns the variables whose names begin so, as they are now."""
-        _ = self.model  # asking for it brings the variables up to date under JAX
-        return {name: ops.convert_to_numpy(variable) for name, variable in self.run.variables.items() if name.startswith(prefix)}
-
-    def close(self) -> None:
-        """Called when the stage has ended, after an error too, of which Keras tells no callback."""
 
 
 class ShowSteps(StageCallback):
@@ -102,6 +43,26 @@ class ShowSteps(StageCallback):
 
     def on_test_begin(self, logs: Any = None) -> None:
         self.run.display.doing("held-out rows")
+
+
+class AverageWeights(StageCallback):
+    """Puts the averages of an optimizer with `ema` where the weights are, before the epoch is evaluated. Training goes on from what it keeps of these.
+
+    Not Keras' SwapEMAWeights: under TensorFlow it swaps by adding and subtracting, which leaves other bits.
+    """
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.put()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not self.run.data.held_out:
+            self.put()
+
+    def put(self) -> None:
+        model = self.model  # asked for before the variables, as in `arrays`
+        moving = {name: variable for name, variable in self.run.variables.items() if variable.trainable}
+        self.run.epoch.moving = {name: np.array(ops.convert_to_numpy(variable)) for name, variable in moving.items()}
+        model.optimizer.finalize_variable_values(model.trainable_variables)
 
 
 class SettleAverages(StageCallback):
@@ -194,12 +155,8 @@ class HistoryRow(StageCallback):
         now, data = self.run.epoch, self.run.data
         shown = data.train.rows - count_left_out(data.train.left_out, self.run.progress.left_out)
         now.row = {"stage": data.number, "epoch": epoch + 1, "seconds": now.seconds, "images_per_second": shown / now.trained}
-        now.row |= {"learning_rate": self._rate(), **now.figures, **{f"share_{name}": share for name, share in now.shares.items()}}
-
-    def _rate(self) -> float:
-        optimizer = self.model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        return float(ops.convert_to_numpy(self.run.rate(ops.maximum(optimizer.iterations - 1, 0))))
+        learning_rate = last_rate(self.run.rate, self.model.optimizer)
+        now.row |= {"learning_rate": learning_rate, **now.figures, **{f"share_{name}": share for name, share in now.shares.items()}}
 
 
 def count_left_out(found: dict[str, int], known: dict[str, int]) -> int:
@@ -217,6 +174,16 @@ class BestStudent(StageCallback):
         if now.better:
             progress.best = now.evaluated_loss
             save_student(self.run.student, self.run.folder.best, self.run.folder.checkpoints)
+
+
+class MovingWeights(StageCallback):
+    """Puts back what trains, where averages stood in its place; after the last epoch of a stage these stay, for the next stage."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch + 1 < self.run.data.stage.epochs:
+            for name, array in self.run.epoch.moving.items():
+                self.run.variables[name].assign(array)
+            self.run.epoch.arrays |= self.run.epoch.moving
 
 
 class Plateau(StageCallback):
@@ -271,6 +238,9 @@ class ShowRow(StageCallback):
 
 def stage_callbacks(run: StageRun) -> list[StageCallback]:
     """Returns the callbacks of a stage, in their order."""
-    kinds = [ShowSteps, SettleAverages, TermShares, FiniteGuard, HistoryRow, BestStudent, Plateau, Checkpoint, TensorBoardEvents, ShowRow]
-    needless = {Plateau: not isinstance(run.data.stage.schedule, PlateauSchedule), TermShares: len(run.data.stage.terms) == 1}
+    kinds = [ShowSteps, AverageWeights, SettleAverages, TermShares, FiniteGuard, HistoryRow, BestStudent, MovingWeights, Plateau, Checkpoint]
+    kinds += [TensorBoardEvents, ShowRow]
+    stage = run.data.stage
+    needless: dict[type[StageCallback], bool] = {Plateau: not isinstance(stage.schedule, PlateauSchedule), TermShares: len(stage.terms) == 1}
+    needless |= dict.fromkeys((AverageWeights, MovingWeights), stage.optimizer.ema is None)
     return [kind(run) for kind in kinds if not needless.get(kind)]

@@ -13,6 +13,7 @@ import numpy as np
 
 from distill.errors import Damaged, DistillError
 from distill.storage.files import committed, failure, is_there, temporary_for
+from distill.training.layers import all_trainable
 
 PROGRESS = "progress.json"
 
@@ -91,10 +92,11 @@ def restore(variables: dict[str, Any], arrays: dict[str, np.ndarray], where: Pat
 
 
 def save_student(student: Any, path: Path, folder: Path) -> None:
-    """Writes the student as a .keras file, by way of a draft in `folder`."""
+    """Writes the student as a .keras file, by way of a draft in `folder`. In the file every layer is trainable, whatever its stage freezes."""
     draft = temporary_for(folder / path.stem).with_suffix(".keras")  # Keras saves under its own suffix only
     try:
-        student.save(draft)
+        with all_trainable(student):
+            student.save(draft)
         with committed(path) as temporary:
             draft.replace(temporary)
     finally:

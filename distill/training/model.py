@@ -12,7 +12,9 @@ from distill.losses.margin import hits
 from distill.losses.objective import OBJECTIVES, Objective
 from distill.models.heads import AnyHead, build_head
 from distill.models.students import build_student, projection
-from distill.training.optimizers import Rate, build_optimizer
+from distill.training.layers import freeze_layers
+from distill.training.optimizers import build_optimizer
+from distill.training.rate import Rate
 from distill.training.stages import StageData
 
 
@@ -115,8 +117,9 @@ def compiled(run: Run, data: StageData, parts: Parts) -> tuple[Training, Rate]:
     """Returns the model of one stage, ready for its first step, and its learning rate."""
     stage = data.stage
     model = Training(parts, data)
-    rate = Rate(stage.schedule, stage.optimizer.learning_rate, stage.epochs * data.steps)
-    optimizer = build_optimizer(stage.optimizer, rate, model.trainable_variables, run.student.precision)
+    layers = freeze_layers(model, data.number, stage)
+    rate = Rate(stage.schedule, stage.optimizer.learning_rate, stage.epochs * data.steps, data.steps)
+    optimizer = build_optimizer(stage.optimizer, rate, model.trainable_variables, run.student.precision, layers.multiplied_variables())
     # XLA on CPU was measured at 0.08 to 0.84 times the speed
     model.compile(optimizer=optimizer, jit_compile=False if on_cpu() else "auto")
     return model, rate

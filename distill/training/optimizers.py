@@ -1,53 +1,90 @@
-"""How the weights move: optimizers by name, and the learning rate as a function of the step, inside the graph on every backend."""
+"""Optimizers by name, built for the weights that they move, with a learning rate and weight decay of their own for some of them."""
 
-import math
+from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 import keras
 from keras import ops
 
-from distill.config.optimizer import Adam, AdamW, Cosine, Optimizer, Schedule, Sgd
+from distill.config.optimizer import Adam, AdamW, Optimizer, Sgd
+from distill.training.rate import Rate
+
+Multiplied = Sequence[tuple[Any, float, float]]  # a variable, by what its learning rate is multiplied, and by what its weight decay
 
 
-class Rate(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate of a step, inside the graph: warm-up from 0, then constant or half a cosine to 0, times `factor` (plateau).
+class Multiplying:
+    """What an optimizer becomes whose learning rate and weight decay differ by variable. A decay step is rate times decay, so both count there."""
 
-    Not Keras' CosineDecay: its rates differ from these in the last bit at a fifth of the steps, so that equal seeds would give other figures than before.
+    factors: Callable[[Any], tuple[float, float]]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        super().update_step(gradient, variable, learning_rate * self.factors(variable)[0])  # type: ignore[misc]
+
+    def _apply_weight_decay(self: Any, variables: Sequence[Any]) -> None:
+        for variable in variables if self.weight_decay is not None else ():
+            if self._use_weight_decay(variable):
+                rate, decay = self.factors(variable)
+                decayed = ops.convert_to_tensor(variable) * ops.cast(self.weight_decay * decay, variable.dtype)
+                self.assign_sub(variable, decayed * ops.cast(self.learning_rate * rate, variable.dtype))
+
+
+class MultiplyingSgd(Multiplying, keras.optimizers.SGD):
+    """SGD as `Multiplying` says."""
+
+
+class MultiplyingAdam(Multiplying, keras.optimizers.Adam):
+    """Adam as `Multiplying` says."""
+
+
+class MultiplyingAdamW(Multiplying, keras.optimizers.AdamW):
+    """AdamW as `Multiplying` says."""
+
+
+def build_optimizer(optimizer: Optimizer, rate: Rate, variables: list[Any], precision: str, multiplied: Multiplied = ()) -> Any:
+    """Returns the optimizer, built for the variables. Weight decay leaves biases, norms and slopes alone; float16 gets a moving loss scale.
+
+    Args:
+        variables: all that it moves.
+        precision: of the student.
+        multiplied: those of them whose learning rate and weight decay are multiplied.
     """
-
-    def __init__(self, schedule: Schedule, peak: float, steps: int) -> None:
-        self.schedule, self.peak, self.steps = schedule, peak, steps
-        self.warm = math.ceil(schedule.warmup * steps)
-        self.factor: Any = None  # a variable of the optimizer: it is stored with it, and every backend sees it change
-
-    def __call__(self, step: Any) -> Any:
-        step = ops.cast(step, "float32")
-        rate = ops.convert_to_tensor(self.peak, "float32")
-        if isinstance(self.schedule, Cosine):
-            gone = ops.clip((step - self.warm) / max(1, self.steps - self.warm), 0.0, 1.0)
-            rate = rate * 0.5 * (1.0 + ops.cos(math.pi * gone))
-        if self.warm:
-            rate = rate * ops.minimum(1.0, (step + 1.0) / self.warm)
-        return rate if self.factor is None else rate * ops.cast(self.factor, "float32")
-
-
-def build_optimizer(optimizer: Optimizer, rate: Rate, variables: list[Any], precision: str) -> Any:
-    """The optimizer, built for the variables. Weight decay leaves biases, norms and slopes alone; float16 gets a moving loss scale."""
     decay = optimizer.weight_decay or None
     made: Any
     if isinstance(optimizer, Sgd):
-        momentum = optimizer.momentum or 0.0
-        made = keras.optimizers.SGD(rate, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
+        momentum, kind = optimizer.momentum or 0.0, MultiplyingSgd if multiplied else keras.optimizers.SGD
+        made = kind(rate, momentum=momentum, nesterov=optimizer.nesterov and momentum > 0, weight_decay=decay, **_shared(optimizer))
     elif isinstance(optimizer, Adam):
-        made = keras.optimizers.Adam(rate)
+        made = (MultiplyingAdam if multiplied else keras.optimizers.Adam)(rate, **_shared(optimizer))
     elif isinstance(optimizer, AdamW):
-        made = keras.optimizers.AdamW(rate, weight_decay=optimizer.weight_decay)
+        made = (MultiplyingAdamW if multiplied else keras.optimizers.AdamW)(rate, weight_decay=optimizer.weight_decay, **_shared(optimizer))
     else:
         assert_never(optimizer)
     if decay:
         made.exclude_from_weight_decay(var_list=[each for each in variables if len(each.shape) < 2 or each.name == "alpha"])
+    if multiplied:
+        table = {made._var_key(variable): (by_rate, by_decay) for variable, by_rate, by_decay in multiplied}
+        made.factors = lambda variable: table.get(made._var_key(variable), (1.0, 1.0))
     rate.factor = made.add_variable(shape=(), initializer="ones", dtype="float32", name="plateau_factor")
     if precision == "mixed_float16":
         made = keras.optimizers.LossScaleOptimizer(made)
     made.build(variables)
     return made
+
+
+def _shared(optimizer: Optimizer) -> dict[str, Any]:
+    """What all optimizers of Keras take."""
+    return {
+        "global_clipnorm": optimizer.clip_norm,
+        "clipvalue": optimizer.clip_value,
+        "gradient_accumulation_steps": optimizer.accumulate if optimizer.accumulate > 1 else None,
+        "use_ema": optimizer.ema is not None,
+        # Keras averages at each batch, ours counts updates: as many batches as one takes give momentum ** (1 / batches) ** batches = momentum
+        "ema_momentum": optimizer.ema ** (1 / optimizer.accumulate) if optimizer.ema else 0.99,
+    }
+
+
+def last_rate(rate: Rate, optimizer: Any) -> float:
+    """Returns the learning rate of the last update; before the first one, that of step 0."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    step = inner.iterations * (inner.gradient_accumulation_steps or 1) - 1  # iterations are updates; a rate goes by batches
+    return float(ops.convert_to_numpy(rate(ops.maximum(step, 0))))

@@ -20,7 +20,8 @@ from distill.runtime.lines import many
 from distill.runtime.process import keep_memory_again
 from distill.training.batches import endless_batches
 from distill.training.callbacks import averaged_batches
-from distill.training.model import Parts, build_parts, compiled
+from distill.training.model import Parts, Training, build_parts, compiled
+from distill.training.moves import check_moves, describe_moves
 from distill.training.stages import OpenTeacher, StageData, describe_stage, few_steps, open_stages
 from distill.training.trainer import check_batches, prepare_device
 
@@ -100,10 +101,12 @@ def rehearse(run: Run, *, open_teacher: OpenTeacher | None = None) -> Rehearsal:
     stages = open_stages(run, open_teacher)
     keras.utils.set_random_seed(run.seed)
     parts = build_parts(run, stages)
+    check_moves(stages, parts)
     notes = [line.strip() for line in [*few_steps(run, stages), *check_batches(stages, parts.student)]]
     figures = []
     for data in stages:
         notes += [line.strip() for line in describe_stage(run, data, False) if "warning: " in line]
+        notes += [f"stage {data.number}: {line.strip()}" for line in describe_moves(Training(parts, data), data)]
         figures.append(_figures(run, data, parts))
     shape = f"{run.student.backbone} for {'x'.join(map(str, stages[0].train.image_shape[:2]))}"
     return Rehearsal(tuple(figures), shape, parts.student.count_params(), run.student.embedding, device, _memory(run, stages, parts), tuple(notes))

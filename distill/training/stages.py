@@ -164,6 +164,9 @@ def open_stages(run: Run, open_teacher: OpenTeacher | None = None) -> list[Stage
         taught, held_out = opened[key]
         _check_terms(run, number, stage, taught)
         stages.append(_stage_data(run, number, stage, taught, held_out))
+        for table in (stage.schedule, stage.optimizer):
+            if reason := table.too_long(stage.epochs, stages[-1].steps):
+                raise DistillError(f"stage {number}: {reason}")
     shapes = {data.train.image_shape: data.number for data in stages}
     if len(shapes) > 1:
         found = ", ".join(f"stage {number} {shape[0]}x{shape[1]}" for shape, number in shapes.items())

@@ -29,6 +29,7 @@ from distill.training.batches import SMALL, endless_batches
 from distill.training.callbacks import StageRun, averaged_batches, stage_callbacks
 from distill.training.checkpoint import Progress, restore, save_student
 from distill.training.model import Parts, build_parts, compiled
+from distill.training.moves import check_moves, describe_moves
 from distill.training.origin import origin_of, trained_names
 from distill.training.run_folder import RunFolder
 from distill.training.stages import OpenTeacher, StageData, describe_stage, few_steps, identities, open_stages, prove_teacher
@@ -138,6 +139,7 @@ def _begin(run: Run, folder: RunFolder, stages: list[StageData], display: Traini
     student = run.student.model_copy(update={"weights": None}) if saved else run.student  # a checkpoint has every weight, so the donor may be gone
     with phase("building the student"):
         parts = build_parts(run.model_copy(update={"student": student}), stages)
+    check_moves(stages, parts)
     for line in check_batches(stages, parts.student):
         display.line(line)
     display.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}")
@@ -172,7 +174,7 @@ def train_stage(
     optimizer = {f"optimizer/{number}": variable for number, variable in enumerate(model.optimizer.variables)}
     if arrays is not None:
         restore(optimizer, arrays, folder.checkpoints)
-    for line in describe_stage(run, data, model.projection is not None):
+    for line in [*describe_stage(run, data, model.projection is not None), *describe_moves(model, data)]:
         display.line(line)
     before = sum(each.epochs for each in run.stage[: data.number - 1])
     errors: list[Exception] = []

@@ -64,7 +64,7 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
     [
         ("student.embeding=3", "unknown key student.embeding. Did you mean embedding? Known here: backbone, "),
         ("sed=3", "unknown key sed. Did you mean seed? Known here: data, seed, stage, student."),
-        ("stage.1.optimizer.lr=3", "unknown key stage.1.optimizer.lr. Did you mean stage.1.optimizer.learning_rate? Known here: learning_rate, "),
+        ("stage.1.optimizer.lr=3", "unknown key stage.1.optimizer.lr. Did you mean stage.1.optimizer.learning_rate? Known here: accumulate, clip_norm, "),
         ("student.embedding='big'", "student.embedding: received 'big', should be a valid integer."),
         ("student.embedding=2.5", "student.embedding: received 2.5, should be a valid integer."),
         ("student.embedding=true", "student.embedding: received True, should be a valid integer."),
@@ -93,6 +93,21 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
         ("stage.1.optimizer={name='adam',momentum=0.9}", '"momentum" belongs to optimizer "sgd", but name is "adam"'),
         ("stage.1.optimizer={momentum=0.9}", '"momentum" belongs to optimizer "sgd", but name is "adamw"; leave it out.'),
         ("stage.1.optimizer={name='adam',weight_decay=0.1}", 'optimizer "adam" takes no "weight_decay"; use "adamw"'),
+        ("stage.1.optimizer={clip_norm=1.0,clip_value=0.5}", "stage.1.optimizer: clip_norm and clip_value do not go together; leave one out."),
+        ("stage.1.optimizer={ema=1.0}", "stage.1.optimizer.ema: received 1.0, should be less than 1."),
+        ("stage.1.optimizer={accumulate=0}", "stage.1.optimizer.accumulate: received 0, should be greater than or equal to 1."),
+        ("stage.1.schedule={name='steps',at=[20,10]}", "stage.1.schedule: at has to rise from one to the next, but is [20, 10]."),
+        ("stage.1.schedule={name='steps'}", 'stage.1.schedule: schedule "steps" needs "at".'),
+        ("stage.1.schedule={name='steps',at=[1],unit='hours'}", "stage.1.schedule.unit: received 'hours', should be 'steps' or 'epochs'."),
+        ("stage.1.schedule={name='constant',at=[1]}", 'stage.1.schedule: "at" belongs to schedule "steps", but name is "constant"; leave it out.'),
+        (
+            "stage.1.freeze=conv*",
+            """stage.1.freeze: received 'conv*', should be "backbone", "all but head" or a list of patterns of layers' names and of backbone,""",
+        ),
+        ("stage.1.freeze=[3]", "stage.1.freeze: received [3], should be "),
+        ("stage.1.multipliers=[{layers='head'}]", 'stage.1.multipliers.1: "head" is multiplied by nothing; give it a learning_rate or a weight_decay.'),
+        ("stage.1.multipliers=[{layers='head',learning_rate=0.0}]", "stage.1.multipliers.1.learning_rate: received 0.0, should be greater than 0."),
+        ("stage.1.multipliers=[{layers='head',weight_decay=10.0}]", 'stage.1: multipliers multiply the weight_decay of "head", but that of the optimizer is 0'),
         ("stage.1.schedule={name='cosine',patience=3}", '"patience" belongs to schedule "plateau", but name is "cosine"; leave it out.'),
         ("stage.1.steps=3", 'stage.1: "steps" belongs to source "noise", but source is "shards"'),
         ("stage.2.teacher=3", "stage.2.teacher: received 3, should be a valid string."),
@@ -134,7 +149,8 @@ def test_wrong_runs_name_key_value_and_what_was_expected(file, override, message
         (GOOD.replace("size = [48, 48]", "size = 48"), "data.size: received 48, expected a list: write size = [...]."),
         (
             GOOD.replace("epochs = 2", 'optimizer = "adamw"'),
-            "stage.1.optimizer: received 'adamw', expected a table of: name, learning_rate, momentum, weight_decay. Write optimizer = { name = ... }.",
+            "stage.1.optimizer: received 'adamw', expected a table of: name, learning_rate, clip_norm, clip_value, accumulate, ema, momentum, nesterov, "
+            "weight_decay. Write optimizer = { name = ... }.",
         ),
     ],
 )
@@ -182,6 +198,27 @@ def test_each_kind_has_exactly_its_own_fields(file):
         {"name": "softmax", "weight": 2.0, "scale": 64.0},
         {"name": "arcface", "weight": 1.0, "scale": 64.0, "angle_add": 0.5, "angle_mult": 1.0, "cos_sub": 0.0},
     ]
+
+
+def test_keys_that_came_later_come_back_from_a_run_file(file):
+    """And are left out where they say what holds anyway."""
+    optimizer = {"name": "sgd", "momentum": 0.9, "nesterov": False, "clip_norm": 5.0, "accumulate": 4, "ema": 0.999}
+    used = {"optimizer": optimizer, "schedule": {"name": "cosine", "end": 0.1}, "freeze": ["conv*"], "multipliers": [{"layers": "head", "learning_rate": 10}]}
+    unused = {"optimizer": {"nesterov": True, "accumulate": 1} | {"name": "sgd"}, "schedule": {"name": "cosine", "end": 0.0}, "freeze": [], "multipliers": []}
+    several = [{"terms": [{"name": "cosine"}], **each} for each in (used, unused, {"freeze": "all but head"})]
+    run = build_run({"data": {"shards": "s"}, "stage": several}, [], "x")
+    assert load_run(file(dump_run(run))) == run
+    first, second, third = tomllib.loads(dump_run(run))["stage"]
+    assert first["freeze"] == ["conv*"] and first["multipliers"] == [{"layers": "head", "learning_rate": 10.0, "weight_decay": 1.0}]
+    assert optimizer.items() <= first["optimizer"].items() and third["freeze"] == "all but head"
+    assert second.keys() == {"source", "epochs", "optimizer", "schedule", "terms"}
+    assert second["optimizer"] == {"name": "sgd", "learning_rate": 1e-3, "weight_decay": 0.0} and second["schedule"] == {"name": "cosine", "warmup": 0.0}
+
+
+def test_the_stages_that_the_page_on_fine_tuning_shows_are_taken():
+    shown = (Path(__file__).parents[2] / "docs" / "fine-tuning.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    first, second = build_run({"data": {"shards": "s"}, **tomllib.loads(shown)}, [], "x").stage
+    assert first.freeze == "all but head" and [each.layers for each in second.multipliers] == ["backbone", "head"]
 
 
 def test_names_of_options_are_keys_of_a_stage():
