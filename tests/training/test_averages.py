@@ -1,5 +1,11 @@
 """Averaged weights: they are what is evaluated, saved and handed on, while training goes on from the weights themselves."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -145,3 +151,14 @@ def test_a_stage_without_one_update_is_refused():
     ):
         open_stages(run_of({"epochs": 2, "optimizer": {"accumulate": 11}, "terms": [COSINE]}))
     assert AdamW(accumulate=10).too_long(2, 5) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+def test_all_that_moves_weights_does_so_on_jax():
+    here = Path(__file__).parent
+    files = [here / f"test_{name}.py" for name in ("rate", "optimizers", "layers", "averages")]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-m", "not slow", *files]
+    done = subprocess.run(words, cwd=here.parents[1], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
