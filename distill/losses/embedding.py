@@ -8,6 +8,7 @@ from typing import Any
 from keras import ops
 
 SHORTEST = 1e-12  # squared norm under which a vector has no direction
+NOT_THERE = -1e9  # logit of what a softmax is to leave out; not -inf, whose differences are no numbers
 
 Tensor = Any
 
@@ -21,6 +22,21 @@ def unit(vectors: Tensor) -> Tensor:
     vectors = ops.cast(vectors, "float32")
     squared = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
     return ops.where(squared > SHORTEST, vectors * ops.rsqrt(ops.maximum(squared, SHORTEST)), 0.0)
+
+
+def length(vectors: Tensor) -> Tensor:
+    """Returns the Euclidean length of each row; that of a row of zeros is 0 and has the gradient zero.
+
+    Args:
+        vectors: [..., D].
+    Returns:
+        float32 [...].
+
+    >>> length([[3., 4.]])
+    [5.]
+    """
+    squared = ops.sum(ops.square(ops.cast(vectors, "float32")), axis=-1)
+    return ops.where(squared > SHORTEST, ops.sqrt(ops.maximum(squared, SHORTEST)), 0.0)
 
 
 def cosine(target: Tensor, prediction: Tensor) -> Tensor:
@@ -50,10 +66,66 @@ def mse(target: Tensor, prediction: Tensor) -> Tensor:
     return ops.mean(ops.square(ops.cast(target, "float32") - ops.cast(prediction, "float32")), axis=-1)
 
 
+def sum_of_squares(target: Tensor, prediction: Tensor) -> Tensor:
+    """Returns the sum over D of (target - prediction)^2 of each row, which is D times `mse`, and twice the cosine distance of unit vectors.
+
+    Args:
+        target, prediction: [B, D].
+    Returns:
+        float32 [B], >= 0.
+
+    >>> sum_of_squares([[1., 0.]], [[0., 2.]])
+    [5.]
+    """
+    return ops.sum(ops.square(ops.cast(target, "float32") - ops.cast(prediction, "float32")), axis=-1)
+
+
 def mean_absolute(target: Tensor, prediction: Tensor) -> Tensor:
-    """Mean over D of |target - prediction| for each row (MAE): [B, D], [B, D] -> [B].
+    """Returns the mean over D of |target - prediction| of each row.
+
+    Args:
+        target, prediction: [B, D].
+    Returns:
+        float32 [B], >= 0.
 
     >>> mean_absolute([[1., 0.]], [[0., 2.]])
     [1.5]
     """
     return ops.mean(ops.abs(ops.cast(target, "float32") - ops.cast(prediction, "float32")), axis=-1)
+
+
+def kl(target: Tensor, prediction: Tensor, temperature: float = 4.0) -> Tensor:
+    """Returns T^2 KL(softmax(target / T) || softmax(prediction / T)) of each row, T the temperature (Hinton et al. 2015).
+
+    The factor T^2 keeps the size of the gradient about the same whatever T is.
+
+    Args:
+        target, prediction: logits of classes, [B, C].
+        temperature: above 0; the larger, the more the small logits count.
+    Returns:
+        float32 [B], >= 0 up to rounding; 0 where the logits differ by a constant only.
+
+    >>> kl([[log 3, 0.]], [[0., 0.]], temperature=1.)
+    [.130812]
+    """
+    wanted, found = (ops.log_softmax(ops.cast(each, "float32") / temperature, axis=-1) for each in (target, prediction))
+    return temperature**2 * ops.sum(ops.exp(wanted) * (wanted - found), axis=-1)
+
+
+def queue_similarity(target: Tensor, prediction: Tensor, queue: Tensor, filled: Tensor, temperature: float = 0.07) -> Tensor:
+    """Returns KL(softmax(t.Q / T) || softmax(s.Q / T)) of each row: how like the queue's embeddings it is, to teacher and student (SEED, Fang et al. 2021).
+
+    Args:
+        target, prediction: embeddings [B, D], of which the directions t and s count.
+        queue: Q, unit embeddings of the teacher, [N, D].
+        filled: bool [N], which of them there are.
+        temperature: T, above 0.
+    Returns:
+        float32 [B], >= 0 up to rounding; 0 where fewer than two of the queue are filled.
+
+    >>> queue_similarity([[1., 0.]], [[0., 1.]], [[1., 0.], [0., 1.]], [True, True], temperature=1.)
+    [.462117]
+    """
+    queue = ops.transpose(ops.cast(queue, "float32"))
+    wanted, found = (ops.log_softmax(ops.where(filled, ops.matmul(unit(each), queue) / temperature, NOT_THERE), axis=-1) for each in (target, prediction))
+    return ops.sum(ops.where(filled, ops.exp(wanted) * (wanted - found), 0.0), axis=-1)
