@@ -5,6 +5,18 @@ Every function gives one value a row, in the order of the arguments that it is t
 
 import numpy as np
 
+STEP = 1e-5
+
+
+def slopes(formula, point):
+    """The gradient of the sum of a formula, by differences."""
+    found = np.zeros_like(point)
+    for place in np.ndindex(point.shape):
+        shift = np.zeros_like(point)
+        shift[place] = STEP
+        found[place] = (formula(point + shift).sum() - formula(point - shift).sum()) / (2 * STEP)
+    return found
+
 
 def units(vectors):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -6,19 +6,8 @@ import pytest
 from keras import ops
 
 from tests.losses.cases import CASES, OF_COSINES, OF_EMBEDDINGS, OF_PAIRS
+from tests.losses.formulas import slopes
 from tests.losses.rows import COSINES, ROWS, E, T, Y, gradients
-
-STEP = 1e-5
-
-
-def slopes(formula, point):
-    """The gradient of the sum of a formula by differences in float64."""
-    found = np.zeros_like(point)
-    for place in np.ndindex(point.shape):
-        shift = np.zeros_like(point)
-        shift[place] = STEP
-        found[place] = (formula(point + shift).sum() - formula(point - shift).sum()) / (2 * STEP)
-    return found
 
 
 @pytest.mark.parametrize("name", CASES)
