@@ -11,7 +11,7 @@ import pytest
 from distill.data.shards import FORMATS, open_shards
 from distill.data.shards.verify import verify
 from distill.data.sources import ShardSource
-from distill.data.sources.shards import EpochReader
+from distill.data.sources.reader import EpochReader
 from distill.images.codec import encode_jpeg
 from pipelines import windows
 from tests.faulty import contents, draw, job_of, run
@@ -79,7 +79,7 @@ def test_batches_of_many_groups_hold_few_at_a_time(tmp_path, monkeypatch, format
     monkeypatch.setattr("distill.data.shards.rows.GROUP_BYTES", 1)
     draw(tmp_path)
     assert run(job := job_of(tmp_path, format)) == []
-    monkeypatch.setattr("distill.data.sources.shards.POOL_GROUPS", 2)
+    monkeypatch.setattr(ShardSource, "pool", 2)
     source, most = ShardSource(job.folder, batch=batch, seed=3), 0
     real = EpochReader._batch
 

@@ -13,7 +13,7 @@ from distill import DistillError
 from distill.config.data import Holdout
 from distill.data.shards import FORMATS, GROUP_ROWS, commit_shard, write_index
 from distill.data.sources import POOL_GROUPS, ShardSource
-from distill.data.sources.shards import EpochReader
+from distill.data.sources.reader import EpochReader
 from distill.images.augmentation import RECIPES
 from distill.images.codec import decode, decode_batch, encode_jpeg
 from distill.images.spec import ImageSpec
@@ -104,8 +104,8 @@ def test_batches_that_were_used_are_freed_at_once(tmp_path):
 
 def test_groups_whose_images_are_still_to_be_decoded_count_as_open(tmp_path, monkeypatch):
     """Eight groups of 40 rows, two to a pool: of four pools that could be read ahead, two are in memory at most."""
-    monkeypatch.setattr("distill.data.sources.shards.POOL_GROUPS", 2)
-    monkeypatch.setattr("distill.data.sources.shards.start_decoding", lambda encoded, spec, pool, tasks: lambda: decode_batch(encoded, spec))  # when waited for
+    monkeypatch.setattr(ShardSource, "pool", 2)
+    monkeypatch.setattr("distill.data.sources.reader.start_decoding", lambda encoded, spec, pool, tasks: lambda: decode_batch(encoded, spec))  # when waited for
     source, gather, most = ShardSource(make_set(tmp_path / "s", (40,) * 8), batch=40, seed=0), EpochReader._gather, 0
 
     def watched(self, picks):
