@@ -1,5 +1,5 @@
 """The student's stream (decode, embedding, label, shuffled) against simplejpeg decoding the same images from memory, per CPU-second, and the
-stream of one of 8 views of each row against the stream without views."""
+streams of one of 8 views of each row, and of 32 identities with 4 images each a batch, against the plain stream."""
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +11,7 @@ import numpy as np
 import simplejpeg
 
 from benchmarks.bench import cpu_rate, interleaved, rate, save, show
+from distill.config.stage import Balanced
 from distill.data.shards import FORMATS, Rows, ShardMeta, commit_shard, write_index
 from distill.data.sources import ShardSource
 from distill.images.augmentation import RECIPES
@@ -22,6 +23,7 @@ from distill.runtime.process import keep_memory
 from distill.synthetic.faces import draw_face
 
 ROWS, SIZE, DIMENSION, DIFFERENT, VIEWS = 8_192, 112, 512, 400, 8
+BALANCED = Balanced(identities=32, images=4)
 
 
 def make_set(folder: Path, format: str, encoded: list[bytes], views: int = 1) -> Path:
@@ -67,9 +69,10 @@ def into_batches(encoded: list[bytes], threads: int) -> None:
 
 
 def make_sources(folder: str, encoded: list[bytes]) -> dict[str, ShardSource]:
-    """Returns the source of a set of each format, and of one with views in both ways that views are taken."""
+    """Returns the source of a set of each format, plain and balanced, and of one with views in both ways that views are taken."""
     sources = {format: ShardSource(make_set(Path(folder) / format, format, encoded), batch=128, seed=0) for format in FORMATS}
     for format in FORMATS:
+        sources[f"{format}, balanced"] = ShardSource(sources[format].set.folder, batch=128, seed=0, balanced=BALANCED)
         viewed = make_set(Path(folder) / f"{format}-views", format, encoded, VIEWS)
         sources |= {f"{format}, {how} of {VIEWS} views": ShardSource(viewed, batch=128, seed=0, views=how) for how in ("one", "all")}
     return sources
@@ -111,7 +114,9 @@ def main() -> None:
             found[title] = show(title, rates, limit, "images/s")
             for format in FORMATS:
                 compared = {name: values for name, values in rates.items() if name.startswith(f"ShardSource, {format}")}
-                found[f"{title}, {format}"] = show(f"{title}, with views against without", compared, f"ShardSource, {format}, two threads", "images/s")
+                found[f"{title}, {format}"] = show(
+                    f"{title}, with views or balanced against plain", compared, f"ShardSource, {format}, two threads", "images/s"
+                )
         print(f"a JPEG has {sum(map(len, encoded)) / len(encoded):,.0f} bytes, a row {DIMENSION} numbers of float16")
     save("bench_sources", found)
 

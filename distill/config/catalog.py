@@ -130,6 +130,7 @@ def listing() -> str:
                 "students: --student NAME, or backbone = NAME; parameters with an embedding of 128 numbers and images of 112x112",
                 [(name, f"{count:>11,}") for name, count in BACKBONES.items()],
             ),
+            "A stage with balanced = { identities = 30, images = 4 } takes 30 identities with 4 images each into a batch, as terms that compare images need.",
             "The embedding has 128 numbers where a run file does not say how many, and with --method as many as the teacher's. Images have the size of the set's.",
         ]
     )

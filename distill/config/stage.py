@@ -13,6 +13,26 @@ from distill.images.preprocessing import Preprocessing
 from distill.storage.frozen import Frozen, Several
 
 
+class Balanced(Frozen):
+    """What a batch of a balanced stage is made of: so many different identities, and so many images of each."""
+
+    identities: Positive
+    images: Positive
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.identities < 2:
+            raise ValueError(f"identities = {self.identities} leaves no two images of different people in a batch; use 2 or more")
+        if self.images < 2:
+            raise ValueError(f"images = {self.images} leaves no two images of one person in a batch; use 2 or more")
+        return self
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch."""
+        return self.identities * self.images
+
+
 class Stage(Frozen):
     """One stretch of training: a source, the terms, how long, and how the weights move. Runs through all rows of its source once an epoch.
 
@@ -47,15 +67,25 @@ class Stage(Frozen):
 
 
 class ShardsStage(Stage):
-    """On the shards of [data]."""
+    """On the shards of [data]. balanced: what a batch is made of, in place of `batch` rows of any identities."""
 
     source: Literal["shards"] = "shards"
+    balanced: Balanced | None = later(None)
+
+    @property
+    def rows(self) -> tuple[Any, ...]:
+        return self.source, self.balanced
 
 
 class ImagesStage(Stage):
-    """On the images of [data]."""
+    """On the images of [data]. balanced: as of ShardsStage."""
 
     source: Literal["images"] = "images"
+    balanced: Balanced | None = later(None)
+
+    @property
+    def rows(self) -> tuple[Any, ...]:
+        return self.source, self.balanced
 
 
 class NoiseStage(Stage):

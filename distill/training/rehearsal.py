@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from distill.config.run import Run
+from distill.data.shards import GROUP_ROWS
 from distill.data.sources import POOL_GROUPS, QUEUE
 from distill.models.norms import settle_averages
 from distill.runtime.lines import many
@@ -172,9 +173,9 @@ def _memory(run: Run, stages: list[StageData], parts: Parts) -> dict[str, int]:
     weights = sum(_bytes(variable) for variable in parts.variables().values())
     slots = max(stage.optimizer.slots for stage in run.stage)
     height, width, _ = stages[0].train.image_shape
-    batch = run.data.batch * height * width * 3
-    waiting = (QUEUE + 2) * batch + max(_pool(data) for data in stages)
-    return {"weights": 2 * weights, "optimizer": slots * weights, "activations": _activations(parts.student) * run.data.batch, "images": waiting}
+    batch = max(data.train.batch for data in stages)
+    waiting = (QUEUE + 2) * batch * height * width * 3 + max(_pool(data) for data in stages)
+    return {"weights": 2 * weights, "optimizer": slots * weights, "activations": _activations(parts.student) * batch, "images": waiting}
 
 
 def _bytes(variable: Any) -> int:
@@ -194,7 +195,8 @@ def _pool(data: StageData) -> int:
     if shards is None:
         return 0
     each = sum(record.shard_bytes for record in shards.records) / max(1, shards.rows)
-    return int(each * min(shards.rows, POOL_GROUPS * 1024))
+    balance = data.train.balance
+    return int(each * min(shards.rows, max(POOL_GROUPS, balance.groups if balance else 0) * GROUP_ROWS))
 
 
 def _megabytes(size: float) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from distill.config.losses import Head
 from distill.config.run import Run
-from distill.config.stage import NoiseStage, Stage
+from distill.config.stage import Balanced, ImagesStage, NoiseStage, ShardsStage, Stage
 from distill.errors import DistillError
 from distill.images.preprocessing import Preprocessing
 from distill.runtime.lines import many
@@ -68,15 +68,14 @@ class StageData:
 Opened = tuple[Any, Any | None]  # the rows to learn from, and those held out where [data] has a holdout
 
 
-def _open_shards(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Opened:
-    return _parted(_shards(run, _part(run)), run)
+def _open_shards(run: Run, stage: ShardsStage, open_teacher: OpenTeacher | None) -> Opened:
+    return _parted(_shards(run, _part(run), stage.balanced), run)
 
 
-def _shards(run: Run, part: str) -> Any:
+def _shards(run: Run, part: str, balanced: Balanced | None = None) -> Any:
     from distill.data.sources import ShardSource
 
-    data = run.data
-    return ShardSource(str(data.shards), part=part, holdout=data.holdout, views=data.views, **_common(run))
+    return ShardSource(str(run.data.shards), part=part, holdout=run.data.holdout, views=run.data.views, balanced=balanced, **_common(run))
 
 
 def _part(run: Run) -> str:
@@ -110,7 +109,7 @@ def _common(run: Run) -> dict[str, Any]:
     }
 
 
-def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Opened:
+def _open_images(run: Run, stage: ImagesStage, open_teacher: OpenTeacher | None) -> Opened:
     from distill.data.lists.image_list import Rule
     from distill.data.sources import ImageSource
 
@@ -125,6 +124,7 @@ def _open_images(run: Run, stage: Stage, open_teacher: OpenTeacher | None) -> Op
         holdout=data.holdout,
         max_rejects=data.max_rejects,
         rule=rule,
+        balanced=stage.balanced,
         **_common(run),
     )
     images.look_first()
@@ -144,7 +144,6 @@ def _open_noise(run: Run, stage: NoiseStage, open_teacher: OpenTeacher | None) -
 
 SOURCES: dict[str, Callable[[Run, Any, OpenTeacher | None], Opened]] = {"shards": _open_shards, "images": _open_images, "noise": _open_noise}
 OPENING = {"shards": "reading shards", "images": "reading the list of images", "noise": "loading the teacher"}
-
 
 TEACHABLE = {  # what a term needs of its field
     "label": "It needs two classes or more to learn from, and in one of them two rows.",
@@ -269,7 +268,7 @@ def describe_stage(run: Run, data: StageData, projected: bool) -> list[str]:
         told, given = ("auto", "auto") if isinstance(weight, str) else (f"{weight * scale:.4g}", f"{weight:g}")
         scales.append(f"{term.name} {told}" + (f" (weight {given}, dimension {source.dimension}, mean norm {norm:.3g})" if term.name == "mse" else ""))
     lines = [
-        f"stage {data.number}: {many(source.rows, 'rows')} of {source.name}{_views_of(source)}, {many(data.steps, 'steps')} an epoch, {many(stage.epochs, 'epochs')}"
+        f"stage {data.number}: {many(source.rows, 'rows')} of {source.name}{_shown_of(source)}, {many(data.steps, 'steps')} an epoch, {many(stage.epochs, 'epochs')}"
         + (f"; the last batch has {data.joined} more rows" if data.joined else ""),
         f"  effective weights (gradient scale: largest change of the loss per change of one cosine): {', '.join(scales)}",
     ]
@@ -278,6 +277,7 @@ def describe_stage(run: Run, data: StageData, projected: bool) -> list[str]:
             "  augmented: images are changed anew each epoch, while their embeddings are those of the unchanged images. "
             "A set made with distill embed --views has an embedding for each view and teaches more."
         )
+    lines += [f"  {line}" for line in source.balance.warnings()] if getattr(source, "balance", None) else []
     if projected:
         lines.append(f"  a projection {run.student.embedding} -> {source.dimension} stands before the teacher; agreement is behind it")
     if held_out:
@@ -289,9 +289,14 @@ def describe_stage(run: Run, data: StageData, projected: bool) -> list[str]:
     return lines
 
 
-def _views_of(source: Any) -> str:
-    views = getattr(source, "views", "plain")
-    if views == "plain":
-        return ""
-    number = source.set.meta.views
-    return f" ({number} views of each)" if views == "all" else f" (one of {number} views of each an epoch)"
+def _shown_of(source: Any) -> str:
+    """What is shown of the rows, and in which batches, behind their number."""
+    views, balance = getattr(source, "views", "plain"), getattr(source, "balance", None)
+    said = (
+        ""
+        if views == "plain"
+        else f" ({source.set.meta.views} views of each)"
+        if views == "all"
+        else f" (one of {source.set.meta.views} views of each an epoch)"
+    )
+    return said + (f" in batches of {balance.batch.identities} identities with {balance.batch.images} images each" if balance else "")

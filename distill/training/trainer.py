@@ -5,6 +5,7 @@ work (a term that its source has no field for, images of two sizes, one class on
 averages are taken anew, so that what is evaluated on held-out rows is what is saved. Nothing here is of one backend.
 """
 
+import math
 import shlex
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ import numpy as np
 
 from distill.config.run import Run
 from distill.data.folders import check_apart, check_folder
+from distill.data.sources.balance import described
 from distill.data.sources.centres import class_means
 from distill.errors import DistillError, Interrupted
 from distill.images.augmentation import find_recipe
@@ -114,7 +116,7 @@ def best_epoch(history: list[dict[str, Any]]) -> int:
 
 def extent(data: StageData) -> Extent:
     """How much a stage has to do."""
-    evaluated = data.held_out.steps if data.held_out else 0
+    evaluated = math.ceil(data.held_out.rows / data.train.batch) if data.held_out else 0
     return Extent(data.stage.epochs, data.steps, data.train.batch, averaged_batches(data) + evaluated)
 
 
@@ -209,7 +211,9 @@ def check_batches(stages: list[StageData], student: keras.Model) -> list[str]:
     told = []
     for data in stages if layers_of(student, keras.layers.BatchNormalization) else ():
         rows = min(data.train.batch, data.train.rows)
-        given = f"stage {data.number}: batches of {many(rows, 'rows')} (batch = {data.train.batch} in [data], {many(data.train.rows, 'rows')} to learn from)"
+        balanced = getattr(data.train, "balanced", None)
+        asked = described(balanced) if balanced else f"batch = {data.train.batch} in [data], {many(data.train.rows, 'rows')} to learn from"
+        given = f"stage {data.number}: batches of {many(rows, 'rows')} ({asked})"
         if rows == 1:
             raise DistillError(f"{given}: batch norm makes a single row 0 whatever it shows, so nothing would be learned. Use {SMALL} rows or more.")
         if rows < SMALL:

@@ -74,6 +74,11 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
         ("student.widths=[]", "student.widths"),
         ("data.size=[48]", "data.size"),
         ("data.holdout={fraction=1.0}", "data.holdout.fraction: received 1.0, should be less than 1."),
+        ("stage.1.balanced={identities=30}", "stage.1.balanced.images is missing."),
+        ("stage.1.balanced={identities=1,images=4}", "stage.1.balanced: identities = 1 leaves no two images of different people in a batch; use 2 or more."),
+        ("stage.1.balanced={identities=30,images=1}", "stage.1.balanced: images = 1 leaves no two images of one person in a batch; use 2 or more."),
+        ("stage.1.balanced=30", "stage.1.balanced: received 30, expected a table of: identities, images. Write balanced = { identities = ... }."),
+        ("stage.2.balanced={identities=30,images=4}", 'stage.2: "balanced" belongs to source "shards" or "images", but source is "noise"; leave it out.'),
         ("stage.1.epochs=0", "stage.1.epochs: received 0, should be greater than or equal to 1."),
         ("stage.1.terms=[]", "stage.1.terms"),
         ("stage.1.terms.1.weight=-1.0", "stage.1.terms.1.weight: received -1.0, should be greater than 0."),
@@ -261,6 +266,14 @@ def test_a_reading_holds_what_was_set_and_comes_back(file):
     assert run.stage[1].reading.said == {"scale": 0.0078125, "offset": -1.0, "color": "bgr", "output": "features"}
     assert load_run(file(dump_run(run))) == run
     assert load_run(file(GOOD)).stage[1].reading is None
+
+
+def test_a_balanced_stage_comes_back_and_a_plain_one_says_nothing(file):
+    run = load_run(file(GOOD), ["stage.1.balanced={ identities = 30, images = 4 }"])
+    assert load_run(file(dump_run(run))) == run and run.stage[0].balanced.rows == 120
+    plain = load_run(file(GOOD))
+    assert "balanced" not in dump_run(plain) and differences(plain, run) == ["stage.1.balanced.identities: not set, 30", "stage.1.balanced.images: not set, 4"]
+    assert run.stage[0].rows != plain.stage[0].rows
 
 
 def test_differences_name_the_keys(file):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -98,6 +99,15 @@ def part_of_set(masks: list[list[np.ndarray]], part: str) -> Part:
                 groups.append((shard, number))
                 found.append(rows.astype(np.int16 if len(mask) <= 2**15 else np.int32))
     return Part(groups, np.array([len(rows) for rows in found[1:]], np.int64), np.concatenate(found))
+
+
+def labels_of_part(shards: ShardSet, part: Part) -> np.ndarray:
+    """Returns the labels of the rows of a part, int32 [rows]. Each shard is opened once."""
+    found, rows = [np.empty(0, np.int32)], iter(np.split(part.rows, part.starts[1:]))
+    for shard, groups in groupby(part.groups, key=lambda group: group[0]):
+        read = shards.read(shard, [number for _, number in groups], ["label"])
+        found += [group.labels[next(rows)] for group in read]
+    return np.concatenate(found)
 
 
 def no_rows(where: object, part: str, rows: int, holdout: Holdout | None) -> DistillError:

@@ -15,11 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from distill.config.data import Holdout
+from distill.config.stage import Balanced
 from distill.data.archives.archive import is_archive
 from distill.data.archives.reader import read_bytes
 from distill.data.chunks import list_chunks, read_chunk, read_classes
 from distill.data.kinds import is_chunk_folder
 from distill.data.lists.image_list import Rule, open_list
+from distill.data.sources.balance import Balance
 from distill.data.sources.holdout import mask_of_list, no_rows, rows_of_part
 from distill.data.sources.order import in_sequence, shuffle
 from distill.data.sources.source import QUEUE, Batch, one_class, open_threads
@@ -31,6 +33,7 @@ from distill.images.spec import ImageSpec
 from distill.images.views import check_size, replay
 from distill.storage.path import StoragePath, as_path
 
+POOL_IDENTITIES = 4096  # whose images a balanced order shuffles together: enough to meet others each time
 ROWS_AT_A_TIME = 100_000  # rows that are listed at a time
 CHECKED_FIRST = 200  # images of a list that are read before the first step
 NAMED = 3  # images left out that are named on the screen; the others are counted
@@ -47,7 +50,7 @@ class ImageSource:
 
     A file that is no image of the size is left out of its batch and counted; the first few are named in a warning, and more than the fraction
     `max_rejects` of all rows, held-out ones too, is Unfinished. augment: a recipe by which each image is changed, anew each epoch. rule: how names
-    become rows.
+    become rows. balanced: what each batch to learn from is made of, in place of `batch` rows of any identities.
     """
 
     name = "images"
@@ -70,8 +73,10 @@ class ImageSource:
         augment: Recipe | None = None,
         max_rejects: float = 1.0,
         rule: Rule = Rule(),  # noqa: B008 - frozen
+        balanced: Balanced | None = None,
     ) -> None:
-        self.path, self.batch, self.seed, self.threads = as_path(path), batch, seed, threads
+        self.path, self.seed, self.threads = as_path(path), seed, threads
+        self._plain_batch, self.balanced = batch, None if part == "held_out" else balanced
         self.augment = None if part == "held_out" else augment
         if self.augment:
             check_size(self.augment, *size)
@@ -88,21 +93,34 @@ class ImageSource:
     def other(self, part: str) -> ImageSource:
         """Returns the held-out rows beside those to learn from, or the reverse, without listing them again."""
         other = copy.copy(self)
-        other.augment = None if part == "held_out" else self.augment
+        if part == "held_out":
+            other.augment, other.balanced = None, None
         other._take(part)
         return other
 
     def _take(self, part: str) -> None:
         self.part = part
         self._rows = rows_of_part(self._mask, part)  # numbers among all rows, which both parts share
-        self.rows = len(self._rows)
+        self.rows, self.batch, self.balance = len(self._rows), self._plain_batch, None
         self.steps = -(-self.rows // self.batch)
         if not self.rows:
             raise no_rows(self.path, part, len(self._mask), self.holdout)
+        if self.balanced:
+            self._by_identity = np.argsort(self._labels[self._rows], kind="stable")
+            labels = self._labels[self._rows[self._by_identity]]
+            sizes = np.bincount(labels)
+            self.balance = Balance(self.balanced, sizes[sizes > 0], labels, self.seed, POOL_IDENTITIES)
+            self.balance.check(self.path)
+            self.rows, self.batch, self.steps = self.balance.rows, self.balanced.rows, self.balance.steps
+
+    def _order(self, number: int) -> Iterator[np.ndarray]:
+        """The batches of an epoch, numbers of rows of the part. Any row costs the same, so that identities are the groups of a balanced order."""
+        if self.balance:
+            return (self._by_identity[numbers] for pool in self.balance.pools(number) for numbers in pool)
+        return in_sequence(self.rows, self.batch) if self.part == "held_out" else shuffle(self.rows, self.batch, self.seed, number)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        order = in_sequence(self.rows, self.batch) if self.part == "held_out" else shuffle(self.rows, self.batch, self.seed, number)
-        steps = list(islice(order, max(0, start - 1), None))
+        steps = list(islice(self._order(number), max(0, start - 1), None))
         with open_threads(self.threads) as decoders, open_threads(1) as maker:
             before = None
             for made in ahead(maker, lambda rows: self._batch(rows, number, decoders), steps[start > 0 :], QUEUE):
@@ -122,11 +140,11 @@ class ImageSource:
         return digest.hexdigest()
 
     def teaches_nothing(self, field: str) -> str:
-        return one_class([self._labels[self._rows]], self.rows, self.classes, self.augment is not None)
+        return one_class([self._labels[self._rows]], len(self._rows), self.classes, self.augment is not None)
 
     def look_first(self) -> None:
         """Reads some rows from all over the list. Unfinished where none of them can be used, or they alone are too many to be left out."""
-        some = self._rows[np.unique(np.linspace(0, self.rows - 1, CHECKED_FIRST).round().astype(np.int64))]
+        some = self._rows[np.unique(np.linspace(0, len(self._rows) - 1, CHECKED_FIRST).round().astype(np.int64))]
         with open_threads(self.threads) as decoders:
             keys, _, bad = self._decode(some, decoders)
         if len(bad) == len(keys):

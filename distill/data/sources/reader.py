@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,10 +54,39 @@ class EpochReader:
         self.changes = source.augment is not None or source.views != "plain"
         self.open = dict[int, Rows]()
         self.images = dict[int, np.ndarray]()
-        self._decoding = dict[int, tuple[set[int], Callable[[], object]]]()  # by the first row of each batch begun: its groups, and who waits for it
+        self._begun = itertools.count()
+        self._decoding = dict[int, tuple[set[int], Callable[[], object]]]()  # of each batch begun: its groups, and who waits for it
         self._starts = self.part.starts
-        self._to_come = self.part.sizes * views.shape[1]  # of each group
+        self._to_come = self.part.sizes * (0 if source.balance else views.shape[1])  # of each group, as far as is known
+        self._most = 2 * source.pool  # groups in memory
         self._shown = Counter[int]()  # of each row whose image is kept
+
+    def tasks(self, pools: Iterable[Iterable[np.ndarray]], start: int) -> Iterator[Callable[[], Callable[[], Batch] | None]]:
+        """Yields what is to be done, in order: each task begins a batch and returns who waits for it, or None where there is nothing to wait for.
+
+        In a balanced order a pool is known before the batches of the one before it are begun, so that groups of both stay open.
+
+        Args:
+            pools: the batches of an epoch, numbers of rows; those of a balanced order a pool at a time.
+            start: the first step that is wanted.
+        """
+        steps, counted = itertools.count(), self.source.balance is not None
+        for pool, following in itertools.pairwise(itertools.chain([()], pools, [()])):
+            if counted and len(rows := np.asarray(following)):
+                yield partial(self._expect, rows)
+            for numbers in pool:
+                yield partial(self._take, numbers, next(steps) >= start)
+
+    def _expect(self, numbers: np.ndarray) -> None:
+        """Counts rows that are still to come."""
+        self._to_come += np.bincount(self.locate(numbers.ravel()).groups, minlength=len(self._to_come))
+        self._most = max(self._most, int(np.count_nonzero(self._to_come)))
+
+    def _take(self, numbers: np.ndarray, wanted: bool) -> Callable[[], Batch] | None:
+        picks = self.locate(numbers)
+        begun = self.begin(picks) if wanted else None
+        self.release(picks)
+        return begun
 
     def locate(self, numbers: np.ndarray) -> _Picks:
         """Finds the rows that `distill.data.sources.order` numbers."""
@@ -76,7 +107,7 @@ class EpochReader:
         tasks = -(-(self.source.threads or os.cpu_count() or 1) // QUEUE)  # of each of QUEUE batches: enough for all threads
         wait = start_decoding([found.images[row] for found, row in stored], self.source.set.image, self.decoders, tasks)
 
-        key = int(picks.numbers[0])  # not `finish`, which would refer to itself and keep its images until garbage is collected
+        key = next(self._begun)  # not `finish`, which would refer to itself and keep its images until garbage is collected
 
         def finish() -> Batch:
             images = self._checked(picks, *wait())
@@ -90,7 +121,7 @@ class EpochReader:
         """Lets no more groups be in memory than two pools have: closed ones stay there until the images of their rows are decoded."""
         for key, (_, wait) in list(self._decoding.items()):
             decoding = [groups for groups, _ in list(self._decoding.values())]
-            if len(set(self.open).union(picks.groups.tolist(), *decoding)) <= 2 * self.source.pool:
+            if len(set(self.open).union(picks.groups.tolist(), *decoding)) <= self._most:
                 return
             wait()
             self._decoding.pop(key, None)

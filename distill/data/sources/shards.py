@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from distill.config.data import Holdout
+from distill.config.stage import Balanced
 from distill.data.shards import Rows, ShardSet, open_shards
 from distill.data.shards.golden import check_golden
-from distill.data.sources.holdout import mask_of_set, no_rows, part_of_set
+from distill.data.sources.balance import Balance, described
+from distill.data.sources.holdout import labels_of_part, mask_of_set, no_rows, part_of_set
 from distill.data.sources.order import POOL_GROUPS, in_sequence, pool_shuffle, views_of_groups
 from distill.data.sources.reader import EpochReader
 from distill.data.sources.source import QUEUE, Batch, one_class, one_direction, open_threads
@@ -29,6 +31,7 @@ class ShardSource:
     views: "one" gives each row one of its views an epoch, another one in each of as many epochs as there are views; "all" gives each row
     once for each view; "plain" gives view 0. The held-out part is plain always.
     augment: a recipe by which each image is changed, anew each epoch, while its embedding stays that of the plain image.
+    balanced: what each batch to learn from is made of, in place of `batch` rows of any identities.
     """
 
     name = "shards"
@@ -47,21 +50,17 @@ class ShardSource:
         threads: int = 0,
         views: str = "one",
         augment: Recipe | None = None,
+        balanced: Balanced | None = None,
     ) -> None:
         self.set: ShardSet = open_shards(path)
         if self.set.meta.images == "path" and root is None:
             raise DistillError(f"{path} holds no images, only their keys (--images path). Name the folder they lie in: root = FOLDER in [data].")
         check_golden(path, self.set.golden, self.set.meta)
-        self.root, self.batch, self.seed, self.threads, self.holdout = root, batch, seed, threads, holdout
+        self.root, self.seed, self.threads, self.holdout = root, seed, threads, holdout
+        self._plain_batch, self.balanced = batch, None if part == "held_out" else balanced
         self.views = "plain" if part == "held_out" or self.set.meta.views == 1 else views
         self.augment = None if part == "held_out" else augment
-        if self.augment and self.views != "plain":
-            raise DistillError(
-                f"{path} holds {self.set.meta.views} views of each picture with an embedding for each, so augment would only spoil them. "
-                'Leave augment out, or take the plain pictures: views = "plain".'
-            )
-        if self.augment:
-            check_size(self.augment, self.set.image.height, self.set.image.width)
+        self._check_possible(path)
         self.fields = ("embedding", "label") if self.set.labelled else ("embedding",)
         self.image_shape = (self.set.image.height, self.set.image.width, 3)
         self.dimension: int | None = self.set.dimension
@@ -70,21 +69,43 @@ class ShardSource:
         self._masks = mask_of_set(self.set, holdout if part != "all" else None)
         self._take(part)
 
+    def _check_possible(self, path: str | os.PathLike[str]) -> None:
+        """DistillError where what is asked for does not go together with the set."""
+        if self.augment and self.views != "plain":
+            raise DistillError(
+                f"{path} holds {self.set.meta.views} views of each picture with an embedding for each, so augment would only spoil them. "
+                'Leave augment out, or take the plain pictures: views = "plain".'
+            )
+        if self.balanced and self.views == "all":
+            raise DistillError(
+                f'{path}: views = "all" gives each image in all its {self.set.meta.views} views, and {described(self.balanced)} takes different images. '
+                'Use views = "one" (another one each epoch) or "plain" in [data], or leave balanced out.'
+            )
+        if self.balanced and not self.set.labelled:
+            raise DistillError(f"{path} has rows without a label, so {described(self.balanced)} is impossible. Leave it out, or label every row.")
+        if self.augment:
+            check_size(self.augment, self.set.image.height, self.set.image.width)
+
     def other(self, part: str) -> ShardSource:
         """Returns the held-out rows beside those to learn from, or the reverse, without another look at all rows."""
         other = copy.copy(self)
         if part == "held_out":
-            other.views, other.augment = "plain", None
+            other.views, other.augment, other.balanced = "plain", None, None
         other._take(part)
         return other
 
     def _take(self, part: str) -> None:
         self.part = part
         self._part = part_of_set(self._masks, part)
+        self.balance: Balance | None = None
         self.rows = len(self._part.rows) * (self.set.meta.views if self.views == "all" else 1)
-        self.steps = -(-self.rows // self.batch)
+        self.batch, self.steps = self._plain_batch, -(-self.rows // self._plain_batch)
         if not self.rows:
             raise no_rows(self.set.folder, part, self.set.rows, self.holdout)
+        if self.balanced:
+            self.balance = Balance(self.balanced, self._part.sizes, labels_of_part(self.set, self._part), self.seed, self.pool)
+            self.balance.check(self.set.folder)
+            self.rows, self.batch, self.steps = self.balance.rows, self.balanced.rows, self.balance.steps
 
     def identity(self) -> str:
         return self.set.identity
@@ -102,20 +123,18 @@ class ShardSource:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         views = views_of_groups(len(self._part.groups), self.set.meta.views, self.views, self.seed, number)
-        if self.part == "held_out":
-            order = in_sequence(self.rows, self.batch)
-        else:
-            order = pool_shuffle(self._part.sizes, self.batch, self.seed, number, views=views.shape[1], pool=self.pool)
         with open_threads(self.threads) as decoders, open_threads(1) as maker:
             reader = EpochReader(self, number, views, decoders)
+            tasks = reader.tasks(self._pools(number, views.shape[1]), start)
+            yield from (wait() for wait in ahead(maker, lambda task: task(), tasks, QUEUE) if wait is not None)
 
-            def begin(step: int, numbers: np.ndarray) -> Callable[[], Batch] | None:
-                picks = reader.locate(numbers)
-                begun = reader.begin(picks) if step >= start else None
-                reader.release(picks)
-                return begun
-
-            yield from (wait() for wait in ahead(maker, lambda numbered: begin(*numbered), enumerate(order), QUEUE) if wait is not None)
+    def _pools(self, number: int, views: int) -> Iterable[Iterable[np.ndarray]]:
+        """The batches of an epoch, numbers of rows."""
+        if self.balance:
+            return self.balance.pools(number)
+        if self.part == "held_out":
+            return [in_sequence(self.rows, self.batch)]
+        return [pool_shuffle(self._part.sizes, self.batch, self.seed, number, views=views, pool=self.pool)]
 
     def epoch_images(self, number: int) -> Iterator[np.ndarray]:
         yield from (images for images, _ in self.epoch(number))

@@ -17,7 +17,8 @@ SAME_DIRECTION = 1e-3  # of one number of two unit vectors: twice what float16 m
 
 
 class Source(Protocol):
-    """What the trainer asks of a source. `classes` is 0 where there are no labels; `dimension` None where there are no embeddings."""
+    """What the trainer asks of a source. `classes` is 0 where there are no labels; `dimension` None where there are no embeddings; `rows` are those that
+    an epoch gives, `steps` batches of `batch` each, the last of which may be short."""
 
     name: str
     fields: tuple[str, ...]

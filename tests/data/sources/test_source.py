@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from distill.config.stage import Balanced
 from distill.data.sources import ImageSource, NoiseSource, ShardSource, holdout, order
 from distill.data.sources import source as source_room
 from distill.data.sources.source import one_class, one_direction
@@ -17,6 +18,7 @@ def teacher(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1)[:, :3].astype(np.float32)
 
 
+TEN_OF_THREE = Balanced(identities=10, images=3)  # five batches, as of 32 rows
 SOURCES = {
     "shards": lambda shards, viewed, folder, seed: ShardSource(shards, batch=32, seed=seed),
     "shards, one view": lambda shards, viewed, folder, seed: ShardSource(viewed, batch=32, seed=seed),
@@ -25,6 +27,13 @@ SOURCES = {
     "shards, augmented": lambda shards, viewed, folder, seed: ShardSource(shards, batch=32, seed=seed, augment=LIGHT),
     "images": lambda shards, viewed, folder, seed: ImageSource(folder, size=(SIZE, SIZE), batch=32, seed=seed),
     "images, augmented": lambda shards, viewed, folder, seed: ImageSource(folder, size=(SIZE, SIZE), batch=32, seed=seed, augment=LIGHT),
+    "shards, balanced": lambda shards, viewed, folder, seed: ShardSource(shards, batch=32, seed=seed, balanced=TEN_OF_THREE),
+    "shards, balanced, one view": lambda shards, viewed, folder, seed: ShardSource(viewed, batch=32, seed=seed, balanced=TEN_OF_THREE),
+    "shards, balanced, augmented": lambda shards, viewed, folder, seed: ShardSource(shards, batch=32, seed=seed, balanced=TEN_OF_THREE, augment=LIGHT),
+    "images, balanced": lambda shards, viewed, folder, seed: ImageSource(folder, size=(SIZE, SIZE), batch=32, seed=seed, balanced=TEN_OF_THREE),
+    "images, balanced, augmented": lambda shards, viewed, folder, seed: ImageSource(
+        folder, size=(SIZE, SIZE), batch=32, seed=seed, balanced=TEN_OF_THREE, augment=LIGHT
+    ),
     "noise": lambda shards, viewed, folder, seed: NoiseSource(teacher, size=(SIZE, SIZE), batch=32, steps=5, seed=seed),
 }
 
