@@ -170,12 +170,12 @@ def _seconds_to_settle(data: StageData, parts: Parts) -> float:
 
 def _memory(run: Run, stages: list[StageData], parts: Parts) -> dict[str, int]:
     """Returns bytes: weights with gradients, the optimizer's state, activations of a batch, and images that wait to be shown."""
-    weights = sum(_bytes(variable) for variable in parts.variables().values())
+    weights, learned = (sum(_bytes(each) for each in parts.variables().values() if each.trainable or not only) for only in (False, True))
     slots = max(stage.optimizer.slots for stage in run.stage)
     height, width, _ = stages[0].train.image_shape
     batch = max(data.train.batch for data in stages)
     waiting = (QUEUE + 2) * batch * height * width * 3 + max(_pool(data) for data in stages)
-    return {"weights": 2 * weights, "optimizer": slots * weights, "activations": _activations(parts.student) * batch, "images": waiting}
+    return {"weights": weights + learned, "optimizer": slots * learned, "activations": _activations(parts.student) * batch, "images": waiting}
 
 
 def _bytes(variable: Any) -> int:

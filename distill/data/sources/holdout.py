@@ -63,7 +63,18 @@ def mask_of_set(shards: ShardSet, holdout: Holdout | None) -> list[list[np.ndarr
     if not shards.labelled:
         raise DistillError(f'{shards.folder} has rows without a label, so holdout by = "identity" is impossible. Use by = "key".')
     classes = mask_of_names(shards.classes, holdout)
-    return [[classes[rows.labels] for rows in shards.read(number, None, ["label"])] for number in numbers]
+    return [[classes[check_labels(rows.labels, shards, number)] for rows in shards.read(number, None, ["label"])] for number in numbers]
+
+
+def check_labels(labels: np.ndarray, shards: ShardSet, number: int) -> np.ndarray:
+    """Returns the labels of rows of shard `number`. DistillError where one is of no class of the set's table."""
+    wrong = labels[(labels < 0) | (labels >= len(shards.classes))]
+    if len(wrong):
+        raise DistillError(
+            f"{shards.shards[number]}: label {wrong[0]} is of no class: the class table of {shards.folder} has {len(shards.classes):,}, 0 to "
+            f"{len(shards.classes) - 1}. Run distill verify, and embed that chunk again."
+        )
+    return labels
 
 
 def mask_of_list(keys: pa.Array, labels: np.ndarray, names: Sequence[str], holdout: Holdout | None) -> np.ndarray:

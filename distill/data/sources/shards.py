@@ -13,7 +13,7 @@ from distill.config.stage import Balanced
 from distill.data.shards import Rows, ShardSet, open_shards
 from distill.data.shards.golden import check_golden
 from distill.data.sources.balance import Balance, described
-from distill.data.sources.holdout import labels_of_part, mask_of_set, no_rows, part_of_set
+from distill.data.sources.holdout import check_labels, labels_of_part, mask_of_set, no_rows, part_of_set
 from distill.data.sources.order import POOL_GROUPS, in_sequence, pool_shuffle, views_of_groups
 from distill.data.sources.reader import EpochReader
 from distill.data.sources.source import QUEUE, Batch, one_class, one_direction, open_threads
@@ -118,8 +118,14 @@ class ShardSource:
     def teaches_nothing(self, field: str) -> str:
         if field == "embedding":
             return one_direction(found.embeddings[some] for found, some in self.groups([field]))
+        self._check_labels()
         changing = self.augment is not None or self.views != "plain"
         return one_class((found.labels[some] for found, some in self.groups([field])), len(self._part.rows), self.classes, changing)
+
+    def _check_labels(self) -> None:
+        """DistillError where a row would teach another class than its own, or none."""
+        for (shard, _), (found, _) in zip(self._part.groups, self.groups(["label"]), strict=True):
+            check_labels(found.labels, self.set, shard)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         views = views_of_groups(len(self._part.groups), self.set.meta.views, self.views, self.seed, number)
