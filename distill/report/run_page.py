@@ -151,7 +151,9 @@ def _rows_in_words(rows: Mapping[str, Any], run_file: Run) -> str:
 def _stage_in_words(stage: Stage) -> str:
     terms = " + ".join(f"{term.weight if isinstance(term.weight, str) else f'{term.weight:g}'} × {term.name}" for term in stage.terms)
     epochs = f"{stage.epochs} epoch{'s' * (stage.epochs != 1)}"
-    return f"source {stage.source}, {epochs}, loss {terms}, {stage.optimizer.name} at {stage.optimizer.learning_rate:g}, schedule {stage.schedule.name}"
+    words = f"source {stage.source}, {epochs}, loss {terms}, {stage.optimizer.name} at {stage.optimizer.learning_rate:g}, schedule {stage.schedule.name}"
+    frozen = f", frozen: {stage.freeze if isinstance(stage.freeze, str) else ', '.join(stage.freeze)}" if stage.freeze else ""
+    return words + frozen + "".join(f", {each.layers} at {each.learning_rate:g} times the rate" for each in stage.multipliers if each.learning_rate != 1)
 
 
 def _evaluated(run: Path, evaluation: Mapping[str, Any]) -> list[str]:

@@ -13,13 +13,14 @@ import pytest
 
 from distill import DistillError
 from distill.config.files import dump_run, load_run
+from distill.config.stage import ShardsStage
 from distill.evaluation.pairs import draw_pairs
 from distill.evaluation.verification import roc, verify_pairs
 from distill.images.codec import encode_jpeg
 from distill.report import figures
 from distill.report.demo_page import NAMES, write_demo_report
 from distill.report.page import Case, Cases, Code, Commands, Faces, Facts, Figure, Section, Table, Text, Tiles, render, write_page
-from distill.report.run_page import duration, read_history, write_run_report
+from distill.report.run_page import _stage_in_words, duration, read_history, write_run_report
 
 QUALITY = {"teacher": 0.7, "student": 0.8, "labels_only": 1.0, "noise_only": 4.0}  # noise on an identity's direction
 EVIL = "<script>alert(\"x\")</script> & 'quotes'"
@@ -218,6 +219,13 @@ def run(tmp_path):
 def shown(text):
     """A page's text as it is read: without tags, style and pictures."""
     return unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.DOTALL))
+
+
+def test_a_stage_in_words_says_what_is_frozen_and_multiplied():
+    multipliers = [{"layers": "head", "learning_rate": 10.0}]
+    for freeze, words in (("backbone", "backbone"), (["conv1*", "norm1"], "conv1*, norm1")):
+        stage = ShardsStage(terms=[{"name": "cosine"}], freeze=freeze, multipliers=multipliers)
+        assert _stage_in_words(stage).endswith(f"adamw at 0.001, schedule constant, frozen: {words}, head at 10 times the rate")
 
 
 def test_the_page_of_a_run(run):
