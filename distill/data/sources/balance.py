@@ -11,6 +11,7 @@ import numpy as np
 from distill.config.stage import Balanced
 from distill.data.sources.order import balanced_pools, balanced_steps
 from distill.errors import DistillError
+from distill.runtime.lines import many
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class Balance:
             raise DistillError(f"{asked} takes {self.batch.identities} different identities a batch, but the rows to learn from show {identities:,}. {way}.")
         if counts.max() < 2:
             raise DistillError(f"{asked} takes {self.batch.images} images of each identity, but each identity has one. Leave balanced out.")
-        if not self.paired:
+        if not self.paired and len(self.sizes) > self.pool:
             raise DistillError(
-                f"{asked} takes {self.batch.images} images of each identity, but images of one lie so far apart that no two come together "
-                f"(of {self.pool} row groups at a time). Use a set of a list that is in the order of its identities, or leave balanced out."
+                f"{asked} takes {self.batch.images} images of each identity, but in the first {many(len(self.first), 'batches')} no identity has two: those of one "
+                "lie too far apart to be shuffled together. Use a set of a list that is in the order of its identities, or leave balanced out."
             )
 
     def warnings(self) -> list[str]:
@@ -75,8 +76,8 @@ class Balance:
         if self.paired >= 0.5:
             return []
         return [
-            f"warning: of the identities in a batch {1 - self.paired:.0%} show one image {self.batch.images} times, because of those that are shuffled together "
-            "no other is theirs. Use a set of a list that is in the order of its identities, with several images of each."
+            f"warning: of the identities in a batch {1 - self.paired:.0%} show one image {self.batch.images} times, because no other image of theirs is among those "
+            "that are shuffled together. Use a set of a list that is in the order of its identities, with several images of each."
         ]
 
 
