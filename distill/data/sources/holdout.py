@@ -113,11 +113,11 @@ def part_of_set(masks: list[list[np.ndarray]], part: str) -> Part:
 
 
 def labels_of_part(shards: ShardSet, part: Part) -> np.ndarray:
-    """Returns the labels of the rows of a part, int32 [rows]. Each shard is opened once."""
+    """Returns the labels of the rows of a part, int32 [rows]; errors as of `check_labels`. Each shard is opened once."""
     found, rows = [np.empty(0, np.int32)], iter(np.split(part.rows, part.starts[1:]))
     for shard, groups in groupby(part.groups, key=lambda group: group[0]):
         read = shards.read(shard, [number for _, number in groups], ["label"])
-        found += [group.labels[next(rows)] for group in read]
+        found += [check_labels(group.labels, shards, shard)[next(rows)] for group in read]
     return np.concatenate(found)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from distill import DistillError
 from distill.config.data import Holdout
+from distill.config.stage import Balanced
 from distill.data.shards import FORMATS, GROUP_ROWS, commit_shard, open_shards, write_index
 from distill.data.sources import POOL_GROUPS, ShardSource
 from distill.data.sources.reader import EpochReader
@@ -192,12 +193,13 @@ def test_views_that_come_out_otherwise_now_are_named(viewed, tmp_path):
         ShardSource(tmp_path / "s", batch=8, seed=0)
 
 
+@pytest.mark.parametrize("balanced", [None, Balanced(identities=4, images=2)], ids=["plain", "balanced"])
 @pytest.mark.parametrize("holdout", [None, Holdout(by="identity", fraction=0.3)])
 @pytest.mark.parametrize("format", ["parquet", "hdf5"])
-def test_a_label_of_no_class_is_said_before_the_first_step(tmp_path, format, holdout):
+def test_a_label_of_no_class_is_said_before_the_first_step(tmp_path, format, holdout, balanced):
     """Its rows have labels up to 19, its table 18 classes."""
     folder = make_set(tmp_path / "set", format=format)
     write_index(folder, format, open_shards(folder).records, [f"p{number}" for number in range(18)])
     with pytest.raises(DistillError, match=r"label 18 is of no class: the class table of .* has 18, 0 to 17. Run distill verify"):
-        source = ShardSource(folder, batch=16, seed=0, part="train" if holdout else "all", holdout=holdout)
+        source = ShardSource(folder, batch=16, seed=0, part="train" if holdout else "all", holdout=holdout, balanced=balanced)
         source.teaches_nothing("label")
