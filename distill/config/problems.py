@@ -57,6 +57,8 @@ def place_of(location: Sequence[int | str]) -> Place:
     place = Place()
     for part in location:
         kind = None if len(place.kinds) < 2 or place.chosen else next((each for each in place.kinds if place.tagged(each) == part), None)
+        if part in ("number", "word"):  # of a plain value that may be either
+            continue
         if isinstance(part, int):
             place = Place((*place.key, str(part + 1)), place.kinds, place.chosen)
         elif kind:
@@ -132,6 +134,8 @@ def _other_brackets(place: Place, location: Sequence[int | str], kind: str, valu
     if kind not in ("model_type", "model_attributes_type") or not names:
         return None
     known, key = ", ".join(names), place.key[-1]
+    if len(place.kinds) > 1 and not place.chosen:
+        known = f"{place.tag} and the keys of that {place.what if place.what != place.tag else 'kind'}, which distill init --list shows"
     if isinstance(value, list) and not key.isdecimal():
         return f"received a list, expected one table. Write [{place.table}], with single brackets, once. Known in it: {known}."
     what = "{ " + names[0] + " = ... }"

@@ -85,11 +85,11 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
         ("stage.1.terms.1.weight=nan", "stage.1.terms.1.weight: received nan, should be a finite number."),
         ("stage.1.terms.1.name=triplet", "stage.1.terms.1.name: received 'triplet', should be 'mse', 'cosine', 'softmax' or 'arcface'."),
         ("stage.1.terms.1.scale=64.0", 'stage.1.terms.1: "scale" belongs to term "softmax" or "arcface", but name is "cosine"; leave it out.'),
-        ("stage.1.terms.1.wieght=2.0", "unknown key stage.1.terms.1.wieght. Did you mean weight? Known here: name, weight."),
+        ("stage.1.terms.1.wieght=2.0", "unknown key stage.1.terms.1.wieght. Did you mean weight? Known here: name, share, weight."),
         ("stage.1.terms=[{weight=2.0}]", "stage.1.terms.1.name is missing."),
         (
             "stage.1.terms=['mse']",
-            "stage.1.terms.1: received 'mse', expected a table of: name, weight, scale, angle_add, angle_mult, cos_sub. Write { name = ... }.",
+            "stage.1.terms.1: received 'mse', expected a table of: name and the keys of that term, which distill init --list shows. Write { name = ... }.",
         ),
         ("stage.1.terms.1.name=['mse']", "stage.1.terms.1.name: received ['mse'], should be 'mse', 'cosine', 'softmax' or 'arcface'."),
         ("stage.2.source=web", "stage.2.source: received 'web', should be 'shards', 'images' or 'noise'."),
@@ -154,8 +154,8 @@ def test_wrong_runs_name_key_value_and_what_was_expected(file, override, message
         (GOOD.replace("size = [48, 48]", "size = 48"), "data.size: received 48, expected a list: write size = [...]."),
         (
             GOOD.replace("epochs = 2", 'optimizer = "adamw"'),
-            "stage.1.optimizer: received 'adamw', expected a table of: name, learning_rate, clip_norm, clip_value, accumulate, ema, momentum, nesterov, "
-            "weight_decay. Write optimizer = { name = ... }.",
+            "stage.1.optimizer: received 'adamw', expected a table of: name and the keys of that optimizer, which distill init --list "
+            "shows. Write optimizer = { name = ... }.",
         ),
     ],
 )

@@ -1,13 +1,16 @@
 """What all terms of a stage have, and the head that those on classes learn by. Nothing here computes with tensors."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Discriminator, Tag, model_validator
 
 from distill.config.fields import AboveZero, Positive, later
 from distill.storage.frozen import Frozen
 
+Weight = Annotated[  # told apart by what was written, so that a wrong one is answered by one line
+    Annotated[AboveZero, Tag("number")] | Annotated[Literal["auto"], Tag("word")], Discriminator(lambda value: "word" if isinstance(value, str) else "number")
+]
 Centres = Literal["learned", "mean", "adaptive"]
 
 
@@ -54,7 +57,7 @@ class Term(Frozen):
     needs: ClassVar[str]
     heading: ClassVar[str]
     name: str
-    weight: AboveZero | Literal["auto"] = 1.0
+    weight: Weight = 1.0
     share: AboveZero = later(1.0)
 
     @model_validator(mode="after")
