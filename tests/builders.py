@@ -84,7 +84,7 @@ def shard_rows(start: int, count: int, inline: bool = True, views: int = 1) -> R
     )
 
 
-def make_set(folder, sizes=(100, 50), format="parquet", labelled=True, inline=True, views=1):
+def make_set(folder, sizes=(100, 50), format="parquet", labelled=True, inline=True, views=1, names=None):
     folder.mkdir(parents=True)
     records, start = [], 0
     for number, count in enumerate(sizes):
@@ -96,7 +96,7 @@ def make_set(folder, sizes=(100, 50), format="parquet", labelled=True, inline=Tr
             about = dataclasses.replace(about, views=views, recipe=LIGHT, view_seed=5)
         records.append(commit_shard(folder, format, about, [rows], []))
         start += count
-    write_index(folder, format, records, [f"p{number}" for number in range(IDENTITIES)] if labelled else [])
+    write_index(folder, format, records, (names or [f"p{number}" for number in range(IDENTITIES)]) if labelled else [])
     return folder
 
 

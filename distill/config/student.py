@@ -29,10 +29,12 @@ class Student(Frozen):
 
     backbone: "small_conv", "mobilefacenet", "ghostfacenet_v1", "iresnet18" (34, 50, 100), or any name of keras.applications. widths: channels of each
     block of small_conv. width: what the channels of ghostfacenet_v1 are multiplied with, 1.3 where it is not set.
-    weights: what to start from, a run folder or .keras file (the whole student) or an .h5 file (the backbone, for keras.applications).
+    weights: what to start from: a run folder, a .keras file, an export, or an .h5 file (of a student, or of a keras.applications backbone alone).
     precision: what the backbone computes in; the embedding, the heads and the losses are float32 always.
     stem_stride: of the first convolution: 2 is what keras.applications have, and 1 what ghostfacenet_v1 has, where it is not set.
     top: how the last map becomes one vector, of small_conv and keras.applications: its average, or a weighted sum with a weight for each place.
+    projection: how it is compared with a teacher of another dimension: by a linear map that is only trained with, or one that it ends in.
+    head: whether the class heads begin anew, or with the rows of the run in weights of those classes that both have.
     """
 
     backbone: str = "small_conv"
@@ -44,17 +46,21 @@ class Student(Frozen):
     width: AboveZero | None = later(None)
     stem_stride: Literal[1, 2] | None = later(None)
     top: Literal["average", "depthwise"] = later("average")
+    projection: Literal["train", "export"] = later("train")
+    head: Literal["new", "kept"] = later("new")
+
+    @property
+    def numbers(self) -> str:
+        """How many numbers come out of it, in words."""
+        return f"{self.embedding} numbers" + (", projected to as many as the teacher's" if self.projection == "export" else "")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         for key, backbone in (("widths", "small_conv"), ("width", "ghostfacenet_v1")):
             if getattr(self, key) and self.backbone != backbone:
                 raise ValueError(f'"{key}" belongs to backbone "{backbone}", but backbone is "{self.backbone}"; leave it out')
-        if (self.weights or "").endswith(".h5") and self.backbone in OURS:
-            raise ValueError(
-                f'weights "{self.weights}" is an .h5 file, which is for a keras.applications backbone, but backbone is "{self.backbone}"; '
-                "name a run folder or a .keras file"
-            )
+        if self.head == "kept" and self.weights is None:
+            raise ValueError('head = "kept" takes rows of the class heads of an earlier run, but weights is not set; add weights = RUN or leave head out')
         return self
 
     @model_validator(mode="after")

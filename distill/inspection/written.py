@@ -188,7 +188,7 @@ def run_in_words(path: StoragePath) -> dict[str, Any]:
         for number, stage in enumerate(run.stage, 1)
     ]
     next_ = f"distill train {path} --out runs/{path.stem}"
-    return {"valid": True, "student": f"{run.student.backbone}, {run.student.embedding} numbers", "stages": stages, "next": next_}
+    return {"valid": True, "student": f"{run.student.backbone}, {run.student.numbers}", "stages": stages, "next": next_}
 
 
 def _page(path: StoragePath) -> tuple[str, dict[str, Any]]:

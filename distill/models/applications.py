@@ -13,7 +13,7 @@ from distill.errors import DistillError
 from distill.models.scaling import scaled
 from distill.models.stems import with_unit_stem
 from distill.models.tops import pooled
-from distill.models.transfer import weights_file
+from distill.models.transfer import of_backbone, weights_file
 
 Tensor = Any
 
@@ -42,7 +42,7 @@ def application(images: Tensor, student: Student) -> Tensor:
     """Builds a network of keras.applications without its top, with the weights of an .h5 file where the student names one. Returns float32 [B, C]."""
     backbone = _network(student, images.shape[1:])
     weights = weights_file(student)
-    if weights and weights.suffix == ".h5":
+    if weights and of_backbone(weights, student):
         _load(backbone, student.backbone, weights)
     kind = next(kind for kind, names in INPUTS.items() if student.backbone in names)
     return pooled(backbone(scaled(images, kind)), student.top)

@@ -115,7 +115,7 @@ def _facts(run: Path, run_file: Run | None, summary: Mapping[str, Any], evaluati
     if run_file is None:
         return [("student", [student]), ("evaluation", _evaluated(run, evaluation))]
     count = f", {summary['parameters']:,} parameters" if "parameters" in summary else ""
-    facts.append(("student", [f"{run_file.student.backbone}{count}, embeddings of {run_file.student.embedding} numbers", student]))
+    facts.append(("student", [f"{run_file.student.backbone}{count}, embeddings of {run_file.student.numbers}", student]))
     facts.append(("teacher", _teacher(run_file)))
     if rows := summary.get("rows"):
         facts.append(("rows", [_rows_in_words(one, run_file) for one in rows]))

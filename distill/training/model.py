@@ -7,11 +7,12 @@ import keras
 from keras import ops
 
 from distill.config.run import Run
+from distill.errors import DistillError
 from distill.losses.embedding import cosine, mean_absolute
 from distill.losses.margin import hits
 from distill.losses.objective import OBJECTIVES, Objective
 from distill.models.heads import AnyHead, build_head
-from distill.models.students import build_student, projection
+from distill.models.students import begin_student, projection
 from distill.training.layers import freeze_layers
 from distill.training.optimizers import build_optimizer
 from distill.training.rate import Rate
@@ -23,6 +24,7 @@ class Parts:
     """All weights of a run: the student, and what stands beside it in training. The same for every stage, so one checkpoint fits all.
 
     objectives: of each stage, by its number. balanced: of each stage the weights of its terms that have weight = "auto", by the terms' names.
+    notes: what a person should know of how they began.
     """
 
     student: keras.Model
@@ -30,6 +32,7 @@ class Parts:
     projections: dict[int, keras.layers.Layer] = field(default_factory=dict)
     objectives: dict[int, tuple[Objective, ...]] = field(default_factory=dict)
     balanced: dict[int, dict[str, keras.Variable]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def variables(self) -> dict[str, Any]:
         """Every variable (dropout's random state too) by a name that is the same in each process."""
@@ -41,7 +44,8 @@ class Parts:
 
 def build_parts(run: Run, stages: list[StageData]) -> Parts:
     """The student, a head of each kind for each class table, a projection for each other teacher dimension, built and ready."""
-    parts = Parts(build_student(run.student, stages[0].train.image_shape))
+    student, notes = begin_student(run.student, stages[0].train.image_shape, _exported_dimension(run, stages))
+    parts = Parts(student, notes=notes)
     size = parts.student.output_shape[-1]
     for data in stages:
         for head, name in data.heads.items():
@@ -57,6 +61,21 @@ def build_parts(run: Run, stages: list[StageData]) -> Parts:
         auto = [term.name for term in data.stage.terms if term.weight == "auto"]
         parts.balanced[data.number] = {name: keras.Variable(1.0, trainable=False, dtype="float32", name=f"weight_{name}") for name in auto}
     return parts
+
+
+def _exported_dimension(run: Run, stages: list[StageData]) -> int | None:
+    """Returns the dimension of the teacher in whose space the student ends; None where it ends in its embedding. DistillError where there is no such one."""
+    if run.student.projection == "train":
+        return None
+    dimensions = {data.train.dimension: f"{data.train.dimension} numbers (stage {data.number})" for data in stages if "embedding" in data.train.fields}
+    if len(dimensions) == 1:
+        return next(iter(dimensions))
+    gives = (
+        f"embeddings of {' and '.join(dimensions.values())}" if dimensions else " and ".join(sorted({name for data in stages for name in data.train.fields}))
+    )
+    raise DistillError(
+        f'student.projection = "export" ends in the space of one teacher\'s embeddings, but the sources give: {gives}. Use projection = "train".'
+    )
 
 
 class Training(keras.Model):

@@ -66,7 +66,7 @@ def origin_of(model: str | StoragePath, depth: int = 0) -> Origin:
     """Returns what is known of a run folder, the student.keras or best.keras in one, an export, or anything else; depth: donors before it."""
     if depth > DONORS:
         return Origin()  # of a run whose donor is the run itself
-    if folder := _run_folder(model):
+    if folder := run_folder(model):
         return _of_run(folder, depth)
     card = read_card(as_path(model)) or {}
     try:
@@ -90,7 +90,7 @@ def _spares(there: Holdout | None, asked: Holdout | None) -> bool:
 
 def projection_of(model: str | StoragePath, dimension: int) -> np.ndarray | None:
     """Returns the map from a run's student to embeddings of `dimension` numbers, float32 [D, dimension], which stands in its last checkpoint."""
-    folder = _run_folder(model)
+    folder = run_folder(model)
     if folder is None or as_path(model).name == "best.keras":
         return None
     return _stored(folder, f"projection_{dimension}/0")
@@ -103,7 +103,8 @@ def trained_names(names: Iterable[str], holdout: Holdout | None) -> frozenset[st
     return frozenset(name for name in names if not held_out(name, holdout.fraction))
 
 
-def _run_folder(model: str | StoragePath) -> StoragePath | None:
+def run_folder(model: str | StoragePath) -> StoragePath | None:
+    """Returns the folder of the run that a folder, a student.keras or a best.keras is of; None where it is of none."""
     path = as_path(model)
     folder = {"student.keras": path.parent, "best.keras": path.parent.parent}.get(path.name, path)
     return folder if (folder / "run.toml").is_file() else None

@@ -21,6 +21,7 @@ from distill.runtime.lines import many
 from distill.runtime.process import keep_memory_again
 from distill.training.batches import endless_batches
 from distill.training.callbacks import averaged_batches
+from distill.training.donor import keep_heads
 from distill.training.model import Parts, Training, build_parts, compiled
 from distill.training.moves import check_moves, describe_moves
 from distill.training.stages import OpenTeacher, StageData, describe_stage, few_steps, open_stages
@@ -103,14 +104,14 @@ def rehearse(run: Run, *, open_teacher: OpenTeacher | None = None) -> Rehearsal:
     keras.utils.set_random_seed(run.seed)
     parts = build_parts(run, stages)
     check_moves(stages, parts)
-    notes = [line.strip() for line in [*few_steps(run, stages), *check_batches(stages, parts.student)]]
+    notes = [line.strip() for line in [*few_steps(run, stages), *check_batches(stages, parts.student), *parts.notes, *keep_heads(run, stages, parts)]]
     figures = []
     for data in stages:
         notes += [line.strip() for line in describe_stage(run, data, False) if "warning: " in line]
         notes += [f"stage {data.number}: {line.strip()}" for line in describe_moves(Training(parts, data), data)]
         figures.append(_figures(run, data, parts))
     shape = f"{run.student.backbone} for {'x'.join(map(str, stages[0].train.image_shape[:2]))}"
-    return Rehearsal(tuple(figures), shape, parts.student.count_params(), run.student.embedding, device, _memory(run, stages, parts), tuple(notes))
+    return Rehearsal(tuple(figures), shape, parts.student.count_params(), parts.student.output_shape[-1], device, _memory(run, stages, parts), tuple(notes))
 
 
 def _figures(run: Run, data: StageData, parts: Parts) -> StageFigures:

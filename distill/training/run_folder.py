@@ -3,7 +3,7 @@
 run.toml                the resolved run; another run in the same folder is refused, where what it learns from lies may change
 history.csv             one row an epoch, all stages
 events/                 the same figures for TensorBoard
-checkpoints/last.npz    all weights, the optimizer's state and the progress after the last epoch
+checkpoints/last.npz    all weights, the optimizer's state, the progress after the last epoch, and the names of the classes
 checkpoints/NAME.npz    means of the teacher's embeddings of each class, where a term takes its centres from them
 checkpoints/best.keras  the student with the lowest held-out loss of its stage (training loss where nothing is held out)
 student.keras           the student after the last stage, without heads; written at the end
@@ -98,6 +98,7 @@ class RunFolder:
         self.student = self.path / "student.keras"
         self.best = self.checkpoints / "best.keras"
         self.history = self.path / "history.csv"
+        self.tables: dict[str, np.ndarray] = {}  # class tables, to be kept with each checkpoint
         self.people: set[str] | None = None  # names of all that the run is trained on, to be kept with its next checkpoint
         self._check_hold: Callable[[], None] = lambda: None
 
@@ -134,7 +135,7 @@ class RunFolder:
             return ""
         return (
             f" To train its student further, give it to another run: --out OTHER --set student.weights={self.path}. "
-            "Class heads, a projection and the optimizer begin anew there."
+            "Class heads (but with --set student.head=kept), a projection and the optimizer begin anew there."
         )
 
     def prove(self, run: Run, progress: Progress, learned_from: dict[str, str]) -> None:
@@ -201,7 +202,7 @@ class RunFolder:
         if self.people is not None:  # not before, so that a run that is refused leaves nothing
             with committed(self.path / IDENTITIES) as temporary:
                 temporary.write_text("".join(f"{name}\n" for name in sorted(self.people)), "utf-8")
-        save_checkpoint(self.checkpoints / "last.npz", progress, arrays)
+        save_checkpoint(self.checkpoints / "last.npz", progress, arrays | self.tables)
         self.write_history(progress.history)
 
     def centres(self, name: str, identity: str, make: Callable[[], np.ndarray]) -> np.ndarray:

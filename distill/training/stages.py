@@ -39,11 +39,15 @@ class StageData:
         return self.train.name
 
     @property
+    def table(self) -> str:
+        """The name of its class table."""
+        return f"{self.train.name}_{self.train.classes}"
+
+    @property
     def heads(self) -> dict[Head, str]:
         """The heads that its terms look at, each with a name under which stages on the same classes share it."""
-        table = f"{self.train.name}_{self.train.classes}"
         heads = [term.head for term in self.stage.terms if term.head]
-        return {head: table if head == Head() else f"{table}_{head.name}" for head in heads}
+        return {head: self.table if head == Head() else f"{self.table}_{head.name}" for head in heads}
 
     @property
     def joined(self) -> int:

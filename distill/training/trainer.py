@@ -30,6 +30,7 @@ from distill.runtime.progress import phase
 from distill.training.batches import SMALL, endless_batches
 from distill.training.callbacks import StageRun, averaged_batches, stage_callbacks
 from distill.training.checkpoint import Progress, restore, save_student
+from distill.training.donor import class_tables, keep_heads
 from distill.training.model import Parts, build_parts, compiled
 from distill.training.moves import check_moves, describe_moves
 from distill.training.origin import origin_of, trained_names
@@ -144,9 +145,13 @@ def _begin(run: Run, folder: RunFolder, stages: list[StageData], display: Traini
     check_moves(stages, parts)
     for line in check_batches(stages, parts.student):
         display.line(line)
-    display.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}")
+    ends = f", projected to {parts.student.output_shape[-1]}" if run.student.projection == "export" else ""
+    display.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}{ends}")
+    folder.tables = class_tables(stages)
     if arrays is None:
         teach_centres(run, stages, parts, folder)
+        for line in [*parts.notes, *keep_heads(run, stages, parts)]:
+            display.line(line)
     else:
         restore(parts.variables(), arrays, folder.checkpoints)
         settle_scales(parts.student)

@@ -120,8 +120,6 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
         ("stage.2.reading={colour='bgr'}", "unknown key stage.2.reading.colour. Did you mean color? Known here: color, feed, offset, "),
         ("stage.2.reading={color='grb'}", "stage.2.reading.color: received 'grb', should be 'rgb' or 'bgr'."),
         ("stage.2.reading={scale=inf}", "stage.2.reading.scale: received inf, should be a finite number."),
-        ("student.weights='x.h5'", 'weights "x.h5" is an .h5 file, which is for a keras.applications backbone, but backbone is "small_conv"'),
-        ("student={backbone='mobilefacenet',weights='x.h5'}", 'but backbone is "mobilefacenet"; name a run folder or a .keras file'),
         ("data={}", 'stage 1 has source "shards", but [data] names no shards; add shards = PATH'),
         ("data={images='faces'}", 'stage 1 has source "shards", but [data] names no shards'),
         ("student={backbone='MobileNetV2',widths=[8]}", '"widths" belongs to backbone "small_conv", but backbone is "MobileNetV2"'),

@@ -16,7 +16,7 @@ def run(**student):
 
 
 def test_options_that_came_later_are_left_out_where_they_are_not_used():
-    assert not {"width", "stem_stride", "top"} & set(re.findall(r"^(\w+) =", dump_run(run()), re.M))
+    assert not {"width", "stem_stride", "top", "projection", "head"} & set(re.findall(r"^(\w+) =", dump_run(run()), re.M))
     assert "stem_stride = 1\n" in dump_run(run(backbone="MobileNetV2", stem_stride=1))
 
 
@@ -31,6 +31,7 @@ def test_options_that_came_later_are_left_out_where_they_are_not_used():
         ({"backbone": "mobilefacenet", "top": "depthwise"}, "top = 'depthwise' cannot be had with backbone \"mobilefacenet\": it has the depthwise top"),
         ({"backbone": "iresnet18", "top": "depthwise"}, "its embedding layer sees all places of the last map; leave it out"),
         ({"backbone": "MobileNetV2", "top": "max"}, "student.top: received 'max', should be 'average' or 'depthwise'."),
+        ({"head": "kept"}, 'student: head = "kept" takes rows of the class heads of an earlier run, but weights is not set; add weights = RUN or leave head'),
         ({"width": 1.0}, 'student: "width" belongs to backbone "ghostfacenet_v1", but backbone is "small_conv"; leave it out'),
         ({"backbone": "ghostfacenet_v1", "width": 0.0}, "student.width: received 0.0, should be greater than 0."),
     ],

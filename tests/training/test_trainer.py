@@ -417,7 +417,7 @@ def test_regularisers_of_a_backbone_are_part_of_the_loss(monkeypatch, precision)
         dtype=precision,
     )
     student = keras.Model(images, dense(signal))
-    monkeypatch.setattr("distill.training.model.build_student", lambda *given: student)
+    monkeypatch.setattr("distill.training.model.begin_student", lambda *given: (student, []))
     run = run_of({"terms": [{"name": "mse"}]}, student={"embedding": 4})
     data = open_stages(run)[0]
     model = Training(build_parts(run, [data]), data)
