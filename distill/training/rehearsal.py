@@ -21,11 +21,12 @@ from distill.runtime.lines import many
 from distill.runtime.process import keep_memory_again
 from distill.training.batches import endless_batches
 from distill.training.callbacks import averaged_batches
+from distill.training.describe import check_batches, describe_stage, few_steps
 from distill.training.donor import keep_heads
 from distill.training.model import Parts, Training, build_parts, compiled
 from distill.training.moves import check_moves, describe_moves
-from distill.training.stages import OpenTeacher, StageData, describe_stage, few_steps, open_stages
-from distill.training.trainer import check_batches, prepare_device
+from distill.training.stages import OpenTeacher, StageData, open_stages
+from distill.training.trainer import prepare_device
 
 WARM, TIMED, LONGEST = 2, 30, 8.0  # steps before the clock runs, steps that it runs for, and seconds after which it stops
 

@@ -1,6 +1,5 @@
 """What each stage of a run learns from: its sources opened, checked against the terms and against one another, before the first step."""
 
-import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +11,11 @@ from distill.config.run import Run
 from distill.config.stage import Balanced, ImagesStage, NoiseStage, ShardsStage, Stage
 from distill.errors import DistillError
 from distill.images.preprocessing import Preprocessing
-from distill.runtime.lines import many
 from distill.runtime.progress import phase
 from distill.training.batches import Batch, join_small, joined_rows, smallest
 
 Teacher = Callable[[np.ndarray], np.ndarray]
 OpenTeacher = Callable[..., Teacher]  # of a path, its Preprocessing, and `beside`: whether a model.json says what that leaves open
-USUAL_STEPS, FEW_STEPS = 2000, 500  # of a student that begins from nothing: what it gets without a run file; fewer than it can do with
 
 
 @dataclass(frozen=True)
@@ -223,18 +220,6 @@ def identities(stages: list[StageData]) -> dict[str, str]:
     return {source.name: identity for source in sources if (identity := source.identity())}
 
 
-def few_steps(run: Run, stages: list[StageData]) -> list[str]:
-    """Returns a warning where a student that begins from nothing has fewer steps than it needs, in one line; else nothing."""
-    steps = sum(data.stage.epochs * data.steps for data in stages)
-    if steps >= FEW_STEPS or run.student.weights:
-        return []
-    longer = " ".join(f"--set stage.{data.number}.epochs={math.ceil(data.stage.epochs * USUAL_STEPS / steps)}" for data in stages)
-    return [
-        f"warning: {steps:,} step{'s' * (steps > 1)} in all {'are' if steps > 1 else 'is'} few; a student usually needs {USUAL_STEPS:,}. "
-        f"To train longer: --steps {USUAL_STEPS}, or with a run file {longer}"
-    ]
-
-
 @phase("embedding golden rows again")
 def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
     """Label the golden rows of the shards again where [data] names their teacher; what was found, in words. DistillError where it differs."""
@@ -257,50 +242,3 @@ def prove_teacher(run: Run, open_teacher: OpenTeacher | None) -> list[str]:
         )
     each = f", {shards.meta.views} views each" if shards.meta.views > 1 else ""
     return [f"{len(shards.golden)} golden rows{each} labelled again by {run.data.teacher}: worst cosine {worst:.7f}"]
-
-
-def describe_stage(run: Run, data: StageData, projected: bool) -> list[str]:
-    """What a stage will do, in words: rows, held-out part, and the gradient scale of each term, in one common unit."""
-    stage, source, held_out = data.stage, data.train, data.held_out
-    norm = 1.0
-    if any(term.name == "mse" for term in stage.terms):
-        _, values = next(iter(source.epoch(0)))
-        norm = float(np.linalg.norm(values["embedding"], axis=1).mean())
-    scales = []
-    for term in stage.terms:
-        weight, scale = term.weight, term.gradient_scale(source.dimension or 0, norm)
-        told, given = ("auto", "auto") if isinstance(weight, str) else (f"{weight * scale:.4g}", f"{weight:g}")
-        scales.append(f"{term.name} {told}" + (f" (weight {given}, dimension {source.dimension}, mean norm {norm:.3g})" if term.name == "mse" else ""))
-    lines = [
-        f"stage {data.number}: {many(source.rows, 'rows')} of {source.name}{_shown_of(source)}, {many(data.steps, 'steps')} an epoch, {many(stage.epochs, 'epochs')}"
-        + (f"; the last batch has {data.joined} more rows" if data.joined else ""),
-        f"  effective weights (gradient scale: largest change of the loss per change of one cosine): {', '.join(scales)}",
-    ]
-    if source.name == "shards" and getattr(source, "augment", None) and "embedding" in data.fields:
-        lines.append(
-            "  augmented: images are changed anew each epoch, while their embeddings are those of the unchanged images. "
-            "A set made with distill embed --views has an embedding for each view and teaches more."
-        )
-    lines += [f"  {line}" for line in source.balance.warnings()] if getattr(source, "balance", None) else []
-    if projected:
-        lines.append(f"  a projection {run.student.embedding} -> {source.dimension} stands before the teacher; agreement is behind it")
-    if held_out:
-        lines.append(f"  held out: {many(held_out.rows, 'rows')}, judged by {', '.join(data.held_out_fields)}")
-    elif data.not_evaluated:
-        lines.append(f"  held-out rows are not judged: {data.not_evaluated}")
-    elif run.data.holdout is None:
-        lines.append("  no rows are held out, so all figures are of rows that the student learns from")
-    return lines
-
-
-def _shown_of(source: Any) -> str:
-    """What is shown of the rows, and in which batches, behind their number."""
-    views, balance = getattr(source, "views", "plain"), getattr(source, "balance", None)
-    said = (
-        ""
-        if views == "plain"
-        else f" ({source.set.meta.views} views of each)"
-        if views == "all"
-        else f" (one of {source.set.meta.views} views of each an epoch)"
-    )
-    return said + (f" in batches of {balance.batch.identities} identities with {balance.batch.images} images each" if balance else "")

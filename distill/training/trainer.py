@@ -17,25 +17,24 @@ import numpy as np
 
 from distill.config.run import Run
 from distill.data.folders import check_apart, check_folder
-from distill.data.sources.balance import described
 from distill.data.sources.centres import class_means
-from distill.errors import DistillError, Interrupted
+from distill.errors import Interrupted
 from distill.images.augmentation import find_recipe
-from distill.models.norms import layers_of
 from distill.models.scaling import settle_scales
 from distill.models.transfer import weights_file
 from distill.runtime.lines import many
 from distill.runtime.process import grow_gpu_memory
 from distill.runtime.progress import phase
-from distill.training.batches import SMALL, endless_batches
+from distill.training.batches import endless_batches
 from distill.training.callbacks import StageRun, averaged_batches, stage_callbacks
 from distill.training.checkpoint import Progress, restore, save_student
+from distill.training.describe import check_batches, describe_stage, few_steps
 from distill.training.donor import class_tables, keep_heads
 from distill.training.model import Parts, build_parts, compiled
 from distill.training.moves import check_moves, describe_moves
 from distill.training.origin import origin_of, trained_names
 from distill.training.run_folder import RunFolder
-from distill.training.stages import OpenTeacher, StageData, describe_stage, few_steps, identities, open_stages, prove_teacher
+from distill.training.stages import OpenTeacher, StageData, identities, open_stages, prove_teacher
 from distill.training.table import Extent, TrainingDisplay
 
 
@@ -209,21 +208,6 @@ def train_stage(
         display.stop()
         for callback in callbacks:
             callback.close()
-
-
-def check_batches(stages: list[StageData], student: keras.Model) -> list[str]:
-    """What is to be said of batches too small for the student's batch norm. DistillError where they are of one row."""
-    told = []
-    for data in stages if layers_of(student, keras.layers.BatchNormalization) else ():
-        rows = min(data.train.batch, data.train.rows)
-        balanced = getattr(data.train, "balanced", None)
-        asked = described(balanced) if balanced else f"batch = {data.train.batch} in [data], {many(data.train.rows, 'rows')} to learn from"
-        given = f"stage {data.number}: batches of {many(rows, 'rows')} ({asked})"
-        if rows == 1:
-            raise DistillError(f"{given}: batch norm makes a single row 0 whatever it shows, so nothing would be learned. Use {SMALL} rows or more.")
-        if rows < SMALL:
-            told.append(f"warning: {given}: batch norm knows a row by the others of its batch. Use {SMALL} rows or more.")
-    return told
 
 
 def prepare_device() -> str:

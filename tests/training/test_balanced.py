@@ -10,9 +10,10 @@ from distill import DistillError
 from distill.config.run import Run
 from distill.images.codec import encode_jpeg
 from distill.training.callbacks import averaged_batches
+from distill.training.describe import check_batches, describe_stage
 from distill.training.rehearsal import rehearse
-from distill.training.stages import describe_stage, open_stages
-from distill.training.trainer import check_batches, extent, train
+from distill.training.stages import open_stages
+from distill.training.trainer import extent, train
 from tests.builders import SIZE, make_set, picture
 
 BALANCED = {"identities": 10, "images": 3}

@@ -26,12 +26,13 @@ from distill.models.norms import settle_averages
 from distill.training import stages
 from distill.training.callbacks import BestStudent, Epoch, Plateau, SettleAverages, StageRun, count_left_out, stage_callbacks
 from distill.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from distill.training.describe import check_batches, describe_stage
 from distill.training.model import Training, build_parts
 from distill.training.optimizers import Rate, build_optimizer
 from distill.training.run_folder import RunFolder, taught_alike
-from distill.training.stages import StageData, describe_stage, open_stages
+from distill.training.stages import StageData, open_stages
 from distill.training.table import TrainingDisplay
-from distill.training.trainer import check_batches, train
+from distill.training.trainer import train
 from tests.conftest import put
 from tests.warm import Begun
 

@@ -13,7 +13,8 @@ from distill.config.run import Run
 from distill.data.shards import open_shards
 from distill.images.augmentation import Recipe
 from distill.images.codec import decode_batch
-from distill.training.stages import describe_stage, open_stages, prove_teacher
+from distill.training.describe import describe_stage
+from distill.training.stages import open_stages, prove_teacher
 from distill.training.trainer import train
 from tests.builders import make_set
 
