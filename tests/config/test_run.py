@@ -55,7 +55,7 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
     assert run.stage[0].terms[0].options == {}
     assert "teacher" not in dump_run(run).split("[[stage]]")[1]
     arcface = load_run(file(GOOD + '[[stage]]\nterms = [{ name = "arcface", angle_add = 0.3 }]')).stage[2].terms[0]
-    assert arcface.options == {"scale": 64.0, "angle_add": 0.3, "angle_mult": 1.0, "cos_sub": 0.0}
+    assert arcface.options == {"scale": 64.0, "angle_add": 0.3, "angle_mult": 1.0, "cos_sub": 0.0, "guard": "mirror", "gradient": "exact"}
     assert load_run(file(GOOD), ['stage.1.schedule={name="plateau"}']).stage[0].schedule.patience == 3
 
 
@@ -83,15 +83,15 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
         ("stage.1.terms=[]", "stage.1.terms"),
         ("stage.1.terms.1.weight=-1.0", "stage.1.terms.1.weight: received -1.0, should be greater than 0."),
         ("stage.1.terms.1.weight=nan", "stage.1.terms.1.weight: received nan, should be a finite number."),
-        ("stage.1.terms.1.name=triplet", "stage.1.terms.1.name: received 'triplet', should be 'mse', 'cosine', 'softmax' or 'arcface'."),
-        ("stage.1.terms.1.scale=64.0", 'stage.1.terms.1: "scale" belongs to term "softmax" or "arcface", but name is "cosine"; leave it out.'),
+        ("stage.1.terms.1.name=face", "stage.1.terms.1.name: received 'face', should be 'mse', 'cosine', 'sum_of_squares', "),
+        ("stage.1.terms.1.scale=64.0", 'stage.1.terms.1: "scale" belongs to term "softmax" or "sphereface" or "cosface" or "arcface" or '),
         ("stage.1.terms.1.wieght=2.0", "unknown key stage.1.terms.1.wieght. Did you mean weight? Known here: name, share, weight."),
         ("stage.1.terms=[{weight=2.0}]", "stage.1.terms.1.name is missing."),
         (
             "stage.1.terms=['mse']",
             "stage.1.terms.1: received 'mse', expected a table of: name and the keys of that term, which distill init --list shows. Write { name = ... }.",
         ),
-        ("stage.1.terms.1.name=['mse']", "stage.1.terms.1.name: received ['mse'], should be 'mse', 'cosine', 'softmax' or 'arcface'."),
+        ("stage.1.terms.1.name=['mse']", "stage.1.terms.1.name: received ['mse'], should be 'mse', 'cosine', "),
         ("stage.2.source=web", "stage.2.source: received 'web', should be 'shards', 'images' or 'noise'."),
         ("stage.1.terms=[{name='cosine'},{name='cosine'}]", "stage.1: a term stands twice: cosine, cosine"),
         ("stage.1.terms=[{name='arcface',angle_mult=2.0}]", "stage.1.terms.1: angle_mult * pi + angle_add must not be above 2 pi"),

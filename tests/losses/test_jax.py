@@ -14,9 +14,22 @@ ROOT = Path(__file__).parents[2]
 FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # what runs once is not worth making quick
 
 
-@pytest.mark.skipif(not find_spec("jax"), reason="jax is not installed")
+pytestmark = pytest.mark.skipif(not find_spec("jax"), reason="jax is not installed")
+
+
 def test_losses_are_the_same_under_jax():
-    env = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FAST}
-    done = subprocess.run([sys.executable, "-m", "tests.losses.under_jax"], cwd=ROOT, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "tests.losses.under_jax"], cwd=ROOT, env=under_jax(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{len(CASES)} losses\n"
+
+
+@pytest.mark.slow
+def test_all_tests_of_losses_hold_under_jax():
+    """State in a real training too."""
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-m", "not slow", "tests/losses", "--deselect", "tests/losses/test_jax.py"]
+    done = subprocess.run(words, cwd=ROOT, env=under_jax(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def under_jax():
+    return {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FAST}

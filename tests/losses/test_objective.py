@@ -7,32 +7,51 @@ import numpy as np
 import pytest
 from keras import ops
 
-from distill.config.losses import TERMS, Cosine, Mse, Softmax
+from distill.config.losses import TERMS, Cosine, Mse, Softmax, SumOfSquares
 from distill.config.run import Run
 from distill.errors import DistillError
-from distill.losses.embedding import cosine_distance, mse, unit
+from distill.losses.adaptive import adaface, curricularface, next_norms
+from distill.losses.embedding import cosine_distance, mse, queue_similarity, sum_of_squares, unit
 from distill.losses.margin import softmax
+from distill.losses.metric import moved_centres, moved_centres_mean
 from distill.losses.objective import OBJECTIVES
 from distill.training import stages
 from distill.training.run_folder import RunFolder
 from distill.training.trainer import train
 from tests.losses.rows import DIMENSION, E, T, gradients, mean
 
+WITH_STATE = {  # the functions that take their options
+    "queue": [queue_similarity],
+    "curricularface": [curricularface],
+    "adaface": [adaface, next_norms],
+    "centre": [moved_centres],
+    "centre_mean": [moved_centres_mean],
+}
+
 
 @pytest.mark.parametrize("name", TERMS)
 def test_options_of_a_term_are_the_arguments_of_its_function(name):
-    arguments = list(inspect.signature(OBJECTIVES[name](TERMS[name]()).function).parameters.values())[2:]
-    assert TERMS[name]().options.items() <= {argument.name: argument.default for argument in arguments}.items()
+    functions = WITH_STATE.get(name) or [OBJECTIVES[name](TERMS[name]()).function]
+    arguments = [argument for function in functions for argument in inspect.signature(function).parameters.values()]
+    options = {key: value for key, value in TERMS[name]().options.items() if (name, key) != ("queue", "size")}
+    assert {argument.name: argument.default for argument in arguments if argument.default is not argument.empty} == options
 
 
 def test_every_kind_of_term_has_an_objective():
-    assert OBJECTIVES.keys() == TERMS.keys() and all(OBJECTIVES[name](kind()).variables == () for name, kind in TERMS.items())
+    assert OBJECTIVES.keys() == TERMS.keys()
+    assert all(len(OBJECTIVES[name](kind()).variables) == 0 for name, kind in TERMS.items())
+    assert {name for name in TERMS if not hasattr(OBJECTIVES[name](TERMS[name]()), "function")} == WITH_STATE.keys()
+
+
+def test_headings_fit_their_columns():
+    assert all(len(word) <= 8 for kind in TERMS.values() for word in kind.heading.rsplit(" ", 1))
 
 
 def test_gradient_scales_are_in_one_unit():
     """On unit vectors mse with weight 1 in 512 dimensions has the gradient scale of cosine with weight 1/256."""
     assert Mse().gradient_scale(512, 1.0) == Cosine().gradient_scale(512, 1.0) / 256
     assert mean(mse(unit(T), unit(E))) == pytest.approx(Mse().gradient_scale(DIMENSION, 1.0) * mean(cosine_distance(T, E)), rel=1e-5)
+    assert mean(sum_of_squares(unit(T), unit(E))) == pytest.approx(SumOfSquares().gradient_scale(DIMENSION, 1.0) * mean(cosine_distance(T, E)), rel=1e-5)
     row = gradients(lambda c: 2.0 * softmax(np.array([0], np.int32), c, 16.0), [[-1.0, 1.0]])
     assert np.abs(row).max() == pytest.approx(2.0 * Softmax(scale=16.0).gradient_scale(8, 1.0), rel=1e-4)
 
@@ -57,9 +76,9 @@ class Centred:
 
 
 class Rows:
-    """Ten rows in batches of five; every embedding is (1, 2, 3, 4)."""
+    """Ten rows in batches of five; every embedding is (1, 2, 3, 4), and the classes are 0, 1, 2, 0, 1."""
 
-    name, fields, image_shape, dimension, classes = "shards", ("embedding",), (8, 8, 3), 4, 0
+    name, fields, image_shape, dimension, classes = "shards", ("embedding", "label"), (8, 8, 3), 4, 3
     rows, batch, steps, left_out, class_names = 10, 5, 2, {}, ()
     broken = None
 
@@ -68,7 +87,7 @@ class Rows:
             raise DistillError("broken off")
         for step in range(self.steps):
             pixels = np.random.default_rng([number, step]).integers(0, 256, (5, *self.image_shape), np.uint8)
-            yield pixels, {"embedding": np.tile(np.arange(1, 5, dtype=np.float32), (5, 1))}
+            yield pixels, {"embedding": np.tile(np.arange(1, 5, dtype=np.float32), (5, 1)), "label": np.arange(5, dtype=np.int32) % 3}
 
     def epoch_images(self, number):
         yield from (images for images, _ in self.epoch(number))
@@ -84,33 +103,37 @@ class HeldOut(Rows):
     """The same rows, which change no state."""
 
 
-@pytest.fixture
-def centred(monkeypatch):
-    """A run of two stages of two epochs, in which the term "cosine" has state; its sources, the one to learn from and the held-out one."""
-    monkeypatch.setitem(OBJECTIVES, "cosine", Centred)
-    rows = Rows()
-    monkeypatch.setitem(stages.SOURCES, "shards", lambda run, stage, teacher: (rows, HeldOut()))
+@pytest.fixture(scope="module")
+def centred(tmp_path_factory):
+    """A run of two stages of two epochs, in which the term "cosine" has state, and in the second of which all others are that have; its source, and the
+    folder where it was trained."""
+    rows, folder = Rows(), tmp_path_factory.mktemp("state") / "whole"
     stage = {"epochs": 2, "optimizer": {"learning_rate": 1e-2}, "terms": [{"name": "cosine"}]}
+    terms = [{"name": "cosine"}, {"name": "mse"}, *({"name": name} | ({"size": 16} if name == "queue" else {}) for name in WITH_STATE)]
     data = {"shards": "rows", "batch": 5, "holdout": {"by": "key", "fraction": 0.5}}
-    run = Run.model_validate(
-        {"student": {"widths": [4], "embedding": 4}, "data": data, "stage": [stage, {**stage, "terms": [{"name": "cosine"}, {"name": "mse"}]}]}
-    )
-    return run, rows
+    run = Run.model_validate({"student": {"widths": [4], "embedding": 4}, "data": data, "stage": [stage, {**stage, "terms": terms}]})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(OBJECTIVES, "cosine", Centred)
+        patched.setitem(stages.SOURCES, "shards", lambda run, stage, teacher: (rows, HeldOut()))
+        train(run, folder, quiet=True)
+        yield run, rows, folder
 
 
 def test_state_moves_in_training_alone_and_goes_on_from_a_checkpoint(centred, tmp_path):
     """After n steps the mean is (1 - .9^n) of (1, 2, 3, 4): two steps an epoch, and none of the held-out rows."""
-    run, rows = centred
-    train(run, tmp_path / "whole", quiet=True)
-    _, whole = RunFolder(tmp_path / "whole").load()
+    run, rows, folder = centred
+    _, whole = RunFolder(folder).load()
     for stage in (1, 2):
         np.testing.assert_allclose(whole[f"stage_{stage}_cosine/0"], (1 - 0.9**4) * np.arange(1, 5), rtol=1e-5)
+    assert (whole["stage_2_queue/1"], whole["stage_2_queue/2"]) == (20 % 16, 16)  # four steps of five rows
+    assert whole["stage_2_adaface/1"] < 100 * 0.99**4 + 1 and whole["stage_2_curricularface/0"] != 0 and whole["stage_2_centre/0"].all()
 
     rows.broken = 3  # the second epoch of the second stage
     with pytest.raises(DistillError, match="broken off"):
         train(run, tmp_path / "stopped", quiet=True)
     _, stopped = RunFolder(tmp_path / "stopped").load()
     np.testing.assert_allclose(stopped["stage_2_cosine/0"], (1 - 0.9**2) * np.arange(1, 5), rtol=1e-5)
+    assert (stopped["stage_2_queue/1"], stopped["stage_2_queue/2"]) == (10, 10)
     rows.broken = None
     train(run, tmp_path / "stopped", quiet=True)
     _, after = RunFolder(tmp_path / "stopped").load()
@@ -119,13 +142,14 @@ def test_state_moves_in_training_alone_and_goes_on_from_a_checkpoint(centred, tm
         np.testing.assert_array_equal(after[name], whole[name])
 
 
-def test_state_is_in_no_student_and_so_in_no_export(centred, tmp_path):
+def test_state_is_in_no_student_and_so_in_no_export(centred):
     """student.keras, of which alone an export is made, has the weights of the student, one for one, and nothing beside them."""
-    run, _ = centred
-    train(run, tmp_path, quiet=True)
-    _, arrays = RunFolder(tmp_path).load()
+    _, _, folder = centred
+    _, arrays = RunFolder(folder).load()
     stored = [array for name, array in arrays.items() if name.startswith("student/") and array.dtype == np.float32]  # dropout's random state stays behind
-    saved = keras.models.load_model(tmp_path / "student.keras", compile=False).get_weights()
+    saved = keras.models.load_model(folder / "student.keras", compile=False).get_weights()
     for one, other in zip(saved, stored, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert {name for name in arrays if not name.startswith(("student/", "optimizer/"))} == {"stage_1_cosine/0", "stage_2_cosine/0"}
+    state = {"stage_1_cosine/0", "stage_2_cosine/0", "stage_2_adaface/0", "stage_2_adaface/1", "stage_2_centre/0", "stage_2_centre_mean/0"}
+    state |= {"stage_2_curricularface/0", "stage_2_queue/0", "stage_2_queue/1", "stage_2_queue/2"}
+    assert {name for name in arrays if name.startswith("stage_")} == state

@@ -189,8 +189,8 @@ def test_init_lists_what_can_be_named():
     assert all(f"\n  {name}" in listing() for name in (*METHODS, "staged", *BACKBONES, *TERMS, "sgd", "cosine_restarts"))
     assert "\n  steps            the rate times `factor` after each of `at`, " in listing() and '; at (needed), factor = 0.1, unit = "steps"\n' in listing()
     assert "\n  each   learning_rate = 0.001, clip_norm (none), clip_value (none), accumulate = 1, ema (none)\n" in listing()
-    assert "\n  cosine   learns from the embedding; cosine distance from the teacher's direction: 1 - cosine similarity; weight = 1\n" in listing()
-    assert "cos_sub (CosFace); weight = 1, " in listing() and "scale = 64, angle_add = 0.5, angle_mult = 1, cos_sub = 0" in listing()
+    assert "\n  cosine          learns from the embedding; cosine distance from the teacher's direction: 1 - cosine similarity; weight = 1\n" in listing()
+    assert 'scale = 64, angle_add = 0.5, angle_mult = 1, cos_sub = 0, guard = "mirror", gradient = "exact"\n' in listing()
     wrong = inside("init", "jont")
     assert wrong.returncode == 2 and 'no run file "jont". Did you mean joint?' in wrong.stderr
 

@@ -5,6 +5,7 @@ The first line of a class is what `distill init --list` says of it.
 
 from typing import ClassVar, Literal
 
+from distill.config.fields import AboveZero
 from distill.config.losses.term import Term
 
 
@@ -25,3 +26,26 @@ class Cosine(Term):
     needs: ClassVar[str] = "embedding"
     heading: ClassVar[str] = "cosine distance"
     name: Literal["cosine"] = "cosine"
+
+
+class SumOfSquares(Term):
+    """Sum of the squared differences from the teacher's numbers: mse times their count."""
+
+    needs: ClassVar[str] = "embedding"
+    heading: ClassVar[str] = "sum of squares"
+    name: Literal["sum_of_squares"] = "sum_of_squares"
+
+    def gradient_scale(self, dimension: int, norm: float) -> float:
+        return 2 * norm**2
+
+
+class Kl(Term):
+    """Divergence from the teacher's softmax, where its numbers are scores of classes and no embedding (Hinton).
+
+    temperature: the higher, the more classes count that the teacher takes for unlikely.
+    """
+
+    needs: ClassVar[str] = "embedding"
+    heading: ClassVar[str] = "kl"
+    name: Literal["kl"] = "kl"
+    temperature: AboveZero = 4.0
