@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from distill.config.fields import AboveZero, NotNegative
 from distill.storage.frozen import Frozen
 
-# backbone: all of a student but its layer "embedding"; head: directions of classes; projection: to a teacher's dimension
+# backbone: all of a student but its layer "embedding" and its own projection; head: directions of classes; projection: to a teacher's dimension
 PARTS = ("backbone", "embedding", "head", "projection")
 ALL_BUT_HEAD = "all but head"  # the whole student; class heads and projections go on learning
 

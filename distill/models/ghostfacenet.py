@@ -44,10 +44,12 @@ def ghostfacenet_v1(images: Tensor, student: Student) -> Tensor:
         float32 [B, 664] for W = 1.3, [B, 512] for W = 1.
     """
     width = student.width or WIDTH
-    signal = prelu(norm(_conv(scaled(images, "signed"), divisible(16 * width), 3, student.stem_stride or STEM_STRIDE)))
-    for kernel, expansion, channels, excited, stride in GHOSTNET:
-        signal = _bottleneck(signal, kernel, divisible(expansion * width), divisible(channels * width), excited, stride)
-    return pooled(prelu(norm(_conv(signal, divisible(LAST * width), 1))), "depthwise")
+    signal = _conv(scaled(images, "signed"), "stem", divisible(16 * width), 3, student.stem_stride or STEM_STRIDE)
+    signal = prelu(norm(signal, "stem_norm"), "stem_prelu")
+    for number, (kernel, expansion, channels, excited, stride) in enumerate(GHOSTNET, 1):
+        signal = _bottleneck(signal, f"block{number}", kernel, divisible(expansion * width), divisible(channels * width), excited, stride)
+    signal = _conv(signal, "last", divisible(LAST * width), 1)
+    return pooled(prelu(norm(signal, "last_norm"), "last_prelu"), "depthwise")
 
 
 def divisible(number: float, by: int = 4) -> int:
@@ -60,40 +62,41 @@ def divisible(number: float, by: int = 4) -> int:
     return nearest + by if nearest < 0.9 * number else nearest
 
 
-def _ghost(signal: Tensor, channels: int, active: bool) -> Tensor:
+def _ghost(signal: Tensor, name: str, channels: int, active: bool) -> Tensor:
     """A ghost module (section 3.1): half of the channels from a 1x1 convolution, the other half from these by a cheap 3x3 depthwise one."""
-    own = norm(_conv(signal, channels // 2, 1))
-    own = prelu(own) if active else own
-    cheap = norm(_depthwise(own, 3))
-    return layers.Concatenate()([own, prelu(cheap) if active else cheap])
+    own = norm(_conv(signal, f"{name}_own", channels // 2, 1), f"{name}_own_norm")
+    own = prelu(own, f"{name}_own_prelu") if active else own
+    cheap = norm(_depthwise(own, f"{name}_cheap", 3), f"{name}_cheap_norm")
+    return layers.Concatenate(name=name)([own, prelu(cheap, f"{name}_cheap_prelu") if active else cheap])
 
 
-def _bottleneck(signal: Tensor, kernel: int, expansion: int, channels: int, excited: bool, stride: int) -> Tensor:
+def _bottleneck(signal: Tensor, name: str, kernel: int, expansion: int, channels: int, excited: bool, stride: int) -> Tensor:
     """A ghost bottleneck (section 3.2): two ghost modules, a depthwise convolution between them where the map becomes smaller, and a way past them."""
-    inside = _ghost(signal, expansion, active=True)
+    inside = _ghost(signal, f"{name}_ghost1", expansion, active=True)
     if stride > 1:
-        inside = norm(_depthwise(inside, kernel, stride))
-    inside = _ghost(_excited(inside) if excited else inside, channels, active=False)
+        inside = norm(_depthwise(inside, f"{name}_down", kernel, stride), f"{name}_down_norm")
+    inside = _ghost(_excited(inside, f"{name}_excited") if excited else inside, f"{name}_ghost2", channels, active=False)
     if stride > 1 or signal.shape[-1] != channels:
-        signal = norm(_conv(norm(_depthwise(signal, kernel, stride)), channels, 1))
-    return layers.Add()([signal, inside])
+        signal = norm(_depthwise(signal, f"{name}_past_down", kernel, stride), f"{name}_past_down_norm")
+        signal = norm(_conv(signal, f"{name}_past_conv", channels, 1), f"{name}_past_norm")
+    return layers.Add(name=f"{name}_add")([signal, inside])
 
 
-def _excited(signal: Tensor) -> Tensor:
+def _excited(signal: Tensor, name: str) -> Tensor:
     """Weighs each channel by what all channels are on average (Hu et al. 2018), through a quarter of their number."""
     channels = signal.shape[-1]
-    weights = layers.GlobalAveragePooling2D(keepdims=True)(signal)
-    weights = prelu(layers.Conv2D(divisible(channels / 4), 1, kernel_initializer=_start())(weights))
-    weights = layers.Conv2D(channels, 1, activation="hard_sigmoid", kernel_initializer=_start())(weights)
-    return layers.Multiply()([signal, weights])
+    weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(signal)
+    weights = prelu(layers.Conv2D(divisible(channels / 4), 1, kernel_initializer=_start(), name=f"{name}_few")(weights), f"{name}_prelu")
+    weights = layers.Conv2D(channels, 1, activation="hard_sigmoid", kernel_initializer=_start(), name=f"{name}_weights")(weights)
+    return layers.Multiply(name=name)([signal, weights])
 
 
-def _conv(signal: Tensor, channels: int, kernel: int, stride: int = 1) -> Tensor:
-    return layers.Conv2D(channels, kernel, strides=stride, padding="same", use_bias=False, kernel_initializer=_start())(signal)
+def _conv(signal: Tensor, name: str, channels: int, kernel: int, stride: int = 1) -> Tensor:
+    return layers.Conv2D(channels, kernel, strides=stride, padding="same", use_bias=False, kernel_initializer=_start(), name=name)(signal)
 
 
-def _depthwise(signal: Tensor, kernel: int, stride: int = 1) -> Tensor:
-    return layers.DepthwiseConv2D(kernel, strides=stride, padding="same", use_bias=False, depthwise_initializer=_start())(signal)
+def _depthwise(signal: Tensor, name: str, kernel: int, stride: int = 1) -> Tensor:
+    return layers.DepthwiseConv2D(kernel, strides=stride, padding="same", use_bias=False, depthwise_initializer=_start(), name=name)(signal)
 
 
 def _start() -> keras.Initializer:

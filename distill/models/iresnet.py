@@ -24,24 +24,26 @@ def iresnet(images: Tensor, student: Student) -> Tensor:
     Returns:
         float32 [B, 512 x H/16 x W/16], rounded up.
     """
-    signal = prelu(norm(_conv(scaled(images, "signed"), WIDTHS[0], 3)))
-    for channels, blocks in zip(WIDTHS, BLOCKS[student.backbone], strict=True):
-        for number in range(blocks):
-            signal = _block(signal, channels, 2 if number == 0 else 1)
+    signal = prelu(norm(_conv(scaled(images, "signed"), "conv", WIDTHS[0], 3), "norm"), "prelu")
+    for stage, (channels, blocks) in enumerate(zip(WIDTHS, BLOCKS[student.backbone], strict=True), 1):
+        for number in range(1, blocks + 1):
+            signal = _block(signal, f"stage{stage}_block{number}", channels, 2 if number == 1 else 1)
     signal = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="pool_norm", dtype="float32")(signal)
     return layers.Flatten(name="flat", dtype="float32")(signal)
 
 
-def _block(signal: Tensor, channels: int, stride: int) -> Tensor:
+def _block(signal: Tensor, name: str, channels: int, stride: int) -> Tensor:
     """Batch norm, 3x3 convolution, batch norm, PReLU, 3x3 convolution that may halve the map, batch norm; and a way past them."""
-    inside = prelu(norm(_conv(norm(signal), channels, 3)))
-    inside = norm(_conv(inside, channels, 3, stride))
+    inside = _conv(norm(signal, f"{name}_norm1"), f"{name}_conv1", channels, 3)
+    inside = _conv(prelu(norm(inside, f"{name}_norm2"), f"{name}_prelu"), f"{name}_conv2", channels, 3, stride)
+    inside = norm(inside, f"{name}_norm3")
     if stride > 1 or signal.shape[-1] != channels:
-        signal = norm(_conv(signal, channels, 1, stride))
-    return layers.Add()([signal, inside])
+        signal = norm(_conv(signal, f"{name}_past_conv", channels, 1, stride), f"{name}_past_norm")
+    return layers.Add(name=f"{name}_add")([signal, inside])
 
 
-def _conv(signal: Tensor, channels: int, kernel: int, stride: int = 1) -> Tensor:
+def _conv(signal: Tensor, name: str, channels: int, kernel: int, stride: int = 1) -> Tensor:
+    padding = "same"
     if kernel > 1 and stride > 1:  # as PyTorch pads, where Keras' "same" has nothing on the left and above
-        return layers.Conv2D(channels, kernel, strides=stride, use_bias=False)(layers.ZeroPadding2D(kernel // 2)(signal))
-    return layers.Conv2D(channels, kernel, strides=stride, padding="same", use_bias=False)(signal)
+        signal, padding = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(signal), "valid"
+    return layers.Conv2D(channels, kernel, strides=stride, padding=padding, use_bias=False, name=name)(signal)

@@ -17,6 +17,7 @@ from distill.config.stage import Stage
 from distill.errors import DistillError
 from distill.runtime.lines import many
 
+IN_STUDENT = {"embedding": "embedding", "projection": "projection", "projection_norm": "projection"}  # parts of a student's layers that are not "backbone"
 SHOWN = 60  # names in a message; of more the first ones
 
 
@@ -147,7 +148,7 @@ def _named(student: Any) -> Iterator[Named]:
     for layer in layers:
         if layer.weights:
             name = names[id(layer)]
-            yield Named(name, "embedding" if name == "embedding" else "backbone", layer)
+            yield Named(name, IN_STUDENT.get(name, "backbone"), layer)
 
 
 def leaves(model: Any) -> list[Any]:

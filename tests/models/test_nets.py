@@ -112,3 +112,10 @@ def test_nets_for_faces_load_without_our_code_and_differ_in_all_their_weights(tm
 @pytest.mark.parametrize("backbone", ["MobileNetV2", "ResNet50V2", pytest.param("NASNetMobile", marks=pytest.mark.slow)])
 def test_stock_nets_have_the_listed_parameters(backbone):
     assert net(backbone, 128).count_params() == BACKBONES[backbone]
+
+
+@pytest.mark.parametrize("backbone", ["ghostfacenet_v1", "iresnet18"])
+def test_layers_of_nets_for_faces_have_names_of_their_own(backbone):
+    """So that patterns of a stage name blocks of them, whatever was built before."""
+    one, other = ([layer.name for layer in net(backbone, 8, 32).layers] for _ in range(2))
+    assert one == other and {"ghostfacenet_v1": "block12_down", "iresnet18": "stage4_block1_past_conv"}[backbone] in one

@@ -3,14 +3,21 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from distill.config.losses import Head
 from distill.config.run import Run
 from distill.errors import DistillError
+from distill.models.heads import build_head
+from distill.training.donor import _keep
+from distill.training.layers import find_layers
+from distill.training.model import Training, build_parts
 from distill.training.rehearsal import rehearse
+from distill.training.stages import open_stages
 from distill.training.trainer import train
 from tests.builders import IDENTITIES, make_set
 
@@ -58,6 +65,19 @@ def test_rows_of_the_same_people_are_kept(room, tmp_path, capsys):
         np.testing.assert_allclose(after[1::2], before[18::-2], atol=1e-6)  # p18 is the second of the others
         assert np.abs(after[0::2] - before[0::2]).max() > 0.1
     assert json.loads(new["classes/shards_20"].tobytes()) == OTHERS
+
+
+def test_columns_biases_and_averages_of_a_linear_head_go_with_their_class(room):
+    head, numbers = Head(kind="linear", batch_norm=True), np.arange(1.0, 21)
+    (data,) = open_stages(run_of(room / "others", {"name": "arcface"}))
+    layer = build_head(head, 20, "linear", 4, None)
+    table = [f"p{number}" for number in range(IDENTITIES)]
+    stored = {"shards_20_linear_norm/0": np.tile(numbers, (4, 1))} | {f"shards_20_linear_norm/{place}": numbers for place in range(1, 6)}
+    said = _keep(layer, head, data, stored, {"shards_20": table}, Path("last.npz"))
+    assert said == "class head shards_20_linear_norm: 10 of 20 classes begin with their rows of shards_20_linear_norm in last.npz"
+    assert [variable.shape for variable in layer.variables] == [(4, 20), *[(20,)] * 5]
+    for variable in layer.variables:
+        np.testing.assert_array_equal(np.atleast_2d(variable)[:, 1::2], np.tile(numbers[18::-2], (variable.shape[0] if len(variable.shape) > 1 else 1, 1)))
 
 
 def test_a_rehearsal_says_what_is_kept(room):
@@ -131,6 +151,14 @@ def test_a_student_ends_in_the_space_of_the_teacher(room, tmp_path, capsys):
     stored = arrays_of(tmp_path / "run")
     assert stored["shards_20/0"].shape == (20, 3) and not [name for name in stored if name.startswith("projection")]
     assert rehearse(run).embedding == 3
+
+
+def test_the_end_of_a_student_is_no_backbone(room):
+    run = run_of(room / "set", {"name": "cosine"}, projection="export")
+    (data,) = open_stages(run)
+    found = find_layers(Training(build_parts(run, [data]), data), 1, data.stage.model_copy(update={"freeze": ("backbone", "projection")}))
+    assert [(each.name, each.part) for each in found.frozen if each.part != "backbone"] == [("projection", "projection"), ("projection_norm", "projection")]
+    assert [each.name for each in found.layers if each not in found.frozen] == ["embedding"]
 
 
 def test_a_student_without_a_teacher_has_no_space_to_end_in(tmp_path):
