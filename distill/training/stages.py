@@ -191,11 +191,11 @@ def _check_terms(run: Run, number: int, stage: Stage, taught: Any) -> None:
 def _stage_data(run: Run, number: int, stage: Stage, taught: Any, held_out: Any | None) -> StageData:
     needed = {name for term in stage.terms for name in term.fields} | ({"embedding"} if stage.metrics else set())
     fields = tuple(name for name in taught.fields if name in needed)
-    evaluated, not_evaluated = _evaluated(run, taught, held_out, fields)
+    evaluated, not_evaluated = _evaluated(run, stage, taught, held_out, fields)
     return StageData(number, stage, taught, held_out if evaluated else None, fields, evaluated, not_evaluated)
 
 
-def _evaluated(run: Run, taught: Any, held_out: Any | None, fields: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+def _evaluated(run: Run, stage: Stage, taught: Any, held_out: Any | None, fields: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     """The fields that held-out rows can be evaluated by, and where there are none, why."""
     if run.data.holdout is None:
         return (), ""
@@ -207,10 +207,12 @@ def _evaluated(run: Run, taught: Any, held_out: Any | None, fields: tuple[str, .
     evaluated, not_evaluated = tuple(name for name in fields if name in held_out.fields), ""
     if run.data.holdout.by == "identity":
         evaluated = tuple(name for name in evaluated if name != "label")
-        not_evaluated = "their identities have no trained class, and this stage has no term on embeddings"
+        not_evaluated = "their identities have no trained class, and this stage has no term on embeddings alone"
     if "embedding" in evaluated and held_out.dimension != taught.dimension:
         evaluated = tuple(name for name in evaluated if name != "embedding")
         not_evaluated = f"their embeddings have {held_out.dimension} numbers, those of this stage's teacher have {taught.dimension}"
+    if not any({*term.fields} <= {*evaluated} for term in stage.terms):  # a loss without a term would say nothing
+        evaluated = ()
     return evaluated, "" if evaluated else not_evaluated
 
 

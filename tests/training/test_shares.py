@@ -120,6 +120,14 @@ def test_centres_begin_as_the_means_of_the_rows_that_train(shards, tmp_path, cen
         np.testing.assert_allclose(stored["centres"], sums / np.maximum(counts, 1), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("by", "judged"), [("identity", ()), ("key", ("embedding", "label"))])
+def test_held_out_people_have_no_centre_to_be_judged_by(shards, by, judged):
+    run = run_of(shards, {"name": "arcface", "centres": "mean"})
+    run = run.model_copy(update={"data": run.data.model_copy(update={"holdout": Holdout(by=by, fraction=0.3)})})
+    (data,) = open_stages(run)
+    assert data.held_out_fields == judged and (data.held_out is None) == (judged == ())
+
+
 def test_adaptive_centres_go_on_as_they_were(shards, tmp_path):
     whole, parts = (run_of(shards, {"name": "arcface", "centres": "adaptive", "scale": 16}, epochs=2) for _ in range(2))
     train(whole, tmp_path / "whole", quiet=True)
