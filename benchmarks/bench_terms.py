@@ -13,8 +13,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import distill
 from benchmarks.bench import save
 from distill.demo import FULL, STUDENT
@@ -83,10 +81,8 @@ def judge(folder: Path, name: str, seed: int, steps: int) -> dict[str, float]:
         run, out = folder / "run.toml", folder / "runs" / f"{steps} {name} {seed}"
         run.write_text(run_file(folder, name, seed, max(1, round(steps / FULL.epoch_steps))))
         trained = distill.train(run, out=out)
-        found = distill.evaluate(out, pairs=folder / "unseen", number=FULL.pairs, out=folder / "evaluations" / f"{steps} {name} {seed}").as_dict()
-        figures = found["models"][0]
-        tar = next(each["tar"] for each in figures["tar_at_far"] if np.isclose(each["far"], 0.01))
-        place.write_text(json.dumps({"accuracy": figures["accuracy"], "tar": tar, "loss": trained.as_dict()["last"]["loss"]}))
+        found = distill.evaluate(out, pairs=folder / "unseen", number=FULL.pairs, out=folder / "evaluations" / f"{steps} {name} {seed}").model
+        place.write_text(json.dumps({"accuracy": found.accuracy, "tar": found.tar[0.01], "loss": trained.as_dict()["last"]["loss"]}))
     return json.loads(place.read_text())
 
 
