@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from distill.api.given import Path, Size, describe, load_steady, size_of, text_of
-from distill.arguments import checked
+from distill.arguments import PATHS, checked
 from distill.errors import DistillError
 from distill.results import CompareResult, EvaluateResult, ExportResult, Judged
 from distill.storage.objects import RemotePath
-from distill.storage.path import as_path
+from distill.storage.path import StoragePath, as_path
 
 if TYPE_CHECKING:
     from distill.images.preprocessing import PreprocessingOptions
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def evaluate(
     model: Path,
     *,
-    pairs: Path | None = None,
+    pairs: Path | Sequence[Path] | None = None,
+    pairs_root: Path | None = None,
     number: int | None = None,
     seed: int = 0,
     shards: Path | None = None,
@@ -39,8 +40,10 @@ def evaluate(
 
     Args:
         model: run folder, SavedModel, .keras, .h5 or .onnx file.
-        pairs: folder of class folders, of identities that it was not trained on; pairs are drawn from it.
-        number: how many pairs, half of them genuine; None: 6,000, or as many as there are.
+        pairs: folder of class folders, of identities that it was not trained on, from which pairs are drawn; a .bin file of the field (LFW, CFP-FP,
+            AgeDB-30); a text list of pairs (LFW's pairs.txt, or PATH<TAB>PATH<TAB>0|1). Or several of these.
+        pairs_root: folder of the images that a text list of pairs names; None: the folder of the list.
+        number: how many pairs to draw from a folder, half of them genuine; None: 6,000, or as many as there are.
         shards: a set, for the agreement with the embeddings in it.
         teacher: another model to judge on the same pairs.
         out: folder for evaluation.json and scores-*.npz; None writes nothing.
@@ -49,25 +52,27 @@ def evaluate(
     Returns:
         Figures of the model and of the teacher. Where no agreement could be told, `left_out` of a model says why.
     """
-    if pairs is None and shards is None:
+    given = _paths(pairs)
+    if not given and shards is None:
         raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
     described = {"model": describe(model, {} if teacher is not None else options)}
     if teacher is not None:
         described["teacher"] = describe(teacher, options)
     from distill.data.folders import check_apart, check_folder
     from distill.evaluation.evaluate import EvaluationRequest, evaluate_models
-    from distill.evaluation.verification import draw_pairs
+    from distill.evaluation.pair_sets import open_pairs
     from distill.runtime.progress import bar, shown
     from distill.training.origin import origin_of
 
-    folder, target, set_ = (None if path is None else as_path(path) for path in (pairs, out, shards))
+    target, set_, images = (None if path is None else as_path(path) for path in (out, shards, pairs_root))
     if target is not None:
         check_folder(target, "evaluation", "run")
-        if folder is not None:
-            check_apart(folder, target, "evaluation")
-    drawn = None if folder is None else draw_pairs(folder, number, seed)
+        for path in (*given, *([] if images is None else [images])):
+            if path.is_dir():
+                check_apart(path, target, "evaluation")
+    sets = open_pairs(given, images, number, seed)
     holdout, base = origin_of(as_path(model)).holdout, None if root is None else text_of(root)
-    request = EvaluationRequest(folder, drawn, set_, holdout, base, resize, size_of(size), target, exif)
+    request = EvaluationRequest(sets, set_, holdout, base, resize, size_of(size), target, exif)
     with shown(progress):
         found = evaluate_models({who: (one.path, partial(load_steady, one, size_of(size))) for who, one in described.items()}, request, bar)
     if target is not None and not isinstance(target, RemotePath) and all((target / name).is_file() for name in ("run.toml", "history.csv")):
@@ -75,6 +80,16 @@ def evaluate(
 
         write_run_report(target)  # a run whose own folder has the figures now shows them
     return EvaluateResult({who: Judged(figures["path"], figures) for who, figures in found.items()})
+
+
+def _paths(given: Path | Sequence[Path] | None) -> list[StoragePath]:
+    """Returns the paths that an argument names: one, several, or none."""
+    if given is None:
+        return []
+    several: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
+    if (odd := next((one for one in several if not isinstance(one, PATHS)), None)) is not None:
+        raise DistillError(f"evaluate: received pairs={odd!r} ({type(odd).__name__}), expected a path or a list of paths.")
+    return [as_path(one) for one in several]
 
 
 @checked

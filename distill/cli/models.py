@@ -20,12 +20,27 @@ if TYPE_CHECKING:
 def evaluate(
     model: Model,
     pairs: Annotated[
+        list[StoragePath] | None,
+        typer.Option(
+            parser=as_path,
+            metavar="PAIRS",
+            rich_help_panel="Pairs",
+            help="class folders of identities never trained on: pairs are drawn from them; or a .bin file, or a text list of pairs; may be given several times",
+        ),
+    ] = None,
+    pairs_root: Annotated[
         StoragePath | None,
-        typer.Option(parser=as_path, metavar="FOLDER", rich_help_panel="Pairs", help="class folders of identities never trained on: pairs are drawn from them"),
+        typer.Option(
+            parser=as_path,
+            metavar="FOLDER",
+            rich_help_panel="Pairs",
+            help="folder of the images that a text list of pairs names",
+            show_default="the folder of the list",
+        ),
     ] = None,
     number: Annotated[
         int | None,
-        typer.Option(metavar="N", rich_help_panel="Pairs", help="how many pairs, half of them genuine", show_default="6000, or as many as there are"),
+        typer.Option(metavar="N", rich_help_panel="Pairs", help="how many pairs to draw, half of them genuine", show_default="6000, or as many as there are"),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", rich_help_panel="Pairs", help="another seed draws other pairs")] = 0,
     shards: Annotated[
@@ -50,7 +65,7 @@ def evaluate(
     """
     from distill import api
 
-    found = api.evaluate(model, pairs=pairs, number=number, seed=seed, shards=shards, teacher=teacher, root=root, out=out, **options)
+    found = api.evaluate(model, pairs=pairs, pairs_root=pairs_root, number=number, seed=seed, shards=shards, teacher=teacher, root=root, out=out, **options)
     if as_json:
         print_json(found.as_dict())
     else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -52,20 +53,24 @@ def embed_images(
     batch: int = 128,
     progress: Progress | None = None,
     message: Callable[[str | StoragePath, Bad], str] = _bad_images,
+    read: Callable[[str], bytes] | None = None,
 ) -> np.ndarray:
     """Returns the embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
 
-    `progress(done, of)` is called after each batch with counts of distinct keys. Raises DistillError for images that cannot be read or decoded, with
-    the text of `message(root, bad)`, and for the first embedding that is not finite.
+    `progress(done, of)` is called after each batch with counts of distinct keys. `read(key)` gives the bytes of an image; None: those of the file in
+    `root`. Raises DistillError for images that cannot be read or decoded, with the text of `message(root, bad)`, and for the first embedding that is not
+    finite.
     """
+    from distill.data.archives.reader import read_bytes
     from distill.images.codec import decode_batch
 
+    read = read or partial(read_bytes, str(root))
     distinct = list(dict.fromkeys(keys))
     rows: list[np.ndarray] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(distinct), batch):
             names = distinct[start : start + batch]
-            pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(str(root), key, message), names)), spec, pool)
+            pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(read, root, key, message), names)), spec, pool)
             if bad:
                 raise DistillError(message(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
             rows.append(finite(np.asarray(model(pixels), np.float32), names))
@@ -76,11 +81,9 @@ def embed_images(
     return table if len(distinct) == len(keys) else table[[place[key] for key in keys]]
 
 
-def _bytes(root: str, key: str, message: Callable[[str | StoragePath, Bad], str]) -> bytes:
-    from distill.data.archives.reader import read_bytes
-
+def _bytes(read: Callable[[str], bytes], root: str | StoragePath, key: str, message: Callable[[str | StoragePath, Bad], str]) -> bytes:
     try:
-        return read_bytes(root, key)
+        return read(key)
     except BadImage as error:
         raise DistillError(message(root, [(key, str(error))])) from error
 

@@ -1,7 +1,9 @@
 """What `distill evaluate` does: it evaluates models on the same pairs and rows of shards, and writes the files that the report reads.
 
-OUT/evaluation.json           {"model": {"path", "pairs", "agreement"}, "teacher": {...}}
-OUT/scores-<who>.npz          scores, same, first, second of the pairs; cosines of the agreement
+OUT/evaluation.json           {"model": {"path", "pairs", "more_pairs": [...], "agreement"}, "teacher": {...}}
+OUT/scores-<who>.npz          scores, same, first, second of the pairs (of further sets: scores_2, ...); cosines of the agreement
+
+Nothing is written before all figures are there.
 """
 
 from __future__ import annotations
@@ -19,20 +21,19 @@ from distill.data.sources import ShardSource
 from distill.errors import DistillError
 from distill.evaluation.agreement import evaluate_shards
 from distill.evaluation.embed import Model, Progress
-from distill.evaluation.pairs import Pairs
+from distill.evaluation.pair_sets import PairSet
 from distill.evaluation.verification import evaluate_pairs
 from distill.storage.files import committed
 from distill.storage.json_files import write_json
-from distill.storage.path import StoragePath
+from distill.storage.path import StoragePath, as_path
 from distill.training.origin import Origin, origin_of, projection_of, trained_names
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to evaluate. folder and pairs: verification; shards: agreement, on the rows that `holdout` kept from training."""
+    """What to evaluate. sets: verification of each; shards: agreement, on the rows that `holdout` kept from training."""
 
-    folder: StoragePath | None = None
-    pairs: Pairs | None = None
+    sets: tuple[PairSet, ...] = ()
     shards: StoragePath | None = None
     holdout: Holdout | None = None
     root: str | None = None
@@ -51,13 +52,19 @@ def _silent(label: str) -> AbstractContextManager[Progress]:
 
 def evaluate_models(models: Mapping[str, tuple[str, Callable[[], Model]]], request: EvaluationRequest, bar: Bar = _silent) -> dict[str, Any]:
     """Returns {name: figures} of {name: (path, function that loads it)}; each model is loaded when its turn comes."""
-    result = {who: _evaluate_one(who, path, load(), request, bar) for who, (path, load) in models.items()}
+    found = {who: _evaluate_one(who, path, load(), request, bar) for who, (path, load) in models.items()}
+    result = {who: figures for who, (figures, _) in found.items()}
     if request.out is not None:
+        request.out.mkdir(parents=True, exist_ok=True)
+        for who, (_, arrays) in found.items():
+            with committed(request.out / f"scores-{who}.npz") as temporary, open(temporary, "wb") as file:
+                np.savez(file, **arrays)
         write_json(request.out / "evaluation.json", result)
     return result
 
 
-def _evaluate_one(who: str, path: str, model: Model, request: EvaluationRequest, bar: Bar) -> dict[str, Any]:
+def _evaluate_one(who: str, path: str, model: Model, request: EvaluationRequest, bar: Bar) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the figures of a model, and the arrays behind them."""
     found: dict[str, Any] = {"path": path}
     arrays: dict[str, Any] = {}
     origin = origin_of(path)
@@ -69,25 +76,42 @@ def _evaluate_one(who: str, path: str, model: Model, request: EvaluationRequest,
             f"its embeddings have {model.dimension} numbers, those of {request.shards} have {shards.dimension}, and the projection between them is "
             "no part of it; the run folder that it was trained in has one, if it learned from them"
         )
-    if reason and request.pairs is None:
+    if reason and not request.sets:
         raise DistillError(f"{path}: {reason}.")
-    if request.pairs is not None and request.folder is not None:
-        with bar(f"{who}: pairs") as progress:
-            result_on_pairs = evaluate_pairs(
-                model, request.folder, request.pairs, resize=request.resize, size=request.size, exif=request.exif, progress=progress
-            )
-        found["pairs"] = {"folder": str(request.folder), **result_on_pairs.verification.as_dict(), **_identities(request, origin)}
-        arrays |= {"scores": result_on_pairs.scores, "same": request.pairs.same, "first": request.pairs.first, "second": request.pairs.second}
+    for number, pair_set in enumerate(request.sets, 1):
+        figures, scores = _verified(who, model, pair_set, request, bar)
+        figures |= _identities(pair_set, request, origin)
+        if number == 1:
+            found["pairs"] = figures
+        else:
+            found.setdefault("more_pairs", []).append(figures)
+        end = "" if number == 1 else f"_{number}"
+        pairs = pair_set.pairs
+        arrays |= {f"scores{end}": scores, f"same{end}": pairs.same, f"first{end}": pairs.first, f"second{end}": pairs.second}
     if reason:
         found["agreement_left_out"] = reason
     if shards is not None and comparable is not None:
         with bar(f"{who}: agreement") as progress:
             found["agreement"], arrays["cosines"] = _agreement(comparable, shards, request, origin, progress)
-    if request.out is not None:
-        request.out.mkdir(parents=True, exist_ok=True)
-        with committed(request.out / f"scores-{who}.npz") as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-    return found
+    return found, arrays
+
+
+def _verified(who: str, model: Model, pair_set: PairSet, request: EvaluationRequest, bar: Bar) -> tuple[dict[str, Any], np.ndarray]:
+    """Returns the figures of a model on a set of pairs, and the cosine of each pair."""
+    label = f"{who}: pairs" if len(request.sets) == 1 else f"{who}: {as_path(pair_set.name).name}"
+    with bar(label) as progress:
+        one = evaluate_pairs(
+            model,
+            pair_set.name,
+            pair_set.pairs,
+            folds=pair_set.folds,
+            resize=request.resize,
+            size=request.size,
+            exif=request.exif,
+            progress=progress,
+            read=pair_set.read,
+        )
+    return {"folder": pair_set.name, **one.verification.as_dict()}, one.scores
 
 
 @dataclass(frozen=True)
@@ -132,9 +156,11 @@ def _agreement(model: Model, shards: ShardSet, request: EvaluationRequest, origi
     return {**found_on, **found.as_dict()}, found.cosines
 
 
-def _identities(request: EvaluationRequest, origin: Origin) -> dict[str, Any]:
+def _identities(pair_set: PairSet, request: EvaluationRequest, origin: Origin) -> dict[str, Any]:
     """Returns how many identities the pairs show, and how many of their names the model was trained on; None where that is unknown."""
-    shown = {key.split("/")[0] for side in (request.pairs.first, request.pairs.second) for key in side} if request.pairs else set()
+    if pair_set.identities is None:
+        return {"identities": None, "trained_identities": None}
+    shown = {name for side in pair_set.identities for name in side}
     trained = origin.identities
     if trained is None and request.shards is not None:
         shards = open_shards(request.shards)

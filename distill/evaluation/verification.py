@@ -248,11 +248,12 @@ def evaluate_pairs(
     size: tuple[int, int] | None = None,
     exif: str = "ignore",
     progress: Progress | None = None,
+    read: Callable[[str], bytes] | None = None,
 ) -> PairEvaluation:
-    """Evaluates a model on pairs of a folder of identities; `pairs` as from `draw_pairs` (None: 6,000 of them, seed 0). `progress`: see embed_images."""
+    """Evaluates a model on pairs of a folder of identities; `pairs` as from `draw_pairs` (None: 6,000 of them, seed 0). `progress`, `read`: see embed_images."""
     pairs = draw_pairs(folder) if pairs is None else pairs
     keys = pairs.keys()
-    embeddings = embed_images(model, folder, keys, spec_for(model, resize, size, exif), progress=progress)
+    embeddings = embed_images(model, folder, keys, spec_for(model, resize, size, exif), progress=progress, read=read)
     place = {key: row for row, key in enumerate(keys)}
     first, second = (embeddings[[place[key] for key in side]] for side in (pairs.first, pairs.second))
     scores = cosine_scores(first, second)

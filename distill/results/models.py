@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from distill.results.pairs import pair_cells, pair_notes, percent
 from distill.results.result import Result, text_table
 from distill.runtime.lines import html_table, many
 
@@ -49,6 +50,12 @@ class Judged(Result):
     def thresholds(self) -> dict[float, float | None]:
         """The cosine threshold of each false accept rate; None where it has no TAR."""
         return {float(far): point["threshold"] for far, point in (self._pairs("tar") or {}).items()}
+
+    @property
+    def pair_sets(self) -> tuple[Mapping[str, Any], ...]:
+        """The figures on each set of pairs, in the order given; those of the first are also the properties above."""
+        first = self.figures.get("pairs")
+        return () if first is None else (first, *self.figures.get("more_pairs", ()))
 
     @property
     def agreement(self) -> float | None:
@@ -101,52 +108,42 @@ class EvaluateResult(Result):
         return f"{html_table(*self._table())}<small>{notes.removeprefix('<br>')}</small>"
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        fars = list(dict.fromkeys(far for one in self.judged.values() for far in one.tar))
-        head, rows = [""], [[who] for who in self.judged]
-        if any(one.accuracy is not None for one in self.judged.values()):
-            head += ["accuracy", *(f"TAR at FAR {_percent(far)}" for far in fars), "pairs"]
-            for row, one in zip(rows, self.judged.values(), strict=True):
-                row += _pair_cells(one, fars)
+        """Returns a head, and a row for each model and set of pairs; the agreement stands in the first row of a model."""
+        sets = [(who, number, figures) for who, one in self.judged.items() for number, figures in enumerate(one.pair_sets or (None,))]
+        fars = list(dict.fromkeys(far for _, _, figures in sets if figures for far in figures["tar"]))
+        head, rows = [""], [[_label(who, self.judged[who], figures)] for who, _, figures in sets]
+        if any(figures for _, _, figures in sets):
+            head += ["accuracy", *(f"TAR at FAR {percent(float(far))}" for far in fars), "pairs"]
+            for row, (_, _, figures) in zip(rows, sets, strict=True):
+                row += pair_cells(figures, fars)
         if any(one.agreement is not None for one in self.judged.values()):
             head += ["agreement, mean", "5 % below", "rows"]
-            for row, one in zip(rows, self.judged.values(), strict=True):
-                found = one.figures.get("agreement")
+            for row, (who, number, _) in zip(rows, sets, strict=True):
+                found = self.judged[who].figures.get("agreement") if number == 0 else None
                 row += [f"{found['mean']:.4f}", f"{found['quantiles']['5']:.4f}", f"{found['rows']:,}"] if found else ["-"] * 3
         return head, rows
 
 
-def _pair_cells(one: Judged, fars: Sequence[float]) -> list[str]:
-    if one.accuracy is None:
-        return ["-"] * (len(fars) + 2)
-    tars = [f"{tar:.1%}" if (tar := one.tar.get(far)) is not None else "-" for far in fars]
-    return [f"{one.accuracy:.2%} ± {one.std:.2%}", *tars, f"{one._pairs('genuine') + one._pairs('impostors'):,}"]
-
-
-def _percent(far: float) -> str:
-    """(0.001) -> "0.1 %"."""
-    return f"{100 * far:.3g} %"
+def _label(who: str, one: Judged, figures: Mapping[str, Any] | None) -> str:
+    """Returns what a row is called: the model, and where it has several sets of pairs the last part of the set's path."""
+    return who if figures is None or len(one.pair_sets) < 2 else f"{who}, {figures['folder'].rstrip('/').rpartition('/')[2]}"
 
 
 def _notes(who: str, one: Judged) -> list[str]:
     """Returns notes, one line each: the data behind each figure, which figures are missing and why, and the thresholds."""
+    notes = [f"{_label(who, one, figures)}: {note}" for figures in one.pair_sets for note in pair_notes(figures)]
+    return notes + [f"{who}: {note}" for note in _other_notes(one)]
+
+
+def _other_notes(one: Judged) -> list[str]:
     notes = []
-    if pairs := one.figures.get("pairs"):
-        shown, trained, folds = pairs["identities"], pairs["trained_identities"], pairs["folds"]
-        known = f"whether it was trained on their {shown:,} identities is not known"
-        if trained is not None:
-            known = f"{trained:,} of their {shown:,} identities have the name of one that it was trained on"
-        notes.append(f"pairs: {known}; accuracy is a mean of {folds} folds")
-        notes += [f"no TAR at FAR {_percent(float(far))}: {point['left_out']}" for far, point in pairs["tar"].items() if point["tar"] is None]
-        cuts = [f"{pairs['threshold']:.3f} for the best accuracy"]
-        cuts += [f"{cut:.3f} for FAR {_percent(far)}" for far, cut in one.thresholds.items() if cut is not None]
-        notes.append(f"threshold on the cosine: {', '.join(cuts)}")
     if found := one.figures.get("agreement"):
         seen = {True: ", which it was trained on", False: "", None: "; whether it was trained on them is not known"}[found["trained_on"]]
         behind = ", behind the projection of its run" if found.get("projected") else ""
         notes.append(f"agreement: the cosine to the stored embeddings over {many(found['rows'], 'rows')} ({found['part']}{seen}){behind}")
     if one.left_out:
         notes.append(f"no agreement: {one.left_out}")
-    return [f"{who}: {note}" for note in notes]
+    return notes
 
 
 @dataclass(frozen=True)

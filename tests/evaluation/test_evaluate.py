@@ -16,6 +16,7 @@ from distill.config.run import Run
 from distill.data.shards import open_shards
 from distill.data.sources import held_out
 from distill.evaluation.evaluate import EvaluationRequest, evaluate_models
+from distill.evaluation.pair_sets import drawn_set, folder_set
 from distill.evaluation.pairs import draw_pairs
 from distill.images.codec import encode_jpeg
 from distill.results import EvaluateResult, Judged
@@ -243,7 +244,7 @@ def test_another_width_without_a_projection_is_refused_or_said(room):
     ):
         asked(room, room / "bare.keras", Model(2), shards=room / "set")
     pairs = draw_pairs(room / "faces", 8)
-    found = asked(room, room / "bare.keras", Model(2), shards=room / "set", folder=room / "faces", pairs=pairs)
+    found = asked(room, room / "bare.keras", Model(2), shards=room / "set", sets=(folder_set(room / "faces", pairs),))
     assert "agreement" not in found and found["agreement_left_out"].startswith("its embeddings have 2 numbers") and found["pairs"]["folds"] == 4
 
 
@@ -260,7 +261,7 @@ def test_another_width_without_a_projection_is_refused_or_said(room):
 def test_pairs_count_the_identities_that_the_model_was_trained_on(room, path, shards, trained, words):
     (room / "export" / "assets.extra").mkdir(parents=True, exist_ok=True)
     (room / "export" / "assets.extra" / "distill.json").write_text(json.dumps({"made_by": "distill 1", "learned_from": origin_of(room / "run").as_card()}))
-    found = asked(room, room / path, folder=room / "faces", pairs=draw_pairs(room / "faces"), shards=shards and room / shards)
+    found = asked(room, room / path, sets=(drawn_set(room / "faces"),), shards=shards and room / shards)
     assert (found["pairs"]["identities"], found["pairs"]["trained_identities"]) == (4, trained)
     answer = in_words({"model": found})
     assert words in answer and "no TAR at FAR 1 %: 1,000 impostor pairs are needed, there are 24\n" in answer and "no TAR at FAR 0.1 %: 10,000" in answer

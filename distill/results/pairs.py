@@ -1,0 +1,32 @@
+"""The figures of a model on a set of pairs, as evaluation.json holds them, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def pair_cells(figures: Mapping[str, Any] | None, fars: Sequence[str]) -> list[str]:
+    """Returns the cells of a table row: accuracy, the TAR at each FAR, the number of pairs."""
+    if figures is None:
+        return ["-"] * (len(fars) + 2)
+    tars = [f"{point['tar']:.1%}" if (point := figures["tar"].get(far)) and point["tar"] is not None else "-" for far in fars]
+    return [f"{figures['accuracy']:.2%} ± {figures['std']:.2%}", *tars, f"{figures['genuine'] + figures['impostors']:,}"]
+
+
+def pair_notes(figures: Mapping[str, Any]) -> list[str]:
+    """Returns what stands behind the figures, one line each."""
+    shown, trained, folds = figures["identities"], figures["trained_identities"], figures["folds"]
+    known = "whom they show is not known" if shown is None else f"whether it was trained on their {shown:,} identities is not known"
+    if trained is not None:
+        known = f"{trained:,} of their {shown:,} identities have the name of one that it was trained on"
+    notes = [f"pairs: {known}; accuracy is a mean of {folds} folds"]
+    notes += [f"no TAR at FAR {percent(float(far))}: {point['left_out']}" for far, point in figures["tar"].items() if point["tar"] is None]
+    cuts = [f"{figures['threshold']:.3f} for the best accuracy"]
+    cuts += [f"{point['threshold']:.3f} for FAR {percent(float(far))}" for far, point in figures["tar"].items() if point["threshold"] is not None]
+    return [*notes, f"threshold on the cosine: {', '.join(cuts)}"]
+
+
+def percent(far: float) -> str:
+    """(0.001) -> "0.1 %"."""
+    return f"{100 * far:.3g} %"
