@@ -26,7 +26,8 @@ def adapted_centres(centres: Tensor, label: Tensor, student: Tensor, teacher: Te
     [[0., 1.]]
     """
     centres, student, teacher = (ops.stop_gradient(ops.cast(each, "float32")) for each in (centres, student, teacher))
-    label, rows = ops.cast(label, "int32"), ops.arange(ops.shape(label)[0], dtype="int32")
+    label = ops.cast(label, "int32")
+    rows = ops.arange(ops.shape(label)[0], dtype="int32")
     same = ops.equal(label[:, None], label[None, :])
     before = ops.sum(ops.cast(ops.logical_and(same, rows[None, :] < rows[:, None]), "int32"), axis=1)  # rows of the same class that come earlier
     first = ops.cast(ops.argmax(ops.cast(same, "int32"), axis=1), "int32")
