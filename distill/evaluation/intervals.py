@@ -110,10 +110,7 @@ class Resampled:
         """Returns the differences to another model on the same pairs drawn again in the same way: {name: {"value", "low", "high"}}."""
         return {
             name: _interval(
-                value - other.values[name],
-                self.again[name] - other.again[name],
-                self.excess[name] - other.excess[name] if name in self.excess else None,
-                -1.0,
+                value - other.values[name], self.again[name] - other.again[name], self.excess[name] - other.excess[name] if name in self.excess else None, -1.0
             )
             for name, value in self.values.items()
         }

@@ -9,6 +9,7 @@ from keras import layers, ops
 from distill.config.losses import Head
 from distill.losses.centres import adapted_centres
 from distill.losses.embedding import unit
+from distill.losses.margin import best_sub_centre
 
 Tensor = Any
 
@@ -33,7 +34,7 @@ class ClassHead(layers.Layer):
 
     def call(self, embedding: Tensor) -> Tensor:
         cosines = ops.matmul(unit(embedding), ops.transpose(unit(self.kernel)))
-        return cosines if self.sub_centres == 1 else ops.max(ops.reshape(cosines, (-1, self.classes, self.sub_centres)), axis=-1)
+        return cosines if self.sub_centres == 1 else best_sub_centre(ops.reshape(cosines, (-1, self.classes, self.sub_centres)))
 
     def scores(self, batch: Mapping[str, Tensor], predicted: Mapping[str, Tensor], training: bool) -> Tensor:
         """Returns the scores of a batch, whose fields and predictions are as for `distill.losses.objective.Objective`."""

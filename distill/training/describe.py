@@ -48,14 +48,14 @@ def describe_stage(run: Run, data: StageData, projected: bool) -> list[str]:
     """What a stage will do, in words: rows, held-out part, and the gradient scale of each term, in one common unit."""
     stage, source, held_out = data.stage, data.train, data.held_out
     norm = 1.0
-    if any(term.name == "mse" for term in stage.terms):
+    if any(term.by_length for term in stage.terms):
         _, values = next(iter(source.epoch(0)))
         norm = float(np.linalg.norm(values["embedding"], axis=1).mean())
     scales = []
     for term in stage.terms:
         weight, scale = term.weight, term.gradient_scale(source.dimension or 0, norm)
         told, given = ("auto", "auto") if isinstance(weight, str) else (f"{weight * scale:.4g}", f"{weight:g}")
-        scales.append(f"{term.name} {told}" + (f" (weight {given}, dimension {source.dimension}, mean norm {norm:.3g})" if term.name == "mse" else ""))
+        scales.append(f"{term.name} {told}" + (f" (weight {given}, dimension {source.dimension}, mean norm {norm:.3g})" if term.by_length else ""))
     lines = [
         f"stage {data.number}: {many(source.rows, 'rows')} of {source.name}{_shown_of(source)}, {many(data.steps, 'steps')} an epoch, {many(stage.epochs, 'epochs')}"
         + (f"; the last batch has {data.joined} more rows" if data.joined else ""),
@@ -67,6 +67,11 @@ def describe_stage(run: Run, data: StageData, projected: bool) -> list[str]:
             "A set made with distill embed --views has an embedding for each view and teaches more."
         )
     lines += [f"  {line}" for line in source.balance.warnings()] if getattr(source, "balance", None) else []
+    if any(term.in_class for term in stage.terms) and not getattr(source, "balanced", None):
+        lines.append(
+            f"  warning: rows of a class meet by chance alone in batches of {source.batch} rows of {source.classes:,} classes, and term "
+            f'"{next(term.name for term in stage.terms if term.in_class)}" compares them. Use balanced = {{ identities = 30, images = 4 }} in the stage.'
+        )
     if projected:
         lines.append(f"  a projection {run.student.embedding} -> {source.dimension} stands before the teacher; agreement is behind it")
     if held_out:

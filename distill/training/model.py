@@ -103,11 +103,12 @@ class Training(keras.Model):
         embedding = self.student(images, training=training)
         return {"student": embedding, "embedding": self.projection(embedding) if self.projection else embedding}
 
-    def rows_of(self, y: Any, predicted: Any, training: bool) -> dict[str, Any]:
-        """Returns one value a row of each term and each other figure whose fields a batch has, by name."""
-        heads = {each.term.head.name for each in self.objectives if each.term.head and {*each.term.fields} <= y.keys()}
+    def rows_of(self, y: Any, predicted: Any, training: bool, only: str | None = None) -> dict[str, Any]:
+        """Returns one value a row of each term (of `only` that one) and each other figure whose fields a batch has, by name."""
+        objectives = [each for each in self.objectives if {*each.term.fields} <= y.keys() and only in (None, each.term.name)]
+        heads = {each.term.head.name for each in objectives if each.term.head}
         scores = {name: head.scores(y, predicted, training) for name, head in self.heads.items() if name in heads}
-        rows = {each.term.name: each(y, predicted | scores, training) for each in self.objectives if {*each.term.fields} <= y.keys()}
+        rows = {each.term.name: each(y, predicted | scores, training) for each in objectives}
         if scores:
             rows["accuracy"] = hits(y["label"], next(iter(scores.values())))
         if "embedding" in y:

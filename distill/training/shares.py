@@ -31,7 +31,7 @@ def gradient_norms(model: Training, images: np.ndarray, values: Mapping[str, np.
     def mean_of(term: str, point: Any) -> Any:
         with keras.StatelessScope():  # what a term would remember of this batch is forgotten behind it
             predicted = {"student": point, "embedding": model.projection(point) if model.projection else point}
-            return ops.mean(model.rows_of(batch, predicted, True)[term])
+            return ops.mean(model.rows_of(batch, predicted, True, term)[term])
 
     def norm_of(term: str) -> float:
         return float(np.linalg.norm(gradient(partial(mean_of, term), embedding)))

@@ -9,7 +9,9 @@ import pytest
 from distill.config.data import Holdout
 from distill.config.losses import Cosine, Mse, Softmax
 from distill.config.run import Run
+from distill.config.stage import Balanced
 from distill.errors import DistillError
+from distill.training.describe import describe_stage
 from distill.training.model import build_parts, compiled
 from distill.training.shares import balanced_weights, gradient_norms, shares_of, weak_terms
 from distill.training.stages import open_stages
@@ -169,3 +171,12 @@ def test_centres_of_the_teacher_need_its_embeddings(tmp_path):
 def test_sub_centres_are_learned():
     with pytest.raises(ValueError, match='sub_centres = 3 are learned, but centres = "mean"'):
         Softmax(sub_centres=3, centres="mean")
+
+
+def test_the_length_of_embeddings_is_told_and_chance_is_warned_of(shards):
+    run = run_of(shards, {"name": "sum_of_squares", "weight": 2}, {"name": "triplet"})
+    said = "\n".join(describe_stage(run, *open_stages(run), False))
+    assert "sum_of_squares" in said and "(weight 2, dimension 3, mean norm" in said
+    assert 'warning: rows of a class meet by chance alone in batches of 16 rows of 20 classes, and term "triplet" compares them' in said
+    balanced = run.model_copy(update={"stage": (run.stage[0].model_copy(update={"balanced": Balanced(identities=4, images=4)}),)})
+    assert "by chance" not in "\n".join(describe_stage(balanced, *open_stages(balanced), False))

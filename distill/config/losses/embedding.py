@@ -14,6 +14,7 @@ class Mse(Term):
 
     needs: ClassVar[str] = "embedding"
     heading: ClassVar[str] = "mse"
+    by_length: ClassVar[bool] = True
     name: Literal["mse"] = "mse"
 
     def gradient_scale(self, dimension: int, norm: float) -> float:
@@ -33,6 +34,7 @@ class SumOfSquares(Term):
 
     needs: ClassVar[str] = "embedding"
     heading: ClassVar[str] = "sum of squares"
+    by_length: ClassVar[bool] = True
     name: Literal["sum_of_squares"] = "sum_of_squares"
 
     def gradient_scale(self, dimension: int, norm: float) -> float:

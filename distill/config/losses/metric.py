@@ -51,6 +51,7 @@ class Triplet(OwnSpace):
     """
 
     heading: ClassVar[str] = "triplet loss"
+    in_class: ClassVar[bool] = True
     name: Literal["triplet"] = "triplet"
     margin: NotNegative = 0.35
     distance: Literal["cosine", "squared_euclidean"] = "cosine"

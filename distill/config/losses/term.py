@@ -52,10 +52,13 @@ class Term(Frozen):
     weight: a number, or "auto": so much that at the start of the stage the term's gradient at the embedding is `share` times that of the others, in
     the mean of those that have a number, or of the first term where none has.
     needs: the field of a batch that it learns from. heading: of its column in the table of a training; the last word may stand on a line of its own.
+    by_length: whether its gradient grows with the length of the teacher's embeddings. in_class: whether it compares rows of a class with one another.
     """
 
     needs: ClassVar[str]
     heading: ClassVar[str]
+    by_length: ClassVar[bool] = False
+    in_class: ClassVar[bool] = False
     name: str
     weight: Weight = 1.0
     share: AboveZero = later(1.0)
