@@ -21,7 +21,8 @@ import numpy as np
 from benchmarks.bench import save
 from distill.data.shards import open_shards
 from distill.demo import FULL, STUDENT, write_run_files
-from distill.evaluation.verification import kfold_accuracy, tar_at_far
+from distill.evaluation.folds import kfold_accuracy
+from distill.evaluation.rates import tar_at_far
 
 IMAGES, FIRST = 10, 5000
 STEPS, BATCH, SEEDS, AGAIN = 1250, 128, (1, 2, 3), 200

@@ -26,6 +26,7 @@ def evaluate(
     pairs_root: Path | None = None,
     number: int | None = None,
     seed: int = 0,
+    identify: Path | None = None,
     shards: Path | None = None,
     teacher: Path | None = None,
     root: Path | None = None,
@@ -44,6 +45,7 @@ def evaluate(
             AgeDB-30); a text list of pairs (LFW's pairs.txt, or PATH<TAB>PATH<TAB>0|1). Or several of these.
         pairs_root: folder of the images that a text list of pairs names; None: the folder of the list.
         number: how many pairs to draw from a folder, half of them genuine; None: 6,000, or as many as there are.
+        identify: folder of class folders, for rank-1 identification: the first image of each identity is the gallery, all others are probes.
         shards: a set, for the agreement with the embeddings in it.
         teacher: another model to judge on the same pairs.
         out: folder for evaluation.json and scores-*.npz; None writes nothing.
@@ -53,26 +55,27 @@ def evaluate(
         Figures of the model and of the teacher. Where no agreement could be told, `left_out` of a model says why.
     """
     given = _paths(pairs)
-    if not given and shards is None:
+    if not given and shards is None and identify is None:
         raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
     described = {"model": describe(model, {} if teacher is not None else options)}
     if teacher is not None:
         described["teacher"] = describe(teacher, options)
     from distill.data.folders import check_apart, check_folder
     from distill.evaluation.evaluate import EvaluationRequest, evaluate_models
+    from distill.evaluation.identification import open_people
     from distill.evaluation.pair_sets import open_pairs
     from distill.runtime.progress import bar, shown
     from distill.training.origin import origin_of
 
-    target, set_, images = (None if path is None else as_path(path) for path in (out, shards, pairs_root))
+    target, set_, images, people = (None if path is None else as_path(path) for path in (out, shards, pairs_root, identify))
     if target is not None:
         check_folder(target, "evaluation", "run")
-        for path in (*given, *([] if images is None else [images])):
-            if path.is_dir():
+        for path in (*given, images, people):
+            if path is not None and path.is_dir():
                 check_apart(path, target, "evaluation")
     sets = open_pairs(given, images, number, seed)
     holdout, base = origin_of(as_path(model)).holdout, None if root is None else text_of(root)
-    request = EvaluationRequest(sets, set_, holdout, base, resize, size_of(size), target, exif)
+    request = EvaluationRequest(sets, set_, holdout, base, resize, size_of(size), target, exif, None if people is None else open_people(people))
     with shown(progress):
         found = evaluate_models({who: (one.path, partial(load_steady, one, size_of(size))) for who, one in described.items()}, request, bar)
     if target is not None and not isinstance(target, RemotePath) and all((target / name).is_file() for name in ("run.toml", "history.csv")):

@@ -43,6 +43,15 @@ def evaluate(
         typer.Option(metavar="N", rich_help_panel="Pairs", help="how many pairs to draw, half of them genuine", show_default="6000, or as many as there are"),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", rich_help_panel="Pairs", help="another seed draws other pairs")] = 0,
+    identify: Annotated[
+        StoragePath | None,
+        typer.Option(
+            parser=as_path,
+            metavar="FOLDER",
+            rich_help_panel="Pairs",
+            help="class folders of identities never trained on: is each photo nearest to the first one of its own person (rank 1)",
+        ),
+    ] = None,
     shards: Annotated[
         StoragePath | None,
         typer.Option(parser=as_path, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
@@ -65,7 +74,8 @@ def evaluate(
     """
     from distill import api
 
-    found = api.evaluate(model, pairs=pairs, pairs_root=pairs_root, number=number, seed=seed, shards=shards, teacher=teacher, root=root, out=out, **options)
+    asked: dict[str, Any] = {"pairs": pairs, "pairs_root": pairs_root, "number": number, "seed": seed, "identify": identify}
+    found = api.evaluate(model, **asked, shards=shards, teacher=teacher, root=root, out=out, **options)
     if as_json:
         print_json(found.as_dict())
     else:

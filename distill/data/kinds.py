@@ -248,7 +248,7 @@ KINDS = {
         "an evaluation",
         "--out",
         _is_evaluation,
-        {r"scores-(model|teacher)\.npz": lambda path: _has_arrays(path, "scores", "cosines"), LOGS: _is_file},
+        {r"scores-(model|teacher)\.npz": lambda path: _has_arrays(path, "scores", "cosines", "identified"), LOGS: _is_file},
         remote=True,
     ),
     "drawing": Kind("drawn identities", "OUT", lambda folder: _has_keys(folder / ".drawing.json", "identities", "images", "size", "seed")),

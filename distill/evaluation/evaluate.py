@@ -1,7 +1,8 @@
 """What `distill evaluate` does: it evaluates models on the same pairs and rows of shards, and writes the files that the report reads.
 
-OUT/evaluation.json           {"model": {"path", "pairs", "more_pairs": [...], "agreement"}, "teacher": {...}}
-OUT/scores-<who>.npz          scores, same, first, second of the pairs (of further sets: scores_2, ...); cosines of the agreement
+OUT/evaluation.json           {"model": {"path", "pairs", "more_pairs": [...], "identification", "agreement"}, "teacher": {...}}
+OUT/scores-<who>.npz          scores, same, first, second of the pairs, roc_far, roc_tar, roc_thresholds (of further sets: scores_2, ...); identified, of
+                              each probe; cosines of the agreement
 
 Nothing is written before all figures are there.
 """
@@ -20,7 +21,8 @@ from distill.data.shards import ShardSet, open_shards
 from distill.data.sources import ShardSource
 from distill.errors import DistillError
 from distill.evaluation.agreement import evaluate_shards
-from distill.evaluation.embed import Model, Progress
+from distill.evaluation.embed import Model, Progress, embed_images, spec_for
+from distill.evaluation.identification import People, identify
 from distill.evaluation.pair_sets import PairSet
 from distill.evaluation.verification import evaluate_pairs
 from distill.storage.files import committed
@@ -31,7 +33,7 @@ from distill.training.origin import Origin, origin_of, projection_of, trained_na
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to evaluate. sets: verification of each; shards: agreement, on the rows that `holdout` kept from training."""
+    """What to evaluate. sets: verification of each; people: identification; shards: agreement, on the rows that `holdout` kept from training."""
 
     sets: tuple[PairSet, ...] = ()
     shards: StoragePath | None = None
@@ -41,6 +43,7 @@ class EvaluationRequest:
     size: tuple[int, int] | None = None
     out: StoragePath | None = None
     exif: str = "ignore"
+    people: People | None = None
 
 
 Bar = Callable[[str], AbstractContextManager[Progress]]  # (label) -> a context that gives a function of (done, of)
@@ -76,18 +79,18 @@ def _evaluate_one(who: str, path: str, model: Model, request: EvaluationRequest,
             f"its embeddings have {model.dimension} numbers, those of {request.shards} have {shards.dimension}, and the projection between them is "
             "no part of it; the run folder that it was trained in has one, if it learned from them"
         )
-    if reason and not request.sets:
+    if reason and not request.sets and request.people is None:
         raise DistillError(f"{path}: {reason}.")
     for number, pair_set in enumerate(request.sets, 1):
-        figures, scores = _verified(who, model, pair_set, request, bar)
+        figures, held = _verified(who, model, pair_set, request, bar)
         figures |= _identities(pair_set, request, origin)
         if number == 1:
             found["pairs"] = figures
         else:
             found.setdefault("more_pairs", []).append(figures)
-        end = "" if number == 1 else f"_{number}"
-        pairs = pair_set.pairs
-        arrays |= {f"scores{end}": scores, f"same{end}": pairs.same, f"first{end}": pairs.first, f"second{end}": pairs.second}
+        arrays |= {name if number == 1 else f"{name}_{number}": array for name, array in held.items()}
+    if request.people is not None:
+        found["identification"], arrays["identified"] = _identified(who, model, request.people, request, bar)
     if reason:
         found["agreement_left_out"] = reason
     if shards is not None and comparable is not None:
@@ -96,8 +99,8 @@ def _evaluate_one(who: str, path: str, model: Model, request: EvaluationRequest,
     return found, arrays
 
 
-def _verified(who: str, model: Model, pair_set: PairSet, request: EvaluationRequest, bar: Bar) -> tuple[dict[str, Any], np.ndarray]:
-    """Returns the figures of a model on a set of pairs, and the cosine of each pair."""
+def _verified(who: str, model: Model, pair_set: PairSet, request: EvaluationRequest, bar: Bar) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the figures of a model on a set of pairs, and the arrays behind them."""
     label = f"{who}: pairs" if len(request.sets) == 1 else f"{who}: {as_path(pair_set.name).name}"
     with bar(label) as progress:
         one = evaluate_pairs(
@@ -111,7 +114,18 @@ def _verified(who: str, model: Model, pair_set: PairSet, request: EvaluationRequ
             progress=progress,
             read=pair_set.read,
         )
-    return {"folder": pair_set.name, **one.verification.as_dict()}, one.scores
+    pairs, curve = pair_set.pairs, one.verification.curve.corners()
+    arrays = {"scores": one.scores, "same": pairs.same, "first": pairs.first, "second": pairs.second}
+    arrays |= {"roc_far": curve.far, "roc_tar": curve.tar, "roc_thresholds": curve.thresholds}
+    return {"folder": pair_set.name, **one.verification.as_dict()}, arrays
+
+
+def _identified(who: str, model: Model, people: People, request: EvaluationRequest, bar: Bar) -> tuple[dict[str, Any], np.ndarray]:
+    """Returns the figures of an identification, and of each probe whether it was found."""
+    with bar(f"{who}: identities") as progress:
+        embeddings = embed_images(model, people.name, people.keys, spec_for(model, request.resize, request.size, request.exif), progress=progress)
+    found = identify(embeddings, people)
+    return {"folder": people.name, **found.as_dict()}, found.found
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from functools import partial
 
 from distill.errors import DistillError
 from distill.evaluation.bin_file import read_bin
+from distill.evaluation.folds import FOLDS
 from distill.evaluation.pair_lists import read_pair_list
 from distill.evaluation.pairs import Pairs, draw_pairs
-from distill.evaluation.verification import FOLDS
 from distill.runtime.lines import many
 from distill.storage.path import StoragePath, as_path, close_to
 

@@ -42,7 +42,7 @@ def draw_pairs(folder: str | StoragePath, number: int | None = None, seed: int =
     """
     if number is not None and (number < 2 or number % 2):
         raise DistillError(f"pairs: {number} asked for; half of them are genuine, so it must be an even number of at least 2.")
-    keys, labels = _list_images(folder)
+    keys, labels = list_images(folder)
     order = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels)
     images = [group.tolist() for group in np.split(order, np.cumsum(sizes)[:-1])]
@@ -66,7 +66,7 @@ def draw_pairs(folder: str | StoragePath, number: int | None = None, seed: int =
     return Pairs(tuple(keys[one] for one, _ in drawn), tuple(keys[two] for _, two in drawn), same)
 
 
-def _list_images(folder: str | StoragePath) -> tuple[list[str], np.ndarray]:
+def list_images(folder: str | StoragePath) -> tuple[list[str], np.ndarray]:
     """Returns all keys of a folder of class folders and their class numbers int32, in the order of the image list."""
     from distill.data.lists.image_list import open_list
 

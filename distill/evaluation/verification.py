@@ -1,26 +1,25 @@
-"""Verification of pairs: accuracy over folds, ROC, and TAR at a FAR. Plain NumPy.
+"""Verification of pairs: all figures of scored pairs, and a model on pairs of images. Plain NumPy.
 
 Scores are cosines in [-1, 1], higher means more alike; a pair is called the same person when score >= threshold.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from distill.errors import DistillError
 from distill.evaluation.embed import Model, Progress, embed_images, spec_for
+from distill.evaluation.folds import FOLDS, best_cut, checked, kfold_accuracy
 from distill.evaluation.pairs import Pairs, draw_pairs
+from distill.evaluation.rates import MODES, NoTar, Roc, TarAtFar, roc, tar_or_none
 from distill.storage.path import StoragePath
 
 FARS = (1e-2, 1e-3)
-FOLDS = 10
-ACCEPTED = 10  # accepted impostor pairs from which on a rate is reported: 1 of 20 is no FAR of 5 %
-DISTANCES = np.arange(0, 4, 0.01)  # the 400 thresholds on 2 - 2 cos of published LFW figures
+ALL_FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 def cosine_scores(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -41,163 +40,36 @@ def cosine_scores(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Folds:
-    """k-fold accuracy: mean and standard deviation (ddof=0) over folds, and each fold's own figures, float64 [folds].
-
-    thresholds: on scores (accepted when score >= threshold) or on distances (when 2 - 2 score < threshold), as requested.
-    """
+class Published:
+    """10-fold accuracy by the protocol of published LFW figures: `kfold_accuracy` on the grid of distances. distance: the mean of its thresholds."""
 
     accuracy: float
     std: float
-    accuracies: np.ndarray
-    thresholds: np.ndarray
-
-
-def kfold_accuracy(scores: np.ndarray, same: np.ndarray, folds: int = FOLDS, thresholds: str = "scores") -> Folds:
-    """Returns the verification accuracy as in LFW: on each contiguous fold, with the threshold that is best on the other folds.
-
-    Folds are cut in the order given, without shuffling; the first N % folds of them are one pair longer. Of thresholds that are
-    equally good on the training folds the strictest is taken (the first argmax over rising distance).
-    thresholds: "scores" tries every cut between two neighbouring training scores, which is fair to a model whose cosines are all close
-    together; "distance" tries the published grid, distance 2 - 2 cos < 0, 0.01, … 3.99, to compare with papers.
-    """
-    scores, same = _checked(scores, same)
-    if not 2 <= folds <= len(scores):
-        raise DistillError(f"{folds} folds of {len(scores)} pairs: expected at least 2 folds and a pair for each.")
-    if thresholds not in CUTS:
-        raise DistillError(f"thresholds {thresholds!r} is unknown. Expected one of: {', '.join(CUTS)}.")
-    accuracies, chosen = np.zeros(folds), np.zeros(folds)
-    for number, test in enumerate(np.array_split(np.arange(len(scores)), folds)):
-        train = np.ones(len(scores), bool)
-        train[test] = False
-        chosen[number] = CUTS[thresholds](scores[train], same[train])
-        accepted = scores[test] >= chosen[number] if thresholds == "scores" else _distances(scores[test]) < chosen[number]
-        accuracies[number] = np.mean(accepted == same[test])
-    return Folds(float(accuracies.mean()), float(accuracies.std()), accuracies, chosen)
-
-
-def _best_cut(scores: np.ndarray, same: np.ndarray) -> float:
-    """Returns the strictest of the most accurate thresholds, midway between the scores on its two sides."""
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    right = np.append(0, np.cumsum(np.where(same[order], 1, -1)))  # how many more are right with the k best accepted than with none
-    between = np.append(True, np.append(ranked[1:] != ranked[:-1], True))  # equal scores are accepted together or not at all
-    best = int(np.argmax(np.where(between, right, -len(scores) - 1)))
-    if best == 0:
-        return float(np.nextafter(ranked[0], np.inf))
-    if best == len(ranked):
-        return float(ranked[-1])
-    return float(max((ranked[best - 1] + ranked[best]) / 2, np.nextafter(ranked[best], np.inf)))
-
-
-def _distances(scores: np.ndarray) -> np.ndarray:
-    """Returns 2 - 2 cos. Thresholds on distances are compared with distances: 1 - d/2 rounds differently, and a score on the grid would change sides."""
-    return 2.0 - 2.0 * scores
-
-
-def _best_distance(scores: np.ndarray, same: np.ndarray) -> float:
-    """Returns the strictest of the most accurate distances of the published grid."""
-    distance = _distances(scores)
-    genuine, impostors = np.sort(distance[same]), np.sort(distance[~same])
-    right = np.searchsorted(genuine, DISTANCES) + len(impostors) - np.searchsorted(impostors, DISTANCES)  # counts of distance < d
-    return float(DISTANCES[int(np.argmax(right))])
-
-
-CUTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"scores": _best_cut, "distance": _best_distance}
+    distance: float
 
 
 @dataclass(frozen=True)
-class Roc:
-    """Every operating point: accepting score >= thresholds[i] gives far[i] and tar[i].
+class Best:
+    """The accuracy with the threshold that is best on these pairs themselves: optimistic, because it is tried on what it was chosen by."""
 
-    The first point is (inf, 0, 0), nothing accepted; thresholds fall, and both rates rise to 1.
-    """
-
-    far: np.ndarray  # float64 [K], in [0, 1]
-    tar: np.ndarray
-    thresholds: np.ndarray
-
-
-def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
-    """Returns the operating points of all distinct scores. far: share of impostor pairs accepted, tar: of genuine pairs."""
-    scores, same = _checked(scores, same)
-    if not 0 < same.sum() < len(same):
-        raise DistillError(f"{int(same.sum())} genuine and {int((~same).sum())} impostor pairs: rates need at least one of each.")
-    order = np.argsort(-scores, kind="stable")
-    ranked, genuine = scores[order], same[order]
-    last = np.append(ranked[1:] != ranked[:-1], True)  # equal scores are accepted together or not at all
-    tar = np.cumsum(genuine)[last] / genuine.sum()
-    far = np.cumsum(~genuine)[last] / (~genuine).sum()
-    return Roc(np.append(0.0, far), np.append(0.0, tar), np.append(np.inf, ranked[last]))
-
-
-@dataclass(frozen=True)
-class TarAtFar:
-    """The share of genuine pairs accepted while at most (or about) the share `far` of impostor pairs is accepted.
-
-    `reached` is the share of impostors really accepted: `accepted` of `impostors` pairs. With few accepted the figure is uncertain:
-    a rate from k pairs has a relative error of about 1/sqrt(k).
-    """
-
-    far: float
-    tar: float
-    reached: float
+    accuracy: float
     threshold: float
-    accepted: int
-    impostors: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns values for JSON; an infinite threshold (nothing is accepted) becomes None."""
-        return {**self.__dict__, "threshold": self.threshold if np.isfinite(self.threshold) else None}
-
-
-@dataclass(frozen=True)
-class NoTar:
-    """Stands for a TarAtFar where there are too few impostor pairs for the rate."""
-
-    far: float
-    impostors: int
-    tar: None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns values for JSON: the same keys without figures, and the reason."""
-        why = f"{math.ceil(ACCEPTED / self.far):,} impostor pairs are needed, there are {self.impostors:,}"
-        return {"far": self.far, "tar": None, "reached": None, "threshold": None, "accepted": None, "impostors": self.impostors, "left_out": why}
-
-
-def tar_at_far(scores: np.ndarray, same: np.ndarray, far: float, mode: str = "conservative") -> TarAtFar:
-    """Returns the TAR at a false accept rate: of the ROC's points the one with the largest FAR <= far ("conservative"), or with the FAR nearest
-    to it ("nearest", as insightface's IJB script reads it; it may exceed the target). Of equal ones the largest TAR.
-
-    Scores .9 .8 .7 .6, same T F T F, far .5: one of two impostors may pass, so .7 is the threshold and TAR is 1.
-    """
-    if not 0 < far <= 1:
-        raise DistillError(f"FAR {far}: expected a share above 0 and up to 1, such as 0.01.")
-    points = roc(scores, same)
-    if mode == "conservative":
-        place = int(np.flatnonzero(points.far <= far)[-1])
-    elif mode == "nearest":
-        gap = np.abs(points.far - far)
-        place = len(gap) - 1 - int(np.argmin(gap[::-1]))
-    else:
-        raise DistillError(f"TAR at FAR: mode {mode!r} is unknown. Expected conservative or nearest.")
-    impostors = int((~np.asarray(same, bool)).sum())
-    reached = float(points.far[place])
-    return TarAtFar(far, float(points.tar[place]), reached, float(points.thresholds[place]), round(reached * impostors), impostors)
-
-
-def _checked(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
-    if scores.ndim != 1 or scores.shape != same.shape:
-        raise DistillError(f"scores of shape {scores.shape} and answers of shape {same.shape}: expected one of each for each pair.")
-    if not np.isfinite(scores).all():
-        raise DistillError(f"score {int(np.flatnonzero(~np.isfinite(scores))[0])} of {len(scores)} is not finite.")
-    return scores, same
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The figures of a model on pairs: 10-fold accuracy, its standard deviation over folds, the mean threshold, and TAR at each FAR."""
+    """The figures of a model on pairs.
+
+    Attributes:
+        accuracy, std, threshold: over folds, with thresholds between the scores; the threshold is the mean of the folds.
+        tar: at the rates that were asked for, conservative.
+        genuine, impostors, folds: how many there are.
+        published: the accuracy as papers have it.
+        best: the optimistic accuracy.
+        auc, eer: see `Roc`.
+        tars: at all rates, for each mode.
+        curve: the ROC.
+    """
 
     accuracy: float
     std: float
@@ -206,10 +78,22 @@ class Verification:
     genuine: int
     impostors: int
     folds: int
+    published: Published
+    best: Best
+    auc: float
+    eer: float
+    tars: dict[str, tuple[TarAtFar | NoTar, ...]]
+    curve: Roc
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns values for JSON; `tar` is keyed by its FAR as text: {"0.01": {...}, "0.001": {...}}."""
-        return {**self.__dict__, "tar": {f"{point.far:g}": point.as_dict() for point in self.tar}}
+        """Returns values for JSON, without the curve; `tar` is keyed by its FAR as text: {"0.01": {...}, "0.001": {...}}, `tars` by mode before that."""
+        plain = {name: value for name, value in self.__dict__.items() if name != "curve"}
+        tars = {mode: _by_far(points) for mode, points in self.tars.items()}
+        return {**plain, "tar": _by_far(self.tar), "published": asdict(self.published), "best": asdict(self.best), "tars": tars}
+
+
+def _by_far(points: Sequence[TarAtFar | NoTar]) -> dict[str, Any]:
+    return {f"{point.far:g}": point.as_dict() for point in points}
 
 
 def verify_pairs(scores: np.ndarray, same: np.ndarray, folds: int = FOLDS, fars: Sequence[float] = FARS) -> Verification:
@@ -217,14 +101,39 @@ def verify_pairs(scores: np.ndarray, same: np.ndarray, folds: int = FOLDS, fars:
 
     Each fold has two pairs or more, so few pairs make fewer folds. A rate with fewer than ACCEPTED impostor pairs has no TAR.
     """
-    same = np.asarray(same, bool)
+    scores, same = checked(scores, same)
     if len(same) < 4:
         raise DistillError(f"{len(same)} pairs: expected 4 or more, because a threshold is found on other pairs than it is tried on.")
     folds = min(folds, len(same) // 2)
-    found = kfold_accuracy(scores, same, folds)
-    impostors = int((~same).sum())
-    points = tuple(tar_at_far(scores, same, far) if impostors * far >= ACCEPTED else NoTar(far, impostors) for far in fars)
-    return Verification(found.accuracy, found.std, float(found.thresholds.mean()), points, int(same.sum()), int((~same).sum()), folds)
+    found, published = kfold_accuracy(scores, same, folds), kfold_accuracy(scores, same, folds, "distance")
+    curve = roc(scores, same)
+    genuine = int(np.count_nonzero(same))
+    impostors = len(same) - genuine
+    return Verification(
+        accuracy=found.accuracy,
+        std=found.std,
+        threshold=float(found.thresholds.mean()),
+        tar=tuple(tar_or_none(curve, impostors, far) for far in fars),
+        genuine=genuine,
+        impostors=impostors,
+        folds=folds,
+        published=Published(published.accuracy, published.std, float(published.thresholds.mean())),
+        best=best_accuracy(scores, same),
+        auc=curve.auc,
+        eer=curve.eer,
+        tars={mode: tuple(tar_or_none(curve, impostors, far, mode) for far in ALL_FARS) for mode in MODES},
+        curve=curve,
+    )
+
+
+def best_accuracy(scores: np.ndarray, same: np.ndarray) -> Best:
+    """Returns the accuracy with the threshold that is best on the same pairs.
+
+    Scores .9 .8 .7 .6, same T F T F: from .9 on one pair of four is accepted, and three are right.
+    """
+    order = np.argsort(-scores, kind="stable")
+    threshold, right = best_cut(scores[order], same[order])
+    return Best(right / len(scores), threshold)
 
 
 @dataclass(frozen=True)

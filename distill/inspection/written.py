@@ -214,12 +214,12 @@ def _arrays(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             names = stored.files
-            if "scores" not in names and "cosines" not in names:
+            if not {"scores", "cosines", "identified"} & set(names):
                 kind = "checkpoint" if "progress.json" in names else ""
                 if not kind:
                     raise DistillError(f"{path} is nothing that distill reads or writes: arrays, but neither scores of an evaluation nor a checkpoint.")
                 return kind, {"arrays": len(names), "bytes": path.stat().st_size}
-            found: dict[str, Any] = {f"{name}_rows": len(stored[name]) for name in ("scores", "cosines") if name in names}
+            found: dict[str, Any] = {f"{name}_rows": len(stored[name]) for name in ("scores", "cosines", "identified") if name in names}
             if "cosines" in names:
                 found["mean_cosine"] = float(stored["cosines"].mean())
             return "scores of an evaluation", found

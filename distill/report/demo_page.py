@@ -116,7 +116,7 @@ def _shown(folder: Path) -> list[Path]:
 
 
 def _verification(evaluated: Mapping[str, PairScores]) -> list[Block]:
-    from distill.evaluation.verification import roc
+    from distill.evaluation.rates import roc
 
     spread = {NAMES[name]: (one.scores, one.same, one.threshold) for name, one in evaluated.items()}
     points = {NAMES[name]: roc(one.scores, one.same) for name, one in evaluated.items()}

@@ -58,6 +58,26 @@ class Judged(Result):
         return () if first is None else (first, *self.figures.get("more_pairs", ()))
 
     @property
+    def published_accuracy(self) -> float | None:
+        """The accuracy by the protocol of published LFW figures, on a grid of 400 distances."""
+        return (self._pairs("published") or {}).get("accuracy")
+
+    @property
+    def auc(self) -> float | None:
+        """The area under the ROC."""
+        return self._pairs("auc")
+
+    @property
+    def eer(self) -> float | None:
+        """The equal error rate."""
+        return self._pairs("eer")
+
+    @property
+    def rank1(self) -> float | None:
+        """The share of photos that are nearest to their own person; None where no identification was requested."""
+        return (self.figures.get("identification") or {}).get("rank1")
+
+    @property
     def agreement(self) -> float | None:
         """The mean cosine to the stored embeddings of a set; None without one."""
         return (self.figures.get("agreement") or {}).get("mean")
@@ -116,6 +136,10 @@ class EvaluateResult(Result):
             head += ["accuracy", *(f"TAR at FAR {percent(float(far))}" for far in fars), "pairs"]
             for row, (_, _, figures) in zip(rows, sets, strict=True):
                 row += pair_cells(figures, fars)
+        if any(one.rank1 is not None for one in self.judged.values()):
+            head += ["rank 1"]
+            for row, (who, number, _) in zip(rows, sets, strict=True):
+                row.append(f"{rank:.2%}" if number == 0 and (rank := self.judged[who].rank1) is not None else "-")
         if any(one.agreement is not None for one in self.judged.values()):
             head += ["agreement, mean", "5 % below", "rows"]
             for row, (who, number, _) in zip(rows, sets, strict=True):
@@ -137,6 +161,8 @@ def _notes(who: str, one: Judged) -> list[str]:
 
 def _other_notes(one: Judged) -> list[str]:
     notes = []
+    if found := one.figures.get("identification"):
+        notes.append(f"rank 1: of {found['probes']:,} photos, among {found['gallery']:,} people with one photo each")
     if found := one.figures.get("agreement"):
         seen = {True: ", which it was trained on", False: "", None: "; whether it was trained on them is not known"}[found["trained_on"]]
         behind = ", behind the projection of its run" if found.get("projected") else ""

@@ -24,7 +24,23 @@ def pair_notes(figures: Mapping[str, Any]) -> list[str]:
     notes += [f"no TAR at FAR {percent(float(far))}: {point['left_out']}" for far, point in figures["tar"].items() if point["tar"] is None]
     cuts = [f"{figures['threshold']:.3f} for the best accuracy"]
     cuts += [f"{point['threshold']:.3f} for FAR {percent(float(far))}" for far, point in figures["tar"].items() if point["threshold"] is not None]
-    return [*notes, f"threshold on the cosine: {', '.join(cuts)}"]
+    return [*notes, f"threshold on the cosine: {', '.join(cuts)}", *_as_papers(figures)]
+
+
+def _as_papers(figures: Mapping[str, Any]) -> list[str]:
+    """Returns the figures of papers; none of an evaluation of an earlier version."""
+    if "published" not in figures:
+        return []
+    published, best = figures["published"], figures["best"]
+    words = f"as published ({figures['folds']} folds, 400 distances): {published['accuracy']:.2%} ± {published['std']:.2%}; "
+    words += f"optimistic, with the best threshold on these pairs: {best['accuracy']:.2%}; AUC {figures['auc']:.5f}; EER {figures['eer']:.2%}"
+    strict, near = figures["tars"]["conservative"], figures["tars"]["nearest"]
+    rates = [f"{far} {_rate(point)} / {_rate(near[far])}" for far, point in strict.items() if point["tar"] is not None]
+    return [words, *([f"TAR at FAR, conservative / nearest (impostor pairs accepted): {'; '.join(rates)}"] if rates else [])]
+
+
+def _rate(point: Mapping[str, Any]) -> str:
+    return f"{point['tar']:.2%} ({point['accepted']:,})"
 
 
 def percent(far: float) -> str:

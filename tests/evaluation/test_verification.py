@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from distill import DistillError
 from distill.evaluation.agreement import agreement, evaluate_shards
 from distill.evaluation.embed import compare, embed_images, spec_for
-from distill.evaluation.pairs import _triangle
-from distill.evaluation.verification import DISTANCES, cosine_scores, draw_pairs, evaluate_pairs, kfold_accuracy, roc, tar_at_far, verify_pairs
+from distill.evaluation.folds import DISTANCES, fold_bounds, kfold_accuracy
+from distill.evaluation.pairs import _triangle, draw_pairs
+from distill.evaluation.rates import Roc, roc, tar_at_far
+from distill.evaluation.verification import best_accuracy, cosine_scores, evaluate_pairs, verify_pairs
 from distill.images.codec import encode_jpeg
 from distill.images.spec import ImageSpec
 
@@ -418,3 +420,70 @@ def test_compare_photos(folder):
         with pytest.raises(DistillError, match=answer) as caught:
             compare(MeanColour(), [folder / path, paths[0]])
         assert "under the root" not in str(caught.value) and "evaluation" not in str(caught.value)
+
+
+# ----------------------------------------------------------------------------------------------------- beside the published
+
+
+def slow_curve(scores, same):
+    """Every cut with counts written out."""
+    cuts = [np.inf, *sorted(set(scores.tolist()), reverse=True)]
+    return [(np.mean(scores[~same] >= cut), np.mean(scores[same] >= cut)) for cut in cuts]
+
+
+both_kinds = scored.filter(lambda drawn: 0 < sum(drawn[1]) < len(drawn[1]))
+
+
+def test_area_and_equal_error_by_hand():
+    points = roc(SCORES, SAME)
+    assert points.auc == 0.75 and points.eer == 0.5
+    assert roc(np.array([0.5, 0.5]), np.array([True, False])).auc == 0.5  # equal scores count half
+    # TAR goes from .5 to 1 while FAR stays 0, then FAR rises: nothing is wrong in between
+    assert roc(np.array([0.9, 0.8, 0.2, 0.1]), np.array([True, True, False, False])).eer == 0
+    # from (0, .5) straight to (.5, 1) the curve crosses FAR = 1 - TAR at (.25, .75)
+    assert roc(np.array([0.9, 0.5, 0.5, 0.1]), np.array([True, True, False, False])).eer == 0.25
+
+
+@settings(deadline=None, max_examples=60)
+@given(both_kinds)
+def test_curve_area_and_rates_are_their_definitions(drawn):
+    scores, same = np.array(drawn[0]), np.array(drawn[1])
+    points = roc(scores, same)
+    np.testing.assert_allclose(np.stack([points.far, points.tar], 1), slow_curve(scores, same))
+    above = np.mean([(one > two) + (one == two) / 2 for one in scores[same] for two in scores[~same]])
+    assert points.auc == pytest.approx(above)
+    corners = points.corners()
+    assert np.trapezoid(corners.tar, corners.far) == pytest.approx(above) and corners.eer == pytest.approx(points.eer)
+    assert corners.far[0] == corners.tar[0] == 0 and corners.far[-1] == corners.tar[-1] == 1
+    for far in (0.1, 0.3, 0.5, 1.0):
+        best = max((reached, tar) for reached, tar in slow_curve(scores, same) if reached <= far)
+        assert (tar_at_far(scores, same, far).reached, tar_at_far(scores, same, far).tar) == pytest.approx(best)
+        near = min(slow_curve(scores, same), key=lambda point: (abs(point[0] - far), -point[0], -point[1]))
+        found = tar_at_far(scores, same, far, "nearest")
+        assert (found.reached, found.tar) == pytest.approx(near)
+
+
+def test_the_best_threshold_on_the_same_pairs_is_optimistic():
+    found = best_accuracy(SCORES, SAME)
+    assert found.accuracy == 0.75 and found.threshold == pytest.approx(0.85)
+    rng = np.random.default_rng(0)
+    same = np.tile([True, False], 3000)
+    for _ in range(20):
+        found = verify_pairs(np.clip(np.where(same, 0.4, 0.0) + rng.normal(0, 0.1, 6000), -1, 1), same)
+        assert found.best.accuracy > max(found.accuracy, found.published.accuracy) - 1e-12
+        assert found.published.accuracy == pytest.approx(found.accuracy, abs=0.004)
+
+
+def test_all_figures_of_few_and_of_many_pairs():
+    same = np.tile([True, False], 50)
+    told = json.loads(json.dumps(verify_pairs(np.where(same, 0.875, 0.1), same).as_dict(), allow_nan=False))
+    assert told["published"] == {"accuracy": 1.0, "std": 0.0, "distance": pytest.approx(0.26)}  # the first above 2 - 2 * .875
+    assert told["best"]["accuracy"] == told["auc"] == 1.0 and told["eer"] == 0.0
+    assert list(told["tars"]) == ["conservative", "nearest"] and list(told["tars"]["nearest"]) == ["0.1", "0.01", "0.001", "0.0001", "1e-05", "1e-06"]
+    assert told["tars"]["nearest"]["1e-06"]["left_out"] == "10,000,000 impostor pairs are needed, there are 50"
+
+
+def test_folds_are_cut_as_numpy_does():
+    for pairs, folds in ((10, 3), (7, 7), (6000, 10), (11, 2)):
+        assert fold_bounds(pairs, folds).tolist() == [0, *np.cumsum([len(part) for part in np.array_split(np.arange(pairs), folds)]).tolist()]
+    assert isinstance(roc(SCORES, SAME), Roc)

@@ -15,7 +15,8 @@ from distill import DistillError
 from distill.config.files import dump_run, load_run
 from distill.config.stage import ShardsStage
 from distill.evaluation.pairs import draw_pairs
-from distill.evaluation.verification import roc, verify_pairs
+from distill.evaluation.rates import roc
+from distill.evaluation.verification import verify_pairs
 from distill.images.codec import encode_jpeg
 from distill.report import figures
 from distill.report.demo_page import NAMES, write_demo_report
