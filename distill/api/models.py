@@ -27,6 +27,7 @@ def evaluate(
     number: int | None = None,
     seed: int = 0,
     identify: Path | None = None,
+    flip: bool = False,
     shards: Path | None = None,
     teacher: Path | None = None,
     root: Path | None = None,
@@ -46,6 +47,7 @@ def evaluate(
         pairs_root: folder of the images that a text list of pairs names; None: the folder of the list.
         number: how many pairs to draw from a folder, half of them genuine; None: 6,000, or as many as there are.
         identify: folder of class folders, for rank-1 identification: the first image of each identity is the gallery, all others are probes.
+        flip: the embedding of an image is the sum of its own and that of its mirror image, as in most published figures; not in the agreement.
         shards: a set, for the agreement with the embeddings in it.
         teacher: another model to judge on the same pairs.
         out: folder for evaluation.json and scores-*.npz; None writes nothing.
@@ -55,6 +57,8 @@ def evaluate(
         Figures of the model and of the teacher. Where no agreement could be told, `left_out` of a model says why.
     """
     given = _paths(pairs)
+    if flip and not given and identify is None:
+        raise DistillError("--flip is for --pairs and --identify; stored embeddings are those of images as they are. Leave it out.")
     if not given and shards is None and identify is None:
         raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
     described = {"model": describe(model, {} if teacher is not None else options)}
@@ -75,7 +79,7 @@ def evaluate(
                 check_apart(path, target, "evaluation")
     sets = open_pairs(given, images, number, seed)
     holdout, base = origin_of(as_path(model)).holdout, None if root is None else text_of(root)
-    request = EvaluationRequest(sets, set_, holdout, base, resize, size_of(size), target, exif, None if people is None else open_people(people))
+    request = EvaluationRequest(sets, set_, holdout, base, resize, size_of(size), target, exif, None if people is None else open_people(people), flip)
     with shown(progress):
         found = evaluate_models({who: (one.path, partial(load_steady, one, size_of(size))) for who, one in described.items()}, request, bar)
     if target is not None and not isinstance(target, RemotePath) and all((target / name).is_file() for name in ("run.toml", "history.csv")):

@@ -52,6 +52,9 @@ def evaluate(
             help="class folders of identities never trained on: is each photo nearest to the first one of its own person (rank 1)",
         ),
     ] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", rich_help_panel="Pairs", help="embed each image and its mirror image, and take the sum, as in most published figures")
+    ] = False,
     shards: Annotated[
         StoragePath | None,
         typer.Option(parser=as_path, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
@@ -74,7 +77,7 @@ def evaluate(
     """
     from distill import api
 
-    asked: dict[str, Any] = {"pairs": pairs, "pairs_root": pairs_root, "number": number, "seed": seed, "identify": identify}
+    asked: dict[str, Any] = {"pairs": pairs, "pairs_root": pairs_root, "number": number, "seed": seed, "identify": identify, "flip": flip}
     found = api.evaluate(model, **asked, shards=shards, teacher=teacher, root=root, out=out, **options)
     if as_json:
         print_json(found.as_dict())

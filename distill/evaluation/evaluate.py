@@ -44,6 +44,7 @@ class EvaluationRequest:
     out: StoragePath | None = None
     exif: str = "ignore"
     people: People | None = None
+    flip: bool = False
 
 
 Bar = Callable[[str], AbstractContextManager[Progress]]  # (label) -> a context that gives a function of (done, of)
@@ -113,19 +114,25 @@ def _verified(who: str, model: Model, pair_set: PairSet, request: EvaluationRequ
             exif=request.exif,
             progress=progress,
             read=pair_set.read,
+            flip=request.flip,
         )
     pairs, curve = pair_set.pairs, one.verification.curve.corners()
     arrays = {"scores": one.scores, "same": pairs.same, "first": pairs.first, "second": pairs.second}
     arrays |= {"roc_far": curve.far, "roc_tar": curve.tar, "roc_thresholds": curve.thresholds}
-    return {"folder": pair_set.name, **one.verification.as_dict()}, arrays
+    return {"folder": pair_set.name, **_flipped(request), **one.verification.as_dict()}, arrays
 
 
 def _identified(who: str, model: Model, people: People, request: EvaluationRequest, bar: Bar) -> tuple[dict[str, Any], np.ndarray]:
     """Returns the figures of an identification, and of each probe whether it was found."""
     with bar(f"{who}: identities") as progress:
-        embeddings = embed_images(model, people.name, people.keys, spec_for(model, request.resize, request.size, request.exif), progress=progress)
+        spec = spec_for(model, request.resize, request.size, request.exif)
+        embeddings = embed_images(model, people.name, people.keys, spec, progress=progress, flip=request.flip)
     found = identify(embeddings, people)
-    return {"folder": people.name, **found.as_dict()}, found.found
+    return {"folder": people.name, **_flipped(request), **found.as_dict()}, found.found
+
+
+def _flipped(request: EvaluationRequest) -> dict[str, Any]:
+    return {"flip": True} if request.flip else {}
 
 
 @dataclass(frozen=True)

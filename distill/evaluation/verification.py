@@ -158,11 +158,12 @@ def evaluate_pairs(
     exif: str = "ignore",
     progress: Progress | None = None,
     read: Callable[[str], bytes] | None = None,
+    flip: bool = False,
 ) -> PairEvaluation:
-    """Evaluates a model on pairs of a folder of identities; `pairs` as from `draw_pairs` (None: 6,000 of them, seed 0). `progress`, `read`: see embed_images."""
+    """Evaluates a model on pairs of a folder of identities; `pairs` as from `draw_pairs` (None: 6,000 of them, seed 0). The others: see embed_images."""
     pairs = draw_pairs(folder) if pairs is None else pairs
     keys = pairs.keys()
-    embeddings = embed_images(model, folder, keys, spec_for(model, resize, size, exif), progress=progress, read=read)
+    embeddings = embed_images(model, folder, keys, spec_for(model, resize, size, exif), progress=progress, read=read, flip=flip)
     place = {key: row for row, key in enumerate(keys)}
     first, second = (embeddings[[place[key] for key in side]] for side in (pairs.first, pairs.second))
     scores = cosine_scores(first, second)

@@ -20,7 +20,8 @@ def pair_notes(figures: Mapping[str, Any]) -> list[str]:
     known = "whom they show is not known" if shown is None else f"whether it was trained on their {shown:,} identities is not known"
     if trained is not None:
         known = f"{trained:,} of their {shown:,} identities have the name of one that it was trained on"
-    notes = [f"pairs: {known}; accuracy is a mean of {folds} folds"]
+    mirrored = "; embeddings are sums with those of mirrored images" * figures.get("flip", False)
+    notes = [f"pairs: {known}; accuracy is a mean of {folds} folds{mirrored}"]
     notes += [f"no TAR at FAR {percent(float(far))}: {point['left_out']}" for far, point in figures["tar"].items() if point["tar"] is None]
     cuts = [f"{figures['threshold']:.3f} for the best accuracy"]
     cuts += [f"{point['threshold']:.3f} for FAR {percent(float(far))}" for far, point in figures["tar"].items() if point["threshold"] is not None]

@@ -1,7 +1,7 @@
 """Rank-1 identification: numbers by hand, the definition written out beside it, and what `--identify` says and refuses."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -63,6 +63,8 @@ def folder(tmp_path):
 def test_a_folder_is_identified(folder):
     request = EvaluationRequest(people=open_people(folder / "faces"), out=folder / "out")
     result = evaluate_models({"model": ("m", FirstColour)}, request)
+    flipped = evaluate_models({"model": ("m", FirstColour)}, replace(request, flip=True, out=None))["model"]["identification"]
+    assert flipped == result["model"]["identification"] | {"flip": True}  # flat pictures are their own mirror images
     assert result["model"]["identification"] | {"folder": ""} == {"folder": "", "rank1": pytest.approx(5 / 6), "probes": 6, "gallery": 3}
     with np.load(folder / "out" / "scores-model.npz") as held:
         assert held["identified"].tolist() == [True, True, True, False, True, True]

@@ -18,7 +18,7 @@ from distill.evaluation.folds import DISTANCES, fold_bounds, kfold_accuracy
 from distill.evaluation.pairs import _triangle, draw_pairs
 from distill.evaluation.rates import Roc, roc, tar_at_far
 from distill.evaluation.verification import best_accuracy, cosine_scores, evaluate_pairs, verify_pairs
-from distill.images.codec import encode_jpeg
+from distill.images.codec import encode_jpeg, write_png
 from distill.images.spec import ImageSpec
 
 SPEC = ImageSpec(8, 8)
@@ -152,6 +152,22 @@ def test_an_embedding_that_is_not_finite_is_named(folder):
 
     with pytest.raises(DistillError, match=r"id3/1\.jpg is not finite"):
         embed_images(Broken(), folder, ["id0/0.jpg", "id3/1.jpg"], SPEC)
+
+
+def test_flip_is_the_sum_with_the_mirror_image(tmp_path):
+    """A corner model: the left corner is 3 red, the right one 4 green, so the sum is (3, 4, 0) and its direction (.6, .8, 0)."""
+
+    class Corner(MeanColour):
+        def __call__(self, images):
+            return (images[:, 0, 0] // 50).astype(np.float32)
+
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[:, :4, 0], picture[:, 4:, 1] = 150, 200
+    write_png(tmp_path / "one.png", picture, "test")
+    write_png(tmp_path / "none.png", np.zeros((8, 8, 3), np.uint8), "test")
+    keys = ["one.png", "none.png"]
+    np.testing.assert_allclose(embed_images(Corner(), tmp_path, keys, SPEC, flip=True), [[0.6, 0.8, 0], [0, 0, 0]], atol=1e-6)
+    assert embed_images(Corner(), tmp_path, keys, SPEC).tolist() == [[3, 0, 0], [0, 0, 0]]
 
 
 def test_a_model_of_free_size_must_be_told():
