@@ -28,6 +28,7 @@ def evaluate(
     seed: int = 0,
     identify: Path | None = None,
     flip: bool = False,
+    resamples: int | None = None,
     shards: Path | None = None,
     teacher: Path | None = None,
     root: Path | None = None,
@@ -48,6 +49,7 @@ def evaluate(
         number: how many pairs to draw from a folder, half of them genuine; None: 6,000, or as many as there are.
         identify: folder of class folders, for rank-1 identification: the first image of each identity is the gallery, all others are probes.
         flip: the embedding of an image is the sum of its own and that of its mirror image, as in most published figures; not in the agreement.
+        resamples: how often identities (or pairs) are drawn again for 95 % intervals; 0: no intervals; None: 1,000, none of more than 100,000 pairs.
         shards: a set, for the agreement with the embeddings in it.
         teacher: another model to judge on the same pairs.
         out: folder for evaluation.json and scores-*.npz; None writes nothing.
@@ -56,30 +58,33 @@ def evaluate(
     Returns:
         Figures of the model and of the teacher. Where no agreement could be told, `left_out` of a model says why.
     """
-    given = _paths(pairs)
-    if flip and not given and identify is None:
-        raise DistillError("--flip is for --pairs and --identify; stored embeddings are those of images as they are. Leave it out.")
-    if not given and shards is None and identify is None:
-        raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
+    given, people, target = _paths(pairs), None if identify is None else as_path(identify), None if out is None else as_path(out)
+    _check_asked(bool(given or people), shards, flip, resamples)
     described = {"model": describe(model, {} if teacher is not None else options)}
     if teacher is not None:
         described["teacher"] = describe(teacher, options)
-    from distill.data.folders import check_apart, check_folder
-    from distill.evaluation.evaluate import EvaluationRequest, evaluate_models
+    from distill.evaluation.evaluate import evaluate_models
     from distill.evaluation.identification import open_people
     from distill.evaluation.pair_sets import open_pairs
+    from distill.evaluation.request import EvaluationRequest
     from distill.runtime.progress import bar, shown
     from distill.training.origin import origin_of
 
-    target, set_, images, people = (None if path is None else as_path(path) for path in (out, shards, pairs_root, identify))
-    if target is not None:
-        check_folder(target, "evaluation", "run")
-        for path in (*given, images, people):
-            if path is not None and path.is_dir():
-                check_apart(path, target, "evaluation")
-    sets = open_pairs(given, images, number, seed)
-    holdout, base = origin_of(as_path(model)).holdout, None if root is None else text_of(root)
-    request = EvaluationRequest(sets, set_, holdout, base, resize, size_of(size), target, exif, None if people is None else open_people(people), flip)
+    images = None if pairs_root is None else as_path(pairs_root)
+    _check_target(target, [*given, *(path for path in (images, people) if path is not None)])
+    request = EvaluationRequest(
+        sets=open_pairs(given, images, number, seed),
+        shards=None if shards is None else as_path(shards),
+        holdout=origin_of(as_path(model)).holdout,
+        root=None if root is None else text_of(root),
+        resize=resize,
+        size=size_of(size),
+        out=target,
+        exif=exif,
+        people=None if people is None else open_people(people),
+        flip=flip,
+        resamples=resamples,
+    )
     with shown(progress):
         found = evaluate_models({who: (one.path, partial(load_steady, one, size_of(size))) for who, one in described.items()}, request, bar)
     if target is not None and not isinstance(target, RemotePath) and all((target / name).is_file() for name in ("run.toml", "history.csv")):
@@ -87,6 +92,28 @@ def evaluate(
 
         write_run_report(target)  # a run whose own folder has the figures now shows them
     return EvaluateResult({who: Judged(figures["path"], figures) for who, figures in found.items()})
+
+
+def _check_asked(pairs: bool, shards: Path | None, flip: bool, resamples: int | None) -> None:
+    """Raises DistillError where an evaluation has nothing to judge by, or an option nothing to say. pairs: whether there are pairs or people."""
+    if flip and not pairs:
+        raise DistillError("--flip is for --pairs and --identify; stored embeddings are those of images as they are. Leave it out.")
+    if not pairs and shards is None:
+        raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
+    if resamples is not None and resamples < 0:
+        raise DistillError(f"--resamples {resamples}: expected how often to draw pairs again, 1000 for example, or 0 for no intervals.")
+
+
+def _check_target(target: StoragePath | None, sources: Sequence[StoragePath]) -> None:
+    """Raises DistillError where an evaluation cannot be written to a folder, or would lie among the images."""
+    from distill.data.folders import check_apart, check_folder
+
+    if target is None:
+        return
+    check_folder(target, "evaluation", "run")
+    for path in sources:
+        if path.is_dir():
+            check_apart(path, target, "evaluation")
 
 
 def _paths(given: Path | Sequence[Path] | None) -> list[StoragePath]:

@@ -55,6 +55,15 @@ def evaluate(
     flip: Annotated[
         bool, typer.Option("--flip", rich_help_panel="Pairs", help="embed each image and its mirror image, and take the sum, as in most published figures")
     ] = False,
+    resamples: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            rich_help_panel="Pairs",
+            help="how often identities (or pairs) are drawn again for 95 % intervals; 0: no intervals",
+            show_default="1000, none of more than 100,000 pairs",
+        ),
+    ] = None,
     shards: Annotated[
         StoragePath | None,
         typer.Option(parser=as_path, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
@@ -77,7 +86,15 @@ def evaluate(
     """
     from distill import api
 
-    asked: dict[str, Any] = {"pairs": pairs, "pairs_root": pairs_root, "number": number, "seed": seed, "identify": identify, "flip": flip}
+    asked: dict[str, Any] = {
+        "pairs": pairs,
+        "pairs_root": pairs_root,
+        "number": number,
+        "seed": seed,
+        "identify": identify,
+        "flip": flip,
+        "resamples": resamples,
+    }
     found = api.evaluate(model, **asked, shards=shards, teacher=teacher, root=root, out=out, **options)
     if as_json:
         print_json(found.as_dict())

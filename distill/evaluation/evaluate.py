@@ -10,67 +10,56 @@ Nothing is written before all figures are there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from distill.config.data import Holdout
 from distill.data.shards import ShardSet, open_shards
 from distill.data.sources import ShardSource
 from distill.errors import DistillError
 from distill.evaluation.agreement import evaluate_shards
-from distill.evaluation.embed import Model, Progress, embed_images, spec_for
-from distill.evaluation.identification import People, identify
+from distill.evaluation.embed import Model, Progress
+from distill.evaluation.on_pairs import Found, judge_pairs, judge_people
 from distill.evaluation.pair_sets import PairSet
-from distill.evaluation.verification import evaluate_pairs
+from distill.evaluation.request import Bar, EvaluationRequest, silent
 from distill.storage.files import committed
 from distill.storage.json_files import write_json
-from distill.storage.path import StoragePath, as_path
 from distill.training.origin import Origin, origin_of, projection_of, trained_names
 
 
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """What to evaluate. sets: verification of each; people: identification; shards: agreement, on the rows that `holdout` kept from training."""
+def evaluate_models(models: Mapping[str, tuple[str, Callable[[], Model]]], request: EvaluationRequest, bar: Bar = silent) -> dict[str, Any]:
+    """Returns {name: figures} of {name: (path, function that loads it)}; each model is loaded when its turn comes.
 
-    sets: tuple[PairSet, ...] = ()
-    shards: StoragePath | None = None
-    holdout: Holdout | None = None
-    root: str | None = None
-    resize: str = "none"
-    size: tuple[int, int] | None = None
-    out: StoragePath | None = None
-    exif: str = "ignore"
-    people: People | None = None
-    flip: bool = False
-
-
-Bar = Callable[[str], AbstractContextManager[Progress]]  # (label) -> a context that gives a function of (done, of)
-
-
-def _silent(label: str) -> AbstractContextManager[Progress]:
-    return nullcontext(lambda done, of: None)
-
-
-def evaluate_models(models: Mapping[str, tuple[str, Callable[[], Model]]], request: EvaluationRequest, bar: Bar = _silent) -> dict[str, Any]:
-    """Returns {name: figures} of {name: (path, function that loads it)}; each model is loaded when its turn comes."""
+    Figures of "model" have their differences to those of "teacher" with them, where both are there.
+    """
     found = {who: _evaluate_one(who, path, load(), request, bar) for who, (path, load) in models.items()}
-    result = {who: figures for who, (figures, _) in found.items()}
+    if "model" in found and "teacher" in found:
+        for on_pairs, teachers in zip(found["model"].on_pairs, found["teacher"].on_pairs, strict=True):
+            on_pairs.figures.update(on_pairs.against(teachers))
+    result = {who: one.figures for who, one in found.items()}
     if request.out is not None:
         request.out.mkdir(parents=True, exist_ok=True)
-        for who, (_, arrays) in found.items():
+        for who, one in found.items():
             with committed(request.out / f"scores-{who}.npz") as temporary, open(temporary, "wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, **one.arrays)
         write_json(request.out / "evaluation.json", result)
     return result
 
 
-def _evaluate_one(who: str, path: str, model: Model, request: EvaluationRequest, bar: Bar) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the figures of a model, and the arrays behind them."""
+@dataclass(frozen=True)
+class _Evaluated:
+    """figures: of a model; arrays: behind them; on_pairs: what was found on each set of pairs, and on people."""
+
+    figures: dict[str, Any]
+    arrays: dict[str, Any]
+    on_pairs: list[Found]
+
+
+def _evaluate_one(who: str, path: str, model: Model, request: EvaluationRequest, bar: Bar) -> _Evaluated:
     found: dict[str, Any] = {"path": path}
     arrays: dict[str, Any] = {}
+    on_pairs: list[Found] = []
     origin = origin_of(path)
     shards = None if request.shards is None else open_shards(request.shards)
     comparable = None if shards is None else _comparable(path, model, shards.dimension)
@@ -83,56 +72,24 @@ def _evaluate_one(who: str, path: str, model: Model, request: EvaluationRequest,
     if reason and not request.sets and request.people is None:
         raise DistillError(f"{path}: {reason}.")
     for number, pair_set in enumerate(request.sets, 1):
-        figures, held = _verified(who, model, pair_set, request, bar)
-        figures |= _identities(pair_set, request, origin)
+        one = judge_pairs(who, model, pair_set, request, bar)
+        one.figures.update(_identities(pair_set, request, origin))
         if number == 1:
-            found["pairs"] = figures
+            found["pairs"] = one.figures
         else:
-            found.setdefault("more_pairs", []).append(figures)
-        arrays |= {name if number == 1 else f"{name}_{number}": array for name, array in held.items()}
+            found.setdefault("more_pairs", []).append(one.figures)
+        arrays |= {name if number == 1 else f"{name}_{number}": array for name, array in one.arrays.items()}
+        on_pairs.append(one)
     if request.people is not None:
-        found["identification"], arrays["identified"] = _identified(who, model, request.people, request, bar)
+        on_pairs.append(judge_people(who, model, request.people, request, bar))
+        found["identification"] = on_pairs[-1].figures
+        arrays |= on_pairs[-1].arrays
     if reason:
         found["agreement_left_out"] = reason
     if shards is not None and comparable is not None:
         with bar(f"{who}: agreement") as progress:
             found["agreement"], arrays["cosines"] = _agreement(comparable, shards, request, origin, progress)
-    return found, arrays
-
-
-def _verified(who: str, model: Model, pair_set: PairSet, request: EvaluationRequest, bar: Bar) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the figures of a model on a set of pairs, and the arrays behind them."""
-    label = f"{who}: pairs" if len(request.sets) == 1 else f"{who}: {as_path(pair_set.name).name}"
-    with bar(label) as progress:
-        one = evaluate_pairs(
-            model,
-            pair_set.name,
-            pair_set.pairs,
-            folds=pair_set.folds,
-            resize=request.resize,
-            size=request.size,
-            exif=request.exif,
-            progress=progress,
-            read=pair_set.read,
-            flip=request.flip,
-        )
-    pairs, curve = pair_set.pairs, one.verification.curve.corners()
-    arrays = {"scores": one.scores, "same": pairs.same, "first": pairs.first, "second": pairs.second}
-    arrays |= {"roc_far": curve.far, "roc_tar": curve.tar, "roc_thresholds": curve.thresholds}
-    return {"folder": pair_set.name, **_flipped(request), **one.verification.as_dict()}, arrays
-
-
-def _identified(who: str, model: Model, people: People, request: EvaluationRequest, bar: Bar) -> tuple[dict[str, Any], np.ndarray]:
-    """Returns the figures of an identification, and of each probe whether it was found."""
-    with bar(f"{who}: identities") as progress:
-        spec = spec_for(model, request.resize, request.size, request.exif)
-        embeddings = embed_images(model, people.name, people.keys, spec, progress=progress, flip=request.flip)
-    found = identify(embeddings, people)
-    return {"folder": people.name, **_flipped(request), **found.as_dict()}, found.found
-
-
-def _flipped(request: EvaluationRequest) -> dict[str, Any]:
-    return {"flip": True} if request.flip else {}
+    return _Evaluated(found, arrays, on_pairs)
 
 
 @dataclass(frozen=True)

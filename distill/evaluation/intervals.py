@@ -129,6 +129,23 @@ def resample(scores: np.ndarray, design: Design, fars: tuple[float, ...] = ()) -
     return Resampled({name: float(value[0]) for name, value in once.items()}, _all(order, design.weights(), fars), _all(order, design.excess(), fars))
 
 
+def drawn_shares(name: str, hits: np.ndarray, numbers: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Resampled:
+    """Returns a share of hits, and what it is when identities are drawn again, each with all of its own.
+
+    Args:
+        name: of the figure.
+        hits: bool [N].
+        numbers: the identity of each, int64 [N].
+    """
+    _, numbers = np.unique(numbers, return_inverse=True)
+    right, each = np.bincount(numbers, hits), np.bincount(numbers)
+    rng, again = np.random.default_rng([seed, 1]), []
+    for start in range(0, resamples, CHUNK):
+        drawn = _drawn(rng, min(CHUNK, resamples - start), len(each))
+        again.append(drawn @ right / (drawn @ each))
+    return Resampled({name: float(hits.mean())}, {name: np.concatenate(again)}, {})
+
+
 def _all(order: Sorted, weights: Iterator[np.ndarray], fars: tuple[float, ...]) -> dict[str, np.ndarray]:
     parts = [figures_of(order, chunk, fars) for chunk in weights]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}

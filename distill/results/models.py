@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from distill.results.pairs import pair_cells, pair_notes, percent
+from distill.results.pairs import interval_notes, pair_cells, pair_notes, percent
 from distill.results.result import Result, text_table
 from distill.runtime.lines import html_table, many
 
@@ -71,6 +71,16 @@ class Judged(Result):
     def eer(self) -> float | None:
         """The equal error rate."""
         return self._pairs("eer")
+
+    @property
+    def intervals(self) -> dict[str, tuple[float | None, float | None]]:
+        """The 95 % interval of each figure on the first set of pairs: {"accuracy": (low, high), ...}; {} where none were taken."""
+        return {name: (one["low"], one["high"]) for name, one in ((self._pairs("intervals") or {}).get("figures") or {}).items()}
+
+    @property
+    def minus_teacher(self) -> dict[str, tuple[float, float | None, float | None]]:
+        """The difference of each figure to the teacher's on the same pairs, with its 95 % interval: {"accuracy": (difference, low, high), ...}."""
+        return {name: (one["value"], one["low"], one["high"]) for name, one in (self._pairs("minus_teacher") or {}).items()}
 
     @property
     def rank1(self) -> float | None:
@@ -163,6 +173,7 @@ def _other_notes(one: Judged) -> list[str]:
     notes = []
     if found := one.figures.get("identification"):
         notes.append(f"rank 1: of {found['probes']:,} photos, among {found['gallery']:,} people with one photo each")
+        notes += interval_notes(found)
     if found := one.figures.get("agreement"):
         seen = {True: ", which it was trained on", False: "", None: "; whether it was trained on them is not known"}[found["trained_on"]]
         behind = ", behind the projection of its run" if found.get("projected") else ""

@@ -25,7 +25,7 @@ def pair_notes(figures: Mapping[str, Any]) -> list[str]:
     notes += [f"no TAR at FAR {percent(float(far))}: {point['left_out']}" for far, point in figures["tar"].items() if point["tar"] is None]
     cuts = [f"{figures['threshold']:.3f} for the best accuracy"]
     cuts += [f"{point['threshold']:.3f} for FAR {percent(float(far))}" for far, point in figures["tar"].items() if point["threshold"] is not None]
-    return [*notes, f"threshold on the cosine: {', '.join(cuts)}", *_as_papers(figures)]
+    return [*notes, f"threshold on the cosine: {', '.join(cuts)}", *_as_papers(figures), *interval_notes(figures)]
 
 
 def _as_papers(figures: Mapping[str, Any]) -> list[str]:
@@ -38,6 +38,32 @@ def _as_papers(figures: Mapping[str, Any]) -> list[str]:
     strict, near = figures["tars"]["conservative"], figures["tars"]["nearest"]
     rates = [f"{far} {_rate(point)} / {_rate(near[far])}" for far, point in strict.items() if point["tar"] is not None]
     return [words, *([f"TAR at FAR, conservative / nearest (impostor pairs accepted): {'; '.join(rates)}"] if rates else [])]
+
+
+def interval_notes(figures: Mapping[str, Any]) -> list[str]:
+    """Returns the 95 % intervals, and those of the differences to the teacher; none where nothing was drawn again."""
+    notes = []
+    if found := figures.get("intervals"):
+        each = [f"{_name(name)} {_between(name, one, '')}" for name, one in found["figures"].items() if one["low"] is not None]
+        notes.append(f"95 % intervals ({found['of']} drawn again {found['resamples']:,} times): {'; '.join(each)}")
+    if less := figures.get("minus_teacher"):
+        each = [f"{_name(name)} {_shown(name, one['value'], '+')} ({_between(name, one, '+')})" for name, one in less.items() if one["low"] is not None]
+        notes.append(f"less the teacher on the same pairs, with 95 % intervals: {'; '.join(each)}")
+    return notes
+
+
+def _name(name: str) -> str:
+    """("tar@0.01") -> "TAR at FAR 1 %"."""
+    kind, _, far = name.partition("@")
+    return f"TAR at FAR {percent(float(far))}" if far else {"auc": "AUC", "eer": "EER", "rank1": "rank 1"}.get(kind, kind)
+
+
+def _shown(name: str, value: float, sign: str) -> str:
+    return f"{value:{sign}.5f}" if name == "auc" else f"{value:{sign}.2%}"
+
+
+def _between(name: str, one: Mapping[str, float], sign: str) -> str:
+    return f"{_shown(name, one['low'], sign)} to {_shown(name, one['high'], sign)}"
 
 
 def _rate(point: Mapping[str, Any]) -> str:

@@ -15,9 +15,10 @@ from distill.config.files import dump_run, load_run
 from distill.config.run import Run
 from distill.data.shards import open_shards
 from distill.data.sources import held_out
-from distill.evaluation.evaluate import EvaluationRequest, evaluate_models
+from distill.evaluation.evaluate import evaluate_models
 from distill.evaluation.pair_sets import drawn_set, folder_set
 from distill.evaluation.pairs import draw_pairs
+from distill.evaluation.request import EvaluationRequest
 from distill.images.codec import encode_jpeg
 from distill.results import EvaluateResult, Judged
 from distill.training.checkpoint import Progress

@@ -11,8 +11,9 @@ import pytest
 from distill import DistillError
 from distill.errors import Damaged
 from distill.evaluation.bin_file import read_bin
-from distill.evaluation.evaluate import EvaluationRequest, evaluate_models
+from distill.evaluation.evaluate import evaluate_models
 from distill.evaluation.pair_sets import open_pairs
+from distill.evaluation.request import EvaluationRequest
 from distill.images.codec import encode_jpeg
 from distill.results import EvaluateResult, Judged
 from tests.conftest import inside

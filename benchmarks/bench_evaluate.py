@@ -1,0 +1,105 @@
+"""Figures on pairs: how long they take, how much memory, and whether the interval of a difference holds what it promises.
+
+Seconds are those of all cores together. `--cases 1000` also counts in how many of so many simulated cases the interval of the difference of two models
+holds the true difference; 930 to 970 of 1,000 are expected of 95 %.
+"""
+
+import argparse
+import resource
+import time
+from statistics import NormalDist
+
+import numpy as np
+
+from benchmarks.bench import save
+from distill.evaluation.intervals import Design, resample
+from distill.evaluation.verification import verify_pairs
+
+PAIRS, RESAMPLES, LARGE, LARGE_GENUINE = 6000, 1000, 8_010_270, 10_270  # LFW, and IJB-B 1:1
+CASE_PAIRS, CASE_RESAMPLES, CASE_FOLDS, CASE_FAR = 600, 300, 10, 0.1
+CASES = ("pairs", "identities without effect", "identities with effect")
+Model = tuple[float, float, float]  # the mean of genuine scores, and the deviations of a person and of a photo
+TEACHER, STUDENT = 0.34, 0.28  # means of genuine scores; deviations are .1, and half of each score's variance is common to both
+
+
+def drawn_scores(rng: np.random.Generator, same: np.ndarray, numbers: np.ndarray | None, effect: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of teacher and student on the same pairs: mean + people of the pair + pair, each half common and half own, in all of deviation .1.
+
+    effect: share of the variance that the people of a pair have, each person half of it.
+    """
+    scores = []
+    common_pair = rng.normal(size=len(same))
+    people = 0 if numbers is None else int(numbers.max()) + 1
+    common_person = rng.normal(size=people)
+    for mean in (TEACHER, STUDENT):
+        noise = np.sqrt(0.5) * (common_pair + rng.normal(size=len(same))) * np.sqrt(1 - effect)
+        if numbers is not None:
+            person = np.sqrt(0.5) * (common_person + rng.normal(size=people))
+            both = np.where(same, np.sqrt(2) * person[numbers[0]], person[numbers[0]] + person[numbers[1]])  # of variance 2 either way
+            noise = noise + np.sqrt(effect / 2) * both
+        scores.append(np.where(same, mean, 0.0) + 0.1 * noise)
+    return scores[0], scores[1]
+
+
+def truth() -> dict[str, float]:
+    """Differences of teacher and student in the figures that endless pairs would give: genuine N(m, .1), impostors N(0, .1)."""
+    bell = NormalDist()
+    figures = {}
+    for sign, mean in ((1, TEACHER), (-1, STUDENT)):
+        each = {"accuracy": bell.cdf(mean / 0.2), "auc": bell.cdf(mean / 0.1 / np.sqrt(2)), "eer": 1 - bell.cdf(mean / 0.2)}
+        each[f"tar@{CASE_FAR:g}"] = bell.cdf(mean / 0.1 - bell.inv_cdf(1 - CASE_FAR))
+        figures.update({name: figures.get(name, 0.0) + sign * value for name, value in each.items()})
+    return {**figures, "published": figures["accuracy"]}
+
+
+def covered(case: str, cases: int, seed: int = 0) -> dict[str, int]:
+    """In how many cases the interval of the difference holds the true one, for each figure."""
+    true = truth()
+    hits = dict.fromkeys(true, 0)
+    same = np.tile([True, False], CASE_PAIRS // 2)
+    for number in range(cases):
+        rng = np.random.default_rng([seed, CASES.index(case), number])
+        numbers = None
+        if case != "pairs":
+            first = rng.integers(0, 150, CASE_PAIRS)
+            numbers = np.stack([first, np.where(same, first, (first + rng.integers(1, 150, CASE_PAIRS)) % 150)])
+        scores = drawn_scores(rng, same, numbers, 0.5 if case.endswith("with effect") else 0.0)
+        design = Design(same, CASE_FOLDS, numbers, CASE_RESAMPLES, seed=number)
+        one, two = (resample(each, design, (CASE_FAR,)) for each in scores)
+        for name, interval in one.minus(two).items():
+            hits[name] += interval["low"] <= true[name] <= interval["high"]
+    return hits
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=0, help="simulated cases of each kind")
+    asked = parser.parse_args()
+    rng = np.random.default_rng(0)
+    results: dict[str, object] = {}
+    same = np.tile([True, False], PAIRS // 2)
+    scores = np.clip(np.where(same, 0.4, 0.0) + rng.normal(0, 0.1, PAIRS), -1, 1)
+    first = rng.integers(0, 2000, PAIRS)
+    numbers = np.stack([first, np.where(same, first, (first + 1 + rng.integers(0, 1999, PAIRS)) % 2000)])
+    for name, design in (("pairs", Design(same, 10)), ("identities", Design(same, 10, numbers))):
+        started = time.process_time()
+        resample(scores, design, (0.1, 0.01))
+        results[f"seconds, {PAIRS:,} pairs, {RESAMPLES:,} resamples of {name}"] = time.process_time() - started
+    same = np.zeros(LARGE, bool)
+    same[rng.permutation(LARGE)[:LARGE_GENUINE]] = True
+    scores = rng.normal(0, 0.1, LARGE)
+    scores[same] += 0.5
+    np.clip(scores, -1, 1, out=scores)
+    started = time.process_time()
+    verify_pairs(scores, same)
+    results[f"seconds, all figures of {LARGE:,} pairs"] = time.process_time() - started
+    results["MB at most"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    for case in CASES if asked.cases else ():
+        results[f"covered of {asked.cases:,}, {case}"] = covered(case, asked.cases)
+    for name, value in results.items():
+        print(f"{name:<60}{value:>10.2f}" if isinstance(value, float) else f"{name:<60}{value}")
+    save("bench_evaluate", results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""A model on sets of pairs and on people: its figures as evaluation.json holds them, with intervals, and the arrays behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distill.evaluation.embed import Model, embed_images, spec_for
+from distill.evaluation.identification import People, identify
+from distill.evaluation.intervals import MOST_PAIRS, RESAMPLES, Design, Resampled, drawn_shares, resample
+from distill.evaluation.pair_sets import PairSet
+from distill.evaluation.request import Bar, EvaluationRequest
+from distill.evaluation.verification import ALL_FARS, Verification, evaluate_pairs
+from distill.storage.path import as_path
+
+
+@dataclass(frozen=True)
+class Found:
+    """figures: for evaluation.json; arrays: for the file of scores; again: the figures of what was drawn again, None where nothing was."""
+
+    figures: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    again: Resampled | None = None
+
+    def against(self, teacher: Found) -> dict[str, Any]:
+        """Returns the differences to the teacher on the same pairs, which were drawn again in the same way; {} where nothing was."""
+        return {} if self.again is None or teacher.again is None else {"minus_teacher": self.again.minus(teacher.again)}
+
+
+def judge_pairs(who: str, model: Model, pair_set: PairSet, request: EvaluationRequest, bar: Bar) -> Found:
+    """Returns what a model is worth on a set of pairs."""
+    label = f"{who}: pairs" if len(request.sets) == 1 else f"{who}: {as_path(pair_set.name).name}"
+    with bar(label) as progress:
+        one = evaluate_pairs(
+            model,
+            pair_set.name,
+            pair_set.pairs,
+            folds=pair_set.folds,
+            resize=request.resize,
+            size=request.size,
+            exif=request.exif,
+            progress=progress,
+            read=pair_set.read,
+            flip=request.flip,
+        )
+    pairs, curve = pair_set.pairs, one.verification.curve.corners()
+    arrays = {"scores": one.scores, "same": pairs.same, "first": np.array(pairs.first), "second": np.array(pairs.second)}
+    arrays |= {"roc_far": curve.far, "roc_tar": curve.tar, "roc_thresholds": curve.thresholds}
+    figures = {"folder": pair_set.name, **_flipped(request), **one.verification.as_dict()}
+    number = _resamples(request, len(pairs))
+    if not number:
+        return Found(figures, arrays)
+    design = Design.of(pairs.same, one.verification.folds, pair_set.identities, number)
+    again = resample(one.scores, design, _rates(one.verification))
+    return Found({**figures, "intervals": {"of": design.by, "resamples": number, "figures": again.intervals()}}, arrays, again)
+
+
+def judge_people(who: str, model: Model, people: People, request: EvaluationRequest, bar: Bar) -> Found:
+    """Returns how many photos of people a model finds; intervals are of drawing those again who are looked for, among the same gallery."""
+    with bar(f"{who}: identities") as progress:
+        spec = spec_for(model, request.resize, request.size, request.exif)
+        embeddings = embed_images(model, people.name, people.keys, spec, progress=progress, flip=request.flip)
+    one = identify(embeddings, people)
+    figures, arrays = {"folder": people.name, **_flipped(request), **one.as_dict()}, {"identified": one.found}
+    number = _resamples(request, len(one.found))
+    if not number:
+        return Found(figures, arrays)
+    again = drawn_shares("rank1", one.found, one.numbers, number)
+    return Found({**figures, "intervals": {"of": "identities", "resamples": number, "figures": again.intervals()}}, arrays, again)
+
+
+def _resamples(request: EvaluationRequest, pairs: int) -> int:
+    return (RESAMPLES if pairs <= MOST_PAIRS else 0) if request.resamples is None else request.resamples
+
+
+def _rates(found: Verification) -> tuple[float, ...]:
+    """Returns the rates that have a TAR."""
+    return tuple(far for far, point in zip(ALL_FARS, found.tars["conservative"], strict=True) if point.tar is not None)
+
+
+def _flipped(request: EvaluationRequest) -> dict[str, Any]:
+    return {"flip": True} if request.flip else {}

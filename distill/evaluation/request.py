@@ -1,0 +1,50 @@
+"""What `distill evaluate` is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from distill.config.data import Holdout
+from distill.evaluation.embed import Progress
+from distill.evaluation.identification import People
+from distill.evaluation.pair_sets import PairSet
+from distill.storage.path import StoragePath
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate, and how images become embeddings.
+
+    Attributes:
+        sets: pairs, for verification of each.
+        people: for identification.
+        shards: for agreement, on the rows that `holdout` kept from training; `root` has the images where the shards have none.
+        resize, size, exif: how images are brought to the size of a model.
+        flip: whether embeddings on pairs and people are sums with those of mirrored images.
+        resamples: how often pairs are drawn again for intervals; None: RESAMPLES, of large sets not at all.
+        groups: the group of each identity, for figures of each group.
+        out: where the files are written, None for nowhere.
+    """
+
+    sets: tuple[PairSet, ...] = ()
+    shards: StoragePath | None = None
+    holdout: Holdout | None = None
+    root: str | None = None
+    resize: str = "none"
+    size: tuple[int, int] | None = None
+    out: StoragePath | None = None
+    exif: str = "ignore"
+    people: People | None = None
+    flip: bool = False
+    resamples: int | None = None
+    groups: Mapping[str, str] | None = None
+
+
+Bar = Callable[[str], AbstractContextManager[Progress]]  # (label) -> a context that gives a function of (done, of)
+
+
+def silent(label: str) -> AbstractContextManager[Progress]:
+    """Shows nothing."""
+    return nullcontext(lambda done, of: None)
