@@ -16,7 +16,7 @@ from distill.evaluation.intervals import Design, resample
 from distill.evaluation.verification import verify_pairs
 
 PAIRS, RESAMPLES, LARGE, LARGE_GENUINE = 6000, 1000, 8_010_270, 10_270  # LFW, and IJB-B 1:1
-CASE_PAIRS, CASE_RESAMPLES, CASE_FOLDS, CASE_FAR = 600, 300, 10, 0.1
+CASE_PAIRS, CASE_RESAMPLES, CASE_FOLDS, CASE_FAR = 600, 1000, 10, 0.1
 CASES = ("pairs", "identities without effect", "identities with effect")
 Model = tuple[float, float, float]  # the mean of genuine scores, and the deviations of a person and of a photo
 TEACHER, STUDENT = 0.34, 0.28  # means of genuine scores; deviations are .1, and half of each score's variance is common to both

@@ -29,6 +29,7 @@ def evaluate(
     identify: Path | None = None,
     flip: bool = False,
     resamples: int | None = None,
+    groups: Path | None = None,
     shards: Path | None = None,
     teacher: Path | None = None,
     root: Path | None = None,
@@ -50,6 +51,7 @@ def evaluate(
         identify: folder of class folders, for rank-1 identification: the first image of each identity is the gallery, all others are probes.
         flip: the embedding of an image is the sum of its own and that of its mirror image, as in most published figures; not in the agreement.
         resamples: how often identities (or pairs) are drawn again for 95 % intervals; 0: no intervals; None: 1,000, none of more than 100,000 pairs.
+        groups: text file, IDENTITY<TAB>GROUP on each line, for the figures of each group, the worst first.
         shards: a set, for the agreement with the embeddings in it.
         teacher: another model to judge on the same pairs.
         out: folder for evaluation.json and scores-*.npz; None writes nothing.
@@ -64,6 +66,7 @@ def evaluate(
     if teacher is not None:
         described["teacher"] = describe(teacher, options)
     from distill.evaluation.evaluate import evaluate_models
+    from distill.evaluation.groups import read_groups
     from distill.evaluation.identification import open_people
     from distill.evaluation.pair_sets import open_pairs
     from distill.evaluation.request import EvaluationRequest
@@ -72,8 +75,9 @@ def evaluate(
 
     images = None if pairs_root is None else as_path(pairs_root)
     _check_target(target, [*given, *(path for path in (images, people) if path is not None)])
+    sets, faces = open_pairs(given, images, number, seed), None if people is None else open_people(people)
     request = EvaluationRequest(
-        sets=open_pairs(given, images, number, seed),
+        sets=sets,
         shards=None if shards is None else as_path(shards),
         holdout=origin_of(as_path(model)).holdout,
         root=None if root is None else text_of(root),
@@ -81,9 +85,10 @@ def evaluate(
         size=size_of(size),
         out=target,
         exif=exif,
-        people=None if people is None else open_people(people),
+        people=faces,
         flip=flip,
         resamples=resamples,
+        groups=None if groups is None else read_groups(as_path(groups), sets, faces),
     )
     with shown(progress):
         found = evaluate_models({who: (one.path, partial(load_steady, one, size_of(size))) for who, one in described.items()}, request, bar)

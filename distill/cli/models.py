@@ -64,6 +64,12 @@ def evaluate(
             show_default="1000, none of more than 100,000 pairs",
         ),
     ] = None,
+    groups: Annotated[
+        StoragePath | None,
+        typer.Option(
+            parser=as_path, metavar="FILE", rich_help_panel="Pairs", help="text, IDENTITY<TAB>GROUP on each line: the figures of each group, the worst first"
+        ),
+    ] = None,
     shards: Annotated[
         StoragePath | None,
         typer.Option(parser=as_path, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
@@ -94,6 +100,7 @@ def evaluate(
         "identify": identify,
         "flip": flip,
         "resamples": resamples,
+        "groups": groups,
     }
     found = api.evaluate(model, **asked, shards=shards, teacher=teacher, root=root, out=out, **options)
     if as_json:

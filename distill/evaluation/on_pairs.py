@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill.evaluation.embed import Model, embed_images, spec_for
+from distill.evaluation.groups import figures_of_groups, ranks_of_groups
 from distill.evaluation.identification import People, identify
 from distill.evaluation.intervals import MOST_PAIRS, RESAMPLES, Design, Resampled, drawn_shares, resample
 from distill.evaluation.pair_sets import PairSet
@@ -49,6 +50,8 @@ def judge_pairs(who: str, model: Model, pair_set: PairSet, request: EvaluationRe
     arrays = {"scores": one.scores, "same": pairs.same, "first": np.array(pairs.first), "second": np.array(pairs.second)}
     arrays |= {"roc_far": curve.far, "roc_tar": curve.tar, "roc_thresholds": curve.thresholds}
     figures = {"folder": pair_set.name, **_flipped(request), **one.verification.as_dict()}
+    if request.groups is not None:
+        figures["groups"] = figures_of_groups(one.scores, pairs.same, pair_set, request.groups, one.verification.threshold)
     number = _resamples(request, len(pairs))
     if not number:
         return Found(figures, arrays)
@@ -64,6 +67,9 @@ def judge_people(who: str, model: Model, people: People, request: EvaluationRequ
         embeddings = embed_images(model, people.name, people.keys, spec, progress=progress, flip=request.flip)
     one = identify(embeddings, people)
     figures, arrays = {"folder": people.name, **_flipped(request), **one.as_dict()}, {"identified": one.found}
+    if request.groups is not None:
+        probes = np.setdiff1d(np.arange(len(people.keys)), people.gallery)
+        figures["groups"] = ranks_of_groups(one.found, (people.keys[probe].split("/")[0] for probe in probes), request.groups)
     number = _resamples(request, len(one.found))
     if not number:
         return Found(figures, arrays)

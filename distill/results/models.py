@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from distill.results.pairs import interval_notes, pair_cells, pair_notes, percent
+from distill.results.pairs import group_notes, interval_notes, pair_cells, pair_notes, percent
 from distill.results.result import Result, text_table
 from distill.runtime.lines import html_table, many
 
@@ -173,7 +173,7 @@ def _other_notes(one: Judged) -> list[str]:
     notes = []
     if found := one.figures.get("identification"):
         notes.append(f"rank 1: of {found['probes']:,} photos, among {found['gallery']:,} people with one photo each")
-        notes += interval_notes(found)
+        notes += interval_notes(found) + group_notes(found)
     if found := one.figures.get("agreement"):
         seen = {True: ", which it was trained on", False: "", None: "; whether it was trained on them is not known"}[found["trained_on"]]
         behind = ", behind the projection of its run" if found.get("projected") else ""

@@ -25,7 +25,7 @@ def pair_notes(figures: Mapping[str, Any]) -> list[str]:
     notes += [f"no TAR at FAR {percent(float(far))}: {point['left_out']}" for far, point in figures["tar"].items() if point["tar"] is None]
     cuts = [f"{figures['threshold']:.3f} for the best accuracy"]
     cuts += [f"{point['threshold']:.3f} for FAR {percent(float(far))}" for far, point in figures["tar"].items() if point["threshold"] is not None]
-    return [*notes, f"threshold on the cosine: {', '.join(cuts)}", *_as_papers(figures), *interval_notes(figures)]
+    return [*notes, f"threshold on the cosine: {', '.join(cuts)}", *_as_papers(figures), *interval_notes(figures), *group_notes(figures)]
 
 
 def _as_papers(figures: Mapping[str, Any]) -> list[str]:
@@ -36,7 +36,7 @@ def _as_papers(figures: Mapping[str, Any]) -> list[str]:
     words = f"as published ({figures['folds']} folds, 400 distances): {published['accuracy']:.2%} ± {published['std']:.2%}; "
     words += f"optimistic, with the best threshold on these pairs: {best['accuracy']:.2%}; AUC {figures['auc']:.5f}; EER {figures['eer']:.2%}"
     strict, near = figures["tars"]["conservative"], figures["tars"]["nearest"]
-    rates = [f"{far} {_rate(point)} / {_rate(near[far])}" for far, point in strict.items() if point["tar"] is not None]
+    rates = [f"{percent(float(far))} {_rate(point)} / {_rate(near[far])}" for far, point in strict.items() if point["tar"] is not None]
     return [words, *([f"TAR at FAR, conservative / nearest (impostor pairs accepted): {'; '.join(rates)}"] if rates else [])]
 
 
@@ -50,6 +50,22 @@ def interval_notes(figures: Mapping[str, Any]) -> list[str]:
         each = [f"{_name(name)} {_shown(name, one['value'], '+')} ({_between(name, one, '+')})" for name, one in less.items() if one["low"] is not None]
         notes.append(f"less the teacher on the same pairs, with 95 % intervals: {'; '.join(each)}")
     return notes
+
+
+def group_notes(figures: Mapping[str, Any]) -> list[str]:
+    """Returns the figures of each group, the worst first; none where there are no groups."""
+    return [f"group {one['group']}: {_of_group(one)}" for one in figures.get("groups", ())]
+
+
+def _of_group(one: Mapping[str, Any]) -> str:
+    if "left_out" in one:
+        return f"no figures: {one['left_out']}"
+    if "rank1" in one:
+        return f"rank 1 {one['rank1']:.2%} of {one['probes']:,} photos"
+    at = one["at_threshold"]
+    rates = "".join(f", TAR at FAR {percent(float(far))} {point['tar']:.1%}" for far, point in one["tars"]["conservative"].items() if point["tar"] is not None)
+    words = f"accuracy {one['accuracy']:.2%}, as published {one['published']['accuracy']:.2%}, AUC {one['auc']:.5f}, EER {one['eer']:.2%}{rates}"
+    return f"{words} of {one['genuine'] + one['impostors']:,} pairs; with the threshold of all pairs {at['accuracy']:.2%}, FAR {at['far']:.2%}, TAR {at['tar']:.2%}"
 
 
 def _name(name: str) -> str:
