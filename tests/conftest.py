@@ -74,6 +74,11 @@ def inside(*words: object) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
+def messages(done: subprocess.CompletedProcess) -> list[str]:
+    """The lines of stderr, but for phases ("loading the teacher ..."), which a slow machine says and a fast one does not."""
+    return [line for line in done.stderr.strip().splitlines() if not line.endswith(" ...")]
+
+
 def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """Returns the path that `make` has filled, once for all processes of a session; the others wait for it. Who gets it only reads.
 

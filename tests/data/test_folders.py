@@ -23,7 +23,7 @@ from distill.report.run_page import write_run_report
 from distill.storage.path import as_path, is_remote
 from distill.synthetic.folder import draw_folder
 from tests.builders import meta
-from tests.conftest import inside, once, put, snapshot, upload_all
+from tests.conftest import inside, messages, once, put, snapshot, upload_all
 
 
 def archive(*names: str) -> bytes:
@@ -121,7 +121,7 @@ def refused(words, folder, *said):
     before = snapshot(folder)
     done = inside(*words)
     assert snapshot(folder) == before, words
-    assert done.returncode == 2 and done.stderr.startswith("distill: ") and done.stderr.count("\n") == 1, (words, done)
+    assert done.returncode == 2 and done.stderr.startswith("distill: ") and len(messages(done)) == 1, (words, done)
     assert all(word in done.stderr for word in said), (words, done.stderr)
 
 

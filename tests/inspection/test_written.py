@@ -12,7 +12,7 @@ import pytest
 from distill.data.columns import labels_of, numbers_of
 from distill.inspection.describe import in_words
 from distill.storage.files import committed
-from tests.conftest import inside
+from tests.conftest import inside, messages
 
 RUN = '[data]\nshards = "out"\n[[stage]]\nsource = "shards"\nepochs = 2\nterms = [{ name = "cosine" }]\n'
 
@@ -96,7 +96,7 @@ def test_a_run_file_with_a_mistake_says_it(tmp_path):
 def test_what_is_another_programs_is_no_image_list(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     done = inside("inspect", tmp_path / name)
-    assert done.returncode == 2 and str(tmp_path / name) in done.stderr and len(done.stderr.splitlines()) == 1 and not done.stdout
+    assert done.returncode == 2 and str(tmp_path / name) in done.stderr and len(messages(done)) == 1 and not done.stdout
 
 
 def test_looking_at_parquet_loads_nothing_heavy(made):

@@ -17,7 +17,7 @@ from distill import DistillError
 from distill.data.shards import open_shards
 from distill.data.shards.verify import verify
 from tests.builders import ROWS, contents, embed, inspected, start
-from tests.conftest import TEACHER, distill, inside, snapshot
+from tests.conftest import TEACHER, distill, inside, messages, snapshot
 from tests.warm import warm
 
 
@@ -241,7 +241,7 @@ def test_a_run_that_is_refused_leaves_nothing(undisturbed, faces, teacher, tmp_p
     """Neither a folder that was not there before, nor another byte in one that was: not even in its notes."""
     for wrong in (("--output", "nope"), ("--only", 9), ("--root", tmp_path), ("--add-views", 2), ("--size", "64x64")):
         done = embed(faces, tmp_path / "deep" / "out", teacher, *wrong)
-        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert done.returncode == 2 and len(messages(done)) == 1, done.stderr
         assert not (tmp_path / "deep").exists()
     shutil.copytree(undisturbed, tmp_path / "out")
     before = snapshot(tmp_path / "out", ".launcher", times=False)
@@ -322,13 +322,13 @@ def test_a_second_launcher_is_refused(faces, teacher, tmp_path):
 )
 def test_wrong_input_is_one_message(words, message, faces, teacher, tmp_path):
     done = embed(faces, tmp_path / "out", teacher, *words)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr and len(messages(done)) == 1
 
 
 def test_a_wrong_teacher_or_source_is_one_message(faces, teacher, tmp_path):
     for source, model in ((faces, tmp_path / "none"), (tmp_path / "none", teacher), (faces, faces)):
         done = embed(source, tmp_path / "out", model)
-        assert done.returncode == 2 and ("none" in done.stderr or str(faces) in done.stderr) and len(done.stderr.strip().splitlines()) == 1
+        assert done.returncode == 2 and ("none" in done.stderr or str(faces) in done.stderr) and len(messages(done)) == 1
 
 
 RESNET50 = """

@@ -16,7 +16,7 @@ from pipelines.job import Job
 from pipelines.measure import Rates
 from teachers import Teacher
 from tests.builders import contents
-from tests.conftest import inside
+from tests.conftest import inside, messages
 from tests.warm import warm_code
 
 RATES = Rates(workers=4, one=100, local=150, processes=300, megabytes=1000, free_megabytes=10_000)
@@ -49,7 +49,7 @@ def planned(tmp_path_factory, many, quick):
     words = ("--rows", ROWS, "--workers", 2, "--workers", 64, "--machine", "far.json", "--json")
     code = "from distill.cli import main; from pipelines import measure; measure.SECONDS = 0.5; main()"
     done = warm_code(code, "plan", many, "--teacher", quick, *words, cwd=here, env={**os.environ, "TMPDIR": str(here / "temporary")})
-    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert done.returncode == 0 and not messages(done), done.stderr
     return json.loads(done.stdout), before, files()
 
 
@@ -209,8 +209,9 @@ def test_bytes_of_a_row_by_hand(faces):
 
 def refused(capfd, message, *words):
     done = inside(*words)
-    told = done.stderr + capfd.readouterr().err
-    assert done.returncode == 2 and message in told and "Traceback" not in told and len(told.strip().splitlines()) == 1, told
+    done.stderr += capfd.readouterr().err
+    told = messages(done)
+    assert done.returncode == 2 and message in told[0] and "Traceback" not in done.stderr and len(told) == 1, done.stderr
 
 
 def test_wrong_input_is_one_message(faces, teacher, tmp_path, capfd):

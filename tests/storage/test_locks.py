@@ -19,7 +19,7 @@ from distill.storage import locks
 from distill.storage.locks import only_process, owner_of
 from distill.storage.path import as_path
 from tests.conftest import distill as command_line
-from tests.conftest import inside, put, upload_all
+from tests.conftest import inside, messages, put, upload_all
 
 # ---------------------------------------------------------------------------------------------------------------------------- on a disk
 
@@ -275,7 +275,7 @@ def test_holding_with_faults(store, folder, monkeypatch):
 def test_a_second_launcher_is_refused_and_inspect_tells_of_the_first(store, folder, faces, teacher):
     with only_process(folder / "out", "launcher"):
         done = inside("embed", faces, folder / "out", "--teacher", teacher)
-        assert done.returncode == 2 and f"another launcher (process {os.getpid()} on " in done.stderr and done.stderr.count("\n") == 1
+        assert done.returncode == 2 and f"another launcher (process {os.getpid()} on " in done.stderr and len(messages(done)) == 1
         inspected = inside("inspect", folder / "out")
         assert inspected.returncode == 0 and f"launcher: process {os.getpid()} on " in inspected.stdout, inspected.stderr
     assert not claims(folder / "out") and not (folder / "out" / "state").exists()

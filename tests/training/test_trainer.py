@@ -690,6 +690,7 @@ def test_a_teacher_is_opened_as_its_stage_says(monkeypatch):
     assert one.train is not other.train
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
 def test_a_run_on_jax(tmp_path):
     code = f"from tests.training.test_trainer import *; use(); train(two_stages(), {str(tmp_path)!r}, quiet=True); print(keras.backend.backend())"
