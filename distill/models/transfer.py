@@ -95,7 +95,8 @@ def _take_last(last: list[keras.Layer], theirs: Arrays) -> list[str]:
             layer.set_weights(arrays)
         else:
             there = "none" if not arrays else "another" if arrays[0] is None else "x".join(map(str, arrays[0].shape))
-            told.append(f"{layer.name}, which begins anew ({there} there, {'x'.join(map(str, layer.weights[0].shape))} here)")
+            why = "behind one that does" if fit else f"{there} there, {'x'.join(map(str, layer.weights[0].shape))} here"
+            told.append(f"{layer.name}, which begins anew ({why})")
     return told + (["its projection, which is left out"] if theirs else [])
 
 

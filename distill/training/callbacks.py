@@ -119,7 +119,7 @@ class TermShares(StageCallback):
 
     def warn(self, shares: dict[str, float]) -> None:
         """Says each warning once a stage, whatever the figures in it."""
-        for name, line in weak_terms(self.weights(), shares).items():
+        for name, line in weak_terms(self.weights(), shares, self.model.balanced).items():
             if name not in self.told:
                 self.told |= {name}
                 self.run.display.line(line)

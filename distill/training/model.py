@@ -67,7 +67,8 @@ def _exported_dimension(run: Run, stages: list[StageData]) -> int | None:
     """Returns the dimension of the teacher in whose space the student ends; None where it ends in its embedding. DistillError where there is no such one."""
     if run.student.projection == "train":
         return None
-    dimensions = {data.train.dimension: f"{data.train.dimension} numbers (stage {data.number})" for data in stages if "embedding" in data.train.fields}
+    asked = [data for data in stages if "embedding" in data.fields] or [data for data in stages if "embedding" in data.train.fields]
+    dimensions = {data.train.dimension: f"{data.train.dimension} numbers (stage {data.number})" for data in asked}
     if len(dimensions) == 1:
         return next(iter(dimensions))
     gives = (

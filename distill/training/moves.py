@@ -3,6 +3,7 @@
 import math
 
 from distill.config.optimizer import Optimizer
+from distill.config.run import Run
 from distill.runtime.lines import many
 from distill.training.layers import find_layers, freeze_layers
 from distill.training.model import Parts, Training
@@ -11,11 +12,25 @@ from distill.training.stages import StageData
 LEFT = 0.01  # of the weights that an average began with: more of them at the end of a stage is told as a warning
 
 
-def check_moves(stages: list[StageData], parts: Parts) -> None:
-    """Raises DistillError where the layers of a stage cannot be frozen, or multiplied, as it says."""
+def check_moves(run: Run, stages: list[StageData], parts: Parts) -> list[str]:
+    """Returns a warning for each stage that freezes layers which nothing has trained before it.
+
+    Raises:
+        DistillError: the layers of a stage cannot be frozen, or multiplied, as it says.
+    """
+    told, learned = list[str](), set[str]()
     for data in stages:
+        found = find_layers(model := Training(parts, data), data.number, data.stage)
         if data.stage.freeze or data.stage.multipliers:
-            freeze_layers(Training(parts, data), data.number, data.stage)
+            freeze_layers(model, data.number, data.stage)
+        random = [each.name for each in found.frozen if each.name not in learned]
+        if random and not run.student.weights:
+            told.append(
+                f"warning: stage {data.number}: {many(len(random), 'frozen layers')} ({random[0]}, for one) begin at random, and no stage before trains them. "
+                "Name a student to start from (weights in [student]), or freeze them later."
+            )
+        learned |= {each.name for each in found.layers if each not in found.frozen}
+    return told
 
 
 def describe_moves(model: Training, data: StageData) -> list[str]:
@@ -28,7 +43,7 @@ def _accumulated(optimizer: Optimizer, steps: int) -> list[str]:
     if optimizer.accumulate == 1:
         return []
     updates, unused = divmod(steps, optimizer.accumulate)
-    last = f"; the last {many(unused, 'batches')} of the stage make none" if unused else ""
+    last = f"; of the last {many(unused, 'batches')} of the stage none is made" if unused else ""
     return [f"  accumulated: one update for each {optimizer.accumulate:,} batches, {many(updates, 'updates')} in all{last}"]
 
 

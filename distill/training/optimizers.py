@@ -65,10 +65,12 @@ def build_optimizer(optimizer: Optimizer, rate: Rate, variables: list[Any], prec
         table = {made._var_key(variable): (by_rate, by_decay) for variable, by_rate, by_decay in multiplied}
         made.factors = lambda variable: table.get(made._var_key(variable), (1.0, 1.0))
     rate.factor = made.add_variable(shape=(), initializer="ones", dtype="float32", name="plateau_factor")
-    if precision == "mixed_float16":
-        made = keras.optimizers.LossScaleOptimizer(made)
-    made.build(variables)
-    return made
+    whole = keras.optimizers.LossScaleOptimizer(made) if precision == "mixed_float16" else made
+    whole.build(variables)
+    if made.use_ema:  # Keras' averages begin as zeros, which stay where float16 makes no update; the first update takes their place
+        for average, variable in zip(made._model_variables_moving_average, variables, strict=True):
+            average.assign(variable)
+    return whole
 
 
 def _shared(optimizer: Optimizer) -> dict[str, Any]:

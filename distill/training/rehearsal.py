@@ -104,15 +104,18 @@ def rehearse(run: Run, *, open_teacher: OpenTeacher | None = None) -> Rehearsal:
     stages = open_stages(run, open_teacher)
     keras.utils.set_random_seed(run.seed)
     parts = build_parts(run, stages)
-    check_moves(stages, parts)
-    notes = [line.strip() for line in [*few_steps(run, stages), *check_batches(stages, parts.student), *parts.notes, *keep_heads(run, stages, parts)]]
-    figures = []
+    moves = check_moves(run, stages, parts)
+    notes = [line.strip() for line in [*few_steps(run, stages), *moves, *check_batches(stages, parts.student), *parts.notes, *keep_heads(run, stages, parts)]]
+    figures, learned, kept = [], 0, 0
     for data in stages:
         notes += [line.strip() for line in describe_stage(run, data, False) if "warning: " in line]
         notes += [f"stage {data.number}: {line.strip()}" for line in describe_moves(Training(parts, data), data)]
         figures.append(_figures(run, data, parts))
-    shape = f"{run.student.backbone} for {'x'.join(map(str, stages[0].train.image_shape[:2]))}"
-    return Rehearsal(tuple(figures), shape, parts.student.count_params(), parts.student.output_shape[-1], device, _memory(run, stages, parts), tuple(notes))
+        size = sum(_bytes(each) for each in Training(parts, data).trainable_variables)  # as the stage has just frozen it
+        learned, kept = max(learned, size), max(kept, size * data.stage.optimizer.slots)
+    ends = f", projected to {parts.student.output_shape[-1]}" if run.student.projection == "export" else ""
+    shape = f"{run.student.backbone} for {'x'.join(map(str, stages[0].train.image_shape[:2]))}{ends}"
+    return Rehearsal(tuple(figures), shape, parts.student.count_params(), run.student.embedding, device, _memory(stages, parts, learned, kept), tuple(notes))
 
 
 def _figures(run: Run, data: StageData, parts: Parts) -> StageFigures:
@@ -170,14 +173,17 @@ def _seconds_to_settle(data: StageData, parts: Parts) -> float:
     return passed * batches / min(2, batches)
 
 
-def _memory(run: Run, stages: list[StageData], parts: Parts) -> dict[str, int]:
-    """Returns bytes: weights with gradients, the optimizer's state, activations of a batch, and images that wait to be shown."""
-    weights, learned = (sum(_bytes(each) for each in parts.variables().values() if each.trainable or not only) for only in (False, True))
-    slots = max(stage.optimizer.slots for stage in run.stage)
+def _memory(stages: list[StageData], parts: Parts, learned: int, kept: int) -> dict[str, int]:
+    """Returns bytes: weights with gradients, the optimizer's state, activations of a batch, and images that wait to be shown.
+
+    Args:
+        learned, kept: bytes of the weights that learn, and of what the optimizer keeps for them, in the stage that has most.
+    """
+    weights = sum(_bytes(variable) for variable in parts.variables().values())
     height, width, _ = stages[0].train.image_shape
     batch = max(data.train.batch for data in stages)
     waiting = (QUEUE + 2) * batch * height * width * 3 + max(_pool(data) for data in stages)
-    return {"weights": weights + learned, "optimizer": slots * learned, "activations": _activations(parts.student) * batch, "images": waiting}
+    return {"weights": weights + learned, "optimizer": kept, "activations": _activations(parts.student) * batch, "images": waiting}
 
 
 def _bytes(variable: Any) -> int:

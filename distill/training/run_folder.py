@@ -57,11 +57,12 @@ def taught_alike(there: Run, here: Run, *, whole: bool) -> Run:
     donor, given = there.student.weights, here.student.weights
     if _same_place(donor, given) or (whole and donor and not (given and as_path(given).exists())):
         given = donor
+    lost = whole and here.student.weights is None and there.student.weights is not None  # and with it what its heads were to give
     return here.model_copy(
         update={
             "data": here.data.model_copy(update=data),
             "stage": (*stages, *here.stage[len(stages) :]),
-            "student": here.student.model_copy(update={"weights": given}),
+            "student": here.student.model_copy(update={"weights": given, **({"head": there.student.head} if lost else {})}),
         }
     )
 
@@ -100,6 +101,7 @@ class RunFolder:
         self.history = self.path / "history.csv"
         self.tables: dict[str, np.ndarray] = {}  # class tables, to be kept with each checkpoint
         self.people: set[str] | None = None  # names of all that the run is trained on, to be kept with its next checkpoint
+        self._averaged: list[Path] = []  # centres of classes that this process wrote
         self._check_hold: Callable[[], None] = lambda: None
 
     def check(self, run: Run) -> bool:
@@ -182,6 +184,8 @@ class RunFolder:
                 yield
             except DistillError:
                 if not self._left():
+                    for path in self._averaged:
+                        path.unlink(missing_ok=True)
                     made.give_back()
                 raise
 
@@ -219,6 +223,7 @@ class RunFolder:
         except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
             pass  # what can be made again needs no mending
         centres = make()
+        self._averaged.append(path)
         with committed(path) as temporary, temporary.open("wb") as file:
             np.savez(file, centres=centres, identity=np.array(identity))
         return centres

@@ -3,7 +3,7 @@
 The gradient is taken where all terms meet: at the embedding as it leaves the student, for one batch, of the mean of the term over the batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -69,16 +69,24 @@ def shares_of(weights: Mapping[str, float], norms: Mapping[str, float]) -> dict[
     return {name: pull / total if total else 0.0 for name, pull in pulls.items()}
 
 
-def weak_terms(weights: Mapping[str, float], shares: Mapping[str, float]) -> dict[str, str]:
-    """Returns a warning, by its name, for each term with less than 1 % of the gradient, with the weight that would make its share that of each term if all were equal."""
+def weak_terms(weights: Mapping[str, float], shares: Mapping[str, float], balanced: Collection[str] = ()) -> dict[str, str]:
+    """Returns a warning, by its name, for each term with less than 1 % of the gradient, with the weight that would make its share that of each term if all were equal.
+
+    Args:
+        balanced: the terms that have weight = "auto".
+    """
     lines = dict[str, str]()
+    if not any(shares.values()):
+        unset = f"; the weight of {', '.join(balanced)} stays 1" if balanced else ""
+        return {"": f"warning: no term has a gradient at the embeddings of the first batch, so nothing is learned from it{unset}. Are all embeddings zero?"}
     for name, share in shares.items():
         if 0 < share < LEAST:
             suggested = weights[name] * (1 - share) / share / (len(shares) - 1)
+            auto = "" if name in balanced else '; weight = "auto" does so at the start of the stage'
             lines[name] = (
                 f'warning: term "{name}" has {100 * share:.2g} % of the gradient at the embedding, so it hardly teaches. '
-                f'weight = {suggested:.2g} would give it an equal share now (it has {weights[name]:.4g}); weight = "auto" does so at the start of the stage.'
+                f"weight = {suggested:.2g} would give it an equal share now (it has {weights[name]:.4g}){auto}."
             )
-        elif share == 0 and any(shares.values()):
+        elif share == 0:
             lines[name] = f'warning: term "{name}" has no gradient at the embedding of the first batch.'
     return lines

@@ -141,16 +141,16 @@ def _begin(run: Run, folder: RunFolder, stages: list[StageData], display: Traini
     student = run.student.model_copy(update={"weights": None}) if saved else run.student  # a checkpoint has every weight, so the donor may be gone
     with phase("building the student"):
         parts = build_parts(run.model_copy(update={"student": student}), stages)
-    check_moves(stages, parts)
-    for line in check_batches(stages, parts.student):
+    moves = check_moves(run, stages, parts)
+    for line in [*([] if saved else moves), *check_batches(stages, parts.student)]:
         display.line(line)
     ends = f", projected to {parts.student.output_shape[-1]}" if run.student.projection == "export" else ""
     display.line(f"student: {run.student.backbone}, {parts.student.count_params():,} parameters, embedding {run.student.embedding}{ends}")
     folder.tables = class_tables(stages)
     if arrays is None:
-        teach_centres(run, stages, parts, folder)
         for line in [*parts.notes, *keep_heads(run, stages, parts)]:
             display.line(line)
+        teach_centres(run, stages, parts, folder)
     else:
         restore(parts.variables(), arrays, folder.checkpoints)
         settle_scales(parts.student)

@@ -23,9 +23,9 @@ terms = [{ name = "cosine" }]
 """
 
 
-def fails(done, *messages, code=2):
+def fails(done, *expected, code=2):
     assert done.returncode == code, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr and all(message in done.stderr for message in messages), done.stderr
+    assert "Traceback" not in done.stderr and all(message in done.stderr for message in expected), done.stderr
     assert len(messages(done)) <= 2
 
 

@@ -82,6 +82,7 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
         ("stage.1.epochs=0", "stage.1.epochs: received 0, should be greater than or equal to 1."),
         ("stage.1.terms=[]", "stage.1.terms"),
         ("stage.1.terms.1.weight=-1.0", "stage.1.terms.1.weight: received -1.0, should be greater than 0."),
+        ("stage.1.terms.1.weight=autos", "stage.1.terms.1.weight: received 'autos', should be a number above 0, or \"auto\"."),
         ("stage.1.terms.1.weight=nan", "stage.1.terms.1.weight: received nan, should be a finite number."),
         ("stage.1.terms.1.name=face", "stage.1.terms.1.name: received 'face', should be 'mse', 'cosine', 'sum_of_squares', "),
         ("stage.1.terms.1.scale=64.0", 'stage.1.terms.1: "scale" belongs to term "softmax" or "sphereface" or "cosface" or "arcface" or '),

@@ -134,7 +134,7 @@ def test_without_held_out_rows_the_averages_are_saved_too(tmp_path):
                 "1% or less takes ema = 0.5994 or less, or more epochs.",
             ],
         ),
-        ({"accumulate": 4}, ["  accumulated: one update for each 4 batches, 2 updates in all; the last 2 batches of the stage make none"]),
+        ({"accumulate": 4}, ["  accumulated: one update for each 4 batches, 2 updates in all; of the last 2 batches of the stage none is made"]),
         ({"accumulate": 10}, ["  accumulated: one update for each 10 batches, 1 update in all"]),
         ({}, []),
     ],

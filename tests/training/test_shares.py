@@ -10,13 +10,17 @@ from distill.config.data import Holdout
 from distill.config.losses import Cosine, Mse, Softmax
 from distill.config.run import Run
 from distill.config.stage import Balanced
-from distill.errors import DistillError
+from distill.errors import DistillError, Interrupted
+from distill.training import callbacks
 from distill.training.describe import describe_stage
 from distill.training.model import build_parts, compiled
+from distill.training.moves import check_moves
+from distill.training.rehearsal import rehearse
 from distill.training.shares import balanced_weights, gradient_norms, shares_of, weak_terms
 from distill.training.stages import open_stages
 from distill.training.trainer import train
 from tests.builders import make_set
+from tests.conftest import inside
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +126,56 @@ def test_centres_begin_as_the_means_of_the_rows_that_train(shards, tmp_path, cen
         np.testing.assert_allclose(stored["centres"], sums / np.maximum(counts, 1), rtol=1e-5, atol=1e-6)
 
 
+def test_a_run_that_ends_before_its_first_checkpoint_leaves_no_centres(shards, tmp_path):
+    """Ctrl-C in the first epoch: the same command begins anew, as it says."""
+    run, out = run_of(shards, {"name": "arcface", "centres": "mean", "scale": 16}), tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+
+        def interrupt(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+        patch.setattr(callbacks.ShowSteps, "on_train_batch_end", interrupt)
+        with pytest.raises(Interrupted, match="the same command begins anew"):
+            train(run, out, quiet=True)
+    assert not out.exists()
+    train(run, out, quiet=True)
+    assert inside("inspect", out / "checkpoints" / "shards_20_cosine_mean.npz").returncode == 0
+
+
+def test_frozen_layers_that_nothing_has_trained_are_warned_of(shards, tmp_path, capsys):
+    values = run_of(shards, {"name": "cosine"}, {"name": "mse", "weight": "auto"}).model_dump(mode="json")
+    values["stage"][0]["freeze"] = "backbone"
+    train(Run.model_validate(values), tmp_path / "run")
+    assert "warning: stage 1: 3 frozen layers (conv1, for one) begin at random, and no stage before trains them." in capsys.readouterr().err
+    values["stage"] = [run_of(shards, {"name": "cosine"}).model_dump(mode="json")["stage"][0], values["stage"][0]]
+    later = Run.model_validate(values)
+    stages = open_stages(later)
+    assert check_moves(later, stages, build_parts(later, stages)) == []
+
+
+def test_where_no_term_has_a_gradient_it_is_said():
+    (line,) = weak_terms({"cosine": 1.0, "mse": 1.0}, {"cosine": 0.0, "mse": 0.0}, ["mse"]).values()
+    assert "no term has a gradient" in line and "the weight of mse stays 1" in line
+
+
+def test_an_average_of_no_update_is_not_saved(shards, tmp_path):
+    """In the first steps of float16 the loss scale is too high, and no update is made: the student stays as it began, and is not the zeros of the average."""
+    values = run_of(shards, {"name": "cosine", "weight": 1e6}).model_dump(mode="json")
+    values["student"]["precision"], values["data"]["batch"] = "mixed_float16", 150
+    values["stage"][0]["optimizer"] = {"name": "sgd", "learning_rate": 1e-3, "ema": 0.5}
+    train(Run.model_validate(values), tmp_path / "run", quiet=True)
+    saved = keras.models.load_model(tmp_path / "run" / "student.keras", compile=False)
+    assert any(np.abs(weight).max() > 0.01 for weight in saved.get_layer("embedding").get_weights())
+
+
+def test_a_dry_run_counts_what_the_stage_learns_that_learns_most(shards):
+    """Whatever the last stage freezes."""
+    values = run_of(shards, {"name": "cosine"}).model_dump(mode="json")
+    values["stage"] = [values["stage"][0], {**values["stage"][0], "freeze": "backbone"}]
+    both, alone = (rehearse(Run.model_validate({**values, "stage": stages})).memory for stages in (values["stage"], values["stage"][:1]))
+    assert both["optimizer"] == alone["optimizer"] > 0 and both["weights"] == alone["weights"]
+
+
 @pytest.mark.parametrize(("by", "judged"), [("identity", ()), ("key", ("embedding", "label"))])
 def test_held_out_people_have_no_centre_to_be_judged_by(shards, by, judged):
     run = run_of(shards, {"name": "arcface", "centres": "mean"})
@@ -133,7 +187,6 @@ def test_held_out_people_have_no_centre_to_be_judged_by(shards, by, judged):
 def test_adaptive_centres_go_on_as_they_were(shards, tmp_path):
     whole, parts = (run_of(shards, {"name": "arcface", "centres": "adaptive", "scale": 16}, epochs=2) for _ in range(2))
     train(whole, tmp_path / "whole", quiet=True)
-    from distill.training import callbacks
 
     class Broken(Exception):
         pass

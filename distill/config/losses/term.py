@@ -3,13 +3,21 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Tag, model_validator
 
 from distill.config.fields import AboveZero, Positive, later
 from distill.storage.frozen import Frozen
 
+
+def _auto(word: str) -> str:
+    if word != "auto":
+        raise ValueError('should be a number above 0, or "auto"')
+    return word
+
+
 Weight = Annotated[  # told apart by what was written, so that a wrong one is answered by one line
-    Annotated[AboveZero, Tag("number")] | Annotated[Literal["auto"], Tag("word")], Discriminator(lambda value: "word" if isinstance(value, str) else "number")
+    Annotated[AboveZero, Tag("number")] | Annotated[str, AfterValidator(_auto), Tag("word")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
 ]
 Centres = Literal["learned", "mean", "adaptive"]
 
