@@ -93,7 +93,7 @@ class _Reader(pickle._Unpickler):  # in Python: the one in C reserves memory for
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _NAMES:
-            raise _Refused(f"names {module}.{name}"[:200])
+            raise _Refused(f"names {module}.{name}")
         return _NAMES[module, name]
 
     def made(self, name: Any, arguments: Any) -> Any:
@@ -172,15 +172,20 @@ def read_bin(path: StoragePath) -> tuple[list[bytes], np.ndarray]:
         found = _Reader(data).load()
         images, same = _parts(found)
     except _Refused as error:
-        raise DistillError(f"{path} {error}, and was not loaded. {_EXPECTED}.") from None
+        raise DistillError(f"{path} {_in_one_line(error)}, and was not loaded. {_EXPECTED}.") from None
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes raise of many classes
-        reason = (str(error).splitlines() or [""])[0] or "it ends too early"
+        reason = _in_one_line(error) or "it ends too early"
         raise Damaged(f"{path} is cut off or damaged ({reason}). Copy it again.") from error
     if len(images) != 2 * len(same):
         raise DistillError(f"{path} holds {len(images):,} images and {len(same):,} answers; expected two images for each answer. {_EXPECTED}.")
     return images, same
+
+
+def _in_one_line(error: Exception) -> str:
+    """Returns what is wrong, without what a file could do to a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(error)[:200])
 
 
 def _parts(found: Any) -> tuple[list[bytes], np.ndarray]:

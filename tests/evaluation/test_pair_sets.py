@@ -48,6 +48,14 @@ def python2(images, same):
     return b"\x80\x02]q\x00(" + strings + b"e]q\x01(" + b"".join(b"\x88" if one else b"\x89" for one in same) + b"e\x86q\x02."
 
 
+def python2_arrays(images, same):
+    """Arrays of bytes as NumPy writes them in Python 2."""
+    kind = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    arrays = (made + b"(K\x01M" + struct.pack("<H", len(image)) + b"\x85" + kind + b"\x89T" + struct.pack("<i", len(image)) + image + b"tb" for image in images)
+    return b"\x80\x02](" + b"".join(arrays) + b"e](" + b"".join(b"\x88" if one else b"\x89" for one in same) + b"e\x86."
+
+
 def oldest(images, same):
     """The same in protocol 0."""
     strings = b"".join(b"S" + repr(image)[1:].encode() + b"\na" for image in images)
@@ -60,6 +68,7 @@ def rows(images):
 
 WAYS = {
     "python 2": python2(IMAGES, SAME),
+    "python 2, arrays": python2_arrays(IMAGES, SAME),
     "protocol 0": oldest(IMAGES, SAME),
     **{f"python 3, {protocol}": pickle.dumps((IMAGES, SAME), protocol) for protocol in (0, 2, 3, 4, 5)},
     **{f"arrays, {protocol}": pickle.dumps((rows(IMAGES), SAME), protocol) for protocol in (0, 2, 4, 5)},
@@ -111,6 +120,7 @@ HOSTILE = {
     "eval": (pickle.dumps((Runs(eval, (f"open({TRACE!r}, 'w')",)), [])), r"names builtins\.eval"),
     "a module's attribute": (b"\x80\x04\x8c\x08builtins\x8c\x08__dict__\x93.", r"names builtins\.__dict__"),
     "an object": (pickle.dumps(MeanColour()), r"names tests\."),
+    "a name that moves the cursor": (b"\x80\x04\x8c\x05\x1b[2J\n\x8c\x01x\x93.", r"names \?\[2J\?\.x, and was not loaded"),
     "an array of objects": (pickle.dumps((np.array([b"1", None], object), [True])), "holds an array of O8"),
     "a numpy function": (pickle.dumps((Runs(np.load, ("x",)), [])), "names numpy"),
     "a changed function": (b"\x80\x02c_codecs\nencode\n}b.", "uses the opcode '}'"),
