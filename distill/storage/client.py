@@ -14,7 +14,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
@@ -32,6 +32,7 @@ PATIENCE = timedelta(seconds=20)
 ATTEMPTS = 10
 WINDOW = 1 << 16  # bytes that a small read fetches: HDF5 reads its headers a few bytes at a time
 NO_BUCKET, NO_UPLOAD = "NO_SUCH_BUCKET", "NO_SUCH_UPLOAD"  # their names in the texts of pyarrow (25), which has them nowhere else
+LOST = "Failed to flush response stream"  # an answer that the AWS client could not take in, on a busy machine; it does not ask for it again
 _CODE = re.compile(f"{NO_BUCKET}|{NO_UPLOAD}")
 
 
@@ -115,7 +116,7 @@ class Ranges:
             return b""
         with translated_errors(self.path):
             if self._file is not None:
-                data: bytes = self._file.read_at(size, start)
+                data: bytes = asked_again(lambda: self._file.read_at(size, start))
             else:
                 end = start + size - 1
                 data = self._blob().download_as_bytes(start=start, end=end, raw_download=True, checksum=None, retry=google_retry())
@@ -183,6 +184,17 @@ class RemoteFile(io.RawIOBase):
         if len(data) != size:
             raise StoreError(self.name, f"{len(data):,} bytes came where {size:,} lay when it was opened")
         return data
+
+
+def asked_again(read: Callable[[], bytes]) -> bytes:
+    """Returns what a read of an object gives. It is done again where the AWS client lost the answer within itself, which it does not repeat by itself."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return read()
+        except OSError as error:
+            if LOST not in str(error):
+                raise
+    return read()
 
 
 @contextmanager

@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from distill.errors import DistillError, StoreError
-from distill.storage.client import NO_BUCKET, NO_UPLOAD, Ranges, RemoteFile, filesystem, google, google_retry, translated_errors
+from distill.storage.client import NO_BUCKET, NO_UPLOAD, Ranges, RemoteFile, asked_again, filesystem, google, google_retry, translated_errors
 
 UPLOADS = 3  # attempts for one object where the store loses an upload
 BLOCK = 8 << 20
@@ -181,7 +181,9 @@ class RemotePath:
                 translated_errors(self),
                 self.fs.open_input_stream(self.path, compression=None) if self.scheme == "gs" else self.fs.open_input_file(self.path) as source,
             ):
-                while block := source.read(BLOCK):
+                size = 0
+                while block := source.read(BLOCK) if self.scheme == "gs" else asked_again(partial(source.read_at, BLOCK, size)):
+                    size += len(block)
                     yield block
         except FileNotFoundError:
             self._check_bucket()

@@ -534,3 +534,24 @@ def test_a_text_list_and_chunks_in_a_store(store, far, near, faces, teacher, tmp
     assert done.returncode == 0 and inside("verify", tmp_path / "to disk", "--deep").returncode == 0, done.stderr
     stream = ShardSource(tmp_path / "to disk", batch=16, seed=3, root=str(far / "faces"))
     assert sum(len(images) for images, _ in stream.epoch(0)) == 120
+
+
+def test_an_answer_that_the_client_lost_within_itself_is_asked_for_again():
+    """As the AWS client says it on a busy machine; any other error is nobody's to repeat."""
+    from distill.storage.client import ATTEMPTS, LOST, asked_again
+
+    answers = [OSError(f"AWS Error INTERNAL_FAILURE during GetObject operation: {LOST} (eof: 0, bad: 1)")] * 2 + [b"whole"]
+
+    def read():
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    assert asked_again(read) == b"whole"
+    answers[:] = [OSError("AWS Error ACCESS_DENIED"), b"whole"]
+    with pytest.raises(OSError, match="ACCESS_DENIED"):
+        asked_again(read)
+    answers[:] = [OSError(LOST)] * ATTEMPTS
+    with pytest.raises(OSError, match=LOST):
+        asked_again(read)

@@ -150,7 +150,7 @@ def test_a_student_ends_in_the_space_of_the_teacher(room, tmp_path, capsys):
     assert {weight.path.split("/")[-1] for weight in student.layers[-2].weights} == {"kernel"}
     stored = arrays_of(tmp_path / "run")
     assert stored["shards_20/0"].shape == (20, 3) and not [name for name in stored if name.startswith("projection")]
-    assert rehearse(run).embedding == 3
+    assert "small_conv for 8x8, projected to 3" in rehearse(run).in_words() and rehearse(run).embedding == 4
 
 
 def test_the_end_of_a_student_is_no_backbone(room):
