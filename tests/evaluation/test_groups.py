@@ -1,7 +1,6 @@
 """Figures of groups: which pairs are of a group, the worst first, and what a file of groups is refused for."""
 
 import pickle
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,20 +14,9 @@ from distill.evaluation.pairs import Pairs
 from distill.evaluation.request import EvaluationRequest
 from distill.images.codec import encode_jpeg
 from distill.results import EvaluateResult, Judged
+from tests.builders import FirstColour
 
 PEOPLE = {"ann": (255, 0, 0), "bea": (0, 255, 0), "cid": (0, 0, 255), "dot": (0, 0, 255), "eve": (90, 90, 90)}
-
-
-@dataclass
-class FirstColour:
-    """Red, green and blue of a corner, less 100."""
-
-    height: int | None = 8
-    width: int | None = 8
-    dimension: int = 3
-
-    def __call__(self, images):
-        return images[:, 4, 4].astype(np.float32) - 100
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Rank-1 identification: numbers by hand, the definition written out beside it, and what `--identify` says and refuses."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,18 +12,7 @@ from distill.evaluation.identification import People, identify, open_people
 from distill.evaluation.request import EvaluationRequest
 from distill.images.codec import encode_jpeg
 from distill.results import EvaluateResult, Judged
-
-
-@dataclass
-class FirstColour:
-    """Red, green and blue of a corner, less 100."""
-
-    height: int | None = 8
-    width: int | None = 8
-    dimension: int = 3
-
-    def __call__(self, images):
-        return images[:, 4, 4].astype(np.float32) - 100
+from tests.builders import FirstColour
 
 
 def test_rank_one_by_hand():

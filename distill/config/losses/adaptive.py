@@ -19,11 +19,7 @@ class Curricularface(ClassTerm):
 
     heading: ClassVar[str] = "curricu- larface"
     name: Literal["curricularface"] = "curricularface"
-    scale: AboveZero = 64.0
     angle_add: Angle = 0.5
-
-    def gradient_scale(self, dimension: int, norm: float) -> float:
-        return self.scale
 
 
 class Adaface(ClassTerm):
@@ -34,13 +30,9 @@ class Adaface(ClassTerm):
 
     heading: ClassVar[str] = "adaface loss"
     name: Literal["adaface"] = "adaface"
-    scale: AboveZero = 64.0
     margin: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.4
     concentration: AboveZero = 0.333
     rate: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.01
-
-    def gradient_scale(self, dimension: int, norm: float) -> float:
-        return self.scale
 
 
 class Magface(ClassTerm):
@@ -51,7 +43,6 @@ class Magface(ClassTerm):
 
     heading: ClassVar[str] = "magface loss"
     name: Literal["magface"] = "magface"
-    scale: AboveZero = 64.0
     lower_norm: AboveZero = 10.0
     upper_norm: AboveZero = 110.0
     lower_margin: Angle = 0.45
@@ -68,6 +59,3 @@ class Magface(ClassTerm):
                 f"lower_margin = {self.lower_margin:g} must not be above upper_margin = {self.upper_margin:g}: longer embeddings have larger margins"
             )
         return self
-
-    def gradient_scale(self, dimension: int, norm: float) -> float:
-        return self.scale

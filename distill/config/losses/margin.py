@@ -20,11 +20,7 @@ class Softmax(ClassTerm):
 
     heading: ClassVar[str] = "softmax loss"
     name: Literal["softmax"] = "softmax"
-    scale: AboveZero = 64.0
     label_smoothing: Share = later(0.0)
-
-    def gradient_scale(self, dimension: int, norm: float) -> float:
-        return self.scale
 
 
 class LinearSoftmax(Term):
@@ -52,7 +48,6 @@ class Arcface(ClassTerm):
 
     heading: ClassVar[str] = "arcface loss"
     name: Literal["arcface"] = "arcface"
-    scale: AboveZero = 64.0
     angle_add: NotNegative = 0.5
     angle_mult: Annotated[FiniteFloat, Field(ge=1)] = 1.0
     cos_sub: NotNegative = 0.0
@@ -67,20 +62,13 @@ class Arcface(ClassTerm):
             raise ValueError(f'guard = "classic" is of angles that are not multiplied, but angle_mult is {self.angle_mult:g}; take guard = "mirror"')
         return self
 
-    def gradient_scale(self, dimension: int, norm: float) -> float:
-        return self.scale
-
 
 class Cosface(ClassTerm):
     """Softmax with a margin on the cosine of the right class (CosFace)."""
 
     heading: ClassVar[str] = "cosface loss"
     name: Literal["cosface"] = "cosface"
-    scale: AboveZero = 64.0
     cos_sub: NotNegative = 0.35
-
-    def gradient_scale(self, dimension: int, norm: float) -> float:
-        return self.scale
 
 
 class Sphereface(ClassTerm):

@@ -123,12 +123,13 @@ class Term(Frozen):
 class ClassTerm(Term):
     """A term on the cosines to the centres of all classes.
 
-    centres, sub_centres: as of `Head`.
+    centres, sub_centres: as of `Head`. scale: what the cosines are multiplied with.
     """
 
     needs: ClassVar[str] = "label"
     centres: Centres = later("learned")
     sub_centres: Positive = later(1)
+    scale: AboveZero = 64.0
 
     @model_validator(mode="after")
     def _one_centre(self) -> Self:
@@ -143,6 +144,9 @@ class ClassTerm(Term):
     @property
     def fields(self) -> tuple[str, ...]:
         return ("label", "embedding") if self.head.taught else ("label",)
+
+    def gradient_scale(self, dimension: int, norm: float) -> float:
+        return self.scale
 
 
 def _value(default: object) -> str:
