@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from distill.config.files import load_run
+from distill.config.losses import Term
 from distill.config.run import Run
 from distill.config.stage import NoiseStage, Stage
 from distill.data.folders import check_folder
@@ -28,7 +29,7 @@ CURVES = {  # columns of history.csv: label of the axis; caption; what is added 
     "loss": (
         "loss",
         "The loss that training lowers: the sum of the terms, each times its weight, as the mean over an epoch.",
-        "Where the dashed line stops falling while the solid one goes on, the student learns the training rows by heart.",
+        "The dashed one has those terms alone that can be computed for held-out rows. Where it stops falling while the solid one goes on, the student learns the training rows by heart.",
     ),
     "agreement": (
         "mean cosine",
@@ -148,8 +149,13 @@ def _rows_in_words(rows: Mapping[str, Any], run_file: Run) -> str:
     return f"{words}, {rows['held_out']:,} held out ({kept})" if rows["held_out"] else f"{words}; those held out ({kept}) were not judged"
 
 
+def _centres(term: Term) -> str:
+    """Where the class centres of a term come from, where they are not learned."""
+    return f" (centres: {term.head.centres} of the teacher's embeddings)" if term.head and term.head.taught else ""
+
+
 def _stage_in_words(stage: Stage) -> str:
-    terms = " + ".join(f"{term.weight if isinstance(term.weight, str) else f'{term.weight:g}'} × {term.name}" for term in stage.terms)
+    terms = " + ".join(f"{term.weight if isinstance(term.weight, str) else f'{term.weight:g}'} × {term.name}{_centres(term)}" for term in stage.terms)
     epochs = f"{stage.epochs} epoch{'s' * (stage.epochs != 1)}"
     words = f"source {stage.source}, {epochs}, loss {terms}, {stage.optimizer.name} at {stage.optimizer.learning_rate:g}, schedule {stage.schedule.name}"
     frozen = f", frozen: {stage.freeze if isinstance(stage.freeze, str) else ', '.join(stage.freeze)}" if stage.freeze else ""
