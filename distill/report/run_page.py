@@ -29,7 +29,8 @@ CURVES = {  # columns of history.csv: label of the axis; caption; what is added 
     "loss": (
         "loss",
         "The loss that training lowers: the sum of the terms, each times its weight, as the mean over an epoch.",
-        "The dashed one has those terms alone that can be computed for held-out rows. Where it stops falling while the solid one goes on, the student learns the training rows by heart.",
+        "The dashed one has those terms alone that can be computed for held-out rows. Where it stops falling while the solid one goes on, "
+        "the student learns the training rows by heart.",
     ),
     "agreement": (
         "mean cosine",
