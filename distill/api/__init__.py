@@ -5,10 +5,12 @@ message, and what the system fails to do an OSError; no function ends the proces
 The functions are safe to call in a thread, one at a time for one folder.
 """
 
+from distill.api.comparing import compare
 from distill.api.data import chunk, draw_faces, draw_views, open_shards, verify
 from distill.api.embedding import embed, import_set, plan
+from distill.api.evaluating import evaluate
+from distill.api.exporting import export_model, load_model
 from distill.api.given import load_described
-from distill.api.models import compare, evaluate, export_model, load_model
 from distill.api.training import rehearse, train
 
 __all__ = [

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from distill import __version__
-from distill.cli import data, demo, importing, inspect, models, training
+from distill.cli import comparing, data, demo, evaluating, exporting, importing, inspect, training
 from distill.cli.help import SETTINGS, Verb, Verbs, mistake_in_words
 from distill.cli.options import debugging
 from distill.errors import DistillError, Interrupted
@@ -39,8 +39,8 @@ VERBS = {
     "Embed": (data.embed, importing.import_, data.verify),
     "Look": (inspect.inspect, data.views),
     "Train": (training.init, training.train),
-    "Judge": (models.evaluate, models.compare),
-    "Ship": (models.export,),
+    "Judge": (evaluating.evaluate, comparing.compare),
+    "Ship": (exporting.export,),
 }
 app = typer.Typer(cls=Verbs, context_settings=SETTINGS, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -3,8 +3,10 @@
 `as_dict()` is what `--json` prints. Nothing heavy is imported here: the verb makes the arrays.
 """
 
+from distill.results.comparison import CompareResult, Verdict
 from distill.results.data import ChunkResult, EmbedResult, FacesResult, Forecast, ImportResult, PlanResult, VerifyResult, ViewsResult
-from distill.results.models import CompareResult, EvaluateResult, ExportResult, Judged, Verdict
+from distill.results.evaluation import EvaluateResult, Judged
+from distill.results.export import ExportResult
 from distill.results.result import Result
 from distill.results.training import TrainResult
 

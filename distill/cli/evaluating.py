@@ -1,14 +1,13 @@
-"""Verbs of finished models: evaluate, compare, export."""
+"""The verb evaluate."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from distill.cli.endings import print_next
-from distill.cli.options import HANDED, OUTPUT, PIXELS, TEACHER, AsJson, Model, Out, RootOfSet, one_of, print_json, takes
+from distill.cli.options import HANDED, OUTPUT, PIXELS, TEACHER, AsJson, Model, RootOfSet, print_json, takes
 from distill.errors import Unfinished
 from distill.storage.path import StoragePath, as_path
 
@@ -119,55 +118,3 @@ def _after_evaluate(model: str, found: EvaluateResult) -> list[list[object]]:
     if model.endswith(".keras") or (as_path(model) / "student.keras").is_file():
         words.append(["export", model, "OUT"])
     return words
-
-
-@takes(PIXELS, HANDED)
-def compare(
-    model: Model,
-    images: Annotated[list[StoragePath], typer.Argument(help="two photos or more", parser=as_path, metavar="IMAGES...")],
-    threshold: Annotated[
-        float | None, typer.Option(metavar="X", help="two photos of at least this cosine are called the same person, -1 to 1; distill evaluate finds one")
-    ] = None,
-    as_json: AsJson = False,
-    **options: Any,
-) -> None:
-    """Compare photos by the cosines of their embeddings. 1 is the same direction; two persons are near 0.
-
-    \b
-    Example: distill compare runs/joint anna1.jpg anna2.jpg bea.jpg
-    """
-    from distill import api
-
-    found = api.compare(model, images, threshold=threshold, **options)
-    if found.turned:
-        told = f"{len(found.turned)} of {len(images)} images carry an EXIF rotation that is not applied, {found.turned[0]} for one"
-        print(f"{told}; --exif apply turns them", file=sys.stderr)
-    if as_json:
-        print_json(found.as_dict())
-        return
-    print(found.in_words())
-    if threshold is None:
-        print_next(["evaluate", model, "--pairs", "FOLDER"], note="finds a threshold for --threshold")
-
-
-def export(
-    student: Annotated[StoragePath, typer.Argument(help="run folder or .keras file", parser=as_path, metavar="STUDENT")],
-    out: Out,
-    format: Annotated[str, typer.Option(**one_of("saved_model"), help="file format to write")] = "saved_model",
-    force: Annotated[bool, typer.Option("--force", help="replace an earlier export at OUT")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Export a student as a SavedModel. It is loaded again first, and has to give the same embeddings.
-
-    \b
-    Example: distill export runs/joint exported
-    """
-    from distill import api
-
-    made = api.export_model(student, out, format=format, force=force)
-    if as_json:
-        print_json(made.as_dict())
-        return
-    print(made.in_words())
-    print(f"in Python: import distill; model = distill.load_model({str(out)!r})  # uint8 [N, {made.height}, {made.width}, 3] -> float32 [N, {made.dimension}]")
-    print_next(["evaluate", out, "--pairs", "FOLDER"])

@@ -1,4 +1,4 @@
-"""Models as functions: evaluate, compare, export, load."""
+"""Judging models: evaluate."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 from distill.api.given import Path, Size, describe, load_steady, size_of, text_of
 from distill.arguments import PATHS, checked
 from distill.errors import DistillError
-from distill.results import CompareResult, EvaluateResult, ExportResult, Judged
+from distill.results import EvaluateResult, Judged
 from distill.storage.objects import RemotePath
 from distill.storage.path import StoragePath, as_path
 
 if TYPE_CHECKING:
     from distill.images.preprocessing import PreprocessingOptions
-    from teachers import LoadedTeacher
 
 
 @checked
@@ -129,66 +128,3 @@ def _paths(given: Path | Sequence[Path] | None) -> list[StoragePath]:
     if (odd := next((one for one in several if not isinstance(one, PATHS)), None)) is not None:
         raise DistillError(f"evaluate: received pairs={odd!r} ({type(odd).__name__}), expected a path or a list of paths.")
     return [as_path(one) for one in several]
-
-
-@checked
-def compare(
-    model: Path,
-    images: Sequence[Path],
-    *,
-    threshold: float | None = None,
-    resize: str = "none",
-    exif: str = "ignore",
-    size: Size | None = None,
-    **options: Unpack[PreprocessingOptions],
-) -> CompareResult:
-    """Computes the cosines of photos: 1 is the same direction, about 0 another person.
-
-    Args:
-        images: two photos or more.
-        threshold: the cosine from which on two photos are called the same person, -1 to 1; `evaluate` finds one.
-    """
-    if threshold is not None and not -1 <= threshold <= 1:
-        raise DistillError(f"--threshold {threshold}: expected a cosine, from -1 to 1. distill evaluate MODEL --pairs FOLDER finds one.")
-    from distill.evaluation.embed import check_photos
-    from distill.evaluation.embed import compare as cosines
-    from distill.images.exif import orientation
-
-    described, paths = describe(model, options), [as_path(image) for image in ([images] if isinstance(images, str) else images)]
-    asked = size_of(size)
-    check_photos(paths)
-    matrix = cosines(load_steady(described), paths, resize, asked, exif)
-    turned = tuple(str(path) for path in paths if exif == "ignore" and orientation(path.read_bytes()) != 1)
-    return CompareResult(tuple(map(str, paths)), matrix, threshold, turned)
-
-
-@checked
-def export_model(student: Path, out: Path, *, format: str = "saved_model", force: bool = False) -> ExportResult:
-    """Writes a student for others to load; done only after it was loaded again and gave the same embeddings.
-
-    Args:
-        student: run folder or .keras file.
-        out: folder to write, on a local disk.
-        force: replace an earlier export in `out`, and never anything else.
-    """
-    from distill.data.folders import check_local
-    from distill.data.kinds import CARD
-    from distill.exports.export import export as write
-
-    card, folder = write(as_path(student), as_path(out), format, force=force), check_local(out, "export")
-    sizes = (card["height"], card["width"], card["dimension"], card["parameters"], card["bytes"])
-    return ExportResult(folder, format, *sizes, folder / CARD, card)
-
-
-@checked
-def load_model(path: Path, **options: Unpack[PreprocessingOptions]) -> LoadedTeacher:
-    """Loads a model on disk as a callable uint8 [B, H, W, 3], RGB, 0 to 255 -> float32 [B, D].
-
-    Args:
-        path: run folder, SavedModel, .keras, .h5 or .onnx file.
-        options: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
-
-    Raises:
-        DistillError: there is no model, or its answers depend on chance or on the other images.
-    """
-    return load_steady(describe(path, options))
