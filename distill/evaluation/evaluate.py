@@ -2,7 +2,8 @@
 
 OUT/evaluation.json           {"model": {"path", "pairs", "more_pairs": [...], "identification", "agreement"}, "teacher": {...}}
 OUT/scores-<who>.npz          scores, same, first, second of the pairs, roc_far, roc_tar, roc_thresholds (of further sets: scores_2, ...); identified, of
-                              each probe; cosines of the agreement
+                              each probe; cosines of the agreement, similarity_teacher and similarity_student of pairs of its
+                              rows, worst_keys and worst_cosines of its worst images
 
 Nothing is written before all figures are there.
 """
@@ -88,7 +89,8 @@ def _evaluate_one(who: str, path: str, model: Model, request: EvaluationRequest,
         found["agreement_left_out"] = reason
     if shards is not None and comparable is not None:
         with bar(f"{who}: agreement") as progress:
-            found["agreement"], arrays["cosines"] = _agreement(comparable, shards, request, origin, progress)
+            found["agreement"], more = _agreement(comparable, shards, request, origin, progress)
+            arrays |= more
     return _Evaluated(found, arrays, on_pairs)
 
 
@@ -123,7 +125,7 @@ def _comparable(path: str, model: Model, dimension: int) -> Model | None:
     return None if kernel is None or kernel.shape != (model.dimension, dimension) else _Projected(model, kernel)
 
 
-def _agreement(model: Model, shards: ShardSet, request: EvaluationRequest, origin: Origin, progress: Progress) -> tuple[dict[str, Any], np.ndarray]:
+def _agreement(model: Model, shards: ShardSet, request: EvaluationRequest, origin: Origin, progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     part = "held_out" if request.holdout else "all"
     source = ShardSource(str(request.shards), batch=256, seed=0, part=part, holdout=request.holdout, root=request.root, views="plain")
     found_on: dict[str, Any] = {"shards": str(request.shards), "part": "held-out rows" if request.holdout else "all rows"}
@@ -131,7 +133,7 @@ def _agreement(model: Model, shards: ShardSet, request: EvaluationRequest, origi
     if isinstance(model, _Projected):
         found_on["projected"] = True
     found = evaluate_shards(model, source, progress)
-    return {**found_on, **found.as_dict()}, found.cosines
+    return {**found_on, **found.as_dict()}, found.arrays()
 
 
 def _identities(pair_set: PairSet, request: EvaluationRequest, origin: Origin) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, ClassVar
 
+from distill.results.agreement import agreement_notes
 from distill.results.pairs import group_notes, interval_notes, pair_cells, pair_notes, percent
 from distill.results.result import Result, text_table
 from distill.runtime.lines import html_table, many
@@ -174,6 +175,7 @@ def _other_notes(one: Judged) -> list[str]:
         seen = {True: ", which it was trained on", False: "", None: "; whether it was trained on them is not known"}[found["trained_on"]]
         behind = ", behind the projection of its run" if found.get("projected") else ""
         notes.append(f"agreement: the cosine to the stored embeddings over {many(found['rows'], 'rows')} ({found['part']}{seen}){behind}")
+        notes += agreement_notes(found)
     if one.left_out:
         notes.append(f"no agreement: {one.left_out}")
     return notes

@@ -134,6 +134,19 @@ class ShardSource:
             tasks = reader.tasks(self._pools(number, views.shape[1]), start)
             yield from (wait() for wait in ahead(maker, lambda task: task(), tasks, QUEUE) if wait is not None)
 
+    def order(self, number: int) -> Iterator[np.ndarray]:
+        """Yields the rows of the batches of an epoch, int64 [B], numbered through the part; of plain pictures, where no row comes in several views."""
+        yield from (rows for pool in self._pools(number, 1) for rows in pool)
+
+    def keys(self, numbers: np.ndarray) -> list[str]:
+        """Returns the keys of rows of the part. Reads a row group for each of them that lie in different ones."""
+        groups = np.searchsorted(self._part.starts, numbers, side="right") - 1
+        found: dict[int, list[str]] = {}
+        for group in np.unique(groups).tolist():
+            shard, at = self._part.groups[group]
+            found[group] = next(self.set.read(shard, [at], ["key"])).keys
+        return [found[group][row] for group, row in zip(groups.tolist(), self._part.rows[numbers].tolist(), strict=True)]
+
     def _pools(self, number: int, views: int) -> Iterable[Iterable[np.ndarray]]:
         """The batches of an epoch, numbers of rows."""
         if self.balance:
