@@ -2,7 +2,7 @@
 
 A `Teacher` is a value: it names a model and how to speak to it, pickles to a few hundred bytes and loads nothing. The weights appear in
 `Teacher.load()`, once in each process, and again only when the files have changed. A loaded teacher may be called by many threads at once.
-Neither importing this nor opening a teacher imports TensorFlow or onnxruntime.
+Neither importing this nor opening a teacher imports TensorFlow or another engine.
 
 How pixels are handed over is its `Preprocessing` (distill/images/preprocessing.py has the formula). What the model answers is handed on as it is,
 not normalised; rows that are not finite are the caller's to judge.
@@ -26,17 +26,9 @@ from distill.images.preprocessing import Preprocessing, PreprocessingOptions, Sc
 from distill.runtime.process import grow_gpu_memory, keep_memory_again
 from distill.runtime.progress import phase
 from distill.runtime.quiet import quiet_import
-from distill.storage.path import StoragePath, as_path, close_to, local_copy
-from teachers.foreign import WEIGHTS, known_name
+from distill.storage.path import StoragePath, as_path, local_copy
+from teachers.kinds import EXPECTED, LOADERS, SAVED_MODEL_PARTS, THREADED, find
 from teachers.loaded import LoadedTeacher
-
-LOADERS = {"saved_model": "teachers.saved_model", "keras": "teachers.keras_file", "onnx": "teachers.onnx_file"}
-SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".onnx": "onnx"}
-# What decides a SavedModel's answers. Left out: fingerprint.pb, which holds a random number, and what people or systems put beside it, and
-# so model.json, whose values a set keeps itself in its metadata.
-SAVED_MODEL_PARTS = ("saved_model.pb", "variables", "assets")
-STUDENT = "student.keras"
-EXPECTED = "expected a SavedModel folder (saved_model.pb), a .keras, .h5 or .onnx file, or the folder of a run (student.keras)"
 
 log = logging.getLogger("distill")
 _told: set[str] = set()
@@ -49,7 +41,7 @@ _threads = (0, 0)
 class Teacher:
     """A model on disk and how to speak to it. Made by `open_teacher`, which checks that it is there.
 
-    path: SavedModel folder, Keras or ONNX file; kind: a key of LOADERS; preprocessing: what a set says of itself when this made it.
+    path: SavedModel folder, or a file; kind: a key of LOADERS; preprocessing: what a set says of itself when this made it.
     """
 
     path: str
@@ -67,8 +59,7 @@ class Teacher:
     def load(self) -> LoadedTeacher:
         """The model, ready to be called: read once in a process, however many threads ask, and again when its files have changed."""
         with _loading:
-            # A session of onnxruntime keeps the threads that it was made with.
-            key, state = os.path.abspath(self.local), (self, _stamp(self), _threads if self.kind == "onnx" else None)
+            key, state = os.path.abspath(self.local), (self, _stamp(self), _threads if self.kind in THREADED else None)
             if key not in _loaded or _loaded[key][0] != state:
                 _loaded.pop(key, None)  # the same model as it was opened before must not stay in memory beside the new one
                 with phase("loading the model"):
@@ -137,7 +128,7 @@ def open_teacher(
 
 def describe_teacher(path: str | os.PathLike[str] | StoragePath, given: Preprocessing, beside: bool = True) -> Teacher:
     """`open_teacher` for who has the preprocessing as a value, such as a run file or the metadata of a set."""
-    found, kind = _find(as_path(path))
+    found, kind = find(as_path(path))
     return Teacher(str(found), kind, (_with_beside(str(found), given) if beside else given).whole())
 
 
@@ -167,7 +158,7 @@ def limit_threads(intra: int, inter: int = 0) -> bool:
     """How many threads a teacher takes in this process: `intra` within an operation, `inter` beside each other; 0 leaves the choice.
 
     To be called before TensorFlow computes anything; it is not imported for this. Returns False when it already runs with another number,
-    which then stays; onnxruntime takes `intra` for what is loaded from then on. The number of threads within an operation moves embeddings
+    which then stays; other engines take `intra` for what is loaded from then on. The number of threads within an operation moves embeddings
     in the last bits of a float32 (up to 4e-7 of the norm), the number beside each other moves none.
     """
     global _threads
@@ -204,36 +195,6 @@ def _apply_threads() -> bool:
     except RuntimeError:
         return False  # it computes already
     return True
-
-
-def _find(path: StoragePath) -> tuple[StoragePath, str]:
-    if path.name == SAVED_MODEL_PARTS[0] and path.is_file():
-        path = path.parent
-    if path.is_dir():
-        if (path / SAVED_MODEL_PARTS[0]).is_file():
-            return path, "saved_model"
-        if (path / STUDENT).is_file():
-            return path / STUDENT, "keras"
-        inside = sorted(child for child in path.iterdir() if _is_model(child))
-        if not inside and ((path / "checkpoint").is_file() or any(child.suffix == ".index" for child in path.iterdir())):
-            raise DistillError(f"{path} {WEIGHTS}")
-        hint = f" Did you mean {inside[0]}?" if inside else ""
-        raise DistillError(f"{path} is a folder without a model; {EXPECTED}.{hint}")
-    if not path.is_file():
-        raise DistillError(f"No model at {path}; {EXPECTED}.{close_to(path)}")
-    if path.suffix.lower() not in SUFFIXES:
-        known = known_name(path)
-        if known:
-            raise DistillError(f"{path} {known}")
-        raise DistillError(f"{path} is no model that can be read here; {EXPECTED}.")
-    return path, SUFFIXES[path.suffix.lower()]
-
-
-def _is_model(path: StoragePath) -> bool:
-    """Whether a name in a folder looks like a model: a SavedModel, the folder of a run, or a whole model in one file."""
-    if (path / SAVED_MODEL_PARTS[0]).is_file() or (path / STUDENT).is_file():
-        return True
-    return path.suffix.lower() in SUFFIXES and not path.name.lower().endswith((".weights.h5", ".weights.hdf5")) and path.is_file()
 
 
 def _stamp(teacher: Teacher) -> tuple[tuple[str, int, int], ...]:

@@ -46,11 +46,15 @@ def pick(teacher: Teacher, inputs: Mapping[str, tuple[np.dtype | str, Shape | No
             raise DistillError(f"{where} has no input {name!r} to feed. Its inputs: {', '.join(inputs)}.{listing}")
     open_ones = [name for name in inputs if name not in given]
     if len(open_ones) != 1:
-        others = [name for name in open_ones if len(inputs[name][1] or (0,) * 4) != 4] or open_ones[1:]
+        others = [name for name in open_ones if not _may_be_images(inputs[name][1])] or open_ones[1:]
         way_out = " ".join(f"--feed {name}={_example(inputs[name][0])}" for name in others)
         end = f"Give the others a constant: {way_out}." if open_ones else "Leave the --feed of that one away."
         raise DistillError(f"{where} takes {len(inputs)} inputs, {len(open_ones)} of them not fed; expected one, for the images. {end}{listing}")
     return open_ones[0], {name: _constant(where, name, value, *inputs[name]) for name, value in given.items()}
+
+
+def _may_be_images(shape: Shape | None) -> bool:
+    return shape is None or len(shape) == 4
 
 
 def _constant(where: str, name: str, value: Scalar, kind: np.dtype | str, shape: Shape | None) -> Constant:

@@ -42,7 +42,7 @@ def evaluate(
     """Judges a model: verification on pairs of unseen identities, and agreement with its teacher on shards.
 
     Args:
-        model: run folder, SavedModel, .keras, .h5 or .onnx file.
+        model: run folder, SavedModel, .keras, .h5, .onnx or .tflite file.
         pairs: folder of class folders, of identities that it was not trained on, from which pairs are drawn; a .bin file of the field (LFW, CFP-FP,
             AgeDB-30); a text list of pairs (LFW's pairs.txt, or PATH<TAB>PATH<TAB>0|1). Or several of these.
         pairs_root: folder of the images that a text list of pairs names; None: the folder of the list.

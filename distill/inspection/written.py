@@ -11,6 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from distill.data.folders import MODELS
 from distill.data.kinds import DRAWN, KINDS
 from distill.data.layout import INDEXES, NUMBERED
 from distill.errors import DistillError
@@ -52,7 +53,7 @@ PARTS: tuple[tuple[re.Pattern[str], str, int], ...] = (
 PROOFS = ("plan.json", "run.toml", "saved_model.pb", *INDEXES, "classes.txt")  # names in the whole
 TEXTS = (".toml", ".html", ".htm", ".json")  # suffixes that are never image lists
 # suffixes that are no image and are described elsewhere: Pillow, the last resort, takes 0.15 s to load
-OTHERS = (".parquet", ".h5", ".hdf5", ".onnx", ".keras", ".rec", ".tar", ".txt", ".tsv", ".csv", ".lst")
+OTHERS = (*MODELS, ".parquet", ".rec", ".tar", ".txt", ".tsv", ".csv", ".lst")
 LONG = frozenset({"chunks", "meta", "records", "golden", "stages"})  # keys that are described by their length
 
 

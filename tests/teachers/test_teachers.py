@@ -463,7 +463,7 @@ def test_threads_are_what_was_asked_for(mean: Path) -> None:
 
 
 def test_an_unknown_kind_lists_the_kinds() -> None:
-    with pytest.raises(DistillError, match="expected one of: saved_model, keras, onnx"):
+    with pytest.raises(DistillError, match="expected one of: saved_model, keras, onnx, litert"):
         Teacher("model.tflite", "tflite")
 
 
@@ -840,7 +840,7 @@ def test_what_is_cut_empty_or_something_else_is_called_so(separable: tuple[Path,
     assert "model.weights.h5 in it has another checksum than it was written with" in refused(tmp_path / "flipped.keras")
     for name, said in (
         ("a.pt", "PyTorch file, which runs code when it is read. Export it as ONNX"),
-        ("a.tflite", "TensorFlow Lite"),
+        ("a.mlmodel", "is of a system that is not read here"),
         ("a.pb", "graph of TensorFlow 1"),
         ("a.zip", "is an archive. Unpack it"),
         ("a.safetensors", "holds weights without the model"),
