@@ -16,7 +16,8 @@ import pickle
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -77,6 +78,20 @@ def read_parts(source: Path) -> tuple[list[Part], list[str]]:
     return parts, _gaps(sorted(arrays))
 
 
+def read_embeddings(path: Path) -> tuple[list[str] | None, np.ndarray]:
+    """Returns the embeddings of one .npy, a view of the file, or of one .npz (of an .npz's only array, or image_embs with image_names): float [n, D]."""
+    if path.suffix.lower() == ".npy":
+        found = _read_npy(path)
+    else:
+        with _opened_npz(path) as file:
+            if len(members := file.infolist()) != 1:
+                part = _read_npz(path)
+                return part.paths, part.embeddings
+            found = np.asarray(_member(path, file, members[0]))
+    _check(str(path), found)
+    return None, found
+
+
 def sha256_of(parts: Sequence[Part]) -> str:
     """Returns a hash of dtype and values row by row, however the rows are split into files."""
     digest = hashlib.sha256(" ".join(sorted({part.embeddings.dtype.str for part in parts})).encode())
@@ -127,16 +142,13 @@ def _check(name: str, embeddings: np.ndarray) -> None:
 
 
 def _read_npz(path: Path) -> Part:
-    try:
-        with zipfile.ZipFile(path) as file:
-            there = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
-            missing = [name for name in ("image_names", "image_embs") if name not in there]
-            if missing:
-                found_names = ", ".join(sorted(there)[:6]) or "nothing"
-                raise DistillError(f"{path} holds {found_names}; expected image_names, image_embs and perhaps image_classes. {missing[0]} is missing.")
-            found = {name: _member(path, file, there[name]) for name in ("image_names", "image_embs", "image_classes") if name in there}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
-        raise Damaged(f"{path} is no .npz that can be read ({error}). Copy it again.") from error
+    with _opened_npz(path) as file:
+        there = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
+        missing = [name for name in ("image_names", "image_embs") if name not in there]
+        if missing:
+            found_names = ", ".join(sorted(there)[:6])
+            raise DistillError(f"{path} holds {found_names or 'nothing'}; expected image_names, image_embs and perhaps image_classes. {missing[0]} is missing.")
+        found = {name: _member(path, file, there[name]) for name in ("image_names", "image_embs", "image_classes") if name in there}
     for name in ("image_embs", "image_classes"):
         if not isinstance(found.get(name, np.empty(0)), np.ndarray):
             raise DistillError(f"{path}: {name} holds Python objects; expected numbers. Store it with astype({'float' if name == 'image_embs' else 'int'}).")
@@ -148,6 +160,15 @@ def _read_npz(path: Path) -> Part:
     if classes is not None and (classes.dtype.kind not in "iu" or (classes.size and classes.min() < 0)):
         raise DistillError(f"{path}: image_classes holds {classes.dtype}, or numbers below 0. Expected whole numbers from 0.")
     return Part(path.name, paths, embeddings, None if classes is None else classes.reshape(-1).astype(np.int64))
+
+
+@contextmanager
+def _opened_npz(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as file:
+            yield file
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
+        raise Damaged(f"{path} is no .npz that can be read ({error}). Copy it again.") from error
 
 
 def _member(path: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
@@ -165,9 +186,7 @@ def _read_npy(path: Path) -> np.ndarray:
         start = file.tell()
     if dtype.hasobject:
         raise DistillError(f"{path} holds Python objects; expected floating-point embeddings [rows, numbers].")
-    if not np.prod(shape):
-        return np.empty(shape, dtype)
-    return np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
+    return np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C") if np.prod(shape) else np.empty(shape, dtype)
 
 
 def _header(name: str, file: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
