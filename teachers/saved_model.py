@@ -23,17 +23,18 @@ HALVES = (14, 19)  # DT_BFLOAT16, DT_HALF: tensorflow/core/framework/types.proto
 def load(teacher: Teacher) -> Model:
     """The chosen signature as a function of one array. Raises DistillError with all that the model has where the choice does not fit."""
     where, saved = f"teacher {teacher.path}", _read(teacher)
-    signatures = {name: _describe(function) for name, function in sorted(saved.signatures.items())}  # their own order is another each time
+    functions = _functions(teacher, saved)
+    signatures = {name: _describe(function) for name, function in functions.items()}
     if not signatures:
         raise DistillError(f"{where} has no signatures. Save it again with tf.saved_model.save(model, path, signatures=...).")
     listing = list_signatures(signatures)
     name = choose(teacher, "signature", teacher.preprocessing.signature, SIGNATURE, signatures, listing)
-    function = saved.signatures[name]
-    inputs = function.structured_input_signature[1]
+    function = functions[name]
+    inputs = _inputs(function)
     key, feed = pick(teacher, {name: (_dtype(spec), _shape(spec)) for name, spec in sorted(inputs.items())}, listing)
     output = choose(teacher, "output", teacher.preprocessing.output, OUTPUT, signatures[name]["outputs"], listing)
     return Model(
-        run=_runner(teacher, saved, name, key, output, feed),
+        run=_runner(teacher, saved, (name, function), key, output, feed),
         dtype=_dtype(inputs[key]),
         shape=_shape(inputs[key]),
         output=_shape(function.structured_outputs[output]),
@@ -81,14 +82,18 @@ def _tags(teacher: Teacher) -> list[str] | None:
 
 def _tag_sets(teacher: Teacher) -> list[tuple[str, ...]]:
     """Returns the tags of each graph in a SavedModel, in its order."""
+    return [tuple(sorted(graph.meta_info_def.tags)) for graph in _graphs(teacher)]
+
+
+def _graphs(teacher: Teacher) -> Any:
+    """Returns what saved_model.pb says of each graph."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     try:
-        model = SavedModel.FromString((teacher.local / "saved_model.pb").read_bytes())
+        return SavedModel.FromString((teacher.local / "saved_model.pb").read_bytes()).meta_graphs
     except DecodeError as error:
         raise DistillError(f"teacher {teacher.path}: saved_model.pb is damaged or cut off: {reason(error)} Copy it again.") from error
-    return [tuple(sorted(graph.meta_info_def.tags)) for graph in model.meta_graphs]
 
 
 def _plain(path: Path) -> str:
@@ -102,10 +107,10 @@ def _plain(path: Path) -> str:
     return str(link)
 
 
-def _runner(teacher: Teacher, saved: Any, name: str, key: str, output: str, feed: dict[str, Constant]) -> Any:
+def _runner(teacher: Teacher, saved: Any, signature: tuple[str, Any], key: str, output: str, feed: dict[str, Constant]) -> Any:
     import tensorflow as tf
 
-    function = saved.signatures[name]
+    name, function = signature
 
     def run(images: np.ndarray, saved: Any = saved) -> np.ndarray:
         # `saved` is held here, as long as this function lives: a signature alone does not keep its variables alive.
@@ -118,8 +123,22 @@ def _runner(teacher: Teacher, saved: Any, name: str, key: str, output: str, feed
     return run
 
 
+def _functions(teacher: Teacher, saved: Any) -> dict[str, Any]:
+    """Returns the signatures by name, sorted, because their own order is another each time; with those that only servers list (an export of distill has such)."""
+    functions = dict(saved.signatures.items())
+    for name in {name for graph in _graphs(teacher) for name in graph.signature_def} - functions.keys():
+        if found := getattr(getattr(saved, name, None), "concrete_functions", None):
+            functions[name] = found[0]
+    return dict(sorted(functions.items()))
+
+
+def _inputs(function: Any) -> dict[str, Any]:
+    positional, named = function.structured_input_signature
+    return {**{spec.name: spec for spec in positional}, **named}
+
+
 def _describe(function: Any) -> dict[str, dict[str, str]]:
-    sides = {"inputs": function.structured_input_signature[1], "outputs": function.structured_outputs}
+    sides = {"inputs": _inputs(function), "outputs": function.structured_outputs}
     return {side: {name: text_of(spec.dtype.name, _shape(spec)) for name, spec in sorted(specs.items())} for side, specs in sides.items()}
 
 

@@ -1,11 +1,15 @@
 """A trained student as a file that others load. An export has its final name only after it was loaded again and gave the student's embeddings.
 
-SavedModel, three signatures, each returns {"output": float32 [N, D]}:
+SavedModel, four signatures, each returns {"output": float32 [N, D]}:
 
 - `serving_default`: float32 [N, H, W, 3], RGB, 0 to 255
 - `uint8`: uint8 [N, H, W, 3], the same image
+- `normalized`: as `serving_default`, with embeddings of length 1
 - `encoded`: string [N], the bytes of a JPEG or PNG of exactly H x W; decoded in the graph to the pixels that `distill.images.codec` gives
   (byte-equal on baseline, progressive, grey and CMYK JPEG of every subsampling, on PNG of 1 to 16 bits, palette and alpha)
+
+In Python, `tf.saved_model.load(EXPORT).signatures` lists the first alone, so that `tf.lite.TFLiteConverter.from_saved_model(EXPORT)` converts that one; the
+others are functions of what is loaded: `loaded.uint8(images)`. TensorFlow Serving and saved_model_cli know all four.
 
 `saved_model` writes it in a process of its own. `assets.extra/distill.json`, which every loader ignores, is the card of the export; by it a later
 export knows what it may replace.

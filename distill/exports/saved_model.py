@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from distill.errors import DistillError
 
 TOLERANCE = 1e-5  # largest difference of one number of an embedding, as a share of the embedding's norm
+SIGNATURES = ("serving_default", "uint8", "normalized", "encoded")
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8"
 
@@ -34,12 +35,13 @@ def _write(keras_file: str, folder: str) -> dict[str, Any]:
         raise DistillError(f"cannot be opened as a Keras model: {cause.splitlines()[0]}") from error
     height, width, dimension = _sizes(model)
     module = _servable(model, height, width)
-    signatures = {name: getattr(module, name) for name in ("serving_default", "uint8", "encoded")}
+    signatures = {name: getattr(module, name) for name in SIGNATURES}
     Path(folder).mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="distill-") as plain:  # TensorFlow takes [ ] * ? in a path for a pattern, so it gets a path without them
         link = Path(plain) / "export"
         link.symlink_to(Path(folder).absolute(), target_is_directory=True)
         tf.saved_model.save(module, str(link), signatures=signatures)
+        _hide_from_python(Path(folder) / "saved_model.pb", SIGNATURES[1:])
         differences = _compare(model, str(link), height, width)
     worst = max(differences, key=lambda name: differences[name])
     if not differences[worst] <= TOLERANCE:
@@ -71,7 +73,7 @@ def _sizes(model: Any) -> tuple[int, int, int]:
 
 
 def _servable(model: Any, height: int, width: int) -> Any:
-    """Returns a tf.Module of the three signatures, with the variables and nothing of Keras."""
+    """Returns a tf.Module of SIGNATURES, with the variables and nothing of Keras."""
     import tensorflow as tf
 
     def signature(shape: list, dtype: Any) -> Callable:
@@ -106,14 +108,36 @@ def _servable(model: Any, height: int, width: int) -> Any:
     def embed_uint8(images: Any) -> dict[str, Any]:
         return embed(tf.cast(images, tf.float32))
 
+    @signature([None, height, width, 3], tf.float32)
+    def embed_normalized(images: Any) -> dict[str, Any]:
+        return {"output": tf.math.l2_normalize(embed(images)["output"], axis=-1)}
+
     @signature([None], tf.string)
     def embed_encoded(images: Any) -> dict[str, Any]:
         return embed(tf.cast(tf.map_fn(decode, images, fn_output_signature=tf.TensorSpec([height, width, 3], tf.uint8)), tf.float32))
 
     module = tf.Module()
     module.weights = [variable.value for variable in model.weights]  # not .variables: the seeds of dropout change at every load
-    module.serving_default, module.uint8, module.encoded = embed, embed_uint8, embed_encoded  # the network is traced and saved once
+    # the network is traced and saved once
+    module.serving_default, module.uint8, module.normalized, module.encoded = embed, embed_uint8, embed_normalized, embed_encoded
     return module
+
+
+def _hide_from_python(file: Path, names: Sequence[str]) -> None:
+    """Takes signatures out of what `tf.saved_model.load(...).signatures` lists, and leaves them to servers and as functions of the loaded object.
+
+    TFLiteConverter.from_saved_model converts all that are listed there. It has no kernel for the decoders of `encoded`, and of several signatures it quantises none.
+    TF Serving and saved_model_cli read the other list (`signature_def`), which keeps them all.
+    """
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    saved = SavedModel.FromString(file.read_bytes())
+    nodes = saved.meta_graphs[0].object_graph_def.nodes
+    listed = nodes[next(child.node_id for child in nodes[0].children if child.local_name == "signatures")]
+    kept = [child for child in listed.children if child.local_name not in names]
+    del listed.children[:]
+    listed.children.extend(kept)
+    file.write_bytes(saved.SerializeToString(deterministic=True))
 
 
 def _compare(model: Any, folder: str, height: int, width: int) -> dict[str, float]:
@@ -126,14 +150,18 @@ def _compare(model: Any, folder: str, height: int, width: int) -> dict[str, floa
     coarse = random.integers(0, 256, (8, -(-height // 8), -(-width // 8), 3)).repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
     samples = np.clip(coarse + random.normal(0, 12, coarse.shape), 0, 255).astype(np.uint8)
     encoded = [encode_jpeg(image, 90) if row % 2 else tf.io.encode_png(image).numpy() for row, image in enumerate(samples)]
-    loaded = tf.saved_model.load(folder).signatures
-    given = {"serving_default": samples.astype(np.float32), "uint8": samples, "encoded": np.array(encoded, object)}
+    loaded = tf.saved_model.load(folder)
+    floats = samples.astype(np.float32)
+    given = {"serving_default": floats, "uint8": samples, "normalized": floats, "encoded": np.array(encoded, object)}
     seen = {**dict.fromkeys(given, samples), "encoded": np.stack([decode(data) for data in encoded])}
     differences = {}
     for name, images in given.items():
         expected = np.asarray(model(seen[name].astype(np.float32), training=False), np.float64)
-        received = loaded[name](images=tf.constant(images))["output"].numpy()
         norms = np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        if name == "normalized":
+            expected, norms = expected / norms, np.ones_like(norms)
+        function = loaded.signatures[name] if name in loaded.signatures else getattr(loaded, name)
+        received = function(images=tf.constant(images))["output"].numpy()
         differences[name] = float((np.abs(expected - received) / norms).max())
     return differences
 

@@ -1,4 +1,4 @@
-"""Exports: three signatures that give the student's embeddings, and nothing of anybody else's is ever overwritten."""
+"""Exports: signatures that give the student's embeddings, and nothing of anybody else's is ever overwritten."""
 
 import io
 import json
@@ -78,7 +78,8 @@ def signatures(exported, tmp_path_factory):
     link = tmp_path_factory.mktemp("plain") / "student"
     link.symlink_to(exported[0])
     loaded = tf.saved_model.load(str(link))
-    return {name: loaded.signatures[name] for name in ("serving_default", "uint8", "encoded")}, loaded
+    functions = {name: getattr(loaded, name) for name in ("uint8", "normalized", "encoded")}
+    return {"serving_default": loaded.signatures["serving_default"], **functions}, link, loaded
 
 
 def test_float_and_uint8_signatures_give_the_students_embeddings(signatures, pictures, expected):
@@ -93,11 +94,46 @@ def test_float_and_uint8_signatures_give_the_students_embeddings(signatures, pic
 def test_what_the_signatures_are_called_and_take(signatures):
     import tensorflow as tf
 
-    for name, dtype in [("serving_default", tf.float32), ("uint8", tf.uint8), ("encoded", tf.string)]:
-        given = signatures[0][name].structured_input_signature[1]
-        assert given["images"].dtype == dtype
-        assert given["images"].shape.as_list() == ([None] if dtype == tf.string else [None, HEIGHT, WIDTH, 3])
-        assert signatures[0][name].structured_outputs["output"].shape.as_list() == [None, DIMENSION]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # as a server loads it
+        served = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(signatures[1])).signature_def
+    assert served.keys() - {"__saved_model_init_op"} == {"serving_default", "uint8", "normalized", "encoded"}
+    for name, dtype in [("serving_default", tf.float32), ("uint8", tf.uint8), ("normalized", tf.float32), ("encoded", tf.string)]:
+        given, answer = served[name].inputs["images"], served[name].outputs["output"]
+        assert given.dtype == dtype.as_datatype_enum and served[name].inputs.keys() == {"images"}
+        sizes = [dim.size for dim in given.tensor_shape.dim]
+        assert sizes == ([-1] if dtype == tf.string else [-1, HEIGHT, WIDTH, 3])
+        assert [dim.size for dim in answer.tensor_shape.dim] == [-1, DIMENSION]
+
+
+def test_normalized_gives_embeddings_of_length_1(signatures, pictures, expected):
+    import tensorflow as tf
+
+    received = signatures[0]["normalized"](tf.constant(pictures, tf.float32))["output"].numpy()
+    np.testing.assert_allclose(np.linalg.norm(received, axis=1), 1, atol=1e-6)
+    lengths = np.linalg.norm(expected(pictures), axis=1, keepdims=True)
+    np.testing.assert_allclose(received * lengths, expected(pictures), atol=1e-5)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_converter_of_tensorflow_lite_takes_an_export_as_guides_write_it(signatures, pictures, expected, whole):
+    """float32, and whole int8 with calibration: one signature, with the student's embeddings."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(signatures[1]))
+    if whole:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([picture[None].astype(np.float32)] for picture in pictures)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    interpreter = tf.lite.Interpreter(model_content=converter.convert())
+    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["images"], "outputs": ["output"]}}
+    interpreter.allocate_tensors()
+    given, answer = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    for picture in pictures:
+        interpreter.set_tensor(given, picture[None].astype(np.float32))
+        interpreter.invoke()
+        np.testing.assert_allclose(interpreter.get_tensor(answer)[0], expected(picture[None])[0], atol=0.02 if whole else 1e-5)
+    kinds = {tensor["dtype"] for tensor in interpreter.get_tensor_details() if "conv" in tensor["name"].lower()}
+    assert (np.int8 in kinds) == whole
 
 
 def test_encoded_signature_sees_the_pixels_of_our_decoder(signatures, pictures, expected):
@@ -122,13 +158,15 @@ def test_encoded_signature_sees_the_pixels_of_our_decoder(signatures, pictures, 
     assert signatures[0]["encoded"](images=tf.zeros([0], tf.string))["output"].shape == (0, DIMENSION)
 
 
-@pytest.mark.parametrize("signature", ["serving_default", "uint8"])
+@pytest.mark.parametrize("signature", ["serving_default", "uint8", "normalized"])
 def test_an_export_goes_back_in_as_a_teacher(exported, pictures, expected, signature):
     from teachers import load_teacher
 
     teacher = load_teacher(str(exported[0]), signature=signature)
     assert (teacher.height, teacher.width, teacher.dimension) == (HEIGHT, WIDTH, DIMENSION)
-    np.testing.assert_allclose(teacher(pictures), expected(pictures), atol=1e-5)
+    lengths = np.linalg.norm(expected(pictures), axis=1, keepdims=True) if signature == "normalized" else 1
+    np.testing.assert_allclose(teacher(pictures), expected(pictures) / lengths, atol=1e-5)
+    assert list(teacher.describe()["signatures"]) == ["encoded", "normalized", "serving_default", "uint8"]
 
 
 @pytest.mark.parametrize("data, words", [(b"GIF89a, no picture at all", "JPEG or a PNG"), (encode_jpeg(np.zeros((8, 8, 3), np.uint8)), "20x24")])
@@ -143,7 +181,7 @@ def test_the_card_says_what_it_is(run, exported):
     out, facts = exported
     assert (facts["height"], facts["width"], facts["dimension"]) == (HEIGHT, WIDTH, DIMENSION)
     assert facts["parameters"] == 3 * 3 * 3 * 4 + 4 + 4 * 4 + 4 * DIMENSION + DIMENSION
-    assert max(facts["difference"].values()) <= 1e-5 and set(facts["difference"]) == {"serving_default", "uint8", "encoded"}
+    assert max(facts["difference"].values()) <= 1e-5 and set(facts["difference"]) == {"serving_default", "uint8", "normalized", "encoded"}
     assert facts["teacher"] is None  # a run of its own, no shards
     assert facts["path"] == str(out) and facts["bytes"] > 1000
     assert read_card(out) == {name: value for name, value in facts.items() if name not in ("path", "bytes")}
