@@ -32,10 +32,28 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "Sequence[int]": ((Iterable,), "a list of whole numbers"),
     "Sequence[Path]": ((Iterable,), "a list of paths"),
 }
-# annotation of **keywords: their names. Written out, because to look at the types loads what they are of; a test holds them to these.
-KEYWORDS = {
-    "Unpack[PreprocessingOptions]": ("signature", "output", "scale", "offset", "color", "preset", "feed", "tags"),
-    "Unpack[Planned]": ("shards", "method", "images", "size", "teacher", "student", "embedding", "epochs", "steps", "batch", "seed"),
+_PREPROCESSING = dict.fromkeys(("signature", "output", "scale", "offset", "color", "preset", "feed", "tags"), "")
+# annotation of **keywords: {name: annotation, "" where it is not checked}. Written out, because to look at the types loads what they are of; a test holds
+# the names to these.
+KEYWORDS: dict[str, dict[str, str]] = {
+    "Unpack[PreprocessingOptions]": _PREPROCESSING,
+    "Unpack[Planned]": dict.fromkeys(("shards", "method", "images", "size", "teacher", "student", "embedding", "epochs", "steps", "batch", "seed"), ""),
+    "Unpack[Judging]": {
+        **_PREPROCESSING,
+        "pairs": "",
+        "pairs_root": "Path | None",
+        "number": "int | None",
+        "seed": "int",
+        "identify": "Path | None",
+        "flip": "bool",
+        "resamples": "int | None",
+        "groups": "Path | None",
+        "shards": "Path | None",
+        "root": "Path | None",
+        "resize": "str",
+        "exif": "str",
+        "size": "",
+    },
 }
 
 
@@ -52,9 +70,11 @@ def checked(function: Callable[Arguments, Returned], called: str = "") -> Callab
     signature, said = inspect.signature(function), called or function.__name__
     open_ended = [str(one.annotation) for one in signature.parameters.values() if one.kind is one.VAR_KEYWORD]
     known = [name for name, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD]
-    known += [name for annotation in open_ended for name in KEYWORDS.get(annotation, ())]
+    keywords = {name: kind for annotation in open_ended for name, kind in KEYWORDS.get(annotation, {}).items()}
+    known += keywords
     needed = [name for name, one in signature.parameters.items() if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
     wanted = {name: _kind(str(one.annotation)) for name, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD}
+    wanted |= {name: _kind(kind) for name, kind in keywords.items()}
 
     @functools.wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
@@ -63,7 +83,7 @@ def checked(function: Callable[Arguments, Returned], called: str = "") -> Callab
             raise DistillError(f"{said}: no argument '{unknown}'." + (f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}."))
         if missing := next((name for name in needed if name not in signature.bind_partial(*args, **kwargs).arguments), None):
             raise DistillError(f"{said}: the argument '{missing}' is missing.")
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
+        for name, value in {**signature.bind(*args, **kwargs).arguments, **kwargs}.items():
             if (kind := wanted.get(name)) is not None:
                 _check(said, name, value, *kind)
         return function(*args, **kwargs)

@@ -8,6 +8,7 @@ How pixels are handed over is its `Preprocessing` (distill/images/preprocessing.
 not normalised; rows that are not finite are the caller's to judge.
 """
 
+import gc
 import hashlib
 import importlib
 import logging
@@ -32,7 +33,7 @@ from teachers.loaded import LoadedTeacher
 
 log = logging.getLogger("distill")
 _told: set[str] = set()
-_loaded: dict[str, tuple[object, LoadedTeacher]] = {}
+_loaded: dict[str, tuple[tuple[Any, ...], LoadedTeacher]] = {}
 _loading = Lock()
 _threads = (0, 0)
 
@@ -152,6 +153,16 @@ def load_teacher(path: str | os.PathLike[str], **options: Unpack[PreprocessingOp
     (2, 512)
     """
     return open_teacher(path, **options).load()
+
+
+def let_go(teacher: Teacher) -> None:
+    """Forgets a model that this process has loaded, so that its memory is free where nobody else holds it; `load` then reads it again."""
+    with _loading:
+        gone = [key for key, (state, _) in _loaded.items() if state[0] == teacher]
+        for key in gone:
+            del _loaded[key]
+    if gone:
+        gc.collect()  # a model of TensorFlow holds itself in circles
 
 
 def limit_threads(intra: int, inter: int = 0) -> bool:

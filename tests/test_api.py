@@ -92,12 +92,13 @@ def test_a_wrong_type_is_one_message(quick, tmp_path, monkeypatch, call, words):
 
 
 def test_keywords_are_those_of_the_types():
+    from distill.api.judging import Judging
     from distill.arguments import KEYWORDS
     from distill.images.preprocessing import PreprocessingOptions
     from distill.training.methods import Planned
 
     assert {kind: set(names) for kind, names in KEYWORDS.items()} == {
-        f"Unpack[{kind.__name__}]": set(kind.__annotations__) for kind in (PreprocessingOptions, Planned)
+        f"Unpack[{kind.__name__}]": set(kind.__annotations__) for kind in (PreprocessingOptions, Planned, Judging)
     }
 
 

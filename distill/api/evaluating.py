@@ -4,93 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from distill.api.given import Path, Size, describe, load_steady, size_of, text_of
-from distill.arguments import PATHS, checked
+from distill.api.given import Path, describe, load_steady, size_of
+from distill.arguments import checked
 from distill.errors import DistillError
 from distill.results import EvaluateResult, Judged
 from distill.storage.objects import RemotePath
 from distill.storage.path import StoragePath, as_path
 
 if TYPE_CHECKING:
+    from distill.api.judging import Judging
+    from distill.config.data import Holdout
+    from distill.evaluation.embed import Model
     from distill.images.preprocessing import PreprocessingOptions
+    from teachers import Teacher
 
 
 @checked
 def evaluate(
-    model: Path,
-    *,
-    pairs: Path | Sequence[Path] | None = None,
-    pairs_root: Path | None = None,
-    number: int | None = None,
-    seed: int = 0,
-    identify: Path | None = None,
-    flip: bool = False,
-    resamples: int | None = None,
-    groups: Path | None = None,
-    shards: Path | None = None,
-    teacher: Path | None = None,
-    root: Path | None = None,
-    resize: str = "none",
-    exif: str = "ignore",
-    size: Size | None = None,
-    out: Path | None = None,
-    progress: bool = True,
-    **options: Unpack[PreprocessingOptions],
+    model: Path | Sequence[Path], *, teacher: Path | None = None, out: Path | None = None, progress: bool = True, **asked: Unpack[Judging]
 ) -> EvaluateResult:
-    """Judges a model: verification on pairs of unseen identities, and agreement with its teacher on shards.
+    """Judges models: verification on pairs of unseen identities, and agreement with their teacher on shards.
 
     Args:
-        model: run folder, SavedModel, .keras, .h5, .onnx or .tflite file.
+        model: run folder, SavedModel, .keras, .h5, .onnx or .tflite file. Or a list of these, each loaded in its turn; they are called by the last parts of their
+            paths then, and differences are to `teacher`, or without one to the first of them.
+        teacher: another model to judge on the same pairs.
+        out: folder for evaluation.json and scores-*.npz; None writes nothing.
         pairs: folder of class folders, of identities that it was not trained on, from which pairs are drawn; a .bin file of the field (LFW, CFP-FP,
             AgeDB-30); a text list of pairs (LFW's pairs.txt, or PATH<TAB>PATH<TAB>0|1). Or several of these.
         pairs_root: folder of the images that a text list of pairs names; None: the folder of the list.
         number: how many pairs to draw from a folder, half of them genuine; None: 6,000, or as many as there are.
+        seed: another one draws other pairs.
         identify: folder of class folders, for rank-1 identification: the first image of each identity is the gallery, all others are probes.
         flip: the embedding of an image is the sum of its own and that of its mirror image, as in most published figures; not in the agreement.
         resamples: how often identities (or pairs) are drawn again for 95 % intervals; 0: no intervals; None: 1,000, none of more than 100,000 pairs.
         groups: text file, IDENTITY<TAB>GROUP on each line, for the figures of each group, the worst first.
         shards: a set, for the agreement with the embeddings in it.
-        teacher: another model to judge on the same pairs.
-        out: folder for evaluation.json and scores-*.npz; None writes nothing.
-        options: signature, output, scale, offset, color, preset, feed, tags; of the teacher where one is given, else of the model.
+        root: folder, .rec or .tar with the images, where the shards hold none.
+        resize, exif, size: how images are brought to the size of a model; size for models that take any.
+        signature, output, scale, offset, color, preset, feed, tags: of the teacher where one is given, else of the model; of several models none may
+            be given here, model.json beside a model says them.
 
     Returns:
-        Figures of the model and of the teacher. Where no agreement could be told, `left_out` of a model says why.
+        Figures of the models and of the teacher. Where no agreement could be told, `left_out` of a model says why.
     """
-    given, people, target = _paths(pairs), None if identify is None else as_path(identify), None if out is None else as_path(out)
-    _check_asked(bool(given or people), shards, flip, resamples)
-    described = {"model": describe(model, {} if teacher is not None else options)}
-    if teacher is not None:
-        described["teacher"] = describe(teacher, options)
+    from distill.api.judging import paths_of, request_of
     from distill.evaluation.evaluate import evaluate_models
-    from distill.evaluation.groups import read_groups
-    from distill.evaluation.identification import open_people
-    from distill.evaluation.pair_sets import open_pairs
-    from distill.evaluation.request import EvaluationRequest
     from distill.runtime.progress import bar, shown
-    from distill.training.origin import origin_of
 
-    images = None if pairs_root is None else as_path(pairs_root)
-    _check_target(target, [*given, *(path for path in (images, people) if path is not None)])
-    sets, faces = open_pairs(given, images, number, seed), None if people is None else open_people(people)
-    request = EvaluationRequest(
-        sets=sets,
-        shards=None if shards is None else as_path(shards),
-        holdout=origin_of(as_path(model)).holdout,
-        root=None if root is None else text_of(root),
-        resize=resize,
-        size=size_of(size),
-        out=target,
-        exif=exif,
-        people=faces,
-        flip=flip,
-        resamples=resamples,
-        groups=None if groups is None else read_groups(as_path(groups), sets, faces),
-    )
+    models, target, size = paths_of(model, "model"), None if out is None else as_path(out), size_of(asked.get("size"))
+    described = _describe_all(models, None if teacher is None else as_path(teacher), _options_of(asked))
+    request = request_of(asked, target, _holdout(models), "teacher" if teacher is not None else next(iter(described)))
     with shown(progress):
-        found = evaluate_models({who: (one.path, partial(load_steady, one, size_of(size))) for who, one in described.items()}, request, bar)
+        found = evaluate_models({who: (one.path, partial(_load, one, described, size)) for who, one in described.items()}, request, bar)
     if target is not None and not isinstance(target, RemotePath) and all((target / name).is_file() for name in ("run.toml", "history.csv")):
         from distill.report.run_page import write_run_report
 
@@ -98,33 +66,57 @@ def evaluate(
     return EvaluateResult({who: Judged(figures["path"], figures) for who, figures in found.items()})
 
 
-def _check_asked(pairs: bool, shards: Path | None, flip: bool, resamples: int | None) -> None:
-    """Raises DistillError where an evaluation has nothing to judge by, or an option nothing to say. pairs: whether there are pairs or people."""
-    if flip and not pairs:
-        raise DistillError("--flip is for --pairs and --identify; stored embeddings are those of images as they are. Leave it out.")
-    if not pairs and shards is None:
-        raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
-    if resamples is not None and resamples < 0:
-        raise DistillError(f"--resamples {resamples}: expected how often to draw pairs again, 1000 for example, or 0 for no intervals.")
+def _describe_all(models: Sequence[StoragePath], teacher: StoragePath | None, options: PreprocessingOptions) -> dict[str, Teacher]:
+    """Returns the models by the names that figures have: one is "model", several are called by their paths. All are there, and none is there twice."""
+    from distill.evaluation.model_names import short_names
+
+    if not models:
+        raise DistillError("evaluate: no model is given. Expected the path of one, or a list of paths.")
+    if len(models) > 1 and teacher is None and (said := [f"--{name}" for name, value in options.items() if value]):
+        raise DistillError(
+            f"{' and '.join(said)}: of which of the {len(models)} models? Give the one that is meant as --teacher, or write it beside each model: "
+            f"distill inspect MODEL {said[0]} ... --save."
+        )
+    names = ["model"] if len(models) == 1 else short_names(models, () if teacher is None else ("teacher",))
+    described = {who: describe(path, cast("PreprocessingOptions", {}) if teacher is not None else options) for who, path in zip(names, models, strict=True)}
+    if teacher is not None:
+        described["teacher"] = describe(teacher, options)
+    if len(models) > 1:
+        _check_different(described)
+    return described
 
 
-def _check_target(target: StoragePath | None, sources: Sequence[StoragePath]) -> None:
-    """Raises DistillError where an evaluation cannot be written to a folder, or would lie among the images."""
-    from distill.data.folders import check_apart, check_folder
+def _check_different(described: dict[str, Teacher]) -> None:
+    """Raises DistillError where two names are the same model."""
+    places = dict[str, str]()
+    for who, one in described.items():
+        path = as_path(one.path)
+        place = str(path) if isinstance(path, RemotePath) else str(path.resolve())
+        if place in places:
+            raise DistillError(f"evaluate: {places[place]} and {who} are the same model, {one.path}. Name each model once.")
+        places[place] = who
 
-    if target is None:
-        return
-    check_folder(target, "evaluation", "run")
-    for path in sources:
-        if path.is_dir():
-            check_apart(path, target, "evaluation")
+
+def _options_of(asked: Judging) -> PreprocessingOptions:
+    """Returns those keywords that say how a model wants its images."""
+    from distill.images.preprocessing import PreprocessingOptions
+
+    given: Any = {name: value for name, value in asked.items() if name in PreprocessingOptions.__annotations__}
+    return given
 
 
-def _paths(given: Path | Sequence[Path] | None) -> list[StoragePath]:
-    """Returns the paths that an argument names: one, several, or none."""
-    if given is None:
-        return []
-    several: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
-    if (odd := next((one for one in several if not isinstance(one, PATHS)), None)) is not None:
-        raise DistillError(f"evaluate: received pairs={odd!r} ({type(odd).__name__}), expected a path or a list of paths.")
-    return [as_path(one) for one in several]
+def _holdout(models: Sequence[StoragePath]) -> Holdout | None:
+    """Returns which rows were kept from the training of the first model that kept some."""
+    from distill.training.origin import origin_of
+
+    return next((holdout for path in models if (holdout := origin_of(path).holdout) is not None), None)
+
+
+def _load(teacher: Teacher, described: dict[str, Teacher], size: tuple[int, int] | None) -> Model:
+    """Loads a model; of several, after the others were let go, so that no two are in memory."""
+    from teachers import let_go
+
+    for other in described.values() if "model" not in described else ():
+        if other is not teacher:
+            let_go(other)
+    return load_steady(teacher, size)

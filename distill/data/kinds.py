@@ -200,10 +200,14 @@ def read_card(path: str | StoragePath) -> dict[str, Any] | None:
 
 def _is_evaluation(folder: StoragePath) -> bool:
     try:
-        model = json.loads((folder / "evaluation.json").read_bytes())["model"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return has_models(json.loads((folder / "evaluation.json").read_bytes()))
+    except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(model, dict) and "path" in model
+
+
+def has_models(content: object) -> bool:
+    """Returns whether the content of a JSON file is that of evaluation.json: {who: {"path": ..., ...}}."""
+    return isinstance(content, dict) and bool(content) and all(isinstance(figures, dict) and "path" in figures for figures in content.values())
 
 
 def is_lock(path: StoragePath) -> bool:
@@ -248,7 +252,7 @@ KINDS = {
         "an evaluation",
         "--out",
         _is_evaluation,
-        {r"scores-(model|teacher)\.npz": lambda path: _has_arrays(path, "scores", "cosines", "identified"), LOGS: _is_file},
+        {r"scores-.+\.npz": lambda path: _has_arrays(path, "scores", "cosines", "identified"), LOGS: _is_file},
         remote=True,
     ),
     "drawing": Kind("drawn identities", "OUT", lambda folder: _has_keys(folder / ".drawing.json", "identities", "images", "size", "seed")),

@@ -1,6 +1,6 @@
 """What `distill evaluate` does: it evaluates models on the same pairs and rows of shards, and writes the files that the report reads.
 
-OUT/evaluation.json           {"model": {"path", "pairs", "more_pairs": [...], "identification", "agreement"}, "teacher": {...}}
+OUT/evaluation.json           {who: {"path", "pairs", "more_pairs": [...], "identification", "agreement"}}; who: see `distill.evaluate`
 OUT/scores-<who>.npz          scores, same, first, second of the pairs, roc_far, roc_tar, roc_thresholds (of further sets: scores_2, ...); identified, of
                               each probe; cosines of the agreement, similarity_teacher and similarity_student of pairs of its
                               rows, worst_keys and worst_cosines of its worst images
@@ -11,14 +11,15 @@ Nothing is written before all figures are there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from distill.data.shards import ShardSet, open_shards
 from distill.data.sources import ShardSource
-from distill.errors import DistillError
+from distill.errors import BadImage, DistillError, Interrupted, StoreError
 from distill.evaluation.agreement import evaluate_shards
 from distill.evaluation.embed import Model, Progress
 from distill.evaluation.on_pairs import Found, judge_pairs, judge_people
@@ -30,14 +31,15 @@ from distill.training.origin import Origin, origin_of, projection_of, trained_na
 
 
 def evaluate_models(models: Mapping[str, tuple[str, Callable[[], Model]]], request: EvaluationRequest, bar: Bar = silent) -> dict[str, Any]:
-    """Returns {name: figures} of {name: (path, function that loads it)}; each model is loaded when its turn comes.
+    """Returns {name: figures} of {name: (path, function that loads it)}; each model is loaded when its turn comes, and not kept here afterwards.
 
-    Figures of "model" have their differences to those of "teacher" with them, where both are there.
+    Figures have their differences to those of `request.reference` with them, as "minus_teacher" where that is the teacher, else as "minus_first".
     """
-    found = {who: _evaluate_one(who, path, load(), request, bar) for who, (path, load) in models.items()}
-    if "model" in found and "teacher" in found:
-        for on_pairs, teachers in zip(found["model"].on_pairs, found["teacher"].on_pairs, strict=True):
-            on_pairs.figures.update(on_pairs.against(teachers))
+    found = {who: _named(who, len(models), partial(_evaluate_one, who, path, load, request, bar)) for who, (path, load) in models.items()}
+    for who, one in found.items():
+        if who != request.reference and request.reference in found:
+            for on_pairs, others in zip(one.on_pairs, found[request.reference].on_pairs, strict=True):
+                on_pairs.figures.update(on_pairs.against(others, "minus_teacher" if request.reference == "teacher" else "minus_first"))
     result = {who: one.figures for who, one in found.items()}
     if request.out is not None:
         request.out.mkdir(parents=True, exist_ok=True)
@@ -49,49 +51,92 @@ def evaluate_models(models: Mapping[str, tuple[str, Callable[[], Model]]], reque
 
 
 @dataclass(frozen=True)
+class _Turn:
+    """A model at its turn. origin: what it learned from; shards: the opened set that agreement is taken on, None for none."""
+
+    who: str
+    path: str
+    model: Model
+    request: EvaluationRequest
+    bar: Bar
+    origin: Origin
+    shards: ShardSet | None
+
+
+@dataclass(frozen=True)
 class _Evaluated:
     """figures: of a model; arrays: behind them; on_pairs: what was found on each set of pairs, and on people."""
 
     figures: dict[str, Any]
-    arrays: dict[str, Any]
-    on_pairs: list[Found]
+    arrays: dict[str, Any] = field(default_factory=dict)
+    on_pairs: list[Found] = field(default_factory=list)
 
 
-def _evaluate_one(who: str, path: str, model: Model, request: EvaluationRequest, bar: Bar) -> _Evaluated:
-    found: dict[str, Any] = {"path": path}
-    arrays: dict[str, Any] = {}
-    on_pairs: list[Found] = []
-    origin = origin_of(path)
-    shards = None if request.shards is None else open_shards(request.shards)
-    comparable = None if shards is None else _comparable(path, model, shards.dimension)
-    reason = ""
-    if shards is not None and comparable is None:
-        reason = (
-            f"its embeddings have {model.dimension} numbers, those of {request.shards} have {shards.dimension}, and the projection between them is "
-            "no part of it; the run folder that it was trained in has one, if it learned from them"
-        )
-    if reason and not request.sets and request.people is None:
+def _named(who: str, models: int, judge: Callable[[], _Evaluated]) -> _Evaluated:
+    """Returns what `judge` does; what it cannot do is said with the model's name, where there are several."""
+    try:
+        return judge()
+    except (BadImage, StoreError, Interrupted):
+        raise
+    except DistillError as error:
+        if models == 1:
+            raise
+        raise type(error)(f"{who}: {error}") from error
+
+
+def _evaluate_one(who: str, path: str, load: Callable[[], Model], request: EvaluationRequest, bar: Bar) -> _Evaluated:
+    turn = _Turn(who, path, load(), request, bar, origin_of(path), None if request.shards is None else open_shards(request.shards))
+    found = _Evaluated({"path": path})
+    if (reason := _no_agreement(turn)) and not request.sets and request.people is None:
         raise DistillError(f"{path}: {reason}.")
-    for number, pair_set in enumerate(request.sets, 1):
-        one = judge_pairs(who, model, pair_set, request, bar)
-        one.figures.update(_identities(pair_set, request, origin))
+    for kind in (_on_pairs, _on_people, _agreement):
+        kind(turn, found)
+    return found
+
+
+def _on_pairs(turn: _Turn, found: _Evaluated) -> None:
+    """Adds "pairs" and "more_pairs"."""
+    for number, pair_set in enumerate(turn.request.sets, 1):
+        one = judge_pairs(turn.who, turn.model, pair_set, turn.request, turn.bar)
+        one.figures.update(_identities(pair_set, turn.request, turn.origin))
         if number == 1:
-            found["pairs"] = one.figures
+            found.figures["pairs"] = one.figures
         else:
-            found.setdefault("more_pairs", []).append(one.figures)
-        arrays |= {name if number == 1 else f"{name}_{number}": array for name, array in one.arrays.items()}
-        on_pairs.append(one)
-    if request.people is not None:
-        on_pairs.append(judge_people(who, model, request.people, request, bar))
-        found["identification"] = on_pairs[-1].figures
-        arrays |= on_pairs[-1].arrays
-    if reason:
-        found["agreement_left_out"] = reason
-    if shards is not None and comparable is not None:
-        with bar(f"{who}: agreement") as progress:
-            found["agreement"], more = _agreement(comparable, shards, request, origin, progress)
-            arrays |= more
-    return _Evaluated(found, arrays, on_pairs)
+            found.figures.setdefault("more_pairs", []).append(one.figures)
+        found.arrays.update({name if number == 1 else f"{name}_{number}": array for name, array in one.arrays.items()})
+        found.on_pairs.append(one)
+
+
+def _on_people(turn: _Turn, found: _Evaluated) -> None:
+    """Adds "identification"."""
+    if turn.request.people is not None:
+        one = judge_people(turn.who, turn.model, turn.request.people, turn.request, turn.bar)
+        found.figures["identification"] = one.figures
+        found.arrays.update(one.arrays)
+        found.on_pairs.append(one)
+
+
+def _agreement(turn: _Turn, found: _Evaluated) -> None:
+    """Adds "agreement", or "agreement_left_out" with the reason."""
+    if turn.shards is None:
+        return
+    comparable = _comparable(turn.path, turn.model, turn.shards.dimension)
+    if comparable is None:
+        found.figures["agreement_left_out"] = _no_agreement(turn)
+        return
+    with turn.bar(f"{turn.who}: agreement") as progress:
+        found.figures["agreement"], arrays = _agreed(comparable, turn.shards, turn.request, turn.origin, progress)
+        found.arrays.update(arrays)
+
+
+def _no_agreement(turn: _Turn) -> str:
+    """Returns why the agreement of a model cannot be told, or ""."""
+    if turn.shards is None or _comparable(turn.path, turn.model, turn.shards.dimension) is not None:
+        return ""
+    return (
+        f"its embeddings have {turn.model.dimension} numbers, those of {turn.request.shards} have {turn.shards.dimension}, and the projection between them "
+        "is no part of it; the run folder that it was trained in has one, if it learned from them"
+    )
 
 
 @dataclass(frozen=True)
@@ -125,7 +170,7 @@ def _comparable(path: str, model: Model, dimension: int) -> Model | None:
     return None if kernel is None or kernel.shape != (model.dimension, dimension) else _Projected(model, kernel)
 
 
-def _agreement(model: Model, shards: ShardSet, request: EvaluationRequest, origin: Origin, progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _agreed(model: Model, shards: ShardSet, request: EvaluationRequest, origin: Origin, progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     part = "held_out" if request.holdout else "all"
     source = ShardSource(str(request.shards), batch=256, seed=0, part=part, holdout=request.holdout, root=request.root, views="plain")
     found_on: dict[str, Any] = {"shards": str(request.shards), "part": "held-out rows" if request.holdout else "all rows"}

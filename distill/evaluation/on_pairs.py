@@ -25,9 +25,9 @@ class Found:
     arrays: dict[str, np.ndarray]
     again: Resampled | None = None
 
-    def against(self, teacher: Found) -> dict[str, Any]:
-        """Returns the differences to the teacher on the same pairs, which were drawn again in the same way; {} where nothing was."""
-        return {} if self.again is None or teacher.again is None else {"minus_teacher": self.again.minus(teacher.again)}
+    def against(self, other: Found, key: str = "minus_teacher") -> dict[str, Any]:
+        """Returns {key: the differences to another model on the same pairs}, which were drawn again in the same way; {} where nothing was."""
+        return {} if self.again is None or other.again is None else {key: self.again.minus(other.again)}
 
 
 def judge_pairs(who: str, model: Model, pair_set: PairSet, request: EvaluationRequest, bar: Bar) -> Found:

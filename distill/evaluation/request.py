@@ -26,6 +26,7 @@ class EvaluationRequest:
         resamples: how often pairs are drawn again for intervals; None: RESAMPLES, of large sets not at all.
         groups: the group of each identity, for figures of each group.
         out: where the files are written, None for nowhere.
+        reference: the name of the model that differences are to; where there is none of this name there are no differences.
     """
 
     sets: tuple[PairSet, ...] = ()
@@ -40,6 +41,7 @@ class EvaluationRequest:
     flip: bool = False
     resamples: int | None = None
     groups: Mapping[str, str] | None = None
+    reference: str = "teacher"
 
 
 Bar = Callable[[str], AbstractContextManager[Progress]]  # (label) -> a context that gives a function of (done, of)

@@ -12,7 +12,7 @@ from shlex import quote
 from typing import Any
 
 from distill.data.folders import MODELS
-from distill.data.kinds import DRAWN, KINDS
+from distill.data.kinds import DRAWN, KINDS, has_models
 from distill.data.layout import INDEXES, NUMBERED
 from distill.errors import DistillError
 from distill.storage.files import sha256_file
@@ -37,7 +37,6 @@ JSONS: dict[str, frozenset[str]] = {
     "failure of a chunk": frozenset({"chunk", "reason"}),
     "error of a run of distill embed": frozenset({"message", "exit_code"}),
     "phase of a run of distill embed": frozenset({"phase"}),
-    "evaluation": frozenset({"model"}),
 }
 # (names, kind, how many folders up the whole is) of files that mean nothing alone
 PARTS: tuple[tuple[re.Pattern[str], str, int], ...] = (
@@ -137,11 +136,11 @@ def _read(path: StoragePath) -> dict[str, Any]:
 
 def _json(path: StoragePath) -> tuple[str, dict[str, Any]]:
     content = _read(path)
+    if has_models(content):
+        return "evaluation", _figures(content)
     kind = next((kind for kind, keys in JSONS.items() if content.keys() >= keys), None)
-    if kind is None or kind == "evaluation" and not (isinstance(content["model"], dict) and "path" in content["model"]):
-        raise DistillError(f"{path} is nothing that distill reads or writes: a JSON file, but none of these: {', '.join(JSONS)}.")
-    if kind == "evaluation":
-        return kind, _figures(content)
+    if kind is None:
+        raise DistillError(f"{path} is nothing that distill reads or writes: a JSON file, but none of these: {', '.join(JSONS)}, evaluation.")
     if kind == "model.json":
         return kind, {"format": content["format"], "preprocessing": content["preprocessing"]}
     short = {

@@ -80,6 +80,11 @@ class Judged(Result):
         return {name: (one["value"], one["low"], one["high"]) for name, one in (self._pairs("minus_teacher") or {}).items()}
 
     @property
+    def minus_first(self) -> dict[str, tuple[float, float | None, float | None]]:
+        """The difference of each figure to that of the first of several models, as `minus_teacher`; {} where a teacher was given."""
+        return {name: (one["value"], one["low"], one["high"]) for name, one in (self._pairs("minus_first") or {}).items()}
+
+    @property
     def rank1(self) -> float | None:
         """The share of photos that are nearest to their own person; None where no identification was requested."""
         return (self.figures.get("identification") or {}).get("rank1")
@@ -106,14 +111,14 @@ class Judged(Result):
 
 @dataclass(frozen=True, repr=False)
 class EvaluateResult(Result):
-    """Models on the same pairs and rows. judged: {"model": ...}, with "teacher" where one was given."""
+    """Models on the same pairs and rows. judged: {name: ...}; one model is "model", and there is "teacher" where one was given."""
 
     judged: Mapping[str, Judged]
 
     @property
     def model(self) -> Judged:
-        """The model that was evaluated."""
-        return self.judged["model"]
+        """The model that was evaluated; of several the first."""
+        return next(iter(self.judged.values()))
 
     @property
     def teacher(self) -> Judged | None:

@@ -46,9 +46,10 @@ def interval_notes(figures: Mapping[str, Any]) -> list[str]:
     if found := figures.get("intervals"):
         each = [f"{_name(name)} {_between(name, one, '')}" for name, one in found["figures"].items() if one["low"] is not None]
         notes.append(f"95 % intervals ({found['of']} drawn again {found['resamples']:,} times): {'; '.join(each)}")
-    if less := figures.get("minus_teacher"):
-        each = [f"{_name(name)} {_shown(name, one['value'], '+')} ({_between(name, one, '+')})" for name, one in less.items() if one["low"] is not None]
-        notes.append(f"less the teacher on the same pairs, with 95 % intervals: {'; '.join(each)}")
+    for key, whom in (("minus_teacher", "the teacher"), ("minus_first", "the first model")):
+        if less := figures.get(key):
+            each = [f"{_name(name)} {_shown(name, one['value'], '+')} ({_between(name, one, '+')})" for name, one in less.items() if one["low"] is not None]
+            notes.append(f"less {whom} on the same pairs, with 95 % intervals: {'; '.join(each)}")
     return notes
 
 

@@ -1,0 +1,109 @@
+"""What evaluate is asked, as keywords: their types, what is wrong with them, and the request that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from distill.api.given import Path, Size, size_of, text_of
+from distill.arguments import PATHS
+from distill.errors import DistillError
+from distill.images.preprocessing import PreprocessingOptions
+from distill.storage.path import StoragePath, as_path
+
+if TYPE_CHECKING:
+    from distill.config.data import Holdout
+    from distill.evaluation.request import EvaluationRequest
+
+
+class Judging(PreprocessingOptions, total=False):
+    """What models are judged by, and how images are handed to them; `distill.evaluate` explains each."""
+
+    pairs: Path | Sequence[Path] | None
+    pairs_root: Path | None
+    number: int | None
+    seed: int
+    identify: Path | None
+    flip: bool
+    resamples: int | None
+    groups: Path | None
+    shards: Path | None
+    root: Path | None
+    resize: str
+    exif: str
+    size: Size | None
+
+
+def request_of(asked: Judging, target: StoragePath | None, holdout: Holdout | None, reference: str) -> EvaluationRequest:
+    """Returns what is asked, with the pairs and people opened. Raises DistillError for what cannot be, before a model is loaded.
+
+    Args:
+        target: folder of the files, None for nowhere.
+        holdout: of the rows that agreement is taken on.
+        reference: the model that differences are to.
+    """
+    from distill.evaluation.groups import read_groups
+    from distill.evaluation.identification import open_people
+    from distill.evaluation.pair_sets import open_pairs
+    from distill.evaluation.request import EvaluationRequest
+
+    given, images, people, shards, root = (
+        paths_of(asked.get("pairs"), "pairs"),
+        *(_path(asked.get(name)) for name in ("pairs_root", "identify", "shards", "root")),
+    )
+    check_asked(asked)
+    check_target(target, [*given, *(path for path in (images, people) if path is not None)])
+    sets, faces = open_pairs(given, images, asked.get("number"), asked.get("seed", 0)), None if people is None else open_people(people)
+    groups = asked.get("groups")
+    return EvaluationRequest(
+        sets=sets,
+        shards=shards,
+        holdout=holdout,
+        root=None if root is None else text_of(root),
+        resize=asked.get("resize", "none"),
+        size=size_of(asked.get("size")),
+        out=target,
+        exif=asked.get("exif", "ignore"),
+        people=faces,
+        flip=asked.get("flip", False),
+        resamples=asked.get("resamples"),
+        groups=None if groups is None else read_groups(as_path(groups), sets, faces),
+        reference=reference,
+    )
+
+
+def check_asked(asked: Judging) -> None:
+    """Raises DistillError where an evaluation has nothing to judge by, or an option nothing to say."""
+    pairs, resamples = bool(paths_of(asked.get("pairs"), "pairs")) or asked.get("identify") is not None, asked.get("resamples")
+    if asked.get("flip") and not pairs:
+        raise DistillError("--flip is for --pairs and --identify; stored embeddings are those of images as they are. Leave it out.")
+    if not pairs and asked.get("shards") is None:
+        raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
+    if resamples is not None and resamples < 0:
+        raise DistillError(f"--resamples {resamples}: expected how often to draw pairs again, 1000 for example, or 0 for no intervals.")
+
+
+def check_target(target: StoragePath | None, sources: Sequence[StoragePath]) -> None:
+    """Raises DistillError where an evaluation cannot be written to a folder, or would lie among the images."""
+    from distill.data.folders import check_apart, check_folder
+
+    if target is None:
+        return
+    check_folder(target, "evaluation", "run")
+    for path in sources:
+        if path.is_dir():
+            check_apart(path, target, "evaluation")
+
+
+def paths_of(given: object, name: str) -> list[StoragePath]:
+    """Returns the paths that an argument names: one, several, or none."""
+    if given is None:
+        return []
+    several: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
+    if (odd := next((one for one in several if not isinstance(one, PATHS)), None)) is not None:
+        raise DistillError(f"evaluate: received {name}={odd!r} ({type(odd).__name__}), expected a path or a list of paths.")
+    return [as_path(one) for one in several]
+
+
+def _path(given: Any) -> StoragePath | None:
+    return None if given is None else as_path(given)
