@@ -28,7 +28,7 @@ from distill.runtime.process import grow_gpu_memory, keep_memory_again
 from distill.runtime.progress import phase
 from distill.runtime.quiet import quiet_import
 from distill.storage.path import StoragePath, as_path, local_copy
-from teachers.kinds import EXPECTED, LOADERS, SAVED_MODEL_PARTS, THREADED, find
+from teachers.kinds import BESIDE, EXPECTED, LOADERS, SAVED_MODEL_PARTS, THREADED, find
 from teachers.loaded import LoadedTeacher
 
 log = logging.getLogger("distill")
@@ -64,35 +64,25 @@ class Teacher:
             if key not in _loaded or _loaded[key][0] != state:
                 _loaded.pop(key, None)  # the same model as it was opened before must not stay in memory beside the new one
                 with phase("loading the model"):
-                    _loaded[key] = (state, LoadedTeacher(self, importlib.import_module(LOADERS[self.kind]).load(self)))
+                    _loaded[key] = (state, LoadedTeacher(self, _loader(self.kind).load(self)))
             return _loaded[key][1]
 
     @property
     def local(self) -> Path:
         """Where the model lies on this machine: its own place, or the copy of an object store's that this process has fetched."""
-        if self.kind != "onnx":
-            return local_copy(self.path)
-        from teachers.onnx_file import names_beside
-
-        return local_copy(self.path, names_beside)
+        return local_copy(self.path, _loader(self.kind).names_beside) if self.kind in BESIDE else local_copy(self.path)
 
     def files(self) -> list[tuple[str, Path]]:
         """(name relative to the model, path) of every file that decides its answers, ordered by the UTF-8 bytes of the name."""
         root = self.local
         if root.is_file():
-            return [("model", root), *self._files_beside(root)]  # the same model under another name is the same teacher
+            beside = _loader(self.kind).external_files(root, self.path) if self.kind in BESIDE else []
+            return [("model", root), *beside]  # the same model under another name is the same teacher
         found = [path for part in SAVED_MODEL_PARTS for path in ([root / part] if (root / part).is_file() else (root / part).rglob("*"))]
         named = [(path.relative_to(root).as_posix(), path) for path in found if path.is_file()]
         if not named:
             raise DistillError(f"teacher {self.path} is not there any more; {EXPECTED}.")
         return sorted(named, key=lambda item: os.fsencode(item[0]))
-
-    def _files_beside(self, path: Path) -> list[tuple[str, Path]]:
-        if self.kind != "onnx":
-            return []
-        from teachers.onnx_file import external_files
-
-        return external_files(path, self.path)
 
     def fingerprint(self) -> str:
         """sha256 (64 hex digits) over the model's files: for each its name, a zero byte, its size in 8 bytes big endian, and its bytes.
@@ -206,6 +196,10 @@ def _apply_threads() -> bool:
     except RuntimeError:
         return False  # it computes already
     return True
+
+
+def _loader(kind: str) -> Any:
+    return importlib.import_module(LOADERS[kind])
 
 
 def _stamp(teacher: Teacher) -> tuple[tuple[str, int, int], ...]:

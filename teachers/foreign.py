@@ -18,7 +18,7 @@ NAMES = {
     ".pbtxt": "is a model as text. Save it as a SavedModel folder with a saved_model.pb.",
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), "is a pickle, which runs code when it is read, and is never read here. Export it as ONNX."),
     **dict.fromkeys((".engine", ".trt", ".plan"), "is a TensorRT engine. Name the ONNX file that it was built from."),
-    **dict.fromkeys((".mlmodel", ".mlpackage", ".caffemodel", ".prototxt", ".xml", ".bin"), "is of a system that is not read here. Convert it to ONNX."),
+    **dict.fromkeys((".mlmodel", ".mlpackage", ".caffemodel", ".prototxt"), "is of a system that is not read here. Convert it to ONNX."),
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z"), ARCHIVE),
 }
 HDF5 = b"\x89HDF\r\n\x1a\n"

@@ -4,15 +4,23 @@ from distill.errors import DistillError
 from distill.storage.path import StoragePath, close_to
 from teachers.foreign import WEIGHTS, known_name
 
-LOADERS = {"saved_model": "teachers.saved_model", "keras": "teachers.keras_file", "onnx": "teachers.onnx_file", "litert": "teachers.litert_file"}
-SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".onnx": "onnx", ".tflite": "litert"}
+LOADERS = {
+    "saved_model": "teachers.saved_model",
+    "keras": "teachers.keras_file",
+    "onnx": "teachers.onnx_file",
+    "litert": "teachers.litert_file",
+    "openvino": "teachers.openvino_file",
+}
+SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".onnx": "onnx", ".tflite": "litert", ".xml": "openvino"}
+# Those with more files beside the one that is named: their loaders have `names_beside` and `external_files`.
+BESIDE = ("onnx", "openvino")
 # Engines that keep the number of threads that they were made with.
-THREADED = ("onnx", "litert")
+THREADED = ("onnx", "litert", "openvino")
 # What decides a SavedModel's answers. Left out: fingerprint.pb, which holds a random number, and what people or systems put beside it, and
 # so model.json, whose values a set keeps itself in its metadata.
 SAVED_MODEL_PARTS = ("saved_model.pb", "variables", "assets")
 STUDENT = "student.keras"
-EXPECTED = "expected a SavedModel folder (saved_model.pb), a .keras, .h5, .onnx or .tflite file, or the folder of a run (student.keras)"
+EXPECTED = "expected a SavedModel folder (saved_model.pb), a .keras, .h5, .onnx, .tflite or .xml (OpenVINO) file, or the folder of a run (student.keras)"
 
 
 def find(path: StoragePath) -> tuple[StoragePath, str]:
@@ -21,6 +29,8 @@ def find(path: StoragePath) -> tuple[StoragePath, str]:
         path = path.parent
     if path.is_dir():
         return _in_folder(path)
+    if path.suffix.lower() == ".bin" and path.with_suffix(".xml").is_file():
+        path = path.with_suffix(".xml")
     if not path.is_file():
         raise DistillError(f"No model at {path}; {EXPECTED}.{close_to(path)}")
     if path.suffix.lower() not in SUFFIXES:

@@ -19,9 +19,9 @@ from distill.images.preprocessing import Preprocessing
 from distill.runtime.quiet import quiet_import
 from teachers import Teacher, asked_threads, start_tensorflow
 from teachers.causes import reason
-from teachers.feed import Constant, pick
+from teachers.feed import pick
 from teachers.foreign import check_whole, first_bytes
-from teachers.loaded import Model, Shape, call_failed, choose, list_signatures, text_of
+from teachers.loaded import Call, Model, Shape, choose, in_turns, list_signatures, text_of
 
 SIGNATURE, OUTPUT, CALL = "serving_default", "output", "model"
 MAGIC = b"TFL3"  # bytes 5 to 8 of each such file
@@ -89,11 +89,12 @@ def load(teacher: Teacher) -> Model:
     _check_pixels(where, name, inputs[name], teacher.preprocessing)
     (parameters, rough), named = _weights(data), None if CALL in sides else signature
 
-    def call(interpreter: Any) -> _Call:
-        return _Call(interpreter, named, inputs, outputs[output], output)
+    def call(interpreter: Any) -> Call:
+        engine = _Engine(interpreter, named, inputs, outputs[output], output)
+        return lambda images: engine({name: images, **{key: constant.fill(len(images)) for key, constant in feed.items()}})
 
     return Model(
-        run=_runner(teacher, [call(interpreter)], lambda: call(start()), name, feed),
+        run=in_turns(where, call(interpreter), lambda: call(start())),
         dtype=inputs[name].kind,
         shape=inputs[name].shape,
         output=outputs[output].shape,
@@ -206,7 +207,7 @@ def _check_pixels(where: str, name: str, tensor: Tensor, seen: Preprocessing) ->
         )
 
 
-class _Call:
+class _Engine:
     """One interpreter with the signature and output that are meant. For one thread at a time."""
 
     def __init__(self, interpreter: Any, signature: str | None, inputs: Tensors, answer: Tensor, output: str):
@@ -224,24 +225,6 @@ class _Call:
             self._interpreter.set_tensor(self._inputs[name].index, array)
         self._interpreter.invoke()
         return self._answer.meant(self._interpreter.get_tensor(self._answer.index))
-
-
-def _runner(teacher: Teacher, idle: list[_Call], another: Callable[[], _Call], name: str, feed: dict[str, Constant]) -> Callable[[np.ndarray], np.ndarray]:
-    """Each call takes an interpreter that nobody uses, so there are as many as threads have called at once."""
-
-    def run(images: np.ndarray) -> np.ndarray:
-        try:
-            call = idle.pop()
-        except IndexError:
-            call = another()
-        try:
-            answer = call({name: images, **{key: constant.fill(len(images)) for key, constant in feed.items()}})
-        except Exception as error:  # that interpreter is left to itself: nobody knows its state
-            raise call_failed(f"teacher {teacher.path}", images, error) from error
-        idle.append(call)
-        return answer
-
-    return run
 
 
 def _weights(data: bytes) -> tuple[int | None, bool]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from teachers.feed import Constant
 
 Shape = tuple[int | None, ...]
+Call = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Model:
     feed: what its other inputs get; rough: whether it computes in half precision, in int8 or on a GPU, where the last digits differ more.
     """
 
-    run: Callable[[np.ndarray], np.ndarray]
+    run: Call
     dtype: np.dtype
     shape: Shape | None
     output: Shape | None
@@ -183,6 +184,28 @@ class LoadedTeacher:
 
     def _listing(self) -> str:
         return list_signatures(self._model.signatures)
+
+
+def in_turns(where: str, first: Call, another: Callable[[], Call]) -> Call:
+    """A function for many threads, of functions that are for one at a time: as many are made as threads have called at once.
+
+    One that has failed is not called again, because nobody knows its state. where: the model, for messages.
+    """
+    idle = [first]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        try:
+            try:
+                call = idle.pop()
+            except IndexError:
+                call = another()
+            answer = call(images)
+        except Exception as error:
+            raise call_failed(where, images, error) from error
+        idle.append(call)
+        return answer
+
+    return run
 
 
 def call_failed(where: str, images: np.ndarray, error: Exception) -> DistillError:

@@ -25,7 +25,7 @@ def one_of(*words: str) -> dict[str, Any]:
 
 IMAGES, TEACHER, PREPROCESSING, VIEWS, WORK, OUTPUT = "Images", "Teacher", "Preprocessing", "Views", "Work", "Output"  # groups of options in help
 ONLY_IMAGES = "the images: a folder of class folders or of photos, a text list, train.rec or .tar"
-A_MODEL = "SavedModel folder, .keras, .h5, .onnx or .tflite file, or run folder"
+A_MODEL = "SavedModel folder, .keras, .h5, .onnx, .tflite or .xml (OpenVINO) file, or run folder"
 Images = Annotated[str, typer.Argument(metavar="SOURCE", help=ONLY_IMAGES)]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help=f"{ONLY_IMAGES}; or chunks of one")]
 Out = Annotated[StoragePath, typer.Argument(parser=as_path, metavar="OUT", help="the folder to write: a new or empty one, or one that distill made")]

@@ -71,7 +71,7 @@ def _unfinished_by(folder: StoragePath) -> str | None:
     return "embed" if any(name.startswith(".launcher") and is_lock(folder / name) for name, _ in entries_of(folder)) and not is_set(folder) else None
 
 
-MODELS = (".keras", ".h5", ".hdf5", ".onnx", ".tflite")  # suffixes of models in one file
+MODELS = (".keras", ".h5", ".hdf5", ".onnx", ".tflite", ".xml")  # suffixes of models in one file
 
 
 def _file_in_words(path: StoragePath) -> str:

@@ -2,6 +2,7 @@
 
 TensorFlow's C++ writes to stderr while it loads, whatever is set."""
 
+import importlib
 import logging
 import os
 import sys
@@ -9,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import IO
+from typing import IO, Any
 
 QUIET = "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow reads it while it loads; with "3" it is silent: what matters comes as a Python exception
 _screen: int | None = None  # where stderr goes, while it is kept back
@@ -42,6 +43,23 @@ def quiet_import() -> Iterator[None]:
     finally:
         root.setLevel(level)
         root.handlers[:] = handlers  # a library that logs while it loads gives the root one
+
+
+def import_openvino() -> Any:
+    """Returns OpenVINO. Its telemetry is left out: at the import alone it would write an id into the home folder and report to its makers.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    name = "openvino_telemetry"
+    if "openvino" in sys.modules or name in sys.modules:  # somebody else has imported it, as it is
+        return importlib.import_module("openvino")
+    sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed, which OpenVINO is made for
+    try:
+        with quiet_import():
+            return importlib.import_module("openvino")
+    finally:
+        del sys.modules[name]
 
 
 def _keep_back() -> None:

@@ -69,7 +69,10 @@ def test_help_lists_every_verb_in_a_group_with_a_whole_sentence(monkeypatch):
         (("--verison",), "distill: no option '--verison'. Did you mean --version?"),
         (("embed", "a", "b", "--techer", "t"), "distill embed: no option '--techer'. Did you mean --teacher?"),
         (("verify", "a", "--no-deep"), "distill verify: no option '--no-deep'"),
-        (("embed", "a", "b"), "distill embed: missing option --teacher MODEL: SavedModel folder, .keras, .h5, .onnx or .tflite file, or run folder."),
+        (
+            ("embed", "a", "b"),
+            "distill embed: missing option --teacher MODEL: SavedModel folder, .keras, .h5, .onnx, .tflite or .xml (OpenVINO) file, or run folder.",
+        ),
         (("embed",), "distill embed: missing argument 'SOURCE'."),
         (("faces", "a", "--size", "big"), "distill faces: --size big: expected a whole number."),
         (("faces", "a", "b"), "distill faces:"),

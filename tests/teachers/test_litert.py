@@ -4,30 +4,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from distill import DistillError
 from teachers import LoadedTeacher, limit_threads, litert_file, load_teacher, open_teacher
 from teachers.litert_file import Tensor
 from tests.conftest import inside, once
+from tests.teachers.small import DIMENSION, IMAGES, MEANS, SIZE, lowest, means, net, photos, refused, write
 
-SIZE, DIMENSION = 8, 16
-IMAGES = np.random.default_rng(0).integers(0, 256, (64, SIZE, SIZE, 3), np.uint8)
-MEANS = IMAGES.astype(np.float64).mean((1, 2)).astype(np.float32)
 ENGINES = {"litert": litert_file._litert, "tensorflow": litert_file._tensorflow}
 KINDS = ("float32", "float16", "dynamic", "int8", "uint8", "int8 inside")
-
-
-def net() -> keras.Model:
-    keras.utils.set_random_seed(0)
-    given = keras.Input((SIZE, SIZE, 3), name="photo")
-    x = keras.layers.Conv2D(8, 3, use_bias=False)(keras.layers.Rescaling(1 / 127.5, -1.0)(given))
-    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
-    return keras.Model(given, keras.layers.Dense(DIMENSION, bias_initializer="random_normal")(keras.layers.Flatten()(x)))
 
 
 def converted(call: Callable, *specs: tf.TensorSpec, kind: str = "float32", images: np.ndarray = IMAGES, **more: object) -> bytes:
@@ -45,14 +33,6 @@ def converted(call: Callable, *specs: tf.TensorSpec, kind: str = "float32", imag
     for name, value in more.items():
         setattr(converter, name, value)
     return converter.convert()
-
-
-def photos(batch: int | None = None, name: str = "photo") -> tf.TensorSpec:
-    return tf.TensorSpec([batch, SIZE, SIZE, 3], name=name)
-
-
-def means(x: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(x, (1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +62,6 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     for name in ENGINES.keys() - {request.param}:
         monkeypatch.setattr(litert_file, f"_{name}", lambda: None)
     return request.param
-
-
-def lowest(one: np.ndarray, other: np.ndarray) -> float:
-    """The lowest cosine of two rows."""
-    return float(((one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)).min())
-
-
-def refused(path: Path, **how: object) -> str:
-    with pytest.raises(DistillError) as caught:
-        load_teacher(path, **how)(IMAGES[:2])  # type: ignore[arg-type]
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "single", "signed"])
@@ -203,11 +170,6 @@ def test_what_is_no_such_file(tmp_path: Path, folder: Path, engine: str) -> None
     assert "received uint8 [2, 8, 8, 3]; expected uint8 [N, 9, 8, 3]." in refused(
         write(tmp_path / "tall.tflite", converted(means, tf.TensorSpec([None, 9, SIZE, 3], name="x")))
     )
-
-
-def write(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
 
 
 def test_operations_of_tensorflow_are_called_so(tmp_path: Path, engine: str) -> None:
