@@ -20,7 +20,22 @@ Nothing heavy is imported here: TensorFlow, Keras and Beam load when a verb need
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distill.api import chunk, compare, draw_faces, draw_views, embed, evaluate, export_model, import_set, load_model, open_shards, plan, train, verify
+    from distill.api import (
+        chunk,
+        compare,
+        draw_faces,
+        draw_views,
+        embed,
+        evaluate,
+        export_model,
+        import_set,
+        load_model,
+        open_shards,
+        plan,
+        train,
+        verify,
+        write_report,
+    )
 
 from distill.errors import Damaged, DistillError, Interrupted, Unfinished
 
@@ -43,6 +58,7 @@ __all__ = [
     "plan",
     "train",
     "verify",
+    "write_report",
 ]
 
 

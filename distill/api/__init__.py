@@ -11,6 +11,7 @@ from distill.api.embedding import embed, import_set, plan
 from distill.api.evaluating import evaluate
 from distill.api.exporting import export_model, load_model
 from distill.api.given import load_described
+from distill.api.reporting import write_report
 from distill.api.training import rehearse, train
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "rehearse",
     "train",
     "verify",
+    "write_report",
 ]

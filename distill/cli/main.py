@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from distill import __version__
-from distill.cli import comparing, data, demo, evaluating, exporting, importing, inspect, training
+from distill.cli import comparing, data, demo, evaluating, exporting, importing, inspect, reporting, training
 from distill.cli.help import SETTINGS, Verb, Verbs, mistake_in_words
 from distill.cli.options import debugging
 from distill.errors import DistillError, Interrupted
@@ -39,7 +39,7 @@ VERBS = {
     "Embed": (data.embed, importing.import_, data.verify),
     "Look": (inspect.inspect, data.views),
     "Train": (training.init, training.train),
-    "Judge": (evaluating.evaluate, comparing.compare),
+    "Judge": (evaluating.evaluate, comparing.compare, reporting.report),
     "Ship": (exporting.export,),
 }
 app = typer.Typer(cls=Verbs, context_settings=SETTINGS, pretty_exceptions_enable=False, rich_markup_mode=None)

@@ -55,9 +55,14 @@ def dump_run(run: Run) -> str:
 
 def differences(run: Run, other: Run) -> list[str]:
     """Where two runs differ, one line a key: `stage.2.epochs: 4, 6` (a missing one is called `not set`)."""
-    left, right = (_leaves(value.model_dump(mode="json", exclude_none=True)) for value in (run, other))
+    left, right = settings(run), settings(other)
     keys = [*left, *(key for key in right if key not in left)]
     return [f"{key}: {left.get(key, 'not set')}, {right.get(key, 'not set')}" for key in keys if left.get(key) != right.get(key)]
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """Returns all that a run has set as one flat dict: {"stage.2.epochs": 4, ...}; stages and terms count from 1."""
+    return _leaves(run.model_dump(mode="json", exclude_none=True))
 
 
 def _leaves(value: Any, key: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.data.kinds import DRAWN, KINDS, PLAN_HEAD, SHARDS, Kind, entries_of, head_of, is_lock, is_run_file, is_set, kind_of, strange_names
+from distill.data.kinds import DRAWN, KINDS, PAGE, PLAN_HEAD, SHARDS, Kind, entries_of, head_of, is_lock, is_run_file, is_set, kind_of, strange_names
 from distill.data.layout import INDEXES, find_index
 from distill.data.names import SYSTEM
 from distill.errors import DistillError
@@ -175,6 +175,23 @@ def check_image_file(path: str | os.PathLike[str] | StoragePath) -> StoragePath:
     if (os.path.lexists(image) if isinstance(image, Path) else image.exists()) and DRAWN not in head_of(image):
         raise DistillError(f"{image} is there already and does not say that distill views drew it; it is left alone. Use another name as --out.")
     return image
+
+
+def check_page(path: str | os.PathLike[str] | StoragePath) -> Path:
+    """Returns the local path for an HTML page. DistillError where a folder or a foreign file has the name, or its folder is missing."""
+    page = as_path(path)
+    if isinstance(page, RemotePath):
+        raise DistillError(f"{page}: a page can only be written on a local disk. Give a local --out, and copy it there afterwards.")
+    if page.is_dir():
+        raise DistillError(f"{page} is a folder; --out is to be an HTML file. Use another name, such as {page / 'report.html'}.")
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise DistillError(f"--out {page}: expected the name of an HTML file, such as {page}.html.")
+    _check_above(page.parent, f"--out {page} is to be a file in a folder")
+    if not page.parent.is_dir():
+        raise DistillError(f"{page.parent}: no such folder, so {page.name} cannot be written in it. Make it first.")
+    if os.path.lexists(page) and PAGE not in head_of(page):
+        raise DistillError(f"{page} is there already and does not say that distill wrote it; it is left alone. Use another name as --out.")
+    return page
 
 
 def strangers(folder: Path, known: re.Pattern[str]) -> list[str]:

@@ -31,6 +31,7 @@ LOGS = r"(?!\.).*\.(log|out)"  # output of a run that a person, nohup or a batch
 NOTES = re.compile(r"(estimate|error|finished|phase)\.json|(progress|failed)-\d{5,}\.json")  # in OUT/state
 CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt|listing\.tsv\.zst")
 CARD = "assets.extra/distill.json"
+PAGE = b'<meta name="generator" content="distill '  # in the head of a page
 DRAWN = b"Software\0distill views"  # in the head of a PNG
 SHARDS = re.compile(rf"{NUMBERED}\.(parquet|h5)")
 SHARD_KEYS = frozenset({"version", "chunk", "of", "chunk_sha256", "rows", "dimension", "dtype", "teacher"})  # keys of its metadata in every version

@@ -6,13 +6,14 @@ Memory is 16 bytes a row and the embeddings of a sample, however many rows there
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from distill.data.sources import ShardSource
 from distill.errors import DistillError
+from distill.evaluation.disagreement import thumbnails
 from distill.evaluation.embed import Model, Progress, finite
 from distill.evaluation.similarities import Likeness, likeness, sample_rows
 from distill.evaluation.verification import cosine_scores
@@ -25,7 +26,8 @@ WORST = 10  # images that are named
 class Agreement:
     """How close a student is to its teacher: the cosine of each row, its mean and its quantiles {per cent: cosine}.
 
-    likeness: of a sample of the rows, None of fewer than three; worst: the images of the lowest cosines, (key, cosine), the lowest first.
+    likeness: of a sample of the rows, None of fewer than three; worst: the images of the lowest cosines, (key, cosine), the lowest first;
+    worst_images: thumbnails of these, uint8 [len(worst), E, E, 3].
     """
 
     mean: float
@@ -35,6 +37,7 @@ class Agreement:
     cosines: np.ndarray  # float64 [rows]
     likeness: Likeness | None = None
     worst: tuple[tuple[str, float], ...] = ()
+    worst_images: np.ndarray | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Returns values for JSON, without the single cosines; quantiles are keyed by text: {"1": …, "99": …}."""
@@ -43,8 +46,10 @@ class Agreement:
         return {**plain, **seen, "worst": [{"key": key, "cosine": cosine} for key, cosine in self.worst]}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns what the file of scores has of it: cosines; similarity_teacher and similarity_student of pairs; worst_keys and worst_cosines."""
+        """Returns what the file of scores has of it: cosines; similarity_teacher and similarity_student of pairs; worst_keys, worst_cosines and worst_images."""
         found = {"cosines": self.cosines, "worst_keys": np.array([key for key, _ in self.worst]), "worst_cosines": np.array([one for _, one in self.worst])}
+        if self.worst_images is not None:
+            found["worst_images"] = self.worst_images
         return found if self.likeness is None else {**found, "similarity_teacher": self.likeness.first, "similarity_student": self.likeness.second}
 
 
@@ -97,4 +102,5 @@ def evaluate_shards(model: Model, source: ShardSource, progress: Progress | None
             progress(done, source.rows)
     lowest = _lowest(cosines)
     worst = list(zip(source.keys(order[lowest]), cosines[lowest].tolist(), strict=True))
-    return _summarise(cosines, model.dimension, likeness(*sampled) if len(some) > 2 else None, worst)
+    found = _summarise(cosines, model.dimension, likeness(*sampled) if len(some) > 2 else None, worst)
+    return replace(found, worst_images=thumbnails(source.encoded(order[lowest])))

@@ -3,7 +3,8 @@
 OUT/evaluation.json           {who: {"path", "pairs", "more_pairs": [...], "identification", "agreement"}}; who: see `distill.evaluate`
 OUT/scores-<who>.npz          scores, same, first, second of the pairs, roc_far, roc_tar, roc_thresholds (of further sets: scores_2, ...); identified, of
                               each probe; cosines of the agreement, similarity_teacher and similarity_student of pairs of its
-                              rows, worst_keys and worst_cosines of its worst images
+                              rows, worst_keys, worst_cosines and worst_images of its worst images; shown, shown_first, shown_second:
+                              rows and small images of the pairs that differ most from the teacher's
 
 Nothing is written before all figures are there.
 """
@@ -21,6 +22,7 @@ from distill.data.shards import ShardSet, open_shards
 from distill.data.sources import ShardSource
 from distill.errors import BadImage, DistillError, Interrupted, StoreError
 from distill.evaluation.agreement import evaluate_shards
+from distill.evaluation.disagreement import shown_pairs
 from distill.evaluation.embed import Model, Progress
 from distill.evaluation.on_pairs import Found, judge_pairs, judge_people
 from distill.evaluation.pair_sets import PairSet
@@ -40,6 +42,9 @@ def evaluate_models(models: Mapping[str, tuple[str, Callable[[], Model]]], reque
         if who != request.reference and request.reference in found:
             for on_pairs, others in zip(one.on_pairs, found[request.reference].on_pairs, strict=True):
                 on_pairs.figures.update(on_pairs.against(others, "minus_teacher" if request.reference == "teacher" else "minus_first"))
+    if request.out is not None and "teacher" in found:
+        for who in found.keys() - {"teacher"}:
+            _keep_shown(found[who].arrays, found["teacher"].arrays, request)
     result = {who: one.figures for who, one in found.items()}
     if request.out is not None:
         request.out.mkdir(parents=True, exist_ok=True)
@@ -48,6 +53,14 @@ def evaluate_models(models: Mapping[str, tuple[str, Callable[[], Model]]], reque
                 np.savez(file, **one.arrays)
         write_json(request.out / "evaluation.json", result)
     return result
+
+
+def _keep_shown(arrays: dict[str, Any], teachers: Mapping[str, Any], request: EvaluationRequest) -> None:
+    """Adds, for each set of pairs, those that a model and its teacher see most differently, as small images."""
+    for number, pair_set in enumerate(request.sets, 1):
+        end = "" if number == 1 else f"_{number}"
+        shown = shown_pairs(teachers[f"scores{end}"], arrays[f"scores{end}"], pair_set)
+        arrays.update({f"{name}{end}": array for name, array in shown.items()})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 
 from distill.report import figures
 from distill.report.page import Block, Case, Cases, Code, Faces, Figure, Section, Table, Text, Tiles, write_page
-from distill.report.run_page import duration, read_history, read_json_of
+from distill.report.run_files import read_history, read_json_of
+from distill.report.words import duration
 
 NAMES = {"teacher": "teacher", "student": "distilled student", "labels_only": "labels only", "noise_only": "noise only"}
 FACES = (6, 10)  # identities and images of each on the contact sheet

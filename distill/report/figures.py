@@ -36,7 +36,7 @@ History = Mapping[str, np.ndarray]
 SHARES = ("agreement", "accuracy")  # at most 1: a logarithmic axis would hide what is between 0.9 and 1
 
 
-def _png(draw: Callable[[Any, bool], None], size: tuple[float, float], dark: bool) -> bytes:
+def plotted(draw: Callable[[Any, bool], None], size: tuple[float, float], dark: bool) -> bytes:
     """Runs `draw(figure, dark)` on an empty figure of `size` inches with a transparent background, and returns it as PNG."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -61,7 +61,7 @@ def _png(draw: Callable[[Any, bool], None], size: tuple[float, float], dark: boo
     return file.getvalue()
 
 
-def _looks(names: Iterable[str], dark: bool) -> dict[str, dict[str, Any]]:
+def looks_of(names: Iterable[str], dark: bool) -> dict[str, dict[str, Any]]:
     return {name: {"color": COLOURS[dark][at % 6], "linestyle": LINES[at % 6]} for at, name in enumerate(names)}
 
 
@@ -76,14 +76,14 @@ def curve(history: History, name: str, unit: str, dark: bool = False) -> bytes:
 
     def draw(figure: Any, dark: bool) -> None:
         axis = figure.subplots()
-        _curves(axis, history, name, COLOURS[dark][0], dark)
+        draw_columns(axis, history, name, COLOURS[dark][0], dark)
         axis.set(title=name.replace("_", " "), xlabel="epoch", ylabel=unit)
         if name not in SHARES:
-            _log_where_wide(axis, history[name])
+            log_where_wide(axis, history[name])
         if f"held_out_{name}" in history:
             axis.legend(loc="best")
 
-    return _png(draw, (WIDTH, 2.8), dark)
+    return plotted(draw, (WIDTH, 2.8), dark)
 
 
 def losses(runs: Mapping[str, History], dark: bool = False) -> bytes:
@@ -92,17 +92,17 @@ def losses(runs: Mapping[str, History], dark: bool = False) -> bytes:
     def draw(figure: Any, dark: bool) -> None:
         columns = min(2, len(runs))
         axes = figure.subplots(-(-len(runs) // columns), columns, squeeze=False).ravel()
-        for axis, (name, history), look in zip(axes, runs.items(), _looks(runs, dark).values(), strict=False):
-            _curves(axis, history, "loss", look["color"], dark)
+        for axis, (name, history), look in zip(axes, runs.items(), looks_of(runs, dark).values(), strict=False):
+            draw_columns(axis, history, "loss", look["color"], dark)
             axis.set(title=name, xlabel="epoch", ylabel="loss")
-            _log_where_wide(axis, history["loss"])
+            log_where_wide(axis, history["loss"])
         for axis in axes[len(runs) :]:
             axis.set_axis_off()
 
-    return _png(draw, (WIDTH, 2.1 * -(-len(runs) // min(2, len(runs)))), dark)
+    return plotted(draw, (WIDTH, 2.1 * -(-len(runs) // min(2, len(runs)))), dark)
 
 
-def _curves(axis: Any, history: History, name: str, colour: str, dark: bool) -> None:
+def draw_columns(axis: Any, history: History, name: str, colour: str, dark: bool) -> None:
     """Draws a column and its held-out twin over the epochs of all stages; a run of few epochs gets markers."""
     epochs = np.arange(1, len(history[name]) + 1)
     mark = "o" if len(epochs) <= 3 else ""
@@ -123,7 +123,7 @@ def _curves(axis: Any, history: History, name: str, colour: str, dark: bool) -> 
         axis.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _log_where_wide(axis: Any, values: np.ndarray) -> None:
+def log_where_wide(axis: Any, values: np.ndarray) -> None:
     """Makes the axis logarithmic where the values span more than a factor of 20, with plain numbers on it (0.01, not 10^-2)."""
     seen = values[np.isfinite(values)]
     if len(seen) and seen.min() > 0 and seen.max() > 20 * seen.min():
@@ -142,7 +142,7 @@ def histograms(scores: Mapping[str, tuple[np.ndarray, np.ndarray, float]], dark:
     edges = np.linspace(np.floor(lowest * 10) / 10, 1.0, 71)
 
     def draw(figure: Any, dark: bool) -> None:
-        looks = _looks(scores, dark)
+        looks = looks_of(scores, dark)
         axes = figure.subplots(len(scores), 1, sharex=True, squeeze=False)[:, 0]
         for axis, (name, (values, same, threshold)) in zip(axes, scores.items(), strict=True):
             for kind, colour, label in ((~same, INK[dark][2], "different people"), (same, looks[name]["color"], "same person")):
@@ -153,7 +153,7 @@ def histograms(scores: Mapping[str, tuple[np.ndarray, np.ndarray, float]], dark:
         axes[-1].set_xlabel("cosine of the two embeddings")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, handlelength=1.4)
 
-    return _png(draw, (WIDTH, 1.45 * len(scores) + 0.5), dark)
+    return plotted(draw, (WIDTH, 1.45 * len(scores) + 0.5), dark)
 
 
 def rocs(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], impostors: int, dark: bool = False) -> bytes:
@@ -162,7 +162,7 @@ def rocs(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], impostors: int, da
 
     def draw(figure: Any, dark: bool) -> None:
         axis = figure.subplots()
-        for name, look in _looks(curves, dark).items():
+        for name, look in looks_of(curves, dark).items():
             far, tar = curves[name]
             start = float(tar[far <= floor].max(initial=0.0))
             inside = far > floor
@@ -177,7 +177,7 @@ def rocs(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], impostors: int, da
         axis.set(xlabel="impostor pairs accepted (FAR)", ylabel="genuine pairs accepted (TAR, %)")
         figure.legend(loc="outside upper center", ncols=3)
 
-    return _png(draw, (WIDTH, 4.9), dark)
+    return plotted(draw, (WIDTH, 4.9), dark)
 
 
 def agreements(cosines: Mapping[str, np.ndarray], dark: bool = False) -> bytes:
@@ -187,19 +187,19 @@ def agreements(cosines: Mapping[str, np.ndarray], dark: bool = False) -> bytes:
 
     def draw(figure: Any, dark: bool) -> None:
         axis = figure.subplots()
-        for (name, values), look in zip(cosines.items(), _after_teacher(cosines, dark), strict=True):
+        for (name, values), look in zip(cosines.items(), after_teacher(cosines, dark), strict=True):
             weights = np.full(len(values), 100 / len(values))
             axis.hist(np.clip(values, edges[0], 1), edges, weights=weights, color=look["color"], alpha=0.75, label=name)
             axis.axvline(float(np.median(values)), color=look["color"], linewidth=1.5, linestyle="--")
         axis.set(xlabel="cosine of student's and teacher's embedding", ylabel="rows (%)", xlim=(edges[0], 1))
         axis.legend(loc="upper left")
 
-    return _png(draw, (WIDTH, 3.8), dark)
+    return plotted(draw, (WIDTH, 3.8), dark)
 
 
-def _after_teacher(names: Iterable[str], dark: bool) -> list[dict[str, Any]]:
+def after_teacher(names: Iterable[str], dark: bool) -> list[dict[str, Any]]:
     """Returns the looks of models without their teacher, whose colour stays reserved."""
-    return list(_looks(["", *names], dark).values())[1:]
+    return list(looks_of(["", *names], dark).values())[1:]
 
 
 # --------------------------------------------------------------------------------------------------------------- images
@@ -223,6 +223,13 @@ def png_of(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def jpeg_of(pixels: np.ndarray) -> bytes:
+    """Returns uint8 [H, W, 3] as a small JPEG, for thumbnails."""
+    from distill.images.codec import encode_jpeg
+
+    return encode_jpeg(np.ascontiguousarray(pixels), quality=82)
 
 
 def both(draw: Callable[..., bytes], *arguments: Any) -> tuple[bytes, bytes]:

@@ -1,7 +1,7 @@
 """Pages: one HTML file that contains everything it shows and loads nothing from a network.
 
-A page is a list of sections, a section a list of blocks (Text, Tiles, Facts, Table, Figure, Faces, Cases, Commands, Code). Their looks are in
-`blocks.html.j2` (a macro of the same name for each), `page.html.j2` and `style.css`: for a laptop and for a phone, on light and on dark paper.
+A page is a list of sections, a section a list of blocks (Text, Callout, Tiles, Facts, Table, Figure, Faces, Cases, Portraits, Commands, Code). Their looks
+are in `blocks.html.j2` (a macro of the same name for each), `page.html.j2` and `style.css`: for a laptop, a phone and a printer, on light and on dark paper.
 The templates escape every text, so a class folder may have any name.
 """
 
@@ -32,6 +32,15 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Callout:
+    """What a reader is to see first: a sentence over lines that stand behind it. kind: "open", "loses" or "equal", which has a colour beside the words."""
+
+    kind: str
+    headline: str
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Tiles:
     """The most important figures: (value, what it is) each."""
 
@@ -47,7 +56,8 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts under column names; the row `strong` is emphasised. A cell (text, share) has a bar of that share, 0 to 1."""
+    """Rows of texts under column names; the row `strong` is emphasised. A cell (text, share) has a bar of that share, 0 to 1; what stands behind a line
+    break is small, below the rest."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str | tuple[str, float]]]
@@ -65,17 +75,18 @@ class Table:
         columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
         letters = 0
         for name, cells in zip(self.columns, columns, strict=True):
-            texts = [cell[0] if isinstance(cell, tuple) else cell for cell in cells]
+            texts = [line for cell in cells for line in (cell[0] if isinstance(cell, tuple) else cell).split("\n")]
             letters += max(map(len, [*texts, *name.split()]), default=0)
         return round(7.3 * letters + 16 * len(self.columns))
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot, as a PNG for light and one for dark paper, with a caption that explains it."""
+    """A plot, as a PNG for light and one for dark paper, with a caption that explains it. alt: what it is, for those who do not see it; "": its caption."""
 
     pngs: tuple[bytes, bytes]
     caption: str
+    alt: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ class Faces:
 
 @dataclass(frozen=True)
 class Case:
-    """One pair: two PNGs, whether they show one person, and their scores."""
+    """One pair: two images (PNG or JPEG bytes), whether they show one person, and their scores."""
 
     first: bytes
     second: bytes
@@ -101,6 +112,13 @@ class Cases:
     """Pairs of images side by side, with their scores."""
 
     cases: Sequence[Case]
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """Single images in a row: (PNG or JPEG bytes, words below it) each."""
+
+    values: Sequence[tuple[bytes, str]]
 
 
 @dataclass(frozen=True)
@@ -118,7 +136,7 @@ class Code:
     lines: str
 
 
-Block = Text | Tiles | Facts | Table | Figure | Faces | Cases | Commands | Code
+Block = Text | Callout | Tiles | Facts | Table | Figure | Faces | Cases | Portraits | Commands | Code
 
 
 @dataclass(frozen=True)
@@ -152,7 +170,13 @@ def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("distill.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters["inline"] = lambda png: "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    environment.filters["inline"] = _inline
     environment.filters["percent"] = lambda share: f"{100 * min(1.0, max(0.0, share)):.1f}%"
     environment.filters["macro"] = lambda block: type(block).__name__.lower()
     return environment.get_template("page.html.j2")
+
+
+def _inline(image: bytes) -> str:
+    """Returns the address of an image that is part of the page."""
+    kind = "jpeg" if image.startswith(b"\xff\xd8") else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(image).decode("ascii")

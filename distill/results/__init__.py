@@ -7,6 +7,7 @@ from distill.results.comparison import CompareResult, Verdict
 from distill.results.data import ChunkResult, EmbedResult, FacesResult, Forecast, ImportResult, PlanResult, VerifyResult, ViewsResult
 from distill.results.evaluation import EvaluateResult, Judged
 from distill.results.export import ExportResult
+from distill.results.report import ReportResult
 from distill.results.result import Result
 from distill.results.training import TrainResult
 
@@ -21,6 +22,7 @@ __all__ = [
     "ImportResult",
     "Judged",
     "PlanResult",
+    "ReportResult",
     "Result",
     "TrainResult",
     "Verdict",

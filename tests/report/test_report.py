@@ -19,9 +19,12 @@ from distill.evaluation.rates import roc
 from distill.evaluation.verification import verify_pairs
 from distill.images.codec import encode_jpeg
 from distill.report import figures
+from distill.report.about_part import stage_in_words
 from distill.report.demo_page import NAMES, write_demo_report
 from distill.report.page import Case, Cases, Code, Commands, Faces, Facts, Figure, Section, Table, Text, Tiles, render, write_page
-from distill.report.run_page import _stage_in_words, duration, read_history, write_run_report
+from distill.report.run_files import read_history
+from distill.report.run_page import write_run_report
+from distill.report.words import duration
 
 QUALITY = {"teacher": 0.7, "student": 0.8, "labels_only": 1.0, "noise_only": 4.0}  # noise on an identity's direction
 EVIL = "<script>alert(\"x\")</script> & 'quotes'"
@@ -222,11 +225,11 @@ def shown(text):
     return unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.DOTALL))
 
 
-def test_a_stage_in_words_says_what_is_frozen_and_multiplied():
+def test_astage_in_words_says_what_is_frozen_and_multiplied():
     multipliers = [{"layers": "head", "learning_rate": 10.0}]
     for freeze, words in (("backbone", "backbone"), (["conv1*", "norm1"], "conv1*, norm1")):
         stage = ShardsStage(terms=[{"name": "cosine"}], freeze=freeze, multipliers=multipliers)
-        assert _stage_in_words(stage).endswith(f"adamw at 0.001, schedule constant, frozen: {words}, head at 10 times the rate")
+        assert stage_in_words(stage).endswith(f"adamw at 0.001, schedule constant, frozen: {words}, head at 10 times the rate")
 
 
 def test_the_page_of_a_run(run):
@@ -242,13 +245,13 @@ def test_the_page_of_a_run(run):
     assert "at big & small.onnx, asked about noise" in read and "gone, which cannot be opened now" in read
     assert "2: source shards, 4 epochs, loss 8 × cosine + 1 × softmax, adamw at 0.001, schedule constant" in read
     assert f"{run}/student.keras" in read and "embeddings of 64 numbers" in read
-    assert f"distill evaluate '{run}' --pairs FOLDER --shards {run.parent / 'gone'} --out '{run}'" in read
+    assert f"distill evaluate '{run}' --pairs PAIRS --teacher 'big & small.onnx' --shards {run.parent / 'gone'} --out '{run}'" in read
     assert f"distill export '{run}' '{run}-export'" in read
     assert "Solid: rows trained on; dashed: rows held out." in read and "vertical line marks where a stage begins" in read
 
 
 def test_the_page_of_a_run_shows_its_evaluation(run):
-    assert "none in" in shown(write_run_report(run).read_text())
+    assert "No pairs were evaluated yet" in shown(write_run_report(run).read_text())
     rng = np.random.default_rng(2)
     same = np.tile([True, False], 1000)
     judged = verify_pairs(np.where(same, 0.6, 0.1) + rng.normal(0, 0.2, 2000), same)
@@ -256,8 +259,9 @@ def test_the_page_of_a_run_shows_its_evaluation(run):
     (run / "evaluation.json").write_text(json.dumps({"model": {"pairs": {"folder": "unseen", **judged.as_dict()}, "agreement": agreement}}))
     read = shown(write_run_report(run).read_text())
     assert f"{judged.accuracy:.1%} of the pairs of its evaluation judged right" in re.sub(r"\s+", " ", read)
-    assert f"{judged.accuracy:.2%} ± {judged.std:.2%} of 2,000 pairs judged right, TAR {judged.tar[0].tar:.1%} at FAR 1.0% (pairs of unseen)" in read
-    assert "mean cosine 0.9512 to the stored embeddings over 1,200 rows (held-out rows)" in read and "none in" not in read
+    assert f"{judged.accuracy:.2%} ± {judged.std:.2%}" in read and f"{judged.tar[0].tar:.2%}" in read and "student, unseen" in read and "2,000" in read
+    assert "no scores lie in the run, so nothing is drawn" in read and "No intervals were taken" in read
+    assert "1,200 rows: held-out rows of out; whether the student was trained on them is not known" in read and "0.9512" in read
 
 
 def test_captions_describe_the_plots(tmp_path):

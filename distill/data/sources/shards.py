@@ -10,6 +10,7 @@ import numpy as np
 
 from distill.config.data import Holdout
 from distill.config.stage import Balanced
+from distill.data.archives.reader import read_bytes
 from distill.data.shards import Rows, ShardSet, open_shards
 from distill.data.shards.golden import check_golden
 from distill.data.sources.balance import Balance, described
@@ -140,12 +141,22 @@ class ShardSource:
 
     def keys(self, numbers: np.ndarray) -> list[str]:
         """Returns the keys of rows of the part. Reads a row group for each of them that lie in different ones."""
+        return [found.keys[row] for found, row in self._of_rows(numbers, ["key"])]
+
+    def encoded(self, numbers: np.ndarray) -> list[bytes]:
+        """Returns the images of rows of the part as they are stored; reads as `keys` does. BadImage or DistillError where one lies elsewhere and is gone."""
+        if self.set.meta.images == "inline":
+            return [bytes(found.images[row]) for found, row in self._of_rows(numbers, ["image"])]
+        return [read_bytes(str(self.root), key) for key in self.keys(numbers)]
+
+    def _of_rows(self, numbers: np.ndarray, columns: Sequence[str]) -> list[tuple[Rows, int]]:
+        """Returns for each row its group, with these columns alone, and its place in that."""
         groups = np.searchsorted(self._part.starts, numbers, side="right") - 1
-        found: dict[int, list[str]] = {}
+        found: dict[int, Rows] = {}
         for group in np.unique(groups).tolist():
             shard, at = self._part.groups[group]
-            found[group] = next(self.set.read(shard, [at], ["key"])).keys
-        return [found[group][row] for group, row in zip(groups.tolist(), self._part.rows[numbers].tolist(), strict=True)]
+            found[group] = next(self.set.read(shard, [at], columns))
+        return [(found[group], row) for group, row in zip(groups.tolist(), self._part.rows[numbers].tolist(), strict=True)]
 
     def _pools(self, number: int, views: int) -> Iterable[Iterable[np.ndarray]]:
         """The batches of an epoch, numbers of rows."""

@@ -1,0 +1,148 @@
+"""distill report: pages of one run and of several, of runs that are finished or not, and what it answers to everything else."""
+
+import json
+
+import numpy as np
+import pytest
+
+import distill
+from distill import DistillError
+from distill.config.files import dump_run, load_run
+from distill.evaluation.disagreement import disagreeing, shown_pairs, thumbnail
+from distill.evaluation.pair_sets import PairSet
+from distill.evaluation.pairs import Pairs
+from distill.evaluation.verification import verify_pairs
+from distill.images.codec import encode_jpeg
+from tests.conftest import inside, messages, snapshot
+from tests.report.test_report import RUN, Page, shown, write_history
+
+
+def make_run(folder, epochs=3, terms=True, seed=0):
+    """A run of two stages, evaluated beside a teacher on 400 pairs, with small images of the pairs that differ."""
+    write_history(folder / "history.csv", epochs=epochs, stages=2, seed=seed)
+    (folder / "run.toml").write_text(RUN.format(shards=folder / "gone").replace("seed = 7", f"seed = {seed}"))
+    (folder / "run.toml").write_text(dump_run(load_run(folder / "run.toml")))
+    (folder / "summary.json").write_text(json.dumps({"parameters": 28336, "epochs": 2 * epochs, "student": "student.keras"}))
+    if terms:
+        lines = (folder / "history.csv").read_text().splitlines()
+        shares = [",share_cosine,share_softmax", *[",1.0," for _ in range(epochs)], *[f",0.{at},0.{10 - at}" for at in range(3, 3 + epochs)]]
+        (folder / "history.csv").write_text("".join(f"{line}{share}\n" for line, share in zip(lines, shares, strict=True)))
+    return folder
+
+
+def evaluate_it(folder, sets=2, keep=True):
+    rng, found = np.random.default_rng(3), {"model": {"path": str(folder / "student.keras")}, "teacher": {"path": "teacher"}}
+    arrays = {"model": {}, "teacher": {}}
+    same = np.tile([True, False], 200)
+    for number in range(1, sets + 1):
+        end = "" if number == 1 else f"_{number}"
+        for who, noise in (("teacher", 0.1), ("model", 0.2)):
+            scores = np.clip(np.where(same, 0.6, 0.1) + rng.normal(0, noise, 400), -1, 1)
+            figures = {"folder": f"set{number}.bin", **verify_pairs(scores, same).as_dict(), "identities": None, "trained_identities": None}
+            value = figures["accuracy"]
+            figures["intervals"] = {"of": "pairs", "resamples": 1000, "figures": {"accuracy": {"value": value, "low": value - 0.01, "high": value + 0.01}}}
+            if who == "model":
+                figures["minus_teacher"] = {"accuracy": {"value": -0.02, "low": -0.03, "high": -0.01}}
+            if number == 1:
+                found[who]["pairs"] = figures
+            else:
+                found[who].setdefault("more_pairs", []).append(figures)
+            arrays[who] |= {f"scores{end}": scores, f"same{end}": same}
+            arrays[who] |= {f"{side}{end}": np.array([f"image {2 * row + at}" for row in range(400)]) for at, side in enumerate(("first", "second"))}
+        if keep:
+            rows = disagreeing(arrays["teacher"][f"scores{end}"], arrays["model"][f"scores{end}"])
+            small = rng.integers(0, 256, (len(rows), 72, 72, 3), dtype=np.uint8)
+            arrays["model"] |= {f"shown{end}": rows, f"shown_first{end}": small, f"shown_second{end}": small}
+    for who, one in arrays.items():
+        np.savez(folder / f"scores-{who}.npz", **one)
+    (folder / "evaluation.json").write_text(json.dumps(found))
+
+
+def test_a_page_of_all_sets_shows_the_pairs_that_differ_as_images(tmp_path):
+    run = make_run(tmp_path / "run")
+    evaluate_it(run)
+    made = distill.write_report(run, progress=False)
+    assert made.path == run / "report.html" and made.bytes < 3_000_000 and "loses 2.00 points" in made.verdicts[0]
+    text = made.path.read_text()
+    page, read = Page(text), shown(text)
+    assert text.index("It loses 2.00 points") < text.index("<h2>")  # the verdict stands first
+    headings = ["Data and fingerprints", "Training", "On pairs", "Teacher against student, pair by pair", "Agreement with the teacher"]
+    headings += ["The student&#39;s probes against the teacher&#39;s gallery", "Groups", "Accuracy against size and time", "Exports", "Next"]
+    assert [text.index(f"<h2>{heading}</h2>") for heading in headings] == sorted(text.index(f"<h2>{heading}</h2>") for heading in headings)
+    assert sum(load.startswith("data:image/jpeg;base64,") for load in page.loads) == 2 * 2 * 12
+    assert "student, set1.bin" in read and "teacher, set2.bin" in read and "How much each term moves the embedding" in read
+    assert 'alt=""' not in text and text.count("<img") == text.count("alt=")
+
+
+def test_images_that_are_not_reachable_are_said_in_a_line(tmp_path):
+    run = make_run(tmp_path / "run", terms=False)
+    evaluate_it(run, sets=1, keep=False)
+    read = shown(distill.write_report(run, progress=False).path.read_text())
+    assert "their images are not reachable from here (set1.bin), and this evaluation kept no thumbnails" in read and "each stage has one term" in read
+
+
+def test_several_runs_stand_side_by_side(tmp_path):
+    runs = [make_run(tmp_path / name, seed=seed) for seed, name in enumerate(("one", "other"))]
+    for run in runs:
+        evaluate_it(run, sets=1)
+    done = inside("report", *runs, "--out", tmp_path / "runs.html")
+    assert done.returncode == 0 and f"the page of 2 runs: {tmp_path / 'runs.html'}" in done.stdout, done.stderr
+    text = (tmp_path / "runs.html").read_text()
+    Page(text)
+    read = shown(text)
+    assert "What differs" in read and " ".join(read.split()).count("seed 0 1") == 1 and "Highest accuracy on set1.bin" in read
+    assert inside("report", *runs, "--out", tmp_path / "runs.html").returncode == 0  # a page of ours gives way
+    assert json.loads(inside("report", runs[0], "--json").stdout)["runs"] == [str(runs[0])]
+
+
+def test_a_run_that_is_not_finished_has_a_page_that_says_so(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "summary.json").unlink()
+    assert "The run is not finished" in shown(distill.write_report(run, progress=False).path.read_text())
+    (run / "history.csv").unlink()
+    with pytest.raises(DistillError, match="has not finished its first epoch"):
+        distill.write_report(run, progress=False)
+
+
+def test_bad_input_is_one_message_and_changes_nothing(tmp_path):
+    run, other = make_run(tmp_path / "run"), make_run(tmp_path / "other")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    (tmp_path / "mine.html").write_text("<html>mine</html>")
+    for words, said in [
+        ((tmp_path / "photos",), "a folder without run.toml and history.csv, no run"),
+        ((tmp_path / "runn",), "nothing is there"),
+        ((run, other), "say where it goes: --out FILE"),
+        ((run, run, "--out", tmp_path / "new.html"), "given twice"),
+        ((run, "--out", tmp_path / "mine.html"), "does not say that distill wrote it"),
+        ((run, "--out", tmp_path / "photos"), "is a folder"),
+        ((run, "--out", tmp_path / "new.txt"), "expected the name of an HTML file"),
+        ((run, "--out", tmp_path / "none" / "new.html"), "no such folder"),
+        ((run, "--out", "gs://bucket/new.html"), "only be written on a local disk"),
+    ]:
+        before = snapshot(tmp_path)
+        done = inside("report", *words)
+        assert done.returncode == 2 and len(messages(done)) == 1 and said in done.stderr and snapshot(tmp_path) == before, (words, done)
+    for name, text in (("evaluation.json", "{"), ("history.csv", "epoch,loss\n1,many\n"), ("scores-model.npz", "x")):
+        evaluate_it(run, sets=1)
+        (run / name).write_text(text)
+        done = inside("report", run)
+        assert done.returncode == 2 and len(messages(done)) == 1 and f"{name} is damaged" in done.stderr, done
+        make_run(run)
+
+
+def test_pairs_differ_by_their_places_and_not_by_their_cosines():
+    teacher = np.array([0.9, 0.8, 0.1, 0.2])
+    assert disagreeing(teacher, teacher * 0.1 + 0.5).tolist() == []  # the same order, closer together
+    assert disagreeing(teacher, np.array([0.5, 0.1, 0.2, 0.3]), 2).tolist() == [1, 2]
+    assert disagreeing(np.zeros(3), np.zeros(3)).tolist() == []
+
+
+def test_thumbnails_are_whole_images():
+    wide = np.full((10, 20, 3), 200, np.uint8)
+    small = thumbnail(wide, 8)
+    assert small.shape == (8, 8, 3) and (small[2:6] == 200).all() and (small[:2] == 128).all() and (small[6:] == 128).all()
+    images = {f"image {at}": encode_jpeg(np.full((9, 9, 3), 40 * at, np.uint8)) for at in range(4)}
+    pair_set = PairSet("a.bin", Pairs(("image 0", "image 2"), ("image 1", "image 3"), np.array([True, False])), images.__getitem__, None)
+    found = shown_pairs(np.array([0.1, 0.2]), np.array([0.2, 0.1]), pair_set)
+    assert found["shown"].tolist() == [0, 1] and found["shown_first"][:, 0, 0, 0].tolist() == [0, 80] and found["shown_second"][1, 0, 0, 0] == 120
