@@ -48,6 +48,7 @@ KEYWORDS: dict[str, dict[str, str]] = {
         "flip": "bool",
         "resamples": "int | None",
         "groups": "Path | None",
+        "speed": "bool | None",
         "shards": "Path | None",
         "root": "Path | None",
         "resize": "str",

@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from distill.runtime.quiet import quiet_import
 from teachers import Teacher, start_tensorflow
 from teachers.causes import reason
 from teachers.feed import pick
+from teachers.flops import of_tensorflow
 from teachers.foreign import keras_suffix
 from teachers.loaded import Model, call_failed, choose, list_signatures, text_of
 
@@ -47,8 +48,9 @@ def load(teacher: Teacher) -> Model:
     listing = list_signatures(signatures)
     name, feed = pick(teacher, {key: (_dtype(tensor), tuple(tensor.shape)) for key, tensor in inputs.items()}, listing)
     output = choose(teacher, "output", teacher.preprocessing.output, OUTPUT, outputs, listing)
+    call = _Call(name, feed, output, list(inputs), list(outputs))
     return Model(
-        run=_runner(teacher, model, _Call(name, feed, output, list(inputs), list(outputs))),
+        run=_runner(teacher, model, call),
         dtype=_dtype(inputs[name]),
         shape=tuple(inputs[name].shape),
         output=tuple(outputs[output].shape),
@@ -58,6 +60,7 @@ def load(teacher: Teacher) -> Model:
         parameters=int(model.count_params()),
         feed=feed,
         rough=lambda: _on_gpu() or any(layer.compute_dtype in HALVES for layer in model._flatten_layers()),
+        flops=_counter(model, call, _dtype(inputs[name])),
     )
 
 
@@ -184,8 +187,8 @@ class _Call:
     def __init__(self, name: str, feed: dict[str, Any], output: str, inputs: list[str], outputs: list[str]):
         self.name, self.feed, self.output, self.inputs, self.outputs = name, feed, output, inputs, outputs
 
-    def given(self, images: np.ndarray) -> list[np.ndarray]:
-        return [images if name == self.name else self.feed[name].fill(len(images)) for name in self.inputs]
+    def given(self, images: Any, rows: int) -> list[Any]:
+        return [images if name == self.name else self.feed[name].fill(rows) for name in self.inputs]
 
     def __call__(self, model: Any, given: list[Any]) -> Any:
         answer = model(given if len(given) > 1 else given[0], training=False)
@@ -194,11 +197,19 @@ class _Call:
         return answer[self.outputs.index(self.output)] if isinstance(answer, list | tuple) else answer
 
 
+def _counter(model: Any, call: _Call, dtype: np.dtype) -> Callable[[Sequence[int]], int] | None:
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return None
+    return lambda shape: of_tensorflow(lambda images: call(model, call.given(images, shape[0])), shape, dtype)
+
+
 def _runner(teacher: Teacher, model: Any, call: _Call) -> Callable[[np.ndarray], np.ndarray]:
     import keras
 
     if keras.backend.backend() != "tensorflow":
-        return lambda images: np.asarray(keras.ops.convert_to_numpy(call(model, call.given(images))))
+        return lambda images: np.asarray(keras.ops.convert_to_numpy(call(model, call.given(images, len(images)))))
 
     tf = start_tensorflow()
     # One graph for every batch, without the callbacks and the data set that model.predict makes for each call.
@@ -210,7 +221,7 @@ def _runner(teacher: Teacher, model: Any, call: _Call) -> Callable[[np.ndarray],
 
     def run(images: np.ndarray) -> np.ndarray:
         try:
-            return graph(*map(tf.constant, call.given(images))).numpy()
+            return graph(*map(tf.constant, call.given(images, len(images)))).numpy()
         except Exception as error:
             raise call_failed(f"teacher {teacher.path}", images, error) from error
 

@@ -20,6 +20,7 @@ from distill.runtime.quiet import quiet_import
 from teachers import Teacher, asked_threads, start_tensorflow
 from teachers.causes import reason
 from teachers.feed import pick
+from teachers.flops import of_litert
 from teachers.foreign import check_whole, first_bytes
 from teachers.loaded import Call, Model, Shape, choose, in_turns, list_signatures, text_of
 
@@ -104,6 +105,7 @@ def load(teacher: Teacher) -> Model:
         parameters=parameters,
         feed=feed,
         rough=lambda: rough,
+        flops=lambda shape: of_litert(_schema_there(), data, named, shape),
     )
 
 
@@ -229,7 +231,7 @@ class _Engine:
 
 def _weights(data: bytes) -> tuple[int | None, bool]:
     """How many numbers the weights of a file that was read are, and whether it computes in whole numbers or keeps some in 16 bits."""
-    schema = next((found for found in map(_schema, ("ai_edge_litert", "tensorflow.lite.python")) if found), None)
+    schema = _schema_there()
     if schema is None:
         return None, True
     kinds = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
@@ -242,6 +244,10 @@ def _weights(data: bytes) -> tuple[int | None, bool]:
         if (buffer.DataLength() or buffer.Size()) and (kind in FLOATS or quantised):
             sizes[tensor.Buffer()] = math.prod(tensor.Shape(place) for place in range(tensor.ShapeLength()))
     return sum(sizes.values()), rough
+
+
+def _schema_there() -> Any:
+    return next((found for found in map(_schema, ("ai_edge_litert", "tensorflow.lite.python")) if found), None)
 
 
 def _schema(package: str) -> Any:

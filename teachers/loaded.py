@@ -6,7 +6,7 @@ What differs between kinds of files ends at `Model`, which a loader hands over. 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ class Model:
     run: array of `dtype`, [N, H, W, 3] or [N, 3, H, W], to the chosen output as an array; thread safe.
     shape: of the input, None where free; None as a whole where the model does not say. output: the same of the answer.
     named: the names of input and output; signatures: {name: {"inputs": {name: text}, "outputs": {name: text}}}, texts as of `text_of`.
+    flops: operations for images of a shape, as `teachers.flops` counts them; None where nobody counts them.
     feed: what its other inputs get; rough: whether it computes in half precision, in int8 or on a GPU, where the last digits differ more.
     """
 
@@ -44,6 +45,7 @@ class Model:
     parameters: int | None = None
     feed: dict[str, Constant] = field(default_factory=dict)
     rough: Callable[[], bool] = lambda: False
+    flops: Callable[[Sequence[int]], int] | None = None
 
 
 class LoadedTeacher:
@@ -108,6 +110,24 @@ class LoadedTeacher:
     def rough(self) -> bool:
         """Whether it computes in half precision, in int8 or on a GPU, so that answers to equal images differ by more than rounding of a float32."""
         return self._model.rough()
+
+    @property
+    def parameters(self) -> int | None:
+        """How many numbers its weights are; None where the file does not say."""
+        return self._model.parameters
+
+    def flops(self, size: tuple[int, int] | None = None) -> int:
+        """Floating-point operations for one image, 2 for each multiply-add (`teachers.flops`). size: (height, width) where it takes any.
+
+        Raises DistillError with the reason where they are not known.
+        """
+        height, width = self.height or (size or (0, 0))[0], self.width or (size or (0, 0))[1]
+        if self._model.flops is None:
+            raise DistillError(f"nobody counts the operations of a model of kind {self.teacher.kind}")
+        if not height or not width:
+            raise DistillError("it takes images of any size, and none is given")
+        rows, sides = self.batch or 1, (3, height, width) if self._channels_first else (height, width, 3)
+        return self._model.flops((rows, *sides)) // rows
 
     def describe(self) -> dict[str, Any]:
         """What `distill inspect` says of a teacher; plain values that JSON can hold."""

@@ -19,6 +19,7 @@ from distill.runtime.quiet import quiet_import
 from teachers import Teacher, asked_threads
 from teachers.causes import reason
 from teachers.feed import Constant, pick
+from teachers.flops import of_onnx
 from teachers.foreign import check_whole
 from teachers.loaded import Model, Shape, call_failed, choose, list_signatures, text_of
 
@@ -78,6 +79,7 @@ def load(teacher: Teacher) -> Model:
         parameters=contents.parameters,
         feed=feed,
         rough=lambda: CUDA in session.get_providers() or contents.rough,
+        flops=lambda shape: of_onnx(teacher.local, name, shape),
     )
 
 

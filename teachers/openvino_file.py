@@ -11,6 +11,7 @@ from distill.runtime.quiet import import_openvino
 from teachers import Teacher, asked_threads
 from teachers.causes import reason
 from teachers.feed import pick
+from teachers.flops import of_openvino
 from teachers.foreign import check_whole, first_bytes
 from teachers.loaded import Call, Model, Shape, choose, in_turns, list_signatures, text_of
 
@@ -56,6 +57,7 @@ def load(teacher: Teacher) -> Model:
         parameters=parameters,
         feed=feed,
         rough=lambda: rough,
+        flops=lambda shape: of_openvino(model, name, shape),
     )
 
 

@@ -4,6 +4,7 @@ import atexit
 import re
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from distill.errors import DistillError
 from teachers import Teacher, start_tensorflow
 from teachers.causes import reason
 from teachers.feed import Constant, pick
+from teachers.flops import of_tensorflow
 from teachers.foreign import check_whole
 from teachers.loaded import Model, Shape, call_failed, choose, list_signatures, text_of
 
@@ -44,6 +46,7 @@ def load(teacher: Teacher) -> Model:
         parameters=sum(int(np.prod(variable.shape)) for variable in function.variables),
         feed=feed,
         rough=lambda: _is_rough(function),
+        flops=_counter(saved, name, key, output, feed),
     )
 
 
@@ -135,6 +138,16 @@ def _functions(teacher: Teacher, saved: Any) -> dict[str, Any]:
 def _inputs(function: Any) -> dict[str, Any]:
     positional, named = function.structured_input_signature
     return {**{spec.name: spec for spec in positional}, **named}
+
+
+def _counter(saved: Any, name: str, key: str, output: str, feed: dict[str, Constant]) -> Callable[[Sequence[int]], int]:
+    function = saved.signatures[name]
+
+    def count(shape: Sequence[int], saved: Any = saved) -> int:
+        others = {name: constant.fill(shape[0]) for name, constant in feed.items()}
+        return of_tensorflow(lambda images: function(**{key: images}, **others)[output], shape, _dtype(function.structured_input_signature[1][key]))
+
+    return count
 
 
 def _describe(function: Any) -> dict[str, dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from distill.api.judging import Judging
     from distill.config.data import Holdout
     from distill.evaluation.embed import Model
+    from distill.evaluation.request import EvaluationRequest
     from distill.images.preprocessing import PreprocessingOptions
     from teachers import Teacher
 
@@ -41,6 +43,8 @@ def evaluate(
         flip: the embedding of an image is the sum of its own and that of its mirror image, as in most published figures; not in the agreement.
         resamples: how often identities (or pairs) are drawn again for 95 % intervals; 0: no intervals; None: 1,000, none of more than 100,000 pairs.
         groups: text file, IDENTITY<TAB>GROUP on each line, for the figures of each group, the worst first.
+        speed: whether to say what each model costs: bytes, parameters, operations, and how long it takes on the CPU, which is measured for up to 40 s a
+            model. None: of several models. False: of several models all but the time.
         shards: a set, for the agreement with the embeddings in it.
         root: folder, .rec or .tar with the images, where the shards hold none.
         resize, exif, size: how images are brought to the size of a model; size for models that take any.
@@ -57,6 +61,7 @@ def evaluate(
     models, target, size = paths_of(model, "model"), None if out is None else as_path(out), size_of(asked.get("size"))
     described = _describe_all(models, None if teacher is None else as_path(teacher), _options_of(asked))
     request = request_of(asked, target, _holdout(models), "teacher" if teacher is not None else next(iter(described)))
+    request = _with_costs(request, asked.get("speed"), described, size)
     with shown(progress):
         found = evaluate_models({who: (one.path, partial(_load, one, described, size)) for who, one in described.items()}, request, bar)
     if target is not None and not isinstance(target, RemotePath) and all((target / name).is_file() for name in ("run.toml", "history.csv")):
@@ -95,6 +100,17 @@ def _check_different(described: dict[str, Teacher]) -> None:
         if place in places:
             raise DistillError(f"evaluate: {places[place]} and {who} are the same model, {one.path}. Name each model once.")
         places[place] = who
+
+
+def _with_costs(request: EvaluationRequest, speed: bool | None, described: dict[str, Teacher], size: tuple[int, int] | None) -> EvaluationRequest:
+    """Returns the request with what tells the cost of models, where it is asked for."""
+    from distill.api.costs import cost_of, latency_of
+
+    several = "model" not in described
+    if not (several or speed):
+        return request
+    latency = None if speed is False else lambda who, progress: latency_of(described[who], size, progress)
+    return replace(request, cost=lambda model: cost_of(model, size), latency=latency)
 
 
 def _options_of(asked: Judging) -> PreprocessingOptions:

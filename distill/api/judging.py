@@ -27,6 +27,7 @@ class Judging(PreprocessingOptions, total=False):
     flip: bool
     resamples: int | None
     groups: Path | None
+    speed: bool | None
     shards: Path | None
     root: Path | None
     resize: str

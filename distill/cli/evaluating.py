@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distill.cli.endings import print_next
-from distill.cli.options import A_MODEL, HANDED, OUTPUT, PIXELS, TEACHER, AsJson, Options, RootOfSet, print_json, takes
+from distill.cli.options import A_MODEL, HANDED, OUTPUT, PIXELS, TEACHER, WORK, AsJson, Options, RootOfSet, print_json, takes
 from distill.errors import Unfinished
 from distill.storage.path import StoragePath, as_path
 
@@ -87,10 +87,20 @@ ON_PAIRS: Options = {
     "resamples": (Resamples, None),
     "groups": (Groups, None),
 }
+Speed = Annotated[
+    bool | None,
+    typer.Option(
+        "--speed/--no-speed",
+        rich_help_panel=WORK,
+        help="measure how long each model takes on the CPU (up to 40 s a model), and say its size and operations",
+        show_default="of several models",
+    ),
+]
+COST: Options = {"speed": (Speed, None)}
 ON_TEACHER: Options = {"shards": (Shards, None), "teacher": (Teacher, None), "root": (RootOfSet, None)}
 
 
-@takes(ON_PAIRS, ON_TEACHER, PIXELS, HANDED)
+@takes(ON_PAIRS, ON_TEACHER, PIXELS, HANDED, COST)
 def evaluate(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=f"{A_MODEL}; several are judged on the same pairs, in one table")],
     out: Out = None,

@@ -45,6 +45,8 @@ def evaluate_models(models: Mapping[str, tuple[str, Callable[[], Model]]], reque
     if request.out is not None and "teacher" in found:
         for who in found.keys() - {"teacher"}:
             _keep_shown(found[who].arrays, found["teacher"].arrays, request)
+    for who, one in found.items():
+        _add_latency(who, one, request, bar)
     result = {who: one.figures for who, one in found.items()}
     if request.out is not None:
         request.out.mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,7 @@ def _evaluate_one(who: str, path: str, load: Callable[[], Model], request: Evalu
     found = _Evaluated({"path": path})
     if (reason := _no_agreement(turn)) and not request.sets and request.people is None:
         raise DistillError(f"{path}: {reason}.")
-    for kind in (_on_pairs, _on_people, _agreement):
+    for kind in (_on_pairs, _on_people, _agreement, _cost):
         kind(turn, found)
     return found
 
@@ -140,6 +142,28 @@ def _agreement(turn: _Turn, found: _Evaluated) -> None:
     with turn.bar(f"{turn.who}: agreement") as progress:
         found.figures["agreement"], arrays = _agreed(comparable, turn.shards, turn.request, turn.origin, progress)
         found.arrays.update(arrays)
+
+
+def _cost(turn: _Turn, found: _Evaluated) -> None:
+    """Adds "cost"."""
+    if turn.request.cost is not None:
+        found.figures["cost"] = turn.request.cost(turn.model)
+
+
+def _add_latency(who: str, found: _Evaluated, request: EvaluationRequest, bar: Bar) -> None:
+    """Adds "latency" to "cost"; None, with the reason in "left_out", where it was not asked for or could not be measured."""
+    if "cost" not in found.figures:
+        return
+    cost, reason = found.figures["cost"], "not measured (--no-speed)"
+    cost["latency"] = None
+    if request.latency is not None:
+        try:
+            with bar(f"{who}: latency") as progress:
+                cost["latency"] = request.latency(who, progress)
+            return
+        except DistillError as error:
+            reason = str(error)
+    cost["left_out"] = {**cost.get("left_out", {}), "latency": reason}
 
 
 def _no_agreement(turn: _Turn) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from distill.config.data import Holdout
 from distill.evaluation.embed import Progress
@@ -26,6 +27,8 @@ class EvaluationRequest:
         resamples: how often pairs are drawn again for intervals; None: RESAMPLES, of large sets not at all.
         groups: the group of each identity, for figures of each group.
         out: where the files are written, None for nowhere.
+        cost: (loaded model) -> its bytes, parameters and operations; None: these are not told.
+        latency: (name of a model, progress) -> how long it takes; None: that is not told. DistillError where it cannot be.
         reference: the name of the model that differences are to; where there is none of this name there are no differences.
     """
 
@@ -42,6 +45,8 @@ class EvaluationRequest:
     resamples: int | None = None
     groups: Mapping[str, str] | None = None
     reference: str = "teacher"
+    cost: Callable[[Any], dict[str, Any]] | None = None
+    latency: Callable[[str, Progress], dict[str, Any]] | None = None
 
 
 Bar = Callable[[str], AbstractContextManager[Progress]]  # (label) -> a context that gives a function of (done, of)

@@ -60,7 +60,7 @@ def test_differences_are_to_the_first_model_where_there_is_no_teacher(faces):
 def judged(faces, teacher, quick, tmp_path_factory):
     """A SavedModel of 32x32 pictures and an ONNX file, judged in one call."""
     out = tmp_path_factory.mktemp("judged")
-    return distill.evaluate([teacher, quick], pairs=faces, number=200, resamples=50, out=out, progress=False), out
+    return distill.evaluate([teacher, quick], pairs=faces, number=200, resamples=50, speed=False, out=out, progress=False), out
 
 
 def test_several_models_are_judged_in_the_order_given(judged, teacher, quick, faces):
