@@ -32,7 +32,7 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "Sequence[int]": ((Iterable,), "a list of whole numbers"),
     "Sequence[Path]": ((Iterable,), "a list of paths"),
 }
-_PREPROCESSING = dict.fromkeys(("signature", "output", "scale", "offset", "color", "preset", "feed", "tags"), "")
+_PREPROCESSING = dict.fromkeys(("signature", "output", "scale", "offset", "color", "preset", "feed", "tags", "input"), "")
 # annotation of **keywords: {name: annotation, "" where it is not checked}. Written out, because to look at the types loads what they are of; a test holds
 # the names to these.
 KEYWORDS: dict[str, dict[str, str]] = {

@@ -105,15 +105,19 @@ def open_teacher(
     preset: str | None = None,
     feed: Mapping[str, Scalar] | None = None,
     tags: Sequence[str] | None = None,
+    input: str | None = None,
     beside: bool = True,
 ) -> Teacher:
     """The teacher at `path`, described but not loaded: looks at what lies there, in milliseconds. DistillError where no model does.
 
-    preset: a key of PRESETS, in place of scale, offset and color. feed: {name: value} of inputs beside the images; a text is read as the
-    input's type wants it. tags: of a graph in a SavedModel with several; an empty one for that without tags. beside: whether a `model.json`
-    beside the model says what is not given here (see `teachers.model_json`); no for a set's own preprocessing, which says all.
+    preset: a key of PRESETS, in place of scale, offset and color. feed: {name: value} of inputs beside the images; a text is read as the input's type wants
+    it. input: the one that takes the images, where the model does not say it. tags: of a graph in a SavedModel with several; an empty one for that without
+    tags. beside: whether a `model.json` beside the model says what is not given here (see `teachers.model_json`); no for a set's own preprocessing, which
+    says all.
     """
-    given = preprocessing_of(path, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=feed, tags=tags)
+    given = preprocessing_of(
+        path, signature=signature, output=output, scale=scale, offset=offset, color=color, preset=preset, feed=feed, tags=tags, input=input
+    )
     return describe_teacher(path, given, beside)
 
 

@@ -44,9 +44,12 @@ def pick(teacher: Teacher, inputs: Mapping[str, tuple[np.dtype | str, Shape | No
     for name in given:
         if name not in inputs:
             raise DistillError(f"{where} has no input {name!r} to feed. Its inputs: {', '.join(inputs)}.{listing}")
-    open_ones = [name for name in inputs if name not in given]
+    wanted = teacher.preprocessing.input
+    if wanted is not None and (wanted not in inputs or wanted in given):
+        raise DistillError(f"{where} has no input {wanted!r} that is not fed. Choose with --input from: {', '.join(inputs)}.{listing}")
+    open_ones = sorted((name for name in inputs if name not in given), key=lambda name: name != wanted)
     if len(open_ones) != 1:
-        others = [name for name in open_ones if not _may_be_images(inputs[name][1])] or open_ones[1:]
+        others = [name for name in open_ones if name != wanted and (wanted or not _may_be_images(inputs[name][1]))] or open_ones[1:]
         way_out = " ".join(f"--feed {name}={_example(inputs[name][0])}" for name in others)
         end = f"Give the others a constant: {way_out}." if open_ones else "Leave the --feed of that one away."
         raise DistillError(f"{where} takes {len(inputs)} inputs, {len(open_ones)} of them not fed; expected one, for the images. {end}{listing}")

@@ -14,7 +14,6 @@ ARCHIVE = "is an archive. Unpack it and name the model in it."
 NAMES = {
     **dict.fromkeys((".pt", ".pth", ".torchscript"), f"is a PyTorch file, which runs code when it is read. {ONNX}"),
     **dict.fromkeys((".ckpt", ".safetensors", ".npz", ".npy", ".params", ".index"), WEIGHTS),
-    ".pb": "is a graph of TensorFlow 1. Save it as a SavedModel: tf.compat.v1.saved_model.simple_save(session, folder, inputs, outputs).",
     ".pbtxt": "is a model as text. Save it as a SavedModel folder with a saved_model.pb.",
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), "is a pickle, which runs code when it is read, and is never read here. Export it as ONNX."),
     **dict.fromkeys((".engine", ".trt", ".plan"), "is a TensorRT engine. Name the ONNX file that it was built from."),

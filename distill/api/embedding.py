@@ -65,7 +65,7 @@ def embed(
         only: numbers of chunks to make (again), empty for all.
         dry_run: cut the list, return rows, chunks and bytes in `estimate`, and stop.
         beam: options of Apache Beam, such as ["--job_name=first"].
-        options: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
+        options: signature, input, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
         The others are the options of `distill embed`, which explains them.
 
     Returns:
@@ -212,7 +212,7 @@ def import_set(
         root: folder that the paths are relative to.
         teacher: embeds a sample again, which must agree; None: the set says that its teacher is unknown.
         size: (height, width) that the teacher saw, where no teacher is given; None: that of the first image.
-        options: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
+        options: signature, input, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
         The others are those of `embed`.
 
     Raises:

@@ -48,7 +48,7 @@ def evaluate(
         shards: a set, for the agreement with the embeddings in it.
         root: folder, .rec or .tar with the images, where the shards hold none.
         resize, exif, size: how images are brought to the size of a model; size for models that take any.
-        signature, output, scale, offset, color, preset, feed, tags: of the teacher where one is given, else of the model; of several models none may
+        signature, input, output, scale, offset, color, preset, feed, tags: of the teacher where one is given, else of the model; of several models none may
             be given here, model.json beside a model says them.
 
     Returns:

@@ -38,7 +38,7 @@ def load_model(path: Path, **options: Unpack[PreprocessingOptions]) -> LoadedTea
 
     Args:
         path: run folder, SavedModel, .keras, .h5 or .onnx file.
-        options: signature, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
+        options: signature, input, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
 
     Raises:
         DistillError: there is no model, or its answers depend on chance or on the other images.

@@ -25,7 +25,7 @@ def one_of(*words: str) -> dict[str, Any]:
 
 IMAGES, TEACHER, PREPROCESSING, VIEWS, WORK, OUTPUT = "Images", "Teacher", "Preprocessing", "Views", "Work", "Output"  # groups of options in help
 ONLY_IMAGES = "the images: a folder of class folders or of photos, a text list, train.rec or .tar"
-A_MODEL = "SavedModel folder, .keras, .h5, .onnx, .tflite or .xml (OpenVINO) file, or run folder"
+A_MODEL = "folder of a SavedModel or a run, or a .keras, .h5, .onnx, .tflite, .xml, .pb or .meta file"
 Images = Annotated[str, typer.Argument(metavar="SOURCE", help=ONLY_IMAGES)]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help=f"{ONLY_IMAGES}; or chunks of one")]
 Out = Annotated[StoragePath, typer.Argument(parser=as_path, metavar="OUT", help="the folder to write: a new or empty one, or one that distill made")]
@@ -78,6 +78,12 @@ Signature = Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=P
 Output = Annotated[
     str | None,
     typer.Option(metavar="NAME", rich_help_panel=PREPROCESSING, help="which of the model's outputs is the embedding", show_default="output, or the only one"),
+]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", rich_help_panel=PREPROCESSING, help="which of the model's inputs takes the images", show_default="the only one that is not fed"
+    ),
 ]
 Feed = Annotated[
     list[str] | None,
@@ -151,6 +157,7 @@ def debugging() -> bool:
 
 HANDED: Options = {
     "signature": (Signature, None),
+    "input": (Input, None),
     "output": (Output, None),
     "scale": (Scale, None),
     "offset": (Offset, None),

@@ -71,7 +71,14 @@ def _unfinished_by(folder: StoragePath) -> str | None:
     return "embed" if any(name.startswith(".launcher") and is_lock(folder / name) for name, _ in entries_of(folder)) and not is_set(folder) else None
 
 
-MODELS = (".keras", ".h5", ".hdf5", ".onnx", ".tflite", ".xml")  # suffixes of models in one file
+MODELS = (".keras", ".h5", ".hdf5", ".onnx", ".tflite", ".xml", ".pb", ".meta")  # suffixes of models in one file, and of graphs of TensorFlow 1
+
+
+def is_model(path: StoragePath) -> bool:
+    """Returns whether the names of files say that a model lies there: a SavedModel, a model in one file, a graph of TensorFlow 1 with its checkpoint."""
+    if not path.is_dir():
+        return path.suffix.lower() in MODELS or path.suffix == ".index" and any(found.suffix == ".meta" for found in path.parent.iterdir())
+    return (path / "saved_model.pb").is_file() or {".meta", ".index"} <= {found.suffix for found in path.iterdir()}
 
 
 def _file_in_words(path: StoragePath) -> str:

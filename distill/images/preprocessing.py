@@ -34,6 +34,7 @@ EXPECTED = {
     "offset": "a number",
     "color": '"rgb" or "bgr"',
     "feed": "names with a constant each: {...}",
+    "input": "a name in quotes",
     "tags": 'a list of names: ["serve"]',
 }
 
@@ -57,6 +58,7 @@ class Preprocessing(Frozen):
         signature, output: names inside the model; None for its own (`serving_default`; `output`; or the only one there is).
         scale, offset, color: see the formula of the module.
         feed: a constant for each of its inputs beside the images, by name.
+        input: the name of the input that takes the images, where the model does not say it.
         tags: of the graph in a SavedModel that has several; empty for that without tags, None for the model's own choice.
 
     >>> Preprocessing(scale=0.5).said
@@ -70,6 +72,7 @@ class Preprocessing(Frozen):
     color: Literal["rgb", "bgr"] = "rgb"
     feed: Constants = ()
     tags: Annotated[tuple[str, ...], Several] | None = None
+    input: str | None = None
 
     @model_serializer(mode="wrap")
     def _only_what_is_said(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -88,12 +91,14 @@ class Preprocessing(Frozen):
         return Preprocessing(**said)
 
     def whole(self) -> Preprocessing:
-        """Returns it as a set says it: all but the constants and tags is said; these, which versions 1 and 2 did not have, where there are some."""
+        """Returns it as a set says it: all but the constants, tags and the input is said; these, which versions 1 and 2 did not have, where there are some."""
         said = {name: getattr(self, name) for name in ("signature", "output", *PIXELS)}
         if self.feed:
             said["feed"] = self.feed
         if self.tags is not None:
             said["tags"] = tuple(sorted(self.tags))
+        if self.input is not None:
+            said["input"] = self.input
         return Preprocessing(**said)
 
     def without(self, other: Preprocessing) -> Preprocessing:
@@ -125,6 +130,7 @@ class PreprocessingOptions(TypedDict, total=False):
     preset: str | None
     feed: Mapping[str, Scalar] | None
     tags: Sequence[str] | None
+    input: str | None
 
 
 def preprocessing_of(model: object, **options: Unpack[PreprocessingOptions]) -> Preprocessing:

@@ -7,7 +7,7 @@ from shlex import quote
 from typing import Any
 
 from distill.data.chunks import list_chunks, read_chunk, read_classes
-from distill.data.folders import MODELS
+from distill.data.folders import is_model
 from distill.data.kinds import KINDS, is_chunk_folder, read_card
 from distill.data.layout import find_index
 from distill.data.shards import FORMATS, Record, ShardMeta, open_shards
@@ -72,7 +72,7 @@ def _kinds(describe_model: Callable[[StoragePath], dict[str, Any]]) -> list[tupl
             lambda path: path.is_dir() and read_card(path) is not None,
             lambda path: {**(read_card(path) or {}), **model(path), "next": f"distill evaluate {quote(str(path))} --pairs FOLDER"},
         ),
-        ("model", lambda path: (path / "saved_model.pb").is_file() or path.suffix.lower() in MODELS and not _is_shard(path), model),
+        ("model", lambda path: is_model(path) and not _is_shard(path), model),
         ("shard", _is_shard, _shard),
         ("chunk", lambda path: path.suffix == ".parquet", _chunk),
         ("image list", lambda path: path.is_dir() or path.is_file(), _list),

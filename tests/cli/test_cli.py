@@ -71,7 +71,7 @@ def test_help_lists_every_verb_in_a_group_with_a_whole_sentence(monkeypatch):
         (("verify", "a", "--no-deep"), "distill verify: no option '--no-deep'"),
         (
             ("embed", "a", "b"),
-            "distill embed: missing option --teacher MODEL: SavedModel folder, .keras, .h5, .onnx, .tflite or .xml (OpenVINO) file, or run folder.",
+            "distill embed: missing option --teacher MODEL: folder of a SavedModel or a run, or a .keras, .h5, .onnx, .tflite, .xml, .pb or .meta file.",
         ),
         (("embed",), "distill embed: missing argument 'SOURCE'."),
         (("faces", "a", "--size", "big"), "distill faces: --size big: expected a whole number."),

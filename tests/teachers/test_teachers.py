@@ -841,7 +841,6 @@ def test_what_is_cut_empty_or_something_else_is_called_so(separable: tuple[Path,
     for name, said in (
         ("a.pt", "PyTorch file, which runs code when it is read. Export it as ONNX"),
         ("a.mlmodel", "is of a system that is not read here"),
-        ("a.pb", "graph of TensorFlow 1"),
         ("a.zip", "is an archive. Unpack it"),
         ("a.safetensors", "holds weights without the model"),
         ("a.pkl", "is a pickle"),

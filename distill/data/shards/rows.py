@@ -26,7 +26,7 @@ NamedRecipe = Annotated[Recipe, BeforeValidator(lambda value: RECIPES.get(value,
 MAX_VIEWS = 1000
 GROUP_ROWS = 1024  # one group reads in 0.6 to 3 ms and is what the pool of a source is made of
 GROUP_BYTES = 128 << 20  # of encoded images in a group of more than one row: 1,024 of ImageNet's 110 KB stay together, 8 groups fit into memory
-NEW_READING = {"feed", "tags"}  # keys of `reading` that versions 1 and 2 did not have; of `image` they had no `exif`
+NEW_READING = {"feed", "tags", "input"}  # keys of `reading` that versions 1 and 2 did not have; of `image` they had no `exif`
 
 
 @dataclass(frozen=True)

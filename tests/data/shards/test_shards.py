@@ -99,7 +99,12 @@ def test_a_set_of_one_view_is_written_as_version_1_had_it():
     wide = meta(views=2, recipe=RECIPES["photo"], view_seed=3)
     assert json.loads(wide.to_json())["version"] == 2 and ShardMeta.from_json(wide.to_json(), "a") == wide
     assert json.loads(meta(dtype="int8").to_json())["version"] == 2
-    for new in ({"image": ImageSpec(2, 2, exif="apply")}, {"reading": Preprocessing(**READING, feed={})}, {"reading": Preprocessing(**READING, tags=[])}):
+    for new in (
+        {"image": ImageSpec(2, 2, exif="apply")},
+        {"reading": Preprocessing(**READING, feed={})},
+        {"reading": Preprocessing(**READING, tags=[])},
+        {"reading": Preprocessing(**READING, input="photo")},
+    ):
         assert meta(**new).version == meta(views=2, recipe=RECIPES["photo"], **new).version == 3
     with pytest.raises(DistillError, match="a is damaged: its metadata cannot be those of a shard"):
         ShardMeta.from_json(wide.to_json().replace('"version": 2', '"version": 1'), "a")
