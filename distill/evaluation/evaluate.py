@@ -1,6 +1,6 @@
 """What `distill evaluate` does: it evaluates models on the same pairs and rows of shards, and writes the files that the report reads.
 
-OUT/evaluation.json           {who: {"path", "pairs", "more_pairs": [...], "identification", "agreement"}}; who: see `distill.evaluate`
+OUT/evaluation.json           {who: {"path", "pairs", "more_pairs": [...], "identification", "agreement", "asymmetric", "leaks"}}; who: see `distill.evaluate`
 OUT/scores-<who>.npz          scores, same, first, second of the pairs, roc_far, roc_tar, roc_thresholds (of further sets: scores_2, ...); identified, of
                               each probe; cosines of the agreement, similarity_teacher and similarity_student of pairs of its
                               rows, worst_keys, worst_cosines and worst_images of its worst images; shown, shown_first, shown_second:
@@ -23,7 +23,9 @@ from distill.data.sources import ShardSource
 from distill.errors import BadImage, DistillError, Interrupted, StoreError
 from distill.evaluation.agreement import evaluate_shards
 from distill.evaluation.disagreement import shown_pairs
+from distill.evaluation.asymmetric import asymmetric_figures
 from distill.evaluation.embed import Model, Progress
+from distill.evaluation.leak_search import leak_figures
 from distill.evaluation.on_pairs import Found, judge_pairs, judge_people
 from distill.evaluation.pair_sets import PairSet
 from distill.evaluation.request import Bar, EvaluationRequest, silent
@@ -47,6 +49,8 @@ def evaluate_models(models: Mapping[str, tuple[str, Callable[[], Model]]], reque
             _keep_shown(found[who].arrays, found["teacher"].arrays, request)
     for who, one in found.items():
         _add_latency(who, one, request, bar)
+    _across(found, request)
+    _leaks(found, request, bar)
     result = {who: one.figures for who, one in found.items()}
     if request.out is not None:
         request.out.mkdir(parents=True, exist_ok=True)
@@ -174,6 +178,34 @@ def _no_agreement(turn: _Turn) -> str:
         f"its embeddings have {turn.model.dimension} numbers, those of {turn.request.shards} have {turn.shards.dimension}, and the projection between them "
         "is no part of it; the run folder that it was trained in has one, if it learned from them"
     )
+
+
+def _across(found: Mapping[str, _Evaluated], request: EvaluationRequest) -> None:
+    """Adds "asymmetric" of each model beside its teacher, or "asymmetric_left_out" with the reason."""
+    teacher = found.get("teacher")
+    for one in found.values():
+        if teacher is not None and one is not teacher and one.on_pairs:
+            figures, arrays = asymmetric_figures(one.figures["path"], one.on_pairs, teacher.on_pairs, request)
+            one.figures.update(figures)
+            one.arrays.update(arrays)
+
+
+def _leaks(found: Mapping[str, _Evaluated], request: EvaluationRequest, bar: Bar) -> None:
+    """Adds "leaks" to the first model, where there are a set and images that may leak from it."""
+    first = next(iter(found.values()), None)
+    if first is not None and first.on_pairs and request.shards is not None:
+        shards = open_shards(request.shards)
+        first.figures["leaks"] = leak_figures(shards, request, _tables(found, shards, request), bar)
+
+
+def _tables(found: Mapping[str, _Evaluated], shards: ShardSet, request: EvaluationRequest) -> list[np.ndarray] | str:
+    """Returns the embeddings of the images of an evaluation by the model that made a set, or why there are none."""
+    maker = found.get(request.made_by or "")
+    if request.flip:
+        return "embeddings are sums with those of mirrored images, and those of the set are not; leave --flip out to look for them"
+    if maker is None:
+        return f"the model that made {request.shards} is needed to look for them: give it with --teacher"
+    return [one.embeddings for one in maker.on_pairs if one.embeddings is not None and one.dimension == shards.dimension]
 
 
 @dataclass(frozen=True)

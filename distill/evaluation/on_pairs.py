@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,28 @@ from distill.storage.path import as_path
 
 @dataclass(frozen=True)
 class Found:
-    """figures: for evaluation.json; arrays: for the file of scores; again: the figures of what was drawn again, None where nothing was."""
+    """What a model is worth on a set of pairs, or on people.
+
+    figures: for evaluation.json; arrays: for the file of scores; again: the figures of what was drawn again, None where nothing was; keys, embeddings: of
+    the images, each once, float32 [N, D].
+    """
 
     figures: dict[str, Any]
     arrays: dict[str, np.ndarray]
     again: Resampled | None = None
+    keys: tuple[str, ...] = ()
+    embeddings: np.ndarray | None = None
+
+    @property
+    def dimension(self) -> int:
+        return 0 if self.embeddings is None else self.embeddings.shape[1]
+
+    def embedded(self, keys: Sequence[str]) -> np.ndarray:
+        """Returns the embedding of each key, float32 [len(keys), D]."""
+        if self.embeddings is None:
+            raise ValueError("no embeddings were kept")
+        place = {key: row for row, key in enumerate(self.keys)}
+        return self.embeddings[[place[key] for key in keys]]
 
     def against(self, other: Found, key: str = "minus_teacher") -> dict[str, Any]:
         """Returns {key: the differences to another model on the same pairs}, which were drawn again in the same way; {} where nothing was."""
@@ -46,17 +64,22 @@ def judge_pairs(who: str, model: Model, pair_set: PairSet, request: EvaluationRe
             read=pair_set.read,
             flip=request.flip,
         )
-    pairs, curve = pair_set.pairs, one.verification.curve.corners()
-    arrays = {"scores": one.scores, "same": pairs.same, "first": np.array(pairs.first), "second": np.array(pairs.second)}
+    return replace(judge_scores(one.scores, one.verification, pair_set, request), keys=one.keys, embeddings=one.embeddings)
+
+
+def judge_scores(scores: np.ndarray, verification: Verification, pair_set: PairSet, request: EvaluationRequest) -> Found:
+    """Returns what scores of a set of pairs are worth, whoever gave them; verification: their figures."""
+    pairs, curve = pair_set.pairs, verification.curve.corners()
+    arrays = {"scores": scores, "same": pairs.same, "first": np.array(pairs.first), "second": np.array(pairs.second)}
     arrays |= {"roc_far": curve.far, "roc_tar": curve.tar, "roc_thresholds": curve.thresholds}
-    figures = {"folder": pair_set.name, **_flipped(request), **one.verification.as_dict()}
+    figures = {"folder": pair_set.name, **_flipped(request), **verification.as_dict()}
     if request.groups is not None:
-        figures["groups"] = figures_of_groups(one.scores, pairs.same, pair_set, request.groups, one.verification.threshold)
+        figures["groups"] = figures_of_groups(scores, pairs.same, pair_set, request.groups, verification.threshold)
     number = _resamples(request, len(pairs))
     if not number:
         return Found(figures, arrays)
-    design = Design.of(pairs.same, one.verification.folds, pair_set.identities, number)
-    again = resample(one.scores, design, _rates(one.verification))
+    design = Design.of(pairs.same, verification.folds, pair_set.identities, number)
+    again = resample(scores, design, _rates(verification))
     return Found({**figures, "intervals": {"of": design.by, "resamples": number, "figures": again.intervals()}}, arrays, again)
 
 
@@ -65,6 +88,11 @@ def judge_people(who: str, model: Model, people: People, request: EvaluationRequ
     with bar(f"{who}: identities") as progress:
         spec = spec_for(model, request.resize, request.size, request.exif)
         embeddings = embed_images(model, people.name, people.keys, spec, progress=progress, flip=request.flip)
+    return replace(judge_ranks(embeddings, people, request), keys=people.keys, embeddings=embeddings)
+
+
+def judge_ranks(embeddings: np.ndarray, people: People, request: EvaluationRequest) -> Found:
+    """Returns whom embeddings [N, D] of the images of people find, whoever gave them."""
     one = identify(embeddings, people)
     figures, arrays = {"folder": people.name, **_flipped(request), **one.as_dict()}, {"identified": one.found}
     if request.groups is not None:

@@ -30,6 +30,8 @@ class EvaluationRequest:
         cost: (loaded model) -> its bytes, parameters and operations; None: these are not told.
         latency: (name of a model, progress) -> how long it takes; None: that is not told. DistillError where it cannot be.
         reference: the name of the model that differences are to; where there is none of this name there are no differences.
+        leaks: whether all rows of the shards are looked through for files and pictures of the evaluation; leak_bound: the cosine from which on two pictures are
+            the same, None: BOUND of `evaluation.leaks`; made_by: the name of the model that made the shards, None where it is none of these.
     """
 
     sets: tuple[PairSet, ...] = ()
@@ -47,6 +49,9 @@ class EvaluationRequest:
     reference: str = "teacher"
     cost: Callable[[Any], dict[str, Any]] | None = None
     latency: Callable[[str, Progress], dict[str, Any]] | None = None
+    leaks: bool = True
+    leak_bound: float | None = None
+    made_by: str | None = None
 
 
 Bar = Callable[[str], AbstractContextManager[Progress]]  # (label) -> a context that gives a function of (done, of)

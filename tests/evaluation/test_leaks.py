@@ -1,0 +1,83 @@
+"""Leaks: equal files and near pictures among the rows of a set, by hand; and one of each kind planted among drawn faces, found by the command line."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from distill.config.data import Holdout
+from distill.data.shards import Rows, commit_shard, open_shards, write_index
+from distill.data.sources import held_out
+from distill.evaluation import leaks
+from distill.evaluation.leaks import distinct, find_leaks
+from distill.images.codec import encode_jpeg
+from distill.images.spec import ImageSpec
+from tests.builders import meta
+from tests.conftest import inside, once
+
+
+def at_angles(*degrees):
+    turned = np.radians(degrees)
+    return np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32)
+
+
+def small_set(folder, keys, files, embeddings, format, inline, dtype="float32"):
+    """A set of two shards."""
+    import hashlib
+
+    folder.mkdir()
+    records, half = [], len(keys) // 2
+    for number, part in enumerate((slice(0, half), slice(half, None))):
+        rows = Rows(
+            keys=keys[part],
+            labels=np.arange(len(keys), dtype=np.int32)[part],
+            embeddings=embeddings[part].astype("float32" if dtype == "int8" else dtype),
+            images=files[part] if inline else None,
+            image_sha256=None if inline else [hashlib.sha256(data).digest() for data in files[part]],
+        )
+        about = replace(meta(chunk=number, of=2, image=ImageSpec(2, 2)), dimension=2, dtype=dtype, images="inline" if inline else "path")
+        records.append(commit_shard(folder, format, about, [rows], []))
+    return write_index(folder, format, records, [key.split("/")[0] for key in keys])
+
+
+@pytest.mark.parametrize(
+    ("format", "inline", "dtype"), [("parquet", True, "float32"), ("hdf5", True, "float16"), ("parquet", False, "int8"), ("hdf5", False, "float32")]
+)
+def test_equal_files_and_near_pictures_by_hand(tmp_path, format, inline, dtype, monkeypatch):
+    """Rows at 0, 40, 80 and 121 degrees; images of the evaluation at 1 and 6 degrees of the first, one with the bytes of the third, one far from all."""
+    monkeypatch.setattr(leaks, "_COLUMNS", 3)  # images of the evaluation that are compared at a time
+    keys, files = ["a/1", "b/1", "c/1", "d/1"], [b"aa", b"bb", b"cc", b"dd"]
+    made = small_set(tmp_path / "set", keys, files, at_angles(0, 40, 80, 121) * 7, format, inline, dtype)
+    shown = distinct(["x", "y", "z", "far", "z again"], [b"xx", b"y", b"cc", b"far away", b"cc"], at_angles(1, 6, 80, 220, 80) / 3)
+    assert shown.names == ("x", "y", "z", "far")
+    seen = []
+    found = find_leaks(open_shards(made.folder), None, shown, np.cos(np.radians(7)), lambda done, of: seen.append((done, of)))
+    assert [(one.image, one.row, one.rows) for one in found.equal] == [("z", "c/1", 1)] and found.rows == 4
+    assert [(one.image, one.row, one.rows) for one in found.near] == [("x", "a/1", 1), ("y", "a/1", 1)]
+    assert [one.cosine for one in found.near] == pytest.approx(np.cos(np.radians([1, 6])), abs=2e-3) and seen == [(2, 4), (4, 4)]
+    assert [one.image for one in find_leaks(made, None, shown, np.cos(np.radians(3))).near] == ["x"]
+    wide = find_leaks(made, None, shown, np.cos(np.radians(41)))
+    assert {one.image: (one.row, one.rows) for one in wide.near} == {"x": ("a/1", 2), "y": ("a/1", 2), "z": ("b/1", 2)}  # its own file is none of the near ones
+    blind = find_leaks(made, None, replace(shown, embeddings=None))
+    assert blind.near is None and blind.equal == found.equal
+
+
+@pytest.mark.parametrize("holdout", [Holdout(by="identity", fraction=0.5), Holdout(by="key", fraction=0.5)])
+def test_rows_that_were_held_out_are_no_leak(tmp_path, holdout):
+    keys = [f"{name}/1" for name in ("anna", "bea", "carl", "dora", "emil", "fred")]
+    files = [key.encode() for key in keys]
+    made = small_set(tmp_path / "set", keys, files, at_angles(0, 60, 120, 180, 240, 300), "parquet", True)
+    shown = distinct(keys, files, at_angles(0, 60, 120, 180, 240, 300))
+    kept = [key for key in keys if not held_out(key if holdout.by == "key" else key.split("/")[0], 0.5)]
+    found = find_leaks(made, holdout, shown, 0.9)
+    assert 0 < len(kept) < 6 and [one.image for one in found.equal] == kept and not found.near and found.rows == len(kept)
+    other = distinct(keys, [b"-" + data for data in files], shown.embeddings)
+    found = find_leaks(made, holdout, other, 0.9)
+    assert sorted(one.image for one in found.near) == kept and not found.equal
+
+
+def test_images_without_a_direction_are_like_nothing(tmp_path):
+    made = small_set(tmp_path / "set", ["a/1", "b/1"], [b"a", b"b"], np.zeros((2, 2)), "parquet", True)
+    assert find_leaks(made, None, distinct(["x", "y"], [b"x", b"y"], np.array([[0, 0], [1, 0]])), 0.5).near == ()
