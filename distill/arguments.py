@@ -50,6 +50,8 @@ KEYWORDS: dict[str, dict[str, str]] = {
         "groups": "Path | None",
         "speed": "bool | None",
         "shards": "Path | None",
+        "leaks": "bool",
+        "leak_bound": "float | None",
         "root": "Path | None",
         "resize": "str",
         "exif": "str",

@@ -45,7 +45,9 @@ def evaluate(
         groups: text file, IDENTITY<TAB>GROUP on each line, for the figures of each group, the worst first.
         speed: whether to say what each model costs: bytes, parameters, operations, and how long it takes on the CPU, which is measured for up to 40 s a
             model. None: of several models. False: of several models all but the time.
-        shards: a set, for the agreement with the embeddings in it.
+        shards: a set, for the agreement with the embeddings in it, and for what pairs and people show of its rows.
+        leaks: whether all its rows are looked through for files and pictures of the evaluation.
+        leak_bound: the cosine from which on two pictures count as the same; None: 0.95.
         root: folder, .rec or .tar with the images, where the shards hold none.
         resize, exif, size: how images are brought to the size of a model; size for models that take any.
         signature, input, output, scale, offset, color, preset, feed, tags: of the teacher where one is given, else of the model; of several models none may
@@ -62,6 +64,7 @@ def evaluate(
     described = _describe_all(models, None if teacher is None else as_path(teacher), _options_of(asked))
     request = request_of(asked, target, _holdout(models), "teacher" if teacher is not None else next(iter(described)))
     request = _with_costs(request, asked.get("speed"), described, size)
+    request = replace(request, made_by=_maker(described, request.shards))
     with shown(progress):
         found = evaluate_models({who: (one.path, partial(_load, one, described, size)) for who, one in described.items()}, request, bar)
     if target is not None and not isinstance(target, RemotePath) and all((target / name).is_file() for name in ("run.toml", "history.csv")):
@@ -126,6 +129,21 @@ def _holdout(models: Sequence[StoragePath]) -> Holdout | None:
     from distill.training.origin import origin_of
 
     return next((holdout for path in models if (holdout := origin_of(path).holdout) is not None), None)
+
+
+def _maker(described: dict[str, Teacher], shards: StoragePath | None) -> str | None:
+    """Returns which of the models has made a set: that of its fingerprint; the teacher, where the set does not say who made it."""
+    from distill.data.shards import open_shards
+    from distill.data.shards.rows import UNKNOWN
+
+    if shards is None:
+        return None
+    meta = open_shards(shards).meta
+    if meta.teacher == UNKNOWN:
+        return "teacher" if "teacher" in described else None
+    wanted = meta.reading.scale, meta.reading.offset, meta.reading.color
+    as_then = {who: one for who, one in described.items() if (one.preprocessing.scale, one.preprocessing.offset, one.preprocessing.color) == wanted}
+    return next((who for who, one in as_then.items() if one.fingerprint() == meta.teacher), None)
 
 
 def _load(teacher: Teacher, described: dict[str, Teacher], size: tuple[int, int] | None) -> Model:

@@ -29,6 +29,8 @@ class Judging(PreprocessingOptions, total=False):
     groups: Path | None
     speed: bool | None
     shards: Path | None
+    leaks: bool
+    leak_bound: float | None
     root: Path | None
     resize: str
     exif: str
@@ -70,6 +72,8 @@ def request_of(asked: Judging, target: StoragePath | None, holdout: Holdout | No
         resamples=asked.get("resamples"),
         groups=None if groups is None else read_groups(as_path(groups), sets, faces),
         reference=reference,
+        leaks=asked.get("leaks", True),
+        leak_bound=asked.get("leak_bound"),
     )
 
 
@@ -80,6 +84,10 @@ def check_asked(asked: Judging) -> None:
         raise DistillError("--flip is for --pairs and --identify; stored embeddings are those of images as they are. Leave it out.")
     if not pairs and asked.get("shards") is None:
         raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
+    if (bound := asked.get("leak_bound")) is not None and not 0 < bound <= 1:
+        raise DistillError(f"--leak-bound {bound:g}: expected a cosine above 0 and up to 1, 0.95 for example.")
+    if (bound is not None or not asked.get("leaks", True)) and not (pairs and asked.get("shards") is not None):
+        raise DistillError("--leak-bound and --no-leaks say how the rows of --shards are looked for among the images of --pairs or --identify. Give both.")
     if resamples is not None and resamples < 0:
         raise DistillError(f"--resamples {resamples}: expected how often to draw pairs again, 1000 for example, or 0 for no intervals.")
 

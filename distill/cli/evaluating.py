@@ -71,6 +71,16 @@ Shards = Annotated[
     StoragePath | None,
     typer.Option(parser=as_path, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
 ]
+Leaks = Annotated[
+    bool,
+    typer.Option(
+        " /--no-leaks", rich_help_panel=TEACHER, help="do not look through all of SHARDS for files and pictures that the pairs show", show_default=False
+    ),
+]
+LeakBound = Annotated[
+    float | None,
+    typer.Option(metavar="COSINE", rich_help_panel=TEACHER, help="from which cosine on a picture of the pairs is one of SHARDS", show_default="0.95"),
+]
 Teacher = Annotated[str | None, typer.Option(metavar="MODEL", rich_help_panel=TEACHER, help="evaluate this teacher too, on the same pairs")]
 Out = Annotated[
     StoragePath | None,
@@ -97,7 +107,7 @@ Speed = Annotated[
     ),
 ]
 COST: Options = {"speed": (Speed, None)}
-ON_TEACHER: Options = {"shards": (Shards, None), "teacher": (Teacher, None), "root": (RootOfSet, None)}
+ON_TEACHER: Options = {"shards": (Shards, None), "leaks": (Leaks, True), "leak_bound": (LeakBound, None), "teacher": (Teacher, None), "root": (RootOfSet, None)}
 
 
 @takes(ON_PAIRS, ON_TEACHER, PIXELS, HANDED, COST)

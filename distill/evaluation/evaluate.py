@@ -22,10 +22,10 @@ from distill.data.shards import ShardSet, open_shards
 from distill.data.sources import ShardSource
 from distill.errors import BadImage, DistillError, Interrupted, StoreError
 from distill.evaluation.agreement import evaluate_shards
+from distill.evaluation.asymmetric import asymmetric_figures, projected
 from distill.evaluation.disagreement import shown_pairs
-from distill.evaluation.asymmetric import asymmetric_figures
 from distill.evaluation.embed import Model, Progress
-from distill.evaluation.leak_search import leak_figures
+from distill.evaluation.leak_search import Looker, bound_of, leak_figures
 from distill.evaluation.on_pairs import Found, judge_pairs, judge_people
 from distill.evaluation.pair_sets import PairSet
 from distill.evaluation.request import Bar, EvaluationRequest, silent
@@ -195,17 +195,25 @@ def _leaks(found: Mapping[str, _Evaluated], request: EvaluationRequest, bar: Bar
     first = next(iter(found.values()), None)
     if first is not None and first.on_pairs and request.shards is not None:
         shards = open_shards(request.shards)
-        first.figures["leaks"] = leak_figures(shards, request, _tables(found, shards, request), bar)
+        first.figures["leaks"] = leak_figures(shards, request, _looker(found, shards, request), bar)
 
 
-def _tables(found: Mapping[str, _Evaluated], shards: ShardSet, request: EvaluationRequest) -> list[np.ndarray] | str:
-    """Returns the embeddings of the images of an evaluation by the model that made a set, or why there are none."""
-    maker = found.get(request.made_by or "")
+def _looker(found: Mapping[str, _Evaluated], shards: ShardSet, request: EvaluationRequest) -> Looker | str:
+    """Returns who has embedded the images of an evaluation as those of a set are: the model that made it, else a student that is close enough to it;
+    or why there is none."""
     if request.flip:
-        return "embeddings are sums with those of mirrored images, and those of the set are not; leave --flip out to look for them"
-    if maker is None:
-        return f"the model that made {request.shards} is needed to look for them: give it with --teacher"
-    return [one.embeddings for one in maker.on_pairs if one.embeddings is not None and one.dimension == shards.dimension]
+        return "embeddings are sums with those of mirrored images, and those of the set are not: leave --flip out"
+    if request.made_by is not None and request.made_by in found:
+        tables = [one.embeddings for one in found[request.made_by].on_pairs if one.embeddings is not None]
+        return Looker(request.made_by, tables)
+    who, first = next(iter(found.items()))
+    needed, close = f"the model that made {request.shards} is needed, as --teacher", first.figures.get("agreement", {}).get("quantiles", {}).get("50")
+    if close is None:
+        return needed
+    if close < bound_of(request):
+        return f"{needed}; the cosine of {who} to it is {close:.3f} in the median, less than the bound"
+    kernel = None if first.on_pairs[0].dimension == shards.dimension else projection_of(first.figures["path"], shards.dimension)
+    return Looker(who, [projected(one.embeddings, kernel) for one in first.on_pairs if one.embeddings is not None], close)
 
 
 @dataclass(frozen=True)

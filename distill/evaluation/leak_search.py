@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,24 +19,46 @@ from distill.training.origin import trained_names
 LISTED = 1000  # that are named of each kind
 
 
-def leak_figures(shards: ShardSet, request: EvaluationRequest, tables: Sequence[np.ndarray] | str, bar: Bar) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Looker:
+    """Who has embedded the images of an evaluation.
+
+    Attributes:
+        who: the name of the model.
+        tables: of each set of pairs and of the people, float32 [N, D], in the space of the set's embeddings.
+        close: the median of its cosines to these; None of the model that made them.
+    """
+
+    who: str
+    tables: Sequence[np.ndarray]
+    close: float | None = None
+
+
+def leak_figures(shards: ShardSet, request: EvaluationRequest, looker: Looker | str, bar: Bar) -> dict[str, Any]:
     """Returns what an evaluation shows of the rows of a set, less those that the holdout keeps from training.
 
     Args:
-        tables: the embeddings of the images of each set of pairs and of the people, in the space of the set's; or why there are none.
+        looker: who has embedded the images of the evaluation; or why there is nobody.
 
     Returns:
         "identities", "equal_files" and "near_duplicates", each {"number", "named": up to LISTED} or {"left_out": why}; the bound; on how many rows and images.
     """
-    part, bound = "rows that were not held out" if request.holdout else "all rows", request.leak_bound or BOUND
+    part, bound = "rows that were not held out" if request.holdout else "all rows", bound_of(request)
     found: dict[str, Any] = {"shards": str(request.shards), "part": part, "bound": bound, "identities": _identities(shards, request)}
     if not request.leaks:
         return {**found, "equal_files": {"left_out": "--no-leaks"}, "near_duplicates": {"left_out": "--no-leaks"}}
     with bar("leaks") as progress:
-        evaluated = _evaluated(request, None if isinstance(tables, str) else tables)
+        evaluated = _evaluated(request, None if isinstance(looker, str) else looker.tables)
         leaks = find_leaks(shards, request.holdout, evaluated, bound, progress)
-    near = {"left_out": tables} if leaks.near is None else _named(leaks.near)
+    near: dict[str, Any] = {"left_out": looker}
+    if not isinstance(looker, str) and leaks.near is not None:
+        near = {"by": looker.who, **({} if looker.close is None else {"close": looker.close}), **_named(leaks.near)}
     return {**found, "rows": leaks.rows, "images": len(evaluated), "equal_files": _named(leaks.equal), "near_duplicates": near}
+
+
+def bound_of(request: EvaluationRequest) -> float:
+    """Returns the cosine from which on two pictures are the same."""
+    return BOUND if request.leak_bound is None else request.leak_bound
 
 
 def _identities(shards: ShardSet, request: EvaluationRequest) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, ClassVar
 
-from distill.results.agreement import agreement_notes
+from distill.results.agreement import agreement_notes, asymmetric_notes, leak_notes
 from distill.results.pairs import group_notes, interval_notes, pair_cells, pair_notes, percent
 from distill.results.result import Result, text_table
 from distill.runtime.lines import html_table, many
@@ -183,4 +183,4 @@ def _other_notes(one: Judged) -> list[str]:
         notes += agreement_notes(found)
     if one.left_out:
         notes.append(f"no agreement: {one.left_out}")
-    return notes
+    return notes + asymmetric_notes(one.figures) + leak_notes(one.figures.get("leaks"))

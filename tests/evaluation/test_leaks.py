@@ -1,5 +1,6 @@
 """Leaks: equal files and near pictures among the rows of a set, by hand; and one of each kind planted among drawn faces, found by the command line."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from distill.config.data import Holdout
 from distill.data.shards import Rows, commit_shard, open_shards, write_index
 from distill.data.sources import held_out
+from distill.drawn_faces import TEACHER
 from distill.evaluation import leaks
 from distill.evaluation.leaks import distinct, find_leaks
 from distill.images.codec import encode_jpeg
@@ -25,8 +27,6 @@ def at_angles(*degrees):
 
 def small_set(folder, keys, files, embeddings, format, inline, dtype="float32"):
     """A set of two shards."""
-    import hashlib
-
     folder.mkdir()
     records, half = [], len(keys) // 2
     for number, part in enumerate((slice(0, half), slice(half, None))):
@@ -58,8 +58,8 @@ def test_equal_files_and_near_pictures_by_hand(tmp_path, format, inline, dtype, 
     assert [(one.image, one.row, one.rows) for one in found.near] == [("x", "a/1", 1), ("y", "a/1", 1)]
     assert [one.cosine for one in found.near] == pytest.approx(np.cos(np.radians([1, 6])), abs=2e-3) and seen == [(2, 4), (4, 4)]
     assert [one.image for one in find_leaks(made, None, shown, np.cos(np.radians(3))).near] == ["x"]
-    wide = find_leaks(made, None, shown, np.cos(np.radians(41)))
-    assert {one.image: (one.row, one.rows) for one in wide.near} == {"x": ("a/1", 2), "y": ("a/1", 2), "z": ("b/1", 2)}  # its own file is none of the near ones
+    wide = find_leaks(made, None, shown, np.cos(np.radians(40.5)))
+    assert {one.image: (one.row, one.rows) for one in wide.near} == {"x": ("a/1", 2), "y": ("a/1", 2), "z": ("b/1", 1)}  # its own file is none of the near ones
     blind = find_leaks(made, None, replace(shown, embeddings=None))
     assert blind.near is None and blind.equal == found.equal
 
@@ -81,3 +81,88 @@ def test_rows_that_were_held_out_are_no_leak(tmp_path, holdout):
 def test_images_without_a_direction_are_like_nothing(tmp_path):
     made = small_set(tmp_path / "set", ["a/1", "b/1"], [b"a", b"b"], np.zeros((2, 2)), "parquet", True)
     assert find_leaks(made, None, distinct(["x", "y"], [b"x", b"y"], np.array([[0, 0], [1, 0]])), 0.5).near == ()
+
+
+DRAWN = {"images": 4, "size": 48}
+
+
+def make_room(root):
+    """Drawn faces of 12 identities through the demo's teacher, and 6 others with three planted leaks: an identity, a file, and a file written anew."""
+    from PIL import Image
+
+    from distill.synthetic.faces import draw_face
+    from distill.synthetic.folder import draw_folder
+
+    root.mkdir()
+    draw_folder(root / "faces", identities=12, **DRAWN)
+    draw_folder(root / "other", identities=6, first=100, **DRAWN)
+    (root / "other" / ".distill.json").unlink(missing_ok=True)
+    for person in sorted((root / "other").glob("id*")):
+        shutil.move(person, root / "unseen" / f"new-{person.name}")
+    (root / "unseen" / "id0003").mkdir()
+    for number in (0, 1):  # the same name; pictures of nobody else
+        (root / "unseen" / "id0003" / f"{number}.jpg").write_bytes(encode_jpeg(draw_face(200, number, 48)))
+    shutil.copy(root / "faces" / "id0005" / "001.jpg", root / "unseen" / "new-id0101" / "copy.jpg")
+    Image.open(root / "faces" / "id0011" / "001.jpg").save(root / "unseen" / "new-id0102" / "again.jpg", quality=60)
+    done = inside("embed", root / "faces", root / "set", "--teacher", TEACHER / "student.keras", "--engine", "local")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    return once(tmp_path_factory, "planted", make_room)
+
+
+def test_planted_leaks_are_found_each_in_its_own_kind(planted, tmp_path):
+    model = TEACHER / "student.keras"
+    done = inside(
+        "evaluate",
+        model,
+        "--pairs",
+        planted / "unseen",
+        "--identify",
+        planted / "unseen",
+        "--shards",
+        planted / "set",
+        "--resamples",
+        0,
+        "--out",
+        tmp_path / "o",
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "o" / "evaluation.json").read_text())["model"]["leaks"]
+    assert found["identities"] == {"number": 1, "named": ["id0003"], "shown": 7} and found["rows"] == 48 and found["bound"] == 0.95
+    assert [(one["image"], one["row"]) for one in found["equal_files"]["named"]] == [("unseen: new-id0101/copy.jpg", "id0005/001.jpg")]
+    near = found["near_duplicates"]
+    assert [(one["image"], one["row"]) for one in near["named"]] == [("unseen: new-id0102/again.jpg", "id0011/001.jpg")] and near["by"] == "model"
+    assert "identities of the same name: 1: id0003\n" in done.stdout and "equal files: 1: unseen: new-id0101/copy.jpg is id0005/001.jpg\n" in done.stdout
+    assert f"near-duplicates: 1: unseen: new-id0102/again.jpg is id0011/001.jpg ({near['named'][0]['cosine']:.3f})" in done.stdout
+
+
+def test_what_is_not_looked_for_is_said(planted, tmp_path):
+    asked = ("evaluate", TEACHER / "student.keras", "--pairs", planted / "unseen", "--shards", planted / "set", "--resamples", 0, "--json")
+    kinds = ("identities", "equal_files", "near_duplicates")
+    for words, expected in [
+        (("--no-leaks",), (1, "--no-leaks", "--no-leaks")),
+        (("--flip",), (1, 1, "leave --flip out")),
+        (("--leak-bound", 1), (1, 1, 0)),
+        (("--scale", 0.9), (1, 1, 1)),  # another reading is another model, which here is close enough to the set's
+        (("--scale", 0.5), (1, 1, "is needed, as --teacher; the cosine of model to it is 0.7")),
+    ]:
+        found = json.loads(inside(*asked, *words).stdout)["model"]["leaks"]
+        for kind, value in zip(kinds, expected, strict=True):
+            assert value in found[kind]["left_out"] if isinstance(value, str) else found[kind]["number"] == value, (words, kind, found[kind])
+        assert ("close" in found["near_duplicates"]) == (words == ("--scale", 0.9))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--leak-bound", 0.9), "--leak-bound and --no-leaks say how the rows of --shards are looked for"),
+        (("--no-leaks",), "--leak-bound and --no-leaks say how the rows of --shards are looked for"),
+        (("--shards", "set", "--leak-bound", 1.5), "--leak-bound 1.5: expected a cosine above 0 and up to 1"),
+    ],
+)
+def test_options_that_have_nothing_to_say_are_refused(planted, words, said):
+    done = inside("evaluate", TEACHER / "student.keras", "--pairs", planted / "unseen", *words)
+    assert done.returncode == 2 and said in done.stderr and not done.stdout
