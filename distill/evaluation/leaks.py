@@ -16,6 +16,9 @@ from distill.data.sources.holdout import mask_of_set
 from distill.evaluation.embed import Progress
 
 BOUND = 0.95  # docs/judging.md says how it was chosen
+SHORT = 64  # numbers that rule out most pairs
+SLACK = 1e-3  # of what single precision loses there: 3e-4 where nothing is left of both
+MANY = 500  # of so many pairs more than one left: all are compared
 _COLUMNS = 1 << 13  # images of the evaluation that are compared with a row group at a time: 32 MiB of cosines
 
 
@@ -122,31 +125,61 @@ class _Equal:
 
 
 class _Near:
-    """Looks for embeddings whose cosine reaches a bound: of each image the nearest row, and how many there are."""
+    """Looks for embeddings whose cosine reaches a bound: of each image the nearest row, and how many there are.
+
+    With long embeddings most pairs are ruled out by a few numbers: x.y <= Px.Py + |x - Px| |y - Py| for a projection P to the directions in which the images
+    differ most, so nothing is missed, and it takes a third of the time.
+    """
 
     def __init__(self, embeddings: np.ndarray, bound: float) -> None:
-        self.columns, self.bound = np.ascontiguousarray(embeddings.T), np.float32(bound)
+        self.images, self.bound = embeddings, np.float32(bound)
+        self.directions = _directions(embeddings, SHORT) if embeddings.shape[1] > 2 * SHORT else None
+        self.short = None if self.directions is None else _shortened(embeddings, self.directions)
         self.cosines, self.counts = np.full(len(embeddings), -np.inf, np.float32), np.zeros(len(embeddings), np.int64)
         self.rows: dict[int, str] = {}
 
     def look(self, group: Rows, kept: np.ndarray, equal: list[tuple[int, int]]) -> None:
         known, places = set(equal), np.flatnonzero(kept)
         unit = _unit(group.embeddings[places])
-        for start in range(0, self.columns.shape[1], _COLUMNS):
-            cosines = unit @ self.columns[:, start : start + _COLUMNS]
-            at, images = np.nonzero(cosines >= self.bound)
-            if len(at):
-                values, images = cosines[at, images], images + start
-                for cosine, row, image in sorted(zip(values.tolist(), places[at].tolist(), images.tolist(), strict=True)):
-                    if (row, image) in known:
-                        continue
-                    self.counts[image] += 1
-                    if cosine > self.cosines[image]:
-                        self.cosines[image], self.rows[image] = cosine, group.keys[row]
+        short = None if self.directions is None else _shortened(unit, self.directions)
+        for start in range(0, len(self.images), _COLUMNS):
+            at, images, cosines = self._reached(unit, short, start)
+            for cosine, row, image in sorted(zip(cosines.tolist(), places[at].tolist(), images.tolist(), strict=True)):
+                if (row, image) in known:
+                    continue
+                self.counts[image] += 1
+                if cosine > self.cosines[image]:
+                    self.cosines[image], self.rows[image] = cosine, group.keys[row]
+
+    def _reached(self, unit: np.ndarray, short: np.ndarray | None, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns rows, images and cosines of the pairs with some images that reach the bound."""
+        part = slice(start, start + _COLUMNS)
+        width = len(self.images[part])
+        if short is not None and self.short is not None:
+            at, images = np.divmod(np.flatnonzero(short @ self.short[part].T >= self.bound - SLACK), width)
+            if len(at) <= len(unit) * width // MANY:
+                cosines = np.einsum("nd,nd->n", unit[at], self.images[images + start])
+                near = cosines >= self.bound
+                return at[near], images[near] + start, cosines[near]
+        products = unit @ self.images[part].T
+        at, images = np.divmod(np.flatnonzero(products >= self.bound), width)
+        return at, images + start, products[at, images]
 
     def found(self, names: Sequence[str]) -> tuple[Leak, ...]:
         order = sorted(self.rows, key=lambda image: (-self.cosines[image], image))
         return tuple(Leak(names[image], self.rows[image], min(1.0, float(self.cosines[image])), int(self.counts[image])) for image in order)
+
+
+def _directions(embeddings: np.ndarray, number: int) -> np.ndarray:
+    """Returns the orthonormal directions in which embeddings are longest, float32 [D, number]."""
+    return np.asarray(np.linalg.eigh(embeddings.T @ embeddings)[1][:, -number:])
+
+
+def _shortened(unit: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Returns embeddings along some directions, and the length of what is left of them, float32 [N, number + 1]."""
+    along = unit @ directions
+    left = (unit * unit).sum(axis=1) - (along * along).sum(axis=1)
+    return np.concatenate([along, np.sqrt(np.maximum(left, 0))[:, None]], axis=1)
 
 
 def _unit(embeddings: np.ndarray) -> np.ndarray:

@@ -64,6 +64,24 @@ def test_equal_files_and_near_pictures_by_hand(tmp_path, format, inline, dtype, 
     assert blind.near is None and blind.equal == found.equal
 
 
+@pytest.mark.parametrize("many", [1, 20, 10**9])
+def test_pairs_that_a_few_numbers_rule_out_are_no_near_ones(monkeypatch, many):
+    """Embeddings of 24 numbers around few directions, in which the images differ most, looked at through 4 numbers: the same as comparing all."""
+    monkeypatch.setattr(leaks, "SHORT", 4)
+    monkeypatch.setattr(leaks, "MANY", many)
+    monkeypatch.setattr(leaks, "_COLUMNS", 37)
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(12, 24)) * np.geomspace(4, 0.1, 24)
+    images, rows = (leaks._unit(centres[rng.integers(0, 12, count)] + rng.normal(size=(count, 24)) * 0.3) for count in (100, 300))
+    images[7], rows[[3, 4]] = 0, np.stack([np.zeros(24), images[5]])
+    near = leaks._Near(images, 0.95)
+    near.look(Rows([f"r{row}" for row in range(300)], None, rows), np.ones(300, bool), [])
+    cosines = rows @ images.T
+    assert near.directions is not None and np.array_equal(near.counts, (cosines >= np.float32(0.95)).sum(axis=0)) and 50 < near.counts.sum() < 20_000
+    for image, row in near.rows.items():
+        assert cosines[int(row[1:]), image] == pytest.approx(cosines[:, image].max(), abs=1e-6)
+
+
 @pytest.mark.parametrize("holdout", [Holdout(by="identity", fraction=0.5), Holdout(by="key", fraction=0.5)])
 def test_rows_that_were_held_out_are_no_leak(tmp_path, holdout):
     keys = [f"{name}/1" for name in ("anna", "bea", "carl", "dora", "emil", "fred")]
