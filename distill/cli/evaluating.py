@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distill.cli.endings import print_next
-from distill.cli.options import A_MODEL, HANDED, OUTPUT, PIXELS, TEACHER, WORK, AsJson, Options, RootOfSet, print_json, takes
-from distill.errors import Unfinished
+from distill.cli.options import A_MODEL, HANDED, OUTPUT, PIXELS, TEACHER, WORK, AsJson, Options, RootOfSet, one_of, print_json, takes
+from distill.errors import DistillError, Unfinished
 from distill.storage.path import StoragePath, as_path
 
 if TYPE_CHECKING:
@@ -106,6 +106,10 @@ Speed = Annotated[
         show_default="of several models",
     ),
 ]
+FORMS = ("text", "json", "csv", "markdown")
+Form = Annotated[
+    str, typer.Option("--format", **one_of(*FORMS), rich_help_panel=OUTPUT, help="how the result is printed; csv and markdown: a row a model and set")
+]
 COST: Options = {"speed": (Speed, None)}
 ON_TEACHER: Options = {"shards": (Shards, None), "leaks": (Leaks, True), "leak_bound": (LeakBound, None), "teacher": (Teacher, None), "root": (RootOfSet, None)}
 
@@ -115,6 +119,7 @@ def evaluate(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=f"{A_MODEL}; several are judged on the same pairs, in one table")],
     out: Out = None,
     as_json: AsJson = False,
+    form: Form = "text",
     **options: Any,
 ) -> None:
     """Evaluate models on unseen identities, and beside their teacher.
@@ -126,14 +131,24 @@ def evaluate(
     """
     from distill import api
 
+    if form not in FORMS or as_json and form not in ("text", "json"):
+        raise DistillError(f"--format {form}{' and --json' * as_json}: expected one of {', '.join(FORMS)}.")
     found = api.evaluate(models, out=out, **options)
-    if as_json:
+    _print(found, "json" if as_json else form, models)
+    if left := [who for who, one in found.judged.items() if one.left_out]:
+        raise Unfinished(f"{options['shards']}: no agreement of the {' and the '.join(left)} with it could be told.")
+
+
+def _print(found: EvaluateResult, form: str, models: Sequence[str]) -> None:
+    if form == "json":
         print_json(found.as_dict())
+    elif form == "csv":
+        print(found.as_csv(), end="")
+    elif form == "markdown":
+        print(found.as_markdown())
     else:
         print(found.in_words())
         print_next(*_after_evaluate(models, found))
-    if left := [who for who, one in found.judged.items() if one.left_out]:
-        raise Unfinished(f"{options['shards']}: no agreement of the {' and the '.join(left)} with it could be told.")
 
 
 def _after_evaluate(models: Sequence[str], found: EvaluateResult) -> list[list[object]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any, ClassVar
 
 from distill.results.agreement import agreement_notes, asymmetric_notes, leak_notes
-from distill.results.pairs import group_notes, interval_notes, pair_cells, pair_notes, percent
+from distill.results.models_table import as_csv, as_markdown, cost_notes, tables, together
+from distill.results.pairs import brief_notes, group_notes, interval_notes, pair_cells, pair_notes, percent
 from distill.results.result import Result, text_table
 from distill.runtime.lines import html_table, many
 
@@ -128,16 +129,38 @@ class EvaluateResult(Result):
     def as_dict(self) -> dict[str, Any]:
         return {who: one.as_dict() for who, one in self.judged.items()}
 
+    def as_csv(self) -> str:
+        """Returns a line for each model and set of pairs with all figures, as `--format csv` prints them; empty where one is not known."""
+        return as_csv(self.as_dict())
+
+    def as_markdown(self) -> str:
+        """Returns the table in Markdown, as `--format markdown` prints it."""
+        return as_markdown(self.as_dict())
+
     def in_words(self) -> str:
-        head, rows = self._table()
-        return "\n".join([text_table(head, rows), *(note for who, one in self.judged.items() for note in _notes(who, one))])
+        return "\n".join([*(text_table(*one) for one in self._tables()), *self._notes()])
 
     def __repr__(self) -> str:
         return f"EvaluateResult({', '.join(f'{who}={one!r}' for who, one in self.judged.items())})"
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<br>{escape(note)}" for who, one in self.judged.items() for note in _notes(who, one))
-        return f"{html_table(*self._table())}<small>{notes.removeprefix('<br>')}</small>"
+        return f"{''.join(html_table(*one) for one in self._tables())}<small>{'<br>'.join(map(escape, self._notes()))}</small>"
+
+    @property
+    def _side_by_side(self) -> bool:
+        """Whether models stand in the table of several: one with its teacher does not, unless it is said what they cost."""
+        return "model" not in self.judged or any("cost" in one.figures for one in self.judged.values())
+
+    def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
+        return tables(self.as_dict()) if self._side_by_side else [self._table()]
+
+    def _notes(self) -> list[str]:
+        """Returns what is said below the table; of several models what they have in common is said once, and what the table has is left out."""
+        if "model" in self.judged:
+            notes = [note for who, one in self.judged.items() for note in _notes(who, one)]
+        else:
+            notes = together({who: [*_on_pairs(who, one, brief_notes), *_others(who, one)] for who, one in self.judged.items()})
+        return [*notes, *cost_notes(self.as_dict())]
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         """Returns a head, and a row for each model and set of pairs; the agreement stands in the first row of a model."""
@@ -167,8 +190,15 @@ def _label(who: str, one: Judged, figures: Mapping[str, Any] | None) -> str:
 
 def _notes(who: str, one: Judged) -> list[str]:
     """Returns notes, one line each: the data behind each figure, which figures are missing and why, and the thresholds."""
-    notes = [f"{_label(who, one, figures)}: {note}" for figures in one.pair_sets for note in pair_notes(figures)]
-    return notes + [f"{who}: {note}" for note in _other_notes(one)]
+    return [f"{label}: {note}" for label, note in [*_on_pairs(who, one, pair_notes), *_others(who, one)]]
+
+
+def _on_pairs(who: str, one: Judged, notes: Callable[[Mapping[str, Any]], list[str]]) -> list[tuple[str, str]]:
+    return [(_label(who, one, figures), note) for figures in one.pair_sets for note in notes(figures)]
+
+
+def _others(who: str, one: Judged) -> list[tuple[str, str]]:
+    return [(who, note) for note in _other_notes(one)]
 
 
 def _other_notes(one: Judged) -> list[str]:

@@ -16,6 +16,15 @@ def pair_cells(figures: Mapping[str, Any] | None, fars: Sequence[str]) -> list[s
 
 def pair_notes(figures: Mapping[str, Any]) -> list[str]:
     """Returns what stands behind the figures, one line each."""
+    return [*_about(figures), *_as_papers(figures), *interval_notes(figures), *group_notes(figures)]
+
+
+def brief_notes(figures: Mapping[str, Any]) -> list[str]:
+    """Returns what a table of several models does not have: on whom, which rates are missing, the thresholds, and the groups."""
+    return [*_about(figures), *group_notes(figures)]
+
+
+def _about(figures: Mapping[str, Any]) -> list[str]:
     shown, trained, folds = figures["identities"], figures["trained_identities"], figures["folds"]
     known = "whom they show is not known" if shown is None else f"whether it was trained on their {shown:,} identities is not known"
     if trained is not None:
@@ -25,7 +34,7 @@ def pair_notes(figures: Mapping[str, Any]) -> list[str]:
     notes += [f"no TAR at FAR {percent(float(far))}: {point['left_out']}" for far, point in figures["tar"].items() if point["tar"] is None]
     cuts = [f"{figures['threshold']:.3f} for the best accuracy"]
     cuts += [f"{point['threshold']:.3f} for FAR {percent(float(far))}" for far, point in figures["tar"].items() if point["threshold"] is not None]
-    return [*notes, f"threshold on the cosine: {', '.join(cuts)}", *_as_papers(figures), *interval_notes(figures), *group_notes(figures)]
+    return [*notes, f"threshold on the cosine: {', '.join(cuts)}"]
 
 
 def _as_papers(figures: Mapping[str, Any]) -> list[str]:
