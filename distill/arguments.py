@@ -49,6 +49,7 @@ KEYWORDS: dict[str, dict[str, str]] = {
         "resamples": "int | None",
         "groups": "Path | None",
         "speed": "bool | None",
+        "probe": "Path | None",
         "shards": "Path | None",
         "leaks": "bool",
         "leak_bound": "float | None",

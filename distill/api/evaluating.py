@@ -43,6 +43,8 @@ def evaluate(
         flip: the embedding of an image is the sum of its own and that of its mirror image, as in most published figures; not in the agreement.
         resamples: how often identities (or pairs) are drawn again for 95 % intervals; 0: no intervals; None: 1,000, none of more than 100,000 pairs.
         groups: text file, IDENTITY<TAB>GROUP on each line, for the figures of each group, the worst first.
+        probe: folder of class folders, or a set of shards with labels, for a linear classifier on the embeddings, which learns from four fifths of each
+            identity's images and is judged on the others; `seed` chooses them. Needs scikit-learn (extra `probe`).
         speed: whether to say what each model costs: bytes, parameters, operations, and how long it takes on the CPU, which is measured for up to 40 s a
             model. None: of several models. False: of several models all but the time.
         shards: a set, for the agreement with the embeddings in it, and for what pairs and people show of its rows.

@@ -28,6 +28,7 @@ class Judging(PreprocessingOptions, total=False):
     resamples: int | None
     groups: Path | None
     speed: bool | None
+    probe: Path | None
     shards: Path | None
     leaks: bool
     leak_bound: float | None
@@ -48,6 +49,7 @@ def request_of(asked: Judging, target: StoragePath | None, holdout: Holdout | No
     from distill.evaluation.groups import read_groups
     from distill.evaluation.identification import open_people
     from distill.evaluation.pair_sets import open_pairs
+    from distill.evaluation.probe import open_labelled
     from distill.evaluation.request import EvaluationRequest
 
     given, images, people, shards, root = (
@@ -55,7 +57,8 @@ def request_of(asked: Judging, target: StoragePath | None, holdout: Holdout | No
         *(_path(asked.get(name)) for name in ("pairs_root", "identify", "shards", "root")),
     )
     check_asked(asked)
-    check_target(target, [*given, *(path for path in (images, people) if path is not None)])
+    probe = _path(asked.get("probe"))
+    check_target(target, [*given, *(path for path in (images, people, probe) if path is not None)])
     sets, faces = open_pairs(given, images, asked.get("number"), asked.get("seed", 0)), None if people is None else open_people(people)
     groups = asked.get("groups")
     return EvaluationRequest(
@@ -72,6 +75,7 @@ def request_of(asked: Judging, target: StoragePath | None, holdout: Holdout | No
         resamples=asked.get("resamples"),
         groups=None if groups is None else read_groups(as_path(groups), sets, faces),
         reference=reference,
+        probe=None if probe is None else open_labelled(probe, asked.get("seed", 0), None if root is None else text_of(root)),
         leaks=asked.get("leaks", True),
         leak_bound=asked.get("leak_bound"),
     )
@@ -80,9 +84,10 @@ def request_of(asked: Judging, target: StoragePath | None, holdout: Holdout | No
 def check_asked(asked: Judging) -> None:
     """Raises DistillError where an evaluation has nothing to judge by, or an option nothing to say."""
     pairs, resamples = bool(paths_of(asked.get("pairs"), "pairs")) or asked.get("identify") is not None, asked.get("resamples")
-    if asked.get("flip") and not pairs:
-        raise DistillError("--flip is for --pairs and --identify; stored embeddings are those of images as they are. Leave it out.")
-    if not pairs and asked.get("shards") is None:
+    judged = pairs or asked.get("probe") is not None
+    if asked.get("flip") and not judged:
+        raise DistillError("--flip is for --pairs, --identify and --probe; stored embeddings are those of images as they are. Leave it out.")
+    if not judged and asked.get("shards") is None:
         raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
     if (bound := asked.get("leak_bound")) is not None and not 0 < bound <= 1:
         raise DistillError(f"--leak-bound {bound:g}: expected a cosine above 0 and up to 1, 0.95 for example.")

@@ -67,6 +67,15 @@ Groups = Annotated[
         parser=as_path, metavar="FILE", rich_help_panel=PAIRS, help="text, IDENTITY<TAB>GROUP on each line: the figures of each group, the worst first"
     ),
 ]
+Probe = Annotated[
+    StoragePath | None,
+    typer.Option(
+        parser=as_path,
+        metavar="FOLDER|SHARDS",
+        rich_help_panel=PAIRS,
+        help="labelled images: how well a linear classifier on the embeddings tells their identities, on a fifth of each one's images",
+    ),
+]
 Shards = Annotated[
     StoragePath | None,
     typer.Option(parser=as_path, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
@@ -96,6 +105,7 @@ ON_PAIRS: Options = {
     "flip": (Flip, False),
     "resamples": (Resamples, None),
     "groups": (Groups, None),
+    "probe": (Probe, None),
 }
 Speed = Annotated[
     bool | None,

@@ -253,7 +253,7 @@ KINDS = {
         "an evaluation",
         "--out",
         _is_evaluation,
-        {r"scores-.+\.npz": lambda path: _has_arrays(path, "scores", "cosines", "identified"), LOGS: _is_file},
+        {r"scores-.+\.npz": lambda path: _has_arrays(path, "scores", "cosines", "identified", "probed"), LOGS: _is_file},
         remote=True,
     ),
     "drawing": Kind("drawn identities", "OUT", lambda folder: _has_keys(folder / ".drawing.json", "identities", "images", "size", "seed")),

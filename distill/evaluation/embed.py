@@ -59,7 +59,7 @@ def embed_images(
     """Returns the embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
 
     `progress(done, of)` is called after each batch with counts of distinct keys. `read(key)` gives the bytes of an image; None: those of the file in
-    `root`. flip: see `_embedded`. Raises DistillError for images that cannot be read or decoded, with the text of `message(root, bad)`, and for the
+    `root`. flip: see `embedded`. Raises DistillError for images that cannot be read or decoded, with the text of `message(root, bad)`, and for the
     first embedding that is not finite.
     """
     from distill.data.archives.reader import read_bytes
@@ -74,7 +74,7 @@ def embed_images(
             pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(read, root, key, message), names)), spec, pool)
             if bad:
                 raise DistillError(message(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
-            rows.append(_embedded(model, pixels, names, flip))
+            rows.append(embedded(model, pixels, names, flip))
             if progress is not None:
                 progress(start + len(names), len(distinct))
     table = np.concatenate(rows) if rows else np.zeros((0, model.dimension), np.float32)
@@ -82,7 +82,7 @@ def embed_images(
     return table if len(distinct) == len(keys) else table[[place[key] for key in keys]]
 
 
-def _embedded(model: Model, pixels: np.ndarray, names: Sequence[str], flip: bool) -> np.ndarray:
+def embedded(model: Model, pixels: np.ndarray, names: Sequence[str], flip: bool) -> np.ndarray:
     """Returns the embeddings of images uint8 [B, H, W, 3], float32 [B, D]. flip: each is f(image) + f(mirrored image), of length 1 (0 stays 0)."""
     embeddings = finite(np.asarray(model(pixels), np.float32), names)
     if not flip:

@@ -2,7 +2,7 @@
 
 OUT/evaluation.json           {who: {"path", "pairs", "more_pairs": [...], "identification", "agreement", "asymmetric", "leaks"}}; who: see `distill.evaluate`
 OUT/scores-<who>.npz          scores, same, first, second of the pairs, roc_far, roc_tar, roc_thresholds (of further sets: scores_2, ...); identified, of
-                              each probe; cosines of the agreement, similarity_teacher and similarity_student of pairs of its
+                              each probe; probed, of each image that --probe held out; cosines of the agreement, similarity_teacher and similarity_student of pairs of its
                               rows, worst_keys, worst_cosines and worst_images of its worst images; shown, shown_first, shown_second:
                               rows and small images of the pairs that differ most from the teacher's
 
@@ -26,7 +26,7 @@ from distill.evaluation.asymmetric import asymmetric_figures, projected
 from distill.evaluation.disagreement import shown_pairs
 from distill.evaluation.embed import Model, Progress
 from distill.evaluation.leak_search import Looker, bound_of, leak_figures
-from distill.evaluation.on_pairs import Found, judge_pairs, judge_people
+from distill.evaluation.on_pairs import Found, judge_pairs, judge_people, judge_probe
 from distill.evaluation.pair_sets import PairSet
 from distill.evaluation.request import Bar, EvaluationRequest, silent
 from distill.storage.files import committed
@@ -42,8 +42,9 @@ def evaluate_models(models: Mapping[str, tuple[str, Callable[[], Model]]], reque
     found = {who: _named(who, len(models), partial(_evaluate_one, who, path, load, request, bar)) for who, (path, load) in models.items()}
     for who, one in found.items():
         if who != request.reference and request.reference in found:
-            for on_pairs, others in zip(one.on_pairs, found[request.reference].on_pairs, strict=True):
-                on_pairs.figures.update(on_pairs.against(others, "minus_teacher" if request.reference == "teacher" else "minus_first"))
+            other = found[request.reference]
+            for own, others in zip([*one.on_pairs, *one.on_probe], [*other.on_pairs, *other.on_probe], strict=True):
+                own.figures.update(own.against(others, "minus_teacher" if request.reference == "teacher" else "minus_first"))
     if request.out is not None and "teacher" in found:
         for who in found.keys() - {"teacher"}:
             _keep_shown(found[who].arrays, found["teacher"].arrays, request)
@@ -84,11 +85,12 @@ class _Turn:
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """figures: of a model; arrays: behind them; on_pairs: what was found on each set of pairs, and on people."""
+    """figures: of a model; arrays: behind them; on_pairs: what was found on each set of pairs, and on people; on_probe: by a classifier."""
 
     figures: dict[str, Any]
     arrays: dict[str, Any] = field(default_factory=dict)
     on_pairs: list[Found] = field(default_factory=list)
+    on_probe: list[Found] = field(default_factory=list)
 
 
 def _named(who: str, models: int, judge: Callable[[], _Evaluated]) -> _Evaluated:
@@ -106,9 +108,9 @@ def _named(who: str, models: int, judge: Callable[[], _Evaluated]) -> _Evaluated
 def _evaluate_one(who: str, path: str, load: Callable[[], Model], request: EvaluationRequest, bar: Bar) -> _Evaluated:
     turn = _Turn(who, path, load(), request, bar, origin_of(path), None if request.shards is None else open_shards(request.shards))
     found = _Evaluated({"path": path})
-    if (reason := _no_agreement(turn)) and not request.sets and request.people is None:
+    if (reason := _no_agreement(turn)) and not request.sets and request.people is None and request.probe is None:
         raise DistillError(f"{path}: {reason}.")
-    for kind in (_on_pairs, _on_people, _agreement, _cost):
+    for kind in (_on_pairs, _on_people, _on_probe, _agreement, _cost):
         kind(turn, found)
     return found
 
@@ -133,6 +135,16 @@ def _on_people(turn: _Turn, found: _Evaluated) -> None:
         found.figures["identification"] = one.figures
         found.arrays.update(one.arrays)
         found.on_pairs.append(one)
+
+
+def _on_probe(turn: _Turn, found: _Evaluated) -> None:
+    """Adds "probe"."""
+    if turn.request.probe is not None:
+        one = judge_probe(turn.who, turn.model, turn.request.probe, turn.request, turn.bar)
+        one.figures.update(_known(turn.request.probe.shown, turn.request, turn.origin))
+        found.figures["probe"] = one.figures
+        found.arrays.update(one.arrays)
+        found.on_probe.append(one)
 
 
 def _agreement(turn: _Turn, found: _Evaluated) -> None:
@@ -262,7 +274,10 @@ def _identities(pair_set: PairSet, request: EvaluationRequest, origin: Origin) -
     """Returns how many identities the pairs show, and how many of their names the model was trained on; None where that is unknown."""
     if pair_set.identities is None:
         return {"identities": None, "trained_identities": None}
-    shown = {name for side in pair_set.identities for name in side}
+    return _known({name for side in pair_set.identities for name in side}, request, origin)
+
+
+def _known(shown: set[str], request: EvaluationRequest, origin: Origin) -> dict[str, Any]:
     trained = origin.identities
     if trained is None and request.shards is not None:
         shards = open_shards(request.shards)

@@ -13,6 +13,7 @@ from distill.evaluation.groups import figures_of_groups, ranks_of_groups
 from distill.evaluation.identification import People, identify
 from distill.evaluation.intervals import MOST_PAIRS, RESAMPLES, Design, Resampled, drawn_shares, resample
 from distill.evaluation.pair_sets import PairSet
+from distill.evaluation.probe import Labelled, probe
 from distill.evaluation.request import Bar, EvaluationRequest
 from distill.evaluation.verification import ALL_FARS, Verification, evaluate_pairs
 from distill.storage.path import as_path
@@ -102,6 +103,17 @@ def judge_ranks(embeddings: np.ndarray, people: People, request: EvaluationReque
     if not number:
         return Found(figures, arrays)
     again = drawn_shares("rank1", one.found, one.numbers, number)
+    return Found({**figures, "intervals": {"of": "identities", "resamples": number, "figures": again.intervals()}}, arrays, again)
+
+
+def judge_probe(who: str, model: Model, labelled: Labelled, request: EvaluationRequest, bar: Bar) -> Found:
+    """Returns how many images a linear classifier on a model's embeddings names; intervals are of drawing again whose images are held out."""
+    with bar(f"{who}: probe") as progress:
+        figures, right, numbers = probe(labelled, model, request, progress)
+    figures, arrays, number = {**figures, **_flipped(request)}, {"probed": right}, _resamples(request, len(right))
+    if not number:
+        return Found(figures, arrays)
+    again = drawn_shares("accuracy", right, numbers, number)
     return Found({**figures, "intervals": {"of": "identities", "resamples": number, "figures": again.intervals()}}, arrays, again)
 
 

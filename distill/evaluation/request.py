@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.config.data import Holdout
 from distill.evaluation.embed import Progress
 from distill.evaluation.identification import People
 from distill.evaluation.pair_sets import PairSet
 from distill.storage.path import StoragePath
+
+if TYPE_CHECKING:
+    from distill.evaluation.probe import Labelled
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class EvaluationRequest:
         out: where the files are written, None for nowhere.
         cost: (loaded model) -> its bytes, parameters and operations; None: these are not told.
         latency: (name of a model, progress) -> how long it takes; None: that is not told. DistillError where it cannot be.
+        probe: labelled images, for a linear classifier on the embeddings of each model.
         reference: the name of the model that differences are to; where there is none of this name there are no differences.
         leaks: whether all rows of the shards are looked through for files and pictures of the evaluation; leak_bound: the cosine from which on two pictures are
             the same, None: BOUND of `evaluation.leaks`; made_by: the name of the model that made the shards, None where it is none of these.
@@ -47,6 +51,7 @@ class EvaluationRequest:
     resamples: int | None = None
     groups: Mapping[str, str] | None = None
     reference: str = "teacher"
+    probe: Labelled | None = None
     cost: Callable[[Any], dict[str, Any]] | None = None
     latency: Callable[[str, Progress], dict[str, Any]] | None = None
     leaks: bool = True

@@ -214,13 +214,13 @@ def _arrays(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             names = stored.files
-            if not {"scores", "cosines", "identified"} & set(names):
+            if not {"scores", "cosines", "identified", "probed"} & set(names):
                 if "progress.json" in names:
                     return "checkpoint", {"arrays": len(names), "bytes": path.stat().st_size}
                 if {*names} == {"centres", "identity"}:
                     return "means of the teacher's embeddings of each class", dict(zip(("classes", "dimension"), stored["centres"].shape, strict=True))
                 raise DistillError(f"{path} is nothing that distill reads or writes: arrays, but neither scores of an evaluation nor a checkpoint.")
-            found: dict[str, Any] = {f"{name}_rows": len(stored[name]) for name in ("scores", "cosines", "identified") if name in names}
+            found: dict[str, Any] = {f"{name}_rows": len(stored[name]) for name in ("scores", "cosines", "identified", "probed") if name in names}
             if "cosines" in names:
                 found["mean_cosine"] = float(stored["cosines"].mean())
             return "scores of an evaluation", found

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from distill.results.agreement import agreement_notes, asymmetric_notes, leak_notes
 from distill.results.models_table import as_csv, as_markdown, cost_notes, tables, together
-from distill.results.pairs import brief_notes, group_notes, interval_notes, pair_cells, pair_notes, percent
+from distill.results.pairs import brief_notes, group_notes, interval_notes, pair_cells, pair_notes, percent, probe_notes
 from distill.results.result import Result, text_table
 from distill.runtime.lines import html_table, many
 
@@ -89,6 +89,11 @@ class Judged(Result):
     def rank1(self) -> float | None:
         """The share of photos that are nearest to their own person; None where no identification was requested."""
         return (self.figures.get("identification") or {}).get("rank1")
+
+    @property
+    def probe(self) -> float | None:
+        """The share of held-out images whose identity a linear classifier on the embeddings names; None where none was requested."""
+        return (self.figures.get("probe") or {}).get("accuracy")
 
     @property
     def agreement(self) -> float | None:
@@ -175,6 +180,10 @@ class EvaluateResult(Result):
             head += ["rank 1"]
             for row, (who, number, _) in zip(rows, sets, strict=True):
                 row.append(f"{rank:.2%}" if number == 0 and (rank := self.judged[who].rank1) is not None else "-")
+        if any(one.probe is not None for one in self.judged.values()):
+            head += ["probe"]
+            for row, (who, number, _) in zip(rows, sets, strict=True):
+                row.append(f"{share:.2%}" if number == 0 and (share := self.judged[who].probe) is not None else "-")
         if any(one.agreement is not None for one in self.judged.values()):
             head += ["agreement, mean", "5 % below", "rows"]
             for row, (who, number, _) in zip(rows, sets, strict=True):
@@ -206,6 +215,8 @@ def _other_notes(one: Judged) -> list[str]:
     if found := one.figures.get("identification"):
         notes.append(f"rank 1: of {found['probes']:,} photos, among {found['gallery']:,} people with one photo each")
         notes += interval_notes(found) + group_notes(found)
+    if found := one.figures.get("probe"):
+        notes += probe_notes(found)
     if found := one.figures.get("agreement"):
         seen = {True: ", which it was trained on", False: "", None: "; whether it was trained on them is not known"}[found["trained_on"]]
         behind = ", behind the projection of its run" if found.get("projected") else ""

@@ -49,6 +49,19 @@ def _as_papers(figures: Mapping[str, Any]) -> list[str]:
     return [words, *([f"TAR at FAR, conservative / nearest (impostor pairs accepted): {'; '.join(rates)}"] if rates else [])]
 
 
+def probe_notes(figures: Mapping[str, Any]) -> list[str]:
+    """Returns what stands behind the accuracy of a linear classifier."""
+    trained, shown = figures["trained_identities"], figures["identities"]
+    known = "" if trained is None else f"; {trained:,} of the {shown:,} have the name of one that it was trained on"
+    words = f"probe: of {figures['test']:,} held-out images of {figures['classes']:,} identities, by {figures['classifier']}, that learned from {figures['train']:,}"
+    notes = [f"{words}{known}", *interval_notes(figures)]
+    if not figures["converged"]:
+        notes.append("probe: the classifier had not come to an end after all its steps")
+    if (stored := figures.get("stored_accuracy")) is not None:
+        notes.append(f"probe: {stored:.2%} with the embeddings that the set stores")
+    return notes
+
+
 def interval_notes(figures: Mapping[str, Any]) -> list[str]:
     """Returns the 95 % intervals, and those of the differences to the teacher; none where nothing was drawn again."""
     notes = []
