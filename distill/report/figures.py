@@ -147,7 +147,7 @@ def histograms(scores: Mapping[str, tuple[np.ndarray, np.ndarray, float]], dark:
         for axis, (name, (values, same, threshold)) in zip(axes, scores.items(), strict=True):
             for kind, colour, label in ((~same, INK[dark][2], "different people"), (same, looks[name]["color"], "same person")):
                 weights = np.full(int(kind.sum()), 100 / max(1, kind.sum()))
-                axis.hist(values[kind], edges, weights=weights, color=colour, alpha=0.75, label=label)
+                axis.hist(values[kind], edges, weights=weights, color=colour, alpha=0.75, label=label, histtype="stepfilled")  # one outline: 0.3 of the time
             axis.axvline(threshold, color=INK[dark][0], linewidth=1.2, linestyle=":", label="threshold")
             axis.set(title=f"{name}, threshold {threshold:.2f}", ylabel="pairs (%)")
         axes[-1].set_xlabel("cosine of the two embeddings")
@@ -189,7 +189,7 @@ def agreements(cosines: Mapping[str, np.ndarray], dark: bool = False) -> bytes:
         axis = figure.subplots()
         for (name, values), look in zip(cosines.items(), after_teacher(cosines, dark), strict=True):
             weights = np.full(len(values), 100 / len(values))
-            axis.hist(np.clip(values, edges[0], 1), edges, weights=weights, color=look["color"], alpha=0.75, label=name)
+            axis.hist(np.clip(values, edges[0], 1), edges, weights=weights, color=look["color"], alpha=0.75, label=name, histtype="stepfilled")
             axis.axvline(float(np.median(values)), color=look["color"], linewidth=1.5, linestyle="--")
         axis.set(xlabel="cosine of student's and teacher's embedding", ylabel="rows (%)", xlim=(edges[0], 1))
         axis.legend(loc="upper left")

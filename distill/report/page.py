@@ -116,7 +116,7 @@ class Cases:
 
 @dataclass(frozen=True)
 class Portraits:
-    """Single images in a row: (PNG or JPEG bytes, words below it) each."""
+    """Single images in a row: (PNG or JPEG bytes, lines of words below it) each."""
 
     values: Sequence[tuple[bytes, str]]
 

@@ -179,9 +179,9 @@ def _cases(run: RunFiles, one: Figures, number: int, student: Scores, teacher: S
     return [Text(words), Cases(cases)]
 
 
-def cosine(value: float) -> str:
-    """Returns a cosine with two decimals, and never "-0.00"."""
-    return f"{round(float(value), 2) + 0.0:.2f}".replace("-", MINUS)
+def cosine(value: float, decimals: int = 2) -> str:
+    """Returns a cosine with some decimals, and never "-0.00"."""
+    return f"{round(float(value), decimals) + 0.0:.{decimals}f}".replace("-", MINUS)
 
 
 def _images(run: RunFiles, one: Figures, number: int, scores: Scores, rows: np.ndarray) -> list[tuple[bytes, bytes]] | None:

@@ -285,7 +285,8 @@ def test_an_evaluation_in_the_folder_of_a_run_is_on_its_page(room, tmp_path):
     shutil.copytree(room / "run", tmp_path / "run")
     distill.evaluate(tmp_path / "run", shards=room / "set", out=tmp_path / "run", progress=False)
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())["model"]["agreement"]
-    assert f"mean cosine {found['mean']:.4f} to the stored embeddings over 150 rows" in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"{found['mean']:.4f}" in page and "150 rows: all rows of" in page and page.count("data:image/jpeg;base64,") == len(found["worst"])
     shutil.copytree(room / "run", tmp_path / "other")
     distill.evaluate(room / "run", shards=room / "set", out=tmp_path / "other", progress=False)  # of another model
     assert "to the stored embeddings" not in (tmp_path / "other" / "report.html").read_text()
