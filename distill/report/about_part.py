@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distill import __version__
 from distill.config.losses import Term
 from distill.config.run import Run
@@ -15,6 +17,7 @@ from distill.config.stage import NoiseStage, Stage
 from distill.errors import DistillError
 from distill.report.page import Facts, Section
 from distill.report.run_files import RunFiles
+from distill.report.words import duration
 from distill.runtime.lines import many
 from distill.storage.files import sha256_file
 
@@ -37,6 +40,8 @@ def _facts(run: RunFiles) -> list[tuple[str, list[str]]]:
     if rows := run.summary.get("rows"):
         facts.append(("rows", [_rows_in_words(one, run.run_file) for one in rows]))
     facts.append(("stages", [f"{number}: {stage_in_words(stage)}" for number, stage in enumerate(run.run_file.stage, 1)]))
+    took = duration(float(np.nansum(run.history["seconds"]))) if "seconds" in run.history else "a time that is not known"
+    facts.append(("training", [f"{many(len(run.history['loss']), 'epochs')} in {took}"]))
     return [*facts, ("seed", [str(run.run_file.seed)]), ("this page", [f"distill {__version__}"])]
 
 

@@ -56,13 +56,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts under column names; the row `strong` is emphasised. A cell (text, share) has a bar of that share, 0 to 1; what stands behind a line
+    """Rows of texts under column names; the row or rows `strong` are emphasised. A cell (text, share) has a bar of that share, 0 to 1; what stands behind a line
     break is small, below the rest."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str | tuple[str, float]]]
     caption: str = ""
-    strong: int | None = None
+    strong: int | Sequence[int] | None = None
+
+    @property
+    def strong_rows(self) -> Sequence[int]:
+        return () if self.strong is None else (self.strong,) if isinstance(self.strong, int) else self.strong
 
     @property
     def scrolls(self) -> bool:

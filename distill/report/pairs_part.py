@@ -46,12 +46,12 @@ def _table(run: RunFiles) -> Table:
     )
     shown = list(reversed(rates))[:4]
     rows: list[list[str | tuple[str, float]]] = []
-    strong = None
+    strong = list[int]()
     for number, mine in enumerate(sets_of(run.student)):
         for who, name in models.items():
             found = sets_of(run.evaluation[who])
             if number < len(found):
-                strong = len(rows) if who == run.who and number == 0 else strong
+                strong += [len(rows)] if who == run.who else []
                 rows.append([f"{name}, {set_name(mine)}", *_row(found[number], shown)])
     resamples = (sets_of(run.student)[0].get("intervals") or {}).get("resamples") or 0
     of = {one["intervals"]["of"] for one in sets_of(run.student) if one.get("intervals")}
@@ -109,7 +109,7 @@ def _plots(run: RunFiles, one: Figures, number: int, scores: Mapping[str, Scores
     whose = " and ".join(spread)
     return [
         Figure(
-            figures.both(figures.rocs, curves, impostors),
+            figures.both(figures.rocs, curves, impostors, max(3.4, 1.45 * len(spread) + 0.5)),
             f"{set_name(one)}: ROC, the share of genuine pairs accepted (TAR) over the share of impostor pairs accepted (FAR, logarithmic). Higher is better; {least}.",
             f"ROC of {whose} on {set_name(one)}",
         ),
@@ -131,17 +131,19 @@ def differing(run: RunFiles) -> Section:
     if not run.teacher or not sets_of(run.student):
         return Section(title, [Text("No teacher was evaluated on the same pairs. The first command at the end of this page does so with --teacher.")])
     blocks: list[Block] = []
+    cases: list[Block] = []
     for number, one in enumerate(sets_of(run.student), 1):
         student, teacher = run.scores(run.who, number), run.scores("teacher", number)
         if student is None or teacher is None or not np.array_equal(student.first, teacher.first) or not np.array_equal(student.second, teacher.second):
             blocks.append(Text(f"{set_name(one)}: the scores of both on the same pairs are not in the run, so nothing is drawn."))
             continue
-        blocks += _side_by_side(run, one, number, student, teacher)
-    return Section(title, blocks)
+        cuts = float(sets_of(run.teacher)[number - 1]["threshold"]), float(one["threshold"])
+        blocks.append(_scatter(one, student, teacher, cuts))
+        cases += _cases(run, one, number, student, teacher, cuts)
+    return Section(title, [*blocks, *cases])
 
 
-def _side_by_side(run: RunFiles, one: Figures, number: int, student: Scores, teacher: Scores) -> list[Block]:
-    cuts = float(sets_of(run.teacher)[number - 1]["threshold"]), float(one["threshold"])
+def _scatter(one: Figures, student: Scores, teacher: Scores, cuts: tuple[float, float]) -> Figure:
     judged = {"teacher": teacher.scores >= cuts[0], "student": student.scores >= cuts[1]}
     right = {who: accepted == student.same for who, accepted in judged.items()}
     both, neither = int((right["teacher"] & right["student"]).sum()), int((~right["teacher"] & ~right["student"]).sum())
@@ -150,12 +152,11 @@ def _side_by_side(run: RunFiles, one: Figures, number: int, student: Scores, tea
         f"{set_name(one)}: with one threshold for all pairs ({cuts[0]:.2f} and {cuts[1]:.2f}), both judge {both:,} pairs right and {neither:,} wrong; "
         f"the teacher alone is right on {only['teacher']:,}, the student alone on {only['student']:,}."
     )
-    figure = Figure(
+    return Figure(
         figures.both(plots.scatter, teacher.scores, student.scores, student.same, cuts),
         f"{counts} Dotted: the thresholds. On the line both have the same cosine; a student whose cosines lie closer together keeps off it and may still be as good.",
         f"Scatter of the student's cosines over the teacher's for {many(len(student.same), 'pairs')} of {set_name(one)}",
     )
-    return [figure, *_cases(run, one, number, student, teacher, cuts)]
 
 
 def _cases(run: RunFiles, one: Figures, number: int, student: Scores, teacher: Scores, cuts: tuple[float, float]) -> list[Block]:

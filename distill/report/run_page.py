@@ -60,6 +60,8 @@ def _tiles(run: RunFiles) -> list[tuple[str, str]]:
         column, rows = (f"held_out_{name}", "held-out rows") if f"held_out_{name}" in last else (name, "rows trained on")
         if column in last:
             tiles.append((f"{last[column]:.4f}", f"{words}, {rows}, last epoch"))
+    if pairs:
+        return tiles
     tiles += [(f"{run.summary['parameters']:,}", "parameters of the student")] if "parameters" in run.summary else []
     return [*tiles, (str(len(run.history["loss"])), "epochs"), (duration(float(np.nansum(run.history["seconds"]))), "of training")]
 

@@ -49,7 +49,7 @@ def _table(run: RunFiles, known: dict[str, str]) -> Table:
     for who, name in known.items():
         cost = run.evaluation[who]["cost"]
         threads = (cost.get("latency") or {}).get("threads") or {}
-        each = [f"{value:.3g} ms" if value else "-" for value in ((threads.get(of) or {}).get(batch) for of in ("1", "all") for batch in ("1", "32"))]
+        each = [f"{value:.3g}\u00a0ms" if value else "-" for value in ((threads.get(of) or {}).get(batch) for of in ("1", "all") for batch in ("1", "32"))]
         per_second = (cost.get("latency") or {}).get("images_per_second") or cost.get("images_per_second")
         bytes_, parameters, flops = cost.get("bytes"), cost.get("parameters"), cost.get("flops")
         rows.append(

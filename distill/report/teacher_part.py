@@ -46,7 +46,8 @@ def _agreed(found: Figures) -> list[tuple[str, list[str]]]:
         sample = f" (of {found['sampled_pairs']:,} pairs of rows)" if "sampled_pairs" in found else ""
         facts.append(("rank correlation", [f"{found['rank_correlation']:.4f} of the similarities that both give{sample}; 1 is the same order"]))
     if near := found.get("neighbour_overlap"):
-        facts.append(("neighbours", [", ".join(f"{share:.1%} of the {f'{k} ' * (k != '1')}nearest" for k, share in near.items()) + " by the teacher are so by the student"]))
+        each = ", ".join(f"{share:.1%} of the {f'{k} ' * (k != '1')}nearest" for k, share in near.items())
+        facts.append(("neighbours", [f"{each} by the teacher are so by the student"]))
     if found.get("projected"):
         facts.append(("projection", ["taken behind the projection of the run, which its exports do not have"]))
     return facts
@@ -58,7 +59,7 @@ def _worst(found: Figures, arrays: Mapping[str, Any]) -> list[Block]:
         return []
     if len(arrays.get("worst_images", ())) == len(worst):
         images = [figures.jpeg_of(pixels) for pixels in arrays["worst_images"]]
-        shown = [(image, f"{one['key']}\n{cosine(one['cosine'])}") for image, one in zip(images, worst, strict=True)]
+        shown = [(image, f"{'/'.join(one['key'].split('/')[-2:])}\n{cosine(one['cosine'])}") for image, one in zip(images, worst, strict=True)]
         return [Text("The images that both see least alike, with the cosine of their two embeddings:"), Portraits(shown)]
     names = ", ".join(f"{one['key']} {cosine(one['cosine'])}" for one in worst[:4])
     return [Text(f"The images that both see least alike are not shown, because this evaluation kept no thumbnails of them: {names}.")]

@@ -32,12 +32,17 @@ class Difference:
         return self.high < 0
 
     def in_words(self) -> str:
-        """("accuracy", -.031, -.052, -.011) -> "3.10 points of accuracy less than the teacher (95 % interval -5.20 to -1.10)"."""
-        between = f"95 % interval {signed(100 * self.low)} to {signed(100 * self.high)}"
+        """("accuracy", -.031, -.052, -.011) -> "3.10 points of accuracy less than the teacher (95 % interval -5.20 to -1.10, all below 0: a loss)"."""
+        between = f"95 % interval {signed(100 * self.low)} to {signed(100 * self.high)}, {self._meaning()}"
         name = figure_name(self.figure)
         if not round(self.value, 6):
             return f"{name} as the teacher ({between})"
         return f"{points(abs(self.value)).lstrip('+')} of {name} {'less' if self.value < 0 else 'more'} than the teacher ({between})"
+
+    def _meaning(self) -> str:
+        if self.lost:
+            return "all below 0: a loss"
+        return "all above 0: a gain" if self.low > 0 else "with 0 in it: chance can explain it"
 
 
 @dataclass(frozen=True)
@@ -102,14 +107,8 @@ def _set_in_words(figures: Figures, found: Sequence[Difference]) -> str:
     people = f" of {many(figures['identities'], 'identities')}" if figures.get("identities") else ""
     if not found:
         return f"{set_name(figures)} ({pairs}{people}): no intervals were taken here."
-    each = "; ".join(f"{one.in_words()}: {_meaning(one)}" for one in found)
-    return f"{set_name(figures)} ({pairs}{people}): {each}."
-
-
-def _meaning(one: Difference) -> str:
-    if one.lost:
-        return "the interval lies below 0, so this is a loss"
-    return "the interval lies above 0, so this is a gain" if one.low > 0 else "0 lies in the interval, so chance can explain it"
+    each = "; ".join(one.in_words() for one in found)
+    return f"{set_name(figures)} ({pairs}{people}): accuracy {figures['accuracy']:.2%}; {each}."
 
 
 def _beside(sets: Sequence[Figures], run: RunFiles) -> list[tuple[Figures, Figures | None]]:

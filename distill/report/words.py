@@ -39,8 +39,8 @@ def times(ratio: float) -> str:
 
 
 def size(count: float) -> str:
-    """Returns bytes: (167493) -> "0.17 MB", (25_100_000) -> "25.1 MB"."""
-    return f"{count / 1e6:.2f} MB" if count < 1e7 else f"{count / 1e6:,.1f} MB"
+    """Returns bytes, with a space that is no place for a line to end: (167493) -> "0.17 MB", (25_100_000) -> "25.1 MB"."""
+    return f"{count / 1e6:.2f}\u00a0MB" if count < 1e7 else f"{count / 1e6:,.1f}\u00a0MB"
 
 
 def figure_name(name: str) -> str:
