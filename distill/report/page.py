@@ -57,12 +57,13 @@ class Facts:
 @dataclass(frozen=True)
 class Table:
     """Rows of texts under column names; the row or rows `strong` are emphasised. A cell (text, share) has a bar of that share, 0 to 1; what stands behind a line
-    break is small, below the rest."""
+    break is small, below the rest. wraps: whether cells are texts of several lines, which never scroll."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str | tuple[str, float]]]
     caption: str = ""
     strong: int | Sequence[int] | None = None
+    wraps: bool = False
 
     @property
     def strong_rows(self) -> Sequence[int]:
@@ -71,7 +72,7 @@ class Table:
     @property
     def scrolls(self) -> bool:
         """Whether it is too wide for a phone."""
-        return self.width > PHONE
+        return self.width > PHONE and not self.wraps
 
     @property
     def width(self) -> int:

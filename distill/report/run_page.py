@@ -16,7 +16,7 @@ from distill.report.page import Block, Callout, Code, Section, Tiles, write_page
 from distill.report.pairs_part import differing, groups, on_pairs
 from distill.report.run_files import RunFiles, sets_of
 from distill.report.shipping_part import costs, exports, following
-from distill.report.teacher_part import agreement, asymmetric
+from distill.report.teacher_part import agreement, asymmetric, leaks, probe
 from distill.report.training_part import training
 from distill.report.verdict import differences, judge, ratios
 from distill.report.words import duration, figure_name, signed, times
@@ -39,7 +39,7 @@ def write_page_of(run: RunFiles, path: Path) -> Path:
     """Writes the page of a run to a file, and returns its path."""
     verdict = judge(run)
     top: list[Block] = [Callout(verdict.kind, verdict.headline, verdict.lines), Tiles(_tiles(run))]
-    parts = [about, training, on_pairs, differing, agreement, asymmetric, groups, costs, exports, following]
+    parts = [about, training, on_pairs, differing, agreement, asymmetric, leaks, groups, probe, costs, exports, following]
     sections = [Section("", top), *(part(run) for part in parts)]
     if run.text:
         sections.append(Section("", [Code("run.toml: the run file with every value", run.text)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -55,8 +56,9 @@ def _verdicts(named: Mapping[str, RunFiles]) -> Callout:
     shown = figure_range("accuracy", *_interval(judged[best])) or "no interval"
     rivals = [name for name, one in judged.items() if name != best and _overlap(one, judged[best])]
     told = f"Highest accuracy on {set_name(judged[best])}: {best}, {judged[best]['accuracy']:.2%} (95 % interval {shown})."
-    near = f" The intervals of {', '.join(rivals)} meet its own; whether they differ is for an evaluation of them together: distill evaluate {{RUN}} {{RUN}}."
-    return Callout("equal" if not rivals else "open", told, [*([near.strip().format(RUN="RUN")] if rivals else []), *lines])
+    together = shlex.join(["distill", "evaluate", str(named[best].folder), *(str(named[name].folder) for name in rivals), "--pairs", "PAIRS"])
+    near = f"Its interval meets that of {', '.join(rivals)}, so this may be chance. An evaluation on the same pairs says whether they differ: {together}"
+    return Callout("open" if rivals else "equal", told, [*([near] if rivals else []), *lines])
 
 
 def _of_pairs(one: Figures) -> tuple[object, ...]:
@@ -120,4 +122,4 @@ def _differences(named: Mapping[str, RunFiles]) -> list[Block]:
             rows.append([key, *values])
     if not rows:
         return [*blocks, Text("Their run files are equal.")]
-    return [*blocks, Table(["setting", *known], rows, "Only what differs; all else is equal in these run files.")]
+    return [*blocks, Table(["setting", *known], rows, "Only what differs; all else is equal in these run files.", wraps=True)]

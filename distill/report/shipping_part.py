@@ -20,7 +20,7 @@ def costs(run: RunFiles) -> Section:
     title = "Accuracy against size and time"
     known = {who: name for who, name in models_of(run).items() if run.evaluation[who].get("cost")}
     if not known:
-        return Section(title, [Text("What the models cost was not measured. distill evaluate of this version, with --teacher, fills this section.")])
+        return Section(title, [Text("What the models cost was not measured. --speed of distill evaluate, with --teacher TEACHER, fills this section.")])
     blocks: list[Block] = [_table(run, known)]
     for unit, of in (("megabytes on disk", _megabytes), (MILLISECONDS, lambda one: one_image(one["cost"]))):
         places = [_place(name, cost, run.evaluation[who]) for who, name in known.items() if (cost := of(run.evaluation[who])) and sets_of(run.evaluation[who])]

@@ -7,9 +7,9 @@ from typing import Any
 
 from distill.report import figures
 from distill.report.page import Block, Facts, Figure, Portraits, Section, Table, Text
-from distill.report.pairs_part import cosine
+from distill.report.pairs_part import cosine, models_of
 from distill.report.run_files import Figures, RunFiles
-from distill.report.words import figure_name, figure_range, figure_value
+from distill.report.words import figure_name, figure_range, figure_value, signed
 from distill.runtime.lines import many
 
 SEEN = {
@@ -74,22 +74,84 @@ def asymmetric(run: RunFiles) -> Section:
     found = run.student.get("asymmetric")
     if not found:
         why = run.student.get("asymmetric_left_out")
-        told = f"Not to be had: {why}." if why else "Not evaluated. distill evaluate with --teacher on pairs fills this section."
+        told = f"Not to be had: {why}." if why else "Not evaluated. --teacher TEACHER of distill evaluate, on pairs, fills this section."
         return Section(title, [Text(told)])
-    sets = [found["pairs"], *found.get("more_pairs", ())] if "pairs" in found else [found]
     rows: list[list[str | tuple[str, float]]] = []
-    for one in sets:
+    for one in [one for one in (found.get("pairs"), *found.get("more_pairs", ())) if one]:
         name = str(one.get("folder", "")).rstrip("/").rpartition("/")[2] or "pairs"
-        rows.append([name, *(_figure(one, key) for key in ("accuracy", "auc", "eer", "tar@0.01"))])
-    caption = "One image of each pair embedded by the student, the other by the teacher: what a gallery is worth that is not embedded again."
-    return Section(title, [Table(["", "accuracy", "AUC", "EER", figure_name("tar@0.01")], rows, caption)])
+        exchanged = (one.get("mirrored") or {}).get("accuracy")
+        cells = [_figure(one, "accuracy"), less_teacher(one, "accuracy"), "-" if exchanged is None else f"{exchanged:.2%}"]
+        rows.append([name, *cells, _figure(one, "auc"), _figure(one, "eer"), _figure(one, "tar@0.01")])
+    if one := found.get("identification"):
+        rows.append(["rank 1 among people", _figure(one, "rank1"), less_teacher(one, "rank1"), "-", "-", "-", "-"])
+    behind = " The student's embeddings go through the projection that its run has learned and keeps; its exports do not have it." * bool(
+        found.get("projected")
+    )
+    caption = (
+        "The first image of each pair by the student, the second by the teacher: what a student is worth where a gallery is not embedded again. Less the "
+        f"teacher: against both by the teacher, in points, with the 95 % interval. Exchanged: the second image by the student.{behind}"
+    )
+    return Section(title, [Table(["", "accuracy", "less the teacher", "exchanged", "AUC", "EER", figure_name("tar@0.01")], rows, caption)])
 
 
 def _figure(one: Figures, name: str) -> str:
+    """Returns a figure with its interval on a line below it."""
     kind, _, far = name.partition("@")
     value = (one.get("tar", {}).get(far) or {}).get("tar") if far else one.get(kind)
     if value is None:
         return "-"
     within = ((one.get("intervals") or {}).get("figures") or {}).get(name) or {}
     between = figure_range(name, within.get("low"), within.get("high"))
-    return f"{figure_value(name, value)}{f' ({between})' if between else ''}"
+    return f"{figure_value(name, value)}{between and chr(10) + between}"
+
+
+def less_teacher(one: Figures, name: str) -> str:
+    """Returns the difference of a figure to the teacher's in points, with its interval on a line below it; "-" where there is none."""
+    found = (one.get("minus_teacher") or {}).get(name) or {}
+    if found.get("value") is None:
+        return "-"
+    between = "" if found.get("low") is None or found.get("high") is None else f"\n{signed(100 * found['low'])} to {signed(100 * found['high'])}"
+    return f"{signed(100 * found['value'])}{between}"
+
+
+KINDS = {"identities": "people of the same name", "equal_files": "equal files", "near_duplicates": "files that show the same picture"}
+
+
+def leaks(run: RunFiles) -> Section:
+    """Returns the section on what the evaluation shares with the rows of the set."""
+    title = "Leaks from training into the evaluation"
+    found = next((one["leaks"] for one in (run.student, *run.evaluation.values()) if one.get("leaks")), None)
+    if not found:
+        return Section(title, [Text("Not looked for. --shards SHARDS beside --pairs of distill evaluate fills this section.")])
+    rows: list[list[str | tuple[str, float]]] = []
+    for kind, words in KINDS.items():
+        one = found.get(kind) or {"left_out": "this evaluation is of an earlier version"}
+        rows.append([words, "-", str(one["left_out"])] if "left_out" in one else [words, f"{one['number']:,}", _named(one)])
+    where = f" Compared were {found['images']:,} images with {many(found['rows'], 'rows')}." if "rows" in found else ""
+    caption = (
+        f"What the evaluation shares with {found['shards']} ({found['part']}). The same picture: a cosine of {found['bound']:g} or more, and other bytes. "
+        f"Whether people of one name are the same is not known.{where}"
+    )
+    return Section(title, [Table(["shared", "number", "which"], rows, caption, wraps=True)])
+
+
+def _named(one: Figures, most: int = 4) -> str:
+    named = [each if isinstance(each, str) else f"{each['image']} is {each['row']} ({cosine(each['cosine'], 3)})" for each in one["named"][:most]]
+    more = f", and {one['number'] - most:,} more" if one["number"] > most else ""
+    return f"{', '.join(named)}{more}" or "none"
+
+
+def probe(run: RunFiles) -> Section:
+    """Returns the section on a linear classifier that learned from embeddings."""
+    title = "A linear classifier on the embeddings"
+    known = {who: name for who, name in models_of(run).items() if (run.evaluation[who].get("probe") or {}).get("accuracy") is not None}
+    if not known:
+        return Section(title, [Text("Not evaluated. --probe FOLDER of distill evaluate fills this section: how well embeddings tell labels apart.")])
+    rows: list[list[str | tuple[str, float]]] = []
+    for who, name in known.items():
+        one = run.evaluation[who]["probe"]
+        rows.append([name, _figure(one, "accuracy"), less_teacher(one, "accuracy"), f"{one['classes']:,}", f"{one['train']:,}", f"{one['test']:,}"])
+    first = run.evaluation[next(iter(known))]["probe"]
+    stored = f" With the embeddings that the set stores it is {first['stored_accuracy']:.2%}." if "stored_accuracy" in first else ""
+    caption = f"{first.get('name', '')}: the share of held-out images whose identity a {first.get('classifier', 'linear classifier')} names.{stored}"
+    return Section(title, [Table(["", "accuracy", "less the teacher", "identities", "learned from", "held out"], rows, caption)])

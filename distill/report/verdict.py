@@ -15,6 +15,7 @@ from distill.report.words import figure_name, points, signed, times
 from distill.runtime.lines import many
 
 FEW = 200  # identities under which an interval may be somewhat too narrow; of 150 it held the true difference in 909 to 956 of 1,000 cases, not in 950
+MOST_LEAKED = 0.01  # share of the images of an evaluation that may be rows of the set; with more, figures may be a point too good
 OPEN, LOSES, EQUAL = "open", "loses", "equal"  # kinds of verdicts, which have a colour
 
 
@@ -70,6 +71,10 @@ def judge(run: RunFiles) -> Verdict:
         agreed = run.student.get("agreement") or {}
         told = f" Its mean cosine to the teacher's embeddings is {agreed['mean']:.4f} ({agreed['part']}), which is no figure on people." if agreed else ""
         return Verdict(OPEN, "Not judged on pairs yet: what this student is worth is not known.", (f"No pairs were evaluated.{told}", *notes))
+    if leaked := _leaked(run):
+        return Verdict(
+            OPEN, "No verdict: these pairs show pictures of the training set, and of a student that learned from them figures are too good.", (leaked, *notes)
+        )
     clean = [one for one in sets if not one.get("trained_identities")]
     seen = [_seen(one) for one in sets if one.get("trained_identities")]
     if not clean:
@@ -127,6 +132,21 @@ def _seen(figures: Figures) -> str:
     return f"{set_name(figures)} counts for nothing here: {number:,} of its {of:,} identities have the name of one that the student was trained on."
 
 
+def _leaked(run: RunFiles, most: float = MOST_LEAKED) -> str:
+    """Returns how many images of the evaluation are among the rows of the set, "" where those are less than the share `most`."""
+    found = run.student.get("leaks") or {}
+    numbers = {
+        words: (found.get(kind) or {}).get("number", 0)
+        for kind, words in (("equal_files", "by equal files"), ("near_duplicates", "by the same picture in other bytes"))
+    }
+    images = found.get("images") or 0
+    if not images or not sum(numbers.values()) > most * images:
+        return ""
+    total = sum(numbers.values())
+    told = ", ".join(f"{number:,} {words}" for words, number in numbers.items() if number)
+    return f"Of {images:,} images of this evaluation {total:,} {'is' if total == 1 else 'are'} among the rows of {found['shards']} ({found['part']}): {told}."
+
+
 # ---------------------------------------------------------------------------------------------------- size, speed, and what limits all that
 
 
@@ -170,12 +190,17 @@ def _notes(run: RunFiles, sets: Sequence[Figures]) -> list[str]:
         notes.append("The run is not finished: training goes on with the same distill train.")
     if str(run.student.get("path", "")).endswith("best.keras"):
         notes.append("Judged was checkpoints/best.keras, the student of the best epoch, not student.keras.")
+    shared = (run.student.get("leaks") or {}).get("identities") or {}
+    if shared.get("number") and not any(one.get("trained_identities") for one in sets):
+        notes.append(f"{many(shared['number'], 'identities')} of these pairs have names that are in {run.student['leaks']['shards']} too.")
     unknown = [set_name(one) for one in sets if one.get("trained_identities") is None]
     if unknown:
         notes.append(f"Whether the student was trained on people of {', '.join(unknown)} is not known.")
     taught = [set_name(one) for one in sets_of(run.teacher) if one.get("trained_identities")]
     if taught:
         notes.append(f"The teacher was trained on people of {', '.join(taught)}, so its figures there are too good and the loss too large.")
+    if (leaked := _leaked(run, 0.0)) and not _leaked(run):
+        notes.append(f"{leaked} Where the student learned from them, its figures are a little too good.")
     few = [one for one in sets if 0 < (one.get("identities") or 0) < FEW and one.get("intervals")]
     if few:
         least = min(one["identities"] for one in few)

@@ -74,6 +74,33 @@ def test_a_page_of_all_sets_shows_the_pairs_that_differ_as_images(tmp_path):
     assert 'alt=""' not in text and text.count("<img") == text.count("alt=")
 
 
+def test_what_the_verbs_find_beside_pairs_has_a_section_each(tmp_path):
+    """Keys as `distill evaluate` writes them; of an evaluation that lacks them each section names the option that fills it."""
+    run = make_run(tmp_path / "run", terms=False)
+    evaluate_it(run, sets=1)
+    empty = shown(distill.write_report(run, progress=False).path.read_text())
+    for words in ("--groups FILE", "--shards SHARDS", "--speed", "--probe FOLDER", "--teacher TEACHER", "distill export"):
+        assert words in empty, words
+    found = json.loads((run / "evaluation.json").read_text())
+    model, across = found["model"], {"value": -0.012, "low": -0.02, "high": -0.006}
+    one = {**{name: model["pairs"][name] for name in ("folder", "accuracy", "auc", "eer", "tar")}, "minus_teacher": {"accuracy": across}}
+    model["asymmetric"] = {"projected": True, "pairs": {**one, "accuracy": 0.8125, "mirrored": {"accuracy": 0.75}}}
+    near = {"number": 6, "by": "teacher", "named": [{"image": f"a/{n}.jpg", "row": f"b/{n}.jpg", "cosine": 0.96, "rows": 1} for n in range(6)]}
+    nobody = {"left_out": "whom the pairs show is not known"}
+    model["leaks"] = {"shards": "out", "part": "all rows", "bound": 0.95, "rows": 320, "images": 24000, "identities": nobody, "near_duplicates": near}
+    model["leaks"]["equal_files"] = {"number": 0, "named": []}
+    model["probe"] = {"name": "cats", "accuracy": 0.625, "classes": 4, "train": 64, "test": 16, "classifier": "logistic regression, C = 1"}
+    (run / "evaluation.json").write_text(json.dumps(found))
+    (run / "exports.json").write_text(
+        json.dumps({"onnx": {"path": "x/student.onnx", "bytes": 4_500_000, "cosine_q01": 0.9999, "cosine_min": 0.9, "images": 64}})
+    )
+    read = " ".join(shown(distill.write_report(run, progress=False).path.read_text()).split())
+    assert "set1.bin 81.25% −1.20 −2.00 to −0.60 75.00%" in read and "through the projection that its run has learned" in read
+    assert "files that show the same picture 6 a/0.jpg is b/0.jpg (0.960)" in read and "and 2 more" in read and "equal files 0 none" in read
+    assert "whom the pairs show is not known" in read and "student 62.50% - 4 64 16" in read
+    assert "onnx 4.50 MB 0.999900 0.900000 64 x/student.onnx" in read
+
+
 def test_images_that_are_not_reachable_are_said_in_a_line(tmp_path):
     run = make_run(tmp_path / "run", terms=False)
     evaluate_it(run, sets=1, keep=False)

@@ -114,3 +114,26 @@ def test_numbers_read_well():
         "0.17\u00a0MB",
         "25.1\u00a0MB",
     )
+
+
+def found_leaks(equal, near, images=200, identities=0):
+    numbers = {"identities": identities, "equal_files": equal, "near_duplicates": near}
+    return {
+        "shards": "out",
+        "part": "all rows",
+        "bound": 0.95,
+        "rows": 9,
+        "images": images,
+        **{kind: {"number": n, "named": []} for kind, n in numbers.items()},
+    }
+
+
+def test_pictures_of_training_leave_no_verdict(verdict):
+    known = pairs(minus={"accuracy": (0.0, -0.01, 0.01)})
+    found = verdict(known, leaks=found_leaks(2, 1))  # 3 of 200 are more than 1 %
+    assert found.kind == "open" and found.headline.startswith("No verdict: these pairs show pictures of the training set")
+    assert found.lines[0] == "Of 200 images of this evaluation 3 are among the rows of out (all rows): 2 by equal files, 1 by the same picture in other bytes."
+    few = verdict(known, leaks=found_leaks(0, 1))
+    assert few.kind == "equal" and any("Of 200 images of this evaluation 1 is among the rows" in line and "a little too good" in line for line in few.lines)
+    assert not any("among the rows" in line for line in verdict(known, leaks=found_leaks(0, 0)).lines)
+    assert any("3 identities of these pairs have names that are in out too" in line for line in verdict(known, leaks=found_leaks(0, 0, identities=3)).lines)
