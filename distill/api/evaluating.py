@@ -12,7 +12,7 @@ from distill.arguments import checked
 from distill.errors import DistillError
 from distill.results import EvaluateResult, Judged
 from distill.storage.objects import RemotePath
-from distill.storage.path import StoragePath, as_path
+from distill.storage.path import StoragePath, as_path, close_to
 
 if TYPE_CHECKING:
     from distill.api.judging import Judging
@@ -47,6 +47,12 @@ def evaluate(
             identity's images and is judged on the others; `seed` chooses them. Needs scikit-learn (extra `probe`).
         speed: whether to say what each model costs: bytes, parameters, operations, and how long it takes on the CPU, which is measured for up to 40 s a
             model. None: of several models. False: of several models all but the time.
+        templates: list of the images of each template, IMAGE TEMPLATE MEDIA on each line, as IJB-B and IJB-C have it.
+        template_pairs: list of pairs of templates, TEMPLATE TEMPLATE 1 (0 for two people) on each line. Then `model` may be the features of the images of the
+            list, in its order: an .npy, an .npz, or a set of shards that has the images under the same names.
+        template_root: folder of the images of the list, for models; None: the folder of the list.
+        template_norm: "keep": long features count for more; "unit": all images of a media alike.
+        detector_scores: each image counts as the fourth number of its line says.
         shards: a set, for the agreement with the embeddings in it, and for what pairs and people show of its rows.
         leaks: whether all its rows are looked through for files and pictures of the evaluation.
         leak_bound: the cosine from which on two pictures count as the same; None: 0.95.
@@ -60,9 +66,12 @@ def evaluate(
     """
     from distill.api.judging import paths_of, request_of
     from distill.evaluation.evaluate import evaluate_models
+    from distill.evaluation.features import is_features
     from distill.runtime.progress import bar, shown
 
     models, target, size = paths_of(model, "model"), None if out is None else as_path(out), size_of(asked.get("size"))
+    if any(map(is_features, models)):
+        return _on_features(models, teacher, asked, target, progress)
     described = _describe_all(models, None if teacher is None else as_path(teacher), _options_of(asked))
     request = request_of(asked, target, _holdout(models), "teacher" if teacher is not None else next(iter(described)))
     request = _with_costs(request, asked.get("speed"), described, size)
@@ -94,6 +103,27 @@ def _describe_all(models: Sequence[StoragePath], teacher: StoragePath | None, op
     if len(models) > 1:
         _check_different(described)
     return described
+
+
+def _on_features(models: Sequence[StoragePath], teacher: Path | None, asked: Judging, target: StoragePath | None, progress: bool) -> EvaluateResult:
+    """Judges stored features on templates."""
+    from distill.api.judging import request_of
+    from distill.evaluation.evaluate import evaluate_features
+    from distill.evaluation.features import is_features
+    from distill.evaluation.model_names import short_names
+    from distill.runtime.progress import bar, shown
+
+    if any(asked.get(name) for name in ("pairs", "identify", "probe", "shards")) or teacher is not None or not all(map(is_features, models)):
+        features = next(path for path in models if is_features(path))
+        raise DistillError(f"{features} has embeddings and is no model: it is judged on --templates and --template-pairs alone, beside other such files.")
+    if asked.get("templates") is None:
+        raise DistillError(f"{models[0]} has embeddings and is no model. Name the lists that it is judged by with --templates and --template-pairs.")
+    if missing := [path for path in models if not path.exists()]:
+        raise DistillError(f"{missing[0]}: no such file.{close_to(missing[0])}")
+    names = ["model"] if len(models) == 1 else short_names(models)
+    with shown(progress):
+        found = evaluate_features(dict(zip(names, map(str, models), strict=True)), request_of(asked, target, None, names[0]), bar)
+    return EvaluateResult({who: Judged(figures["path"], figures) for who, figures in found.items()})
 
 
 def _check_different(described: dict[str, Teacher]) -> None:

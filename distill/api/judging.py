@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from distill.api.given import Path, Size, size_of, text_of
 from distill.arguments import PATHS
@@ -13,6 +13,7 @@ from distill.storage.path import StoragePath, as_path
 
 if TYPE_CHECKING:
     from distill.config.data import Holdout
+    from distill.evaluation.on_templates import TemplateSet
     from distill.evaluation.request import EvaluationRequest
 
 
@@ -29,6 +30,11 @@ class Judging(PreprocessingOptions, total=False):
     groups: Path | None
     speed: bool | None
     probe: Path | None
+    templates: Path | None
+    template_pairs: Path | None
+    template_root: Path | None
+    template_norm: str
+    detector_scores: bool
     shards: Path | None
     leaks: bool
     leak_bound: float | None
@@ -76,6 +82,7 @@ def request_of(asked: Judging, target: StoragePath | None, holdout: Holdout | No
         groups=None if groups is None else read_groups(as_path(groups), sets, faces),
         reference=reference,
         probe=None if probe is None else open_labelled(probe, asked.get("seed", 0), None if root is None else text_of(root)),
+        templates=_templates(asked),
         leaks=asked.get("leaks", True),
         leak_bound=asked.get("leak_bound"),
     )
@@ -84,9 +91,10 @@ def request_of(asked: Judging, target: StoragePath | None, holdout: Holdout | No
 def check_asked(asked: Judging) -> None:
     """Raises DistillError where an evaluation has nothing to judge by, or an option nothing to say."""
     pairs, resamples = bool(paths_of(asked.get("pairs"), "pairs")) or asked.get("identify") is not None, asked.get("resamples")
-    judged = pairs or asked.get("probe") is not None
+    templates = _check_templates(asked)
+    judged = pairs or templates or asked.get("probe") is not None
     if asked.get("flip") and not judged:
-        raise DistillError("--flip is for --pairs, --identify and --probe; stored embeddings are those of images as they are. Leave it out.")
+        raise DistillError("--flip is for --pairs, --identify, --templates and --probe; stored embeddings are those of images as they are. Leave it out.")
     if not judged and asked.get("shards") is None:
         raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
     if (bound := asked.get("leak_bound")) is not None and not 0 < bound <= 1:
@@ -95,6 +103,30 @@ def check_asked(asked: Judging) -> None:
         raise DistillError("--leak-bound and --no-leaks say how the rows of --shards are looked for among the images of --pairs or --identify. Give both.")
     if resamples is not None and resamples < 0:
         raise DistillError(f"--resamples {resamples}: expected how often to draw pairs again, 1000 for example, or 0 for no intervals.")
+
+
+def _check_templates(asked: Judging) -> bool:
+    """Returns whether templates are asked for. Raises DistillError where one of the lists is missing, or an option is without them."""
+    given, norm = [asked.get(name) is not None for name in ("templates", "template_pairs")], asked.get("template_norm", "keep")
+    if given[0] != given[1]:
+        raise DistillError("--templates LIST names the images of each template and --template-pairs LIST the pairs of templates. Give both.")
+    if not given[0] and (asked.get("template_root") is not None or norm != "keep" or asked.get("detector_scores")):
+        raise DistillError("--template-root, --template-norm and --detector-scores are for --templates, which is not given. Leave them out.")
+    if norm not in ("keep", "unit"):
+        raise DistillError(f"--template-norm {norm}: expected keep or unit.")
+    return given[0]
+
+
+def _templates(asked: Judging) -> TemplateSet | None:
+    """Returns the templates that are asked for, None for none."""
+    from distill.evaluation.on_templates import open_templates
+    from distill.evaluation.templates import TemplateOptions
+
+    images, pairs, root = (_path(asked.get(name)) for name in ("templates", "template_pairs", "template_root"))
+    if images is None or pairs is None:
+        return None
+    norm: Literal["keep", "unit"] = "unit" if asked.get("template_norm") == "unit" else "keep"
+    return open_templates(images, pairs, root, TemplateOptions(asked.get("flip", False), norm, asked.get("detector_scores", False)))
 
 
 def check_target(target: StoragePath | None, sources: Sequence[StoragePath]) -> None:

@@ -80,11 +80,8 @@ Shards = Annotated[
     StoragePath | None,
     typer.Option(parser=as_path, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
 ]
-Leaks = Annotated[
-    bool,
-    typer.Option(
-        " /--no-leaks", rich_help_panel=TEACHER, help="do not look through all of SHARDS for files and pictures that the pairs show", show_default=False
-    ),
+NoLeaks = Annotated[
+    bool, typer.Option("--no-leaks", rich_help_panel=TEACHER, help="do not look through all of SHARDS for files and pictures that the pairs show")
 ]
 LeakBound = Annotated[
     float | None,
@@ -95,6 +92,28 @@ Out = Annotated[
     StoragePath | None,
     typer.Option(parser=as_path, metavar="FOLDER", rich_help_panel=OUTPUT, help="also write evaluation.json and scores-*.npz into this folder"),
 ]
+
+TEMPLATES = "Templates (IJB-B, IJB-C)"
+Templates = Annotated[
+    StoragePath | None,
+    typer.Option(
+        parser=as_path,
+        metavar="LIST",
+        rich_help_panel=TEMPLATES,
+        help="IMAGE TEMPLATE MEDIA on each line; MODEL may then be the features of these images, in an .npy, an .npz or a set of shards",
+    ),
+]
+TemplatePairs = Annotated[
+    StoragePath | None, typer.Option(parser=as_path, metavar="LIST", rich_help_panel=TEMPLATES, help="TEMPLATE TEMPLATE 1 on each line, 0 for two people")
+]
+TemplateRoot = Annotated[
+    StoragePath | None,
+    typer.Option(parser=as_path, metavar="FOLDER", rich_help_panel=TEMPLATES, help="folder of the images, for models", show_default="the folder of the list"),
+]
+TemplateNorm = Annotated[
+    str, typer.Option(**one_of("keep", "unit"), rich_help_panel=TEMPLATES, help="keep: long features count for more; unit: all images of a media alike")
+]
+DetectorScores = Annotated[bool, typer.Option("--detector-scores", rich_help_panel=TEMPLATES, help="each image counts as the fourth number of its line says")]
 
 ON_PAIRS: Options = {
     "pairs": (Pairs, None),
@@ -121,10 +140,23 @@ Form = Annotated[
     str, typer.Option("--format", **one_of(*FORMS), rich_help_panel=OUTPUT, help="how the result is printed; csv and markdown: a row a model and set")
 ]
 COST: Options = {"speed": (Speed, None)}
-ON_TEACHER: Options = {"shards": (Shards, None), "leaks": (Leaks, True), "leak_bound": (LeakBound, None), "teacher": (Teacher, None), "root": (RootOfSet, None)}
+ON_TEMPLATES: Options = {
+    "templates": (Templates, None),
+    "template_pairs": (TemplatePairs, None),
+    "template_root": (TemplateRoot, None),
+    "template_norm": (TemplateNorm, "keep"),
+    "detector_scores": (DetectorScores, False),
+}
+ON_TEACHER: Options = {
+    "shards": (Shards, None),
+    "no_leaks": (NoLeaks, False),
+    "leak_bound": (LeakBound, None),
+    "teacher": (Teacher, None),
+    "root": (RootOfSet, None),
+}
 
 
-@takes(ON_PAIRS, ON_TEACHER, PIXELS, HANDED, COST)
+@takes(ON_PAIRS, ON_TEMPLATES, ON_TEACHER, PIXELS, HANDED, COST)
 def evaluate(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=f"{A_MODEL}; several are judged on the same pairs, in one table")],
     out: Out = None,
@@ -143,7 +175,7 @@ def evaluate(
 
     if form not in FORMS or as_json and form not in ("text", "json"):
         raise DistillError(f"--format {form}{' and --json' * as_json}: expected one of {', '.join(FORMS)}.")
-    found = api.evaluate(models, out=out, **options)
+    found = api.evaluate(models, out=out, leaks=not options.pop("no_leaks"), **options)
     _print(found, "json" if as_json else form, models)
     if left := [who for who, one in found.judged.items() if one.left_out]:
         raise Unfinished(f"{options['shards']}: no agreement of the {' and the '.join(left)} with it could be told.")

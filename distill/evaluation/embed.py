@@ -55,11 +55,12 @@ def embed_images(
     message: Callable[[str | StoragePath, Bad], str] = _bad_images,
     read: Callable[[str], bytes] | None = None,
     flip: bool = False,
+    unit: bool = True,
 ) -> np.ndarray:
     """Returns the embedding of each key: float32 [len(keys), D], row i for keys[i]. Each distinct key is decoded and embedded once.
 
     `progress(done, of)` is called after each batch with counts of distinct keys. `read(key)` gives the bytes of an image; None: those of the file in
-    `root`. flip: see `embedded`. Raises DistillError for images that cannot be read or decoded, with the text of `message(root, bad)`, and for the
+    `root`. flip, unit: see `embedded`. Raises DistillError for images that cannot be read or decoded, with the text of `message(root, bad)`, and for the
     first embedding that is not finite.
     """
     from distill.data.archives.reader import read_bytes
@@ -74,7 +75,7 @@ def embed_images(
             pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(read, root, key, message), names)), spec, pool)
             if bad:
                 raise DistillError(message(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
-            rows.append(embedded(model, pixels, names, flip))
+            rows.append(embedded(model, pixels, names, flip, unit))
             if progress is not None:
                 progress(start + len(names), len(distinct))
     table = np.concatenate(rows) if rows else np.zeros((0, model.dimension), np.float32)
@@ -82,12 +83,14 @@ def embed_images(
     return table if len(distinct) == len(keys) else table[[place[key] for key in keys]]
 
 
-def embedded(model: Model, pixels: np.ndarray, names: Sequence[str], flip: bool) -> np.ndarray:
-    """Returns the embeddings of images uint8 [B, H, W, 3], float32 [B, D]. flip: each is f(image) + f(mirrored image), of length 1 (0 stays 0)."""
+def embedded(model: Model, pixels: np.ndarray, names: Sequence[str], flip: bool, unit: bool = True) -> np.ndarray:
+    """Returns the embeddings of images uint8 [B, H, W, 3], float32 [B, D]. flip: each is f(image) + f(mirrored image), of length 1 where `unit` (0 stays 0)."""
     embeddings = finite(np.asarray(model(pixels), np.float32), names)
     if not flip:
         return embeddings
     both = embeddings + finite(np.asarray(model(np.ascontiguousarray(pixels[:, :, ::-1])), np.float32), names)
+    if not unit:
+        return both
     lengths = np.linalg.norm(both, axis=1, keepdims=True)
     return np.divide(both, lengths, out=np.zeros_like(both), where=lengths > 0)
 

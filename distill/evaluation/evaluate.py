@@ -1,10 +1,12 @@
 """What `distill evaluate` does: it evaluates models on the same pairs and rows of shards, and writes the files that the report reads.
 
-OUT/evaluation.json           {who: {"path", "pairs", "more_pairs": [...], "identification", "agreement", "asymmetric", "leaks"}}; who: see `distill.evaluate`
+OUT/evaluation.json           {who: {"path", "pairs", "more_pairs": [...], "identification", "templates", "agreement", "asymmetric",
+                              "leaks"}}; who: see `distill.evaluate`
 OUT/scores-<who>.npz          scores, same, first, second of the pairs, roc_far, roc_tar, roc_thresholds (of further sets: scores_2, ...); identified, of
                               each probe; probed, of each image that --probe held out; cosines of the agreement, similarity_teacher and similarity_student of pairs of its
                               rows, worst_keys, worst_cosines and worst_images of its worst images; shown, shown_first, shown_second:
-                              rows and small images of the pairs that differ most from the teacher's
+                              rows and small images of the pairs that differ most from the teacher's; template_scores, template_same
+                              and the template_roc_... of pairs of templates; asymmetric_scores and asymmetric_identified
 
 Nothing is written before all figures are there.
 """
@@ -25,8 +27,10 @@ from distill.evaluation.agreement import evaluate_shards
 from distill.evaluation.asymmetric import asymmetric_figures, projected
 from distill.evaluation.disagreement import shown_pairs
 from distill.evaluation.embed import Model, Progress
+from distill.evaluation.features import StoredFeatures
 from distill.evaluation.leak_search import Looker, bound_of, leak_figures
 from distill.evaluation.on_pairs import Found, judge_pairs, judge_people, judge_probe
+from distill.evaluation.on_templates import ImageReading, judge_templates
 from distill.evaluation.pair_sets import PairSet
 from distill.evaluation.request import Bar, EvaluationRequest, silent
 from distill.storage.files import committed
@@ -52,6 +56,19 @@ def evaluate_models(models: Mapping[str, tuple[str, Callable[[], Model]]], reque
         _add_latency(who, one, request, bar)
     _across(found, request)
     _leaks(found, request, bar)
+    return _written(found, request)
+
+
+def evaluate_features(paths: Mapping[str, str], request: EvaluationRequest, bar: Bar = silent) -> dict[str, Any]:
+    """Returns {name: figures} of {name: path of stored features} on the templates of a request."""
+    found = {who: _Evaluated({"path": path}) for who, path in paths.items()}
+    for who, one in found.items():
+        _named(who, len(found), partial(_judge_templates, who, StoredFeatures(one.figures["path"]), one, request, bar))
+    return _written(found, request)
+
+
+def _written(found: Mapping[str, _Evaluated], request: EvaluationRequest) -> dict[str, Any]:
+    """Returns {name: figures}, which are written where a request has a folder for them."""
     result = {who: one.figures for who, one in found.items()}
     if request.out is not None:
         request.out.mkdir(parents=True, exist_ok=True)
@@ -108,9 +125,10 @@ def _named(who: str, models: int, judge: Callable[[], _Evaluated]) -> _Evaluated
 def _evaluate_one(who: str, path: str, load: Callable[[], Model], request: EvaluationRequest, bar: Bar) -> _Evaluated:
     turn = _Turn(who, path, load(), request, bar, origin_of(path), None if request.shards is None else open_shards(request.shards))
     found = _Evaluated({"path": path})
-    if (reason := _no_agreement(turn)) and not request.sets and request.people is None and request.probe is None:
+    asked = request.sets or request.people is not None or request.probe is not None or request.templates is not None
+    if (reason := _no_agreement(turn)) and not asked:
         raise DistillError(f"{path}: {reason}.")
-    for kind in (_on_pairs, _on_people, _on_probe, _agreement, _cost):
+    for kind in (_on_pairs, _on_people, _on_templates, _on_probe, _agreement, _cost):
         kind(turn, found)
     return found
 
@@ -145,6 +163,20 @@ def _on_probe(turn: _Turn, found: _Evaluated) -> None:
         found.figures["probe"] = one.figures
         found.arrays.update(one.arrays)
         found.on_probe.append(one)
+
+
+def _on_templates(turn: _Turn, found: _Evaluated) -> None:
+    """Adds "templates"."""
+    _judge_templates(turn.who, turn.model, found, turn.request, turn.bar)
+
+
+def _judge_templates(who: str, source: Model | StoredFeatures, found: _Evaluated, request: EvaluationRequest, bar: Bar) -> _Evaluated:
+    if request.templates is not None:
+        reading = ImageReading(request.resize, request.size, request.exif, request.flip)
+        with bar(f"{who}: templates") as progress:
+            found.figures["templates"], arrays = judge_templates(source, request.templates, reading, progress)
+        found.arrays.update(arrays)
+    return found
 
 
 def _agreement(turn: _Turn, found: _Evaluated) -> None:

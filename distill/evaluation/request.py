@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distill.config.data import Holdout
 from distill.evaluation.embed import Progress
 from distill.evaluation.identification import People
+from distill.evaluation.on_templates import TemplateSet
 from distill.evaluation.pair_sets import PairSet
 from distill.storage.path import StoragePath
 
@@ -36,6 +37,7 @@ class EvaluationRequest:
         reference: the name of the model that differences are to; where there is none of this name there are no differences.
         leaks: whether all rows of the shards are looked through for files and pictures of the evaluation; leak_bound: the cosine from which on two pictures are
             the same, None: BOUND of `evaluation.leaks`; made_by: the name of the model that made the shards, None where it is none of these.
+        templates: of several images each, and pairs of them.
     """
 
     sets: tuple[PairSet, ...] = ()
@@ -57,6 +59,7 @@ class EvaluationRequest:
     leaks: bool = True
     leak_bound: float | None = None
     made_by: str | None = None
+    templates: TemplateSet | None = None
 
 
 Bar = Callable[[str], AbstractContextManager[Progress]]  # (label) -> a context that gives a function of (done, of)

@@ -118,15 +118,7 @@ def pair_scores(table: np.ndarray, pairs: TemplatePairs) -> np.ndarray:
     return np.clip(scores, -1, 1)
 
 
-def template_facts(images: TemplateList, pairs: TemplatePairs, options: TemplateOptions) -> dict[str, Any]:
-    """Returns what stands beside the figures: the lists, how many of what, and how features became templates."""
+def template_facts(images: TemplateList, options: TemplateOptions) -> dict[str, Any]:
+    """Returns what stands beside the figures: the list, how many of what, and how features became templates."""
     media = len(np.unique(images.templates * (int(images.media.max()) + 1) + images.media))
-    return {
-        "list": images.name,
-        "pairs": pairs.name,
-        "images": len(images),
-        "media": media,
-        "templates": len(images.ids),
-        "norm": options.norm,
-        "detector_scores": options.scores,
-    }
+    return {"list": images.name, "images": len(images), "media": media, "templates": len(images.ids), "norm": options.norm, "detector_scores": options.scores}

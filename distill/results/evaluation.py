@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from distill.results.agreement import agreement_notes, asymmetric_notes, leak_notes
 from distill.results.models_table import as_csv, as_markdown, cost_notes, tables, together
-from distill.results.pairs import brief_notes, group_notes, interval_notes, pair_cells, pair_notes, percent, probe_notes
+from distill.results.pairs import brief_notes, group_notes, interval_notes, pair_cells, pair_notes, percent, probe_notes, sets_of
 from distill.results.result import Result, text_table
 from distill.runtime.lines import html_table, many
 
@@ -51,9 +51,8 @@ class Judged(Result):
 
     @property
     def pair_sets(self) -> tuple[Mapping[str, Any], ...]:
-        """The figures on each set of pairs, in the order given; those of the first are also the properties above."""
-        first = self.figures.get("pairs")
-        return () if first is None else (first, *self.figures.get("more_pairs", ()))
+        """The figures on each set of pairs, in the order given, then those on templates; those of the first set of pairs are also the properties above."""
+        return tuple(sets_of(self.figures))
 
     @property
     def published_accuracy(self) -> float | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill.results.pairs import percent
+from distill.results.pairs import percent, sets_of
 
 WIDEST = 120  # columns of a terminal; what is wider is written as two tables
 NONE = "-"
@@ -31,7 +31,7 @@ class Row:
     @property
     def label(self) -> str:
         """The model, and where it has several sets of pairs the last part of the set's path."""
-        return f"{self.who}, {self.pairs['folder'].rstrip('/').rpartition('/')[2]}" if self.model.get("more_pairs") else self.who
+        return f"{self.who}, {self.pairs['folder'].rstrip('/').rpartition('/')[2]}" if len(sets_of(self.model)) > 1 else self.who
 
     @property
     def less(self) -> Figures:
@@ -41,11 +41,7 @@ class Row:
 
 def rows_of(models: Mapping[str, Figures]) -> list[Row]:
     """Returns the rows of {name: figures}."""
-    return [
-        Row(who, model, pairs, number == 0)
-        for who, model in models.items()
-        for number, pairs in enumerate([model.get("pairs") or {}, *model.get("more_pairs", ())])
-    ]
+    return [Row(who, model, pairs, number == 0) for who, model in models.items() for number, pairs in enumerate(sets_of(model) or [{}])]
 
 
 def tables(models: Mapping[str, Figures], widest: int = WIDEST) -> list[Group]:

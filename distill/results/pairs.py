@@ -6,6 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+def sets_of(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the figures of a model on each set of pairs, in the order given, then those on templates."""
+    return [one for one in (model.get("pairs"), *model.get("more_pairs", ()), model.get("templates")) if one]
+
+
 def pair_cells(figures: Mapping[str, Any] | None, fars: Sequence[str]) -> list[str]:
     """Returns the cells of a table row: accuracy, the TAR at each FAR, the number of pairs."""
     if figures is None:
@@ -29,12 +34,20 @@ def _about(figures: Mapping[str, Any]) -> list[str]:
     known = "whom they show is not known" if shown is None else f"whether it was trained on their {shown:,} identities is not known"
     if trained is not None:
         known = f"{trained:,} of their {shown:,} identities have the name of one that it was trained on"
+    if "templates" in figures:
+        known = f"of {figures['templates']:,} templates of {figures['images']:,} images ({figures['media']:,} media), {_weights(figures)}"
     mirrored = "; embeddings are sums with those of mirrored images" * figures.get("flip", False)
     notes = [f"pairs: {known}; accuracy is a mean of {folds} folds{mirrored}"]
     notes += [f"no TAR at FAR {percent(float(far))}: {point['left_out']}" for far, point in figures["tar"].items() if point["tar"] is None]
     cuts = [f"{figures['threshold']:.3f} for the best accuracy"]
     cuts += [f"{point['threshold']:.3f} for FAR {percent(float(far))}" for far, point in figures["tar"].items() if point["threshold"] is not None]
     return [*notes, f"threshold on the cosine: {', '.join(cuts)}"]
+
+
+def _weights(figures: Mapping[str, Any]) -> str:
+    """Returns how the images of a template count."""
+    kept = {"keep": "long features count for more", "unit": "features of length 1"}[figures["norm"]]
+    return f"{kept}, times the detector's scores" if figures["detector_scores"] else kept
 
 
 def _as_papers(figures: Mapping[str, Any]) -> list[str]:

@@ -1,15 +1,25 @@
 """Templates by hand, the lists of IJB with everything that may be wrong in them, and the features of all kinds of files."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from distill.data.shards import Rows, commit_shard, write_index
+from distill.drawn_faces import TEACHER
 from distill.errors import Damaged, DistillError
 from distill.evaluation import template_lists, templates
+from distill.evaluation.features import StoredFeatures
+from distill.evaluation.on_templates import ImageReading, judge_templates, open_templates
 from distill.evaluation.template_lists import TemplatePairs, read_template_list, read_template_pairs
 from distill.evaluation.templates import TemplateOptions, pair_scores, template_table
+from distill.images.codec import write_png
+from distill.images.spec import ImageSpec
+from tests.builders import FirstColour, meta, picture
+from tests.conftest import inside, messages
 
 # template 7 has two frames of media 3 and a photo (media 1), template 20 one photo, template 9 two photos
 LIST = "a.jpg 7 3\nb.jpg 20 3\nc.jpg 7 1\nd.jpg 7 3\ne.jpg 9 1\nf.jpg 9 2\n"
@@ -161,3 +171,102 @@ def test_features_are_read_from_files_that_others_wrote(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([Path()], object))
     with pytest.raises(DistillError, match="holds Python objects"):
         read_embeddings(tmp_path / "objects.npy")
+
+
+PAIRS = "7 7 1\n9 9 1\n20 20 1\n7 9 0\n7 20 0\n9 20 0\n"
+
+
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory):
+    """Templates of pictures of one colour each, their pairs, and the first colours of the pictures as features in three kinds of files."""
+    root = tmp_path_factory.mktemp("ijb")
+    keys = [line.split()[0] for line in LIST.splitlines()]
+    features = FirstColour()(np.stack([picture(number * 11) for number in range(6)]))
+    for number, key in enumerate(keys):
+        write_png(root / key, picture(number * 11), "test")
+    (root / "list.txt").write_text(LIST.replace(".jpg", ".png"))
+    (root / "pairs.txt").write_text(PAIRS)
+    for key in keys:
+        (root / key).rename(root / key.replace(".jpg", ".png"))
+    names = [key.replace(".jpg", ".png") for key in keys]
+    np.save(root / "rows.npy", features)
+    np.savez(root / "named.npz", image_names=np.array(names[::-1]), image_embs=features[::-1])
+    np.save(root / "both.npy", np.concatenate([features - 5, np.full_like(features, 5)], axis=1))
+    np.save(root / "short.npy", features[:5])
+    (root / "set").mkdir()
+    order = [3, 0, 5, 1, 4, 2]
+    made = Rows([names[row] for row in order], np.zeros(6, np.int32), features[order], [b"x"] * 6)
+    about = replace(meta(image=ImageSpec(8, 8)), dtype="float32")
+    write_index(root / "set", "parquet", [commit_shard(root / "set", "parquet", about, [made], [])], ["one"])
+    return root
+
+
+def asked_of(lists, *words):
+    return inside("evaluate", *words, "--templates", lists / "list.txt", "--template-pairs", lists / "pairs.txt")
+
+
+def test_features_of_all_kinds_of_files_give_the_same_figures(lists, tmp_path):
+    expected = None
+    for name, words in (("rows.npy", ()), ("named.npz", ()), ("set", ()), ("both.npy", ("--flip",))):
+        done = asked_of(lists, lists / name, *words, "--json", "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)["model"]["templates"]
+        assert (found["genuine"], found["impostors"], found["templates"], found["images"], found["media"]) == (3, 3, 3, 6, 5)
+        assert found.pop("flip", False) is bool(words)
+        scores = np.load(tmp_path / name / "scores-model.npz")["template_scores"]
+        expected = expected or (found, scores)
+        assert found == expected[0] and scores == pytest.approx(expected[1], abs=1e-6) and scores[:3] == pytest.approx([1, 1, 1])
+    done = asked_of(lists, lists / "rows.npy", lists / "named.npz")
+    assert (
+        done.stdout.splitlines()[1].startswith("rows.npy")
+        and "\npairs: of 3 templates of 6 images (5 media), long features count for more; accuracy is a mean of 3 folds\n" in done.stdout
+    )
+
+
+def test_a_model_embeds_the_images_of_the_list(lists):
+    templates_ = open_templates(lists / "list.txt", lists / "pairs.txt", None, TemplateOptions())
+    found, arrays = judge_templates(FirstColour(), templates_, ImageReading(), lambda done, of: None)
+    stored, others = judge_templates(StoredFeatures(str(lists / "rows.npy")), templates_, ImageReading(), lambda done, of: None)
+    assert found == stored and arrays["template_scores"] == pytest.approx(others["template_scores"], abs=1e-6)
+    flipped, _ = judge_templates(FirstColour(), templates_, ImageReading(flip=True), lambda done, of: None)
+    assert flipped["flip"] is True and flipped["auc"] == found["auc"]  # pictures of one colour are their own mirror images
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("short.npy",), "short.npy has 5 rows, "),
+        (("short.npy",), "list.txt names 6 images. Expected a row for each image, in the order of the list."),
+        (("rows.npy", "--detector-scores"), "list.txt has no fourth number, the score of the detector"),
+        (("rows.npy", "--template-norm", "none"), "--template-norm none: expected keep or unit."),
+        (("rows.npy", "--flip"), "features of 3 numbers have no two halves"),
+        (("rows.npy", "--pairs", "."), "rows.npy has embeddings and is no model: it is judged on --templates and --template-pairs alone"),
+        (("rows.npy", "gone.keras"), "rows.npy has embeddings and is no model: it is judged on"),
+        (("gone.npy",), "gone.npy"),
+    ],
+)
+def test_features_that_do_not_fit_are_said(lists, words, said, monkeypatch):
+    monkeypatch.chdir(lists)
+    done = asked_of(lists, *words)
+    assert done.returncode == 2 and said in done.stderr and done.stdout == "" and len(messages(done)) == 1, done.stderr
+
+
+def test_an_image_without_features_is_named(lists, tmp_path):
+    np.savez(tmp_path / "some.npz", image_names=np.array(["a.png", "b.png"]), image_embs=np.ones((2, 3)))
+    done = asked_of(lists, tmp_path / "some.npz")
+    assert done.returncode == 2 and "some.npz has no embedding of c.png, which" in done.stderr and "nor of 3 more" in done.stderr
+
+
+def test_both_lists_are_needed(lists):
+    for words, said in [
+        ((lists / "rows.npy",), "Name the lists that it is judged by with --templates"),
+        ((lists / "rows.npy", "--templates", lists / "list.txt"), "Give both."),
+        ((TEACHER / "student.keras", "--template-pairs", lists / "pairs.txt"), "Give both."),
+        ((TEACHER / "student.keras", "--pairs", lists, "--template-root", lists), "are for --templates, which is not given"),
+        ((lists / "rows.npy", "--templates", lists / "list.txt", "--template-pairs", lists / "list.txt"), "list.txt: line 1 is"),
+    ]:
+        done = inside("evaluate", *words)
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+    (lists / "one.txt").write_text("7 9 0\n")
+    done = inside("evaluate", lists / "rows.npy", "--templates", lists / "list.txt", "--template-pairs", lists / "one.txt")
+    assert "0 genuine and 1 impostor pairs: figures need some of each" in done.stderr
