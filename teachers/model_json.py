@@ -4,6 +4,7 @@ A SavedModel folder has `model.json` in it, a file `w600k_r50.onnx` has `w600k_r
 
     {"format": "distill.model.1", "preprocessing": {"scale": 0.00784313725490196, "offset": -1.0}}
 
+That of an export says more (input, output, figures ...; it is known by "made_by"), which is left as it is, and usually has no preprocessing.
 What is given when a teacher is opened wins over it, and it wins over what holds for any model.
 """
 
@@ -55,7 +56,7 @@ def check(path: Any, told: Mapping[str, Any]) -> Preprocessing:
     """Returns the preprocessing of a whole `model.json`. DistillError where it is not as the module says."""
     if told.get("format") != FORMAT:
         raise DistillError(f'{path}: "format" is {json.dumps(told.get("format"))}, expected "{FORMAT}".')
-    if unknown := sorted(told.keys() - {"format", "preprocessing"}):
+    if "made_by" not in told and (unknown := sorted(told.keys() - {"format", "preprocessing"})):
         raise DistillError(f'{path}: unknown key "{unknown[0]}". Known here: format, preprocessing.')
     said = told.get("preprocessing", {})
     if not isinstance(said, dict):
@@ -72,6 +73,11 @@ def check(path: Any, told: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(**said)
 
 
-def write_text(preprocessing: Preprocessing) -> str:
-    """Returns a `model.json` that says this."""
-    return json.dumps({"format": FORMAT, "preprocessing": preprocessing.model_dump(mode="json")}, indent=2, ensure_ascii=False) + "\n"
+def write_text(preprocessing: Preprocessing, before: bytes = b"") -> str:
+    """Returns a `model.json` that says this. before: the one that it replaces, of which what an export says is kept."""
+    try:
+        told = json.loads(before)
+    except (ValueError, RecursionError):
+        told = {}
+    kept = told if isinstance(told, dict) and "made_by" in told else {}
+    return json.dumps({**kept, "format": FORMAT, "preprocessing": preprocessing.model_dump(mode="json")}, indent=2, ensure_ascii=False) + "\n"

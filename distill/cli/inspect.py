@@ -65,7 +65,7 @@ def _save(loaded: LoadedTeacher, asked: Preprocessing, force: bool) -> str:
 
     where = path_beside(loaded.teacher.path)
     typed = Preprocessing(**{**asked.said, "feed": loaded.feed}) if loaded.feed else asked
-    text = write_text(typed)
+    text = write_text(typed, where.read_bytes() if where.is_file() else b"")
     if where.is_file():
         if where.read_bytes() == text.encode():
             return f"{where} says this already"

@@ -201,12 +201,6 @@ def check_page(path: str | os.PathLike[str] | StoragePath) -> Path:
     return page
 
 
-def strangers(folder: Path, known: re.Pattern[str]) -> list[str]:
-    """Returns the names below a local folder that are not `known`, except a system's names directly in it."""
-    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")))
-    return [name for name in names if not known.fullmatch(name) and not SYSTEM.fullmatch(name.partition("/")[0])]
-
-
 def check_apart(source: str | os.PathLike[str] | StoragePath, out: str | os.PathLike[str] | StoragePath, kind: str = "set", own: str = "") -> None:
     """Raises DistillError where the images are inside the folder to be written, or that folder inside the images, however the two are spelt or linked,
     or the images are inside the parts of a set.

@@ -19,7 +19,7 @@ from typing import Any
 from distill.data.layout import FORMAT_VERSIONS, INDEXES, NUMBERED
 from distill.data.names import SYSTEM
 from distill.errors import DistillError
-from distill.storage.files import failure, is_temporary
+from distill.storage.files import failure, is_temporary, sha256_file
 from distill.storage.json_files import read_toml
 from distill.storage.locks import CLAIM
 from distill.storage.objects import RemotePath
@@ -37,9 +37,11 @@ SHARDS = re.compile(rf"{NUMBERED}\.(parquet|h5)")
 SHARD_KEYS = frozenset({"version", "chunk", "of", "chunk_sha256", "rows", "dimension", "dtype", "teacher"})  # keys of its metadata in every version
 
 
-EXPORT = re.compile(
-    r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|assets|variables(/variables\.(index|data-\d{5}-of-\d{5}))?|assets\.extra(/distill\.json)?"
-)
+SAVED_MODEL = r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|assets|variables(/variables\.(index|data-\d{5}-of-\d{5}))?|assets\.extra(/distill\.json)?"
+EXPORT = re.compile(SAVED_MODEL)
+EXPORTED = re.compile(rf"saved_model(/({SAVED_MODEL}))?")  # where other formats stand beside it
+MODEL_CARD, MODEL_PAGE = "model.json", "README.md"  # of an export
+RUN_EXPORTS = "exports.json"  # in the folder of a run: what its exports are worth
 
 
 PLAN_HEAD = re.compile(rb'\{\s*"source": "(?:[^"\\]|\\.)*",\s*"source_sha256": "[^"]*",\s*"chunk_rows": \d+,\s*"chunks": \[')
@@ -192,11 +194,32 @@ def is_run_file(path: StoragePath) -> bool:
 
 def read_card(path: str | StoragePath) -> dict[str, Any] | None:
     """Returns the card of an export; None where the folder is no export of ours."""
+    for name, key in ((CARD, "made_by"), (MODEL_CARD, "exports")):  # distill inspect --save writes model.json too, beside models of anybody
+        try:
+            card = json.loads((as_path(path) / name).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(card, dict) and key in card and str(card.get("made_by", "")).startswith("distill "):
+            return card
+    return None
+
+
+def strange_in_export(folder: Path, *, system: bool = False) -> list[str]:
+    """Returns the names below a local folder that are no part of the export in it. system: whether names of operating systems directly in it count.
+
+    model.json and README.md are parts of it where the export wrote them, README.md as long as nobody has changed it.
+    """
     try:
-        card = json.loads((as_path(path) / CARD).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return card if isinstance(card, dict) and str(card.get("made_by", "")).startswith("distill ") else None
+        told = json.loads((folder / MODEL_CARD).read_bytes())
+        files = {str(name) for one in told["exports"].values() for name in one["files"]} | {MODEL_CARD}
+        if sha256_file(folder / MODEL_PAGE) == told["readme_sha256"]:
+            files.add(MODEL_PAGE)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        files = set()
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")))
+    parts = EXPORTED if "saved_model" in files else EXPORT
+    known = (name for name in names if system or not SYSTEM.fullmatch(name.partition("/")[0]))
+    return [name for name in known if not parts.fullmatch(name) and name not in files]
 
 
 def _is_evaluation(folder: StoragePath) -> bool:
@@ -248,7 +271,7 @@ KINDS = {
     ),
     "chunks": Kind("chunks", "OUT", is_chunk_folder, {}, frozenset({"classes.txt"}), remote=True),
     "run": Kind("a run", "--out", _is_run, {r"\.trainer(\.claims)?": is_lock, "checkpoints/": _any, LOGS: _is_file}, frozenset({"run.toml"})),
-    "export": Kind("an export", "OUT", lambda folder: read_card(folder) is not None, {}, frozenset({"assets.extra"})),
+    "export": Kind("an export", "OUT", lambda folder: read_card(folder) is not None, {}, frozenset({"assets.extra", MODEL_CARD})),
     "evaluation": Kind(
         "an evaluation",
         "--out",

@@ -1,13 +1,7 @@
-"""Writes a student as a SavedModel, loads it again and compares, in a process of its own: `python -m distill.exports.saved_model KERAS_FILE FOLDER`.
-
-The `.keras` file is reopened with the TensorFlow backend on the CPU: a student trained with JAX exports too, no GPU rounds the comparison (TF32
-keeps 10 of 23 bits), and the caller's process loads no TensorFlow.
-"""
+"""Writes a student as a SavedModel, loads it again and compares each signature. Runs in a process that has TensorFlow."""
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,45 +17,30 @@ PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8"
 
 
-def _write(keras_file: str, folder: str) -> dict[str, Any]:
-    """Saves the model, loads it again and compares. Returns the facts of the card."""
-    import keras
+def write_saved_model(model: Any, folder: Path) -> dict[str, Any]:
+    """Saves a Keras student, loads it again and compares. Returns facts for its card. DistillError where a signature answers otherwise than the student."""
     import tensorflow as tf
 
-    try:
-        model = keras.models.load_model(keras_file, compile=False)  # safe mode stays on: a student holds no code
-    except Exception as error:  # of any class; Keras has the cause at the end
-        cause = str(error).rpartition("Exception encountered:")[2].strip() or type(error).__name__
-        raise DistillError(f"cannot be opened as a Keras model: {cause.splitlines()[0]}") from error
-    height, width, dimension = _sizes(model)
+    height, width, _ = sizes_of(model)
     module = _servable(model, height, width)
     signatures = {name: getattr(module, name) for name in SIGNATURES}
-    Path(folder).mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="distill-") as plain:  # TensorFlow takes [ ] * ? in a path for a pattern, so it gets a path without them
         link = Path(plain) / "export"
-        link.symlink_to(Path(folder).absolute(), target_is_directory=True)
+        link.symlink_to(folder.absolute(), target_is_directory=True)
         tf.saved_model.save(module, str(link), signatures=signatures)
-        _hide_from_python(Path(folder) / "saved_model.pb", SIGNATURES[1:])
+        _hide_from_python(folder / "saved_model.pb", SIGNATURES[1:])
         differences = _compare(model, str(link), height, width)
     worst = max(differences, key=lambda name: differences[name])
     if not differences[worst] <= TOLERANCE:
         raise DistillError(
-            f"the export does not give the student's embeddings: signature {worst} differs by {differences[worst]:.2e} of the norm, "
-            f"{TOLERANCE:.0e} is allowed. Nothing was written."
+            f"the export does not give the student's embeddings: signature {worst} differs by {differences[worst]:.2e} of the norm, {TOLERANCE:.0e} is allowed."
         )
-    return {
-        "height": height,
-        "width": width,
-        "dimension": dimension,
-        "parameters": model.count_params(),
-        "signatures": sorted(signatures),
-        "difference": differences,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
+    return {"signatures": sorted(signatures), "difference": differences}
 
 
-def _sizes(model: Any) -> tuple[int, int, int]:
+def sizes_of(model: Any) -> tuple[int, int, int]:
+    """Returns height, width and dimension. DistillError where it is no student."""
     shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (model.inputs, model.outputs)]
     if [len(side) for side in shapes] == [1, 1] and len(shapes[0][0]) == 4 and len(shapes[1][0]) == 2:
         (_, height, width, channels), (_, dimension) = shapes[0][0], shapes[1][0]
@@ -164,16 +143,3 @@ def _compare(model: Any, folder: str, height: int, width: int) -> dict[str, floa
         received = function(images=tf.constant(images))["output"].numpy()
         differences[name] = float((np.abs(expected - received) / norms).max())
     return differences
-
-
-def _main(keras_file: str, folder: str) -> int:
-    try:
-        answer = _write(keras_file, folder)
-    except DistillError as error:
-        answer = {"error": str(error)}
-    print(json.dumps(answer))
-    return 2 if "error" in answer else 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:]))

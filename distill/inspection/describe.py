@@ -67,16 +67,23 @@ def _kinds(describe_model: Callable[[StoragePath], dict[str, Any]]) -> list[tupl
         ("unfinished set of shards", _is_unfinished, _unfinished),
         ("chunks", is_chunk_folder, _chunks),
         ("run", lambda path: (path / "run.toml").is_file(), _run),
-        (
-            "export",
-            lambda path: path.is_dir() and read_card(path) is not None,
-            lambda path: {**(read_card(path) or {}), **model(path), "next": f"distill evaluate {quote(str(path))} --pairs FOLDER"},
-        ),
+        ("export", lambda path: path.is_dir() and read_card(path) is not None, lambda path: _export(path, model)),
         ("model", lambda path: is_model(path) and not _is_shard(path), model),
         ("shard", _is_shard, _shard),
         ("chunk", lambda path: path.suffix == ".parquet", _chunk),
         ("image list", lambda path: path.is_dir() or path.is_file(), _list),
     ]
+
+
+def _export(path: StoragePath, model: Callable[[StoragePath], dict[str, Any]]) -> dict[str, Any]:
+    """Returns what an export is: its card, the first of its files as a model, and in short what each file is."""
+    card = read_card(path) or {}
+    files = {name: path / one["file"] for name, one in card.get("exports", {}).items()}
+    first = path if (path / "saved_model.pb").is_file() else next((file for file in files.values() if file.exists()), path)
+    shorter = {"format", "input", "output", "exports", "proof", "figures", "licence", "readme_sha256"}  # for programs, or said again by the model
+    told = {name: value for name, value in card.items() if name not in shorter and value}
+    there = {name: f"{files[name]}, {one['bytes'] / 1e6:.2f} MB, cosine {one['cosine_q01']:.6f}" for name, one in card.get("exports", {}).items()}
+    return {**told, **model(first), **({"exports": there} if there else {}), "next": f"distill evaluate {quote(str(first))} --pairs FOLDER"}
 
 
 def _index(path: StoragePath) -> StoragePath | None:
