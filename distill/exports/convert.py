@@ -6,6 +6,7 @@ All take `images`, float32 [N, H, W, 3], RGB, 0 to 255 (int8: the same as uint8)
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ def served_model(model: Any) -> Any:
 
     height, width = model.inputs[0].shape[1:3]
     images = keras.Input((height, width, 3), name="images", dtype="float32")
-    output = keras.layers.Activation("linear", dtype="float32", name="output")(_in_float32(model)(images, training=False))
+    (embedding,) = keras.tree.flatten(_in_float32(model)(images, training=False))  # a model of one output may give a list of one
+    output = keras.layers.Activation("linear", dtype="float32", name="output")(embedding)
     served = keras.Model(images, {"output": output})
     served(np.zeros((1, height, width, 3), np.float32))  # Keras exports what was called once
     return served
@@ -115,7 +117,13 @@ def convert(name: str, served: Any, path: Path, calibration: np.ndarray | None) 
     if isinstance(error, (DistillError, OSError)):
         raise error
     if error is not None:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise DistillError(f"cannot be written as {name}: {type(error).__name__}: {lines[0][:300] if lines else 'without a word'}") from error
+        raise DistillError(f"cannot be written as {name}: {_cause(error)}") from error
     if not path.is_file() or not os.path.getsize(path):
         raise DistillError(f"cannot be written as {name}: the converter left no {path.name}.")
+
+
+def _cause(error: Exception) -> str:
+    """Returns the line of a converter's error that names it: the last one with "...Error:", behind what stands above it, else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"\w+Error: ", line)]
+    return (named[-1] if named else f"{type(error).__name__}: {lines[0] if lines else 'without a word'}")[:500].rstrip(".") + "."

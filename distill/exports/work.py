@@ -65,7 +65,7 @@ def do(work: Work, load: Load) -> Report:
     import numpy as np
     import tensorflow as tf
 
-    model = _open(work.student)
+    model = open_student(work.student)
     height, width, dimension = sizes_of(model)
     student, report = Student(model, height, width, dimension), Report()
     samples = find_samples(work.where, height, width)
@@ -101,7 +101,8 @@ def do(work: Work, load: Load) -> Report:
     return report
 
 
-def _open(file: str) -> Any:
+def open_student(file: str) -> Any:
+    """Returns the Keras model in a file. DistillError where there is none."""
     import keras
 
     try:

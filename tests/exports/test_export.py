@@ -12,37 +12,20 @@ import numpy as np
 import pytest
 
 from distill import DistillError
-from distill.exports.export import CARD, _refuse_existing, _tidy, export, read_card, student_file
-from distill.exports.saved_model import _write
+from distill.data.kinds import CARD, read_card
+from distill.exports.export import student_file
+from distill.exports.place import refuse_existing, tidy
+from distill.exports.saved_model import sizes_of
+from distill.exports.work import open_student
 from distill.images.codec import decode, encode_jpeg
 from distill.storage.files import sweep
-
-HEIGHT, WIDTH, DIMENSION = 20, 24, 5
-
-
-def save_student(path, height=HEIGHT, width=WIDTH, outputs=1):
-    import keras
-
-    keras.utils.set_random_seed(3)
-    images = keras.Input((height, width, 3))
-    inner = keras.layers.Rescaling(1 / 127.5, offset=-1)(images)
-    inner = keras.layers.Conv2D(4, 3, strides=2, activation="relu")(inner)
-    inner = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization()(inner))
-    inner = keras.layers.Dropout(0.5)(inner)
-    keras.Model(images, [keras.layers.Dense(DIMENSION)(inner) for _ in range(outputs)]).save(path)
-    return path
+from tests.exports.conftest import DIMENSION, HEIGHT, WIDTH, save_student
+from tests.exports.conftest import exported_by as export
 
 
 def empty_zip(path):
     with zipfile.ZipFile(path, "w"):
         return path
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    save_student(folder / "student.keras")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +38,6 @@ def exported(run, tmp_path_factory):
     with pytest.raises(DistillError, match="--force"):
         export(run, out)
     return out, export(run, out, force=True)
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    random = np.random.default_rng(5)
-    return random.integers(0, 256, (6, HEIGHT, WIDTH, 3), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def expected(run):
-    import keras
-
-    model = keras.models.load_model(run / "student.keras", compile=False)
-    return lambda pixels: np.asarray(model(pixels.astype(np.float32), training=False))
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +153,8 @@ def test_the_card_says_what_it_is(run, exported):
     assert max(facts["difference"].values()) <= 1e-5 and set(facts["difference"]) == {"serving_default", "uint8", "normalized", "encoded"}
     assert facts["teacher"] is None  # a run of its own, no shards
     assert facts["path"] == str(out) and facts["bytes"] > 1000
-    assert read_card(out) == {name: value for name, value in facts.items() if name not in ("path", "bytes")}
+    own = ("made_by", "format", "student", "teacher", "height", "width", "dimension", "parameters", "signatures", "difference", "tensorflow", "keras")
+    assert read_card(out) == {name: facts[name] for name in own}
 
 
 def test_an_earlier_export_is_replaced_whole(exported):
@@ -197,7 +167,7 @@ def test_an_earlier_export_is_replaced_whole(exported):
 DIES = """
 import os, sys
 from pathlib import Path
-from distill.exports.export import _put
+from distill.exports.place import put
 left = int(sys.argv[2])
 def watch(event, arguments):
     global left
@@ -207,7 +177,7 @@ def watch(event, arguments):
             os._exit(9)
 out = Path(sys.argv[1])
 sys.addaudithook(watch)
-_put(out.with_name("new"), out)
+put(out.with_name("new"), out)
 """
 
 
@@ -232,15 +202,15 @@ def test_what_a_person_put_into_an_export_outlives_a_kill_in_the_swap(tmp_path):
         (folder / CARD).parent.mkdir(parents=True)
         (folder / CARD).write_text('{"made_by": "distill 0.0.1"}')
     (earlier / ".gitignore").write_text("mine")
-    _tidy(out)
+    tidy(out)
     assert (out / ".gitignore").read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["student"]
     shutil.copytree(out, earlier)
     (earlier / "thesis.txt").write_text("mine")
     (earlier / ".gitignore").write_text("another")
-    _tidy(out)
+    tidy(out)
     assert (earlier / "thesis.txt").read_text() == "mine" and (earlier / ".gitignore").read_text() == "another"
     with pytest.raises(DistillError, match=r"\.student\.earlier has the name .* Move it away"):
-        _refuse_existing(out, force=True)
+        refuse_existing(out, force=True)
 
 
 def test_an_export_sweeps_what_a_dead_one_left(run, tmp_path):
@@ -275,16 +245,16 @@ def test_wrong_input_is_one_message(tmp_path):
         export(tmp_path / "text.keras", tmp_path / "out")
     assert "\n" not in str(caught.value)
     with pytest.raises(DistillError, match="cannot be opened as a Keras model"):
-        _write(str(empty_zip(tmp_path / "zip.keras")), str(tmp_path / "out"))
+        open_student(str(empty_zip(tmp_path / "zip.keras")))
     assert student_file(tmp_path / "text.keras") == tmp_path / "text.keras"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["text.keras", "zip.keras"]
 
 
 def test_a_model_that_is_no_student_is_refused(tmp_path):
     with pytest.raises(DistillError, match=r"outputs \[\(None, 5\), \(None, 5\)\]. Expected a student"):
-        _write(str(save_student(tmp_path / "two.keras", outputs=2)), str(tmp_path / "out"))
+        sizes_of(open_student(str(save_student(tmp_path / "two.keras", outputs=2))))
     with pytest.raises(DistillError, match=r"inputs are \[\(None, None, None, 3\)\]"):
-        _write(str(save_student(tmp_path / "free.keras", None, None)), str(tmp_path / "out"))
+        sizes_of(open_student(str(save_student(tmp_path / "free.keras", None, None))))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["free.keras", "two.keras"]
 
 
