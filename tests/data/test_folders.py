@@ -18,7 +18,8 @@ from distill.config.files import build_run, dump_run
 from distill.data.folders import _lies_in, check_apart, check_folder
 from distill.data.kinds import CARD, kind_of
 from distill.demo import FULL, SMALL, check_demo, run_files, set_folder, write_run_files
-from distill.exports.export import _put, student_file
+from distill.exports import place
+from distill.exports.export import student_file
 from distill.report.run_page import write_run_report
 from distill.storage.path import as_path, is_remote
 from distill.synthetic.folder import draw_folder
@@ -364,7 +365,7 @@ def test_an_export_with_anything_else_in_it_is_not_replaced(tmp_path, made):
         (out / name).unlink(missing_ok=True)
     (out / ".DS_Store").write_text("mine")
     (tmp_path / "new" / ".DS_Store").unlink()
-    _put(tmp_path / "new", out)
+    place.put(tmp_path / "new", out)
     assert (out / ".DS_Store").read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["student"]
 
 

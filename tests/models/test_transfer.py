@@ -71,11 +71,12 @@ def assert_same(one, other, last=None):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A student as .keras, and as an export."""
-    from distill.exports.saved_model import _write
+    from distill.exports.saved_model import write_saved_model
 
     folder = tmp_path_factory.mktemp("exported")
-    random_student(widths=(4, 8)).save(folder / "student.keras")
-    _write(str(folder / "student.keras"), str(folder / "export"))  # here, not in a process of its own, which begins by importing TensorFlow
+    student = random_student(widths=(4, 8))
+    student.save(folder / "student.keras")
+    write_saved_model(student, folder / "export")  # here, not in a process of its own, which begins by importing TensorFlow
     return folder
 
 
