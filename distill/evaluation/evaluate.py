@@ -14,7 +14,7 @@ Nothing is written before all figures are there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,15 +24,13 @@ from distill.data.shards import ShardSet, open_shards
 from distill.data.sources import ShardSource
 from distill.errors import BadImage, DistillError, Interrupted, StoreError
 from distill.evaluation.agreement import evaluate_shards
-from distill.evaluation.asymmetric import asymmetric_figures, projected
-from distill.evaluation.disagreement import shown_pairs
 from distill.evaluation.embed import Model, Progress
 from distill.evaluation.features import StoredFeatures
-from distill.evaluation.leak_search import Looker, bound_of, leak_figures
-from distill.evaluation.on_pairs import Found, judge_pairs, judge_people, judge_probe
+from distill.evaluation.on_pairs import judge_pairs, judge_people, judge_probe
 from distill.evaluation.on_templates import ImageReading, judge_templates
 from distill.evaluation.pair_sets import PairSet
 from distill.evaluation.request import Bar, EvaluationRequest, silent
+from distill.evaluation.together import Evaluated, add_asymmetric, add_differences, add_leaks, add_shown
 from distill.storage.files import committed
 from distill.storage.json_files import write_json
 from distill.training.origin import Origin, origin_of, projection_of, trained_names
@@ -44,30 +42,24 @@ def evaluate_models(models: Mapping[str, tuple[str, Callable[[], Model]]], reque
     Figures have their differences to those of `request.reference` with them, as "minus_teacher" where that is the teacher, else as "minus_first".
     """
     found = {who: _named(who, len(models), partial(_evaluate_one, who, path, load, request, bar)) for who, (path, load) in models.items()}
-    for who, one in found.items():
-        if who != request.reference and request.reference in found:
-            other = found[request.reference]
-            for own, others in zip([*one.on_pairs, *one.on_probe], [*other.on_pairs, *other.on_probe], strict=True):
-                own.figures.update(own.against(others, "minus_teacher" if request.reference == "teacher" else "minus_first"))
-    if request.out is not None and "teacher" in found:
-        for who in found.keys() - {"teacher"}:
-            _keep_shown(found[who].arrays, found["teacher"].arrays, request)
+    add_differences(found, request)
+    add_shown(found, request)
     for who, one in found.items():
         _add_latency(who, one, request, bar)
-    _across(found, request)
-    _leaks(found, request, bar)
+    add_asymmetric(found, request)
+    add_leaks(found, request, bar)
     return _written(found, request)
 
 
 def evaluate_features(paths: Mapping[str, str], request: EvaluationRequest, bar: Bar = silent) -> dict[str, Any]:
     """Returns {name: figures} of {name: path of stored features} on the templates of a request."""
-    found = {who: _Evaluated({"path": path}) for who, path in paths.items()}
+    found = {who: Evaluated({"path": path}) for who, path in paths.items()}
     for who, one in found.items():
         _named(who, len(found), partial(_judge_templates, who, StoredFeatures(one.figures["path"]), one, request, bar))
     return _written(found, request)
 
 
-def _written(found: Mapping[str, _Evaluated], request: EvaluationRequest) -> dict[str, Any]:
+def _written(found: Mapping[str, Evaluated], request: EvaluationRequest) -> dict[str, Any]:
     """Returns {name: figures}, which are written where a request has a folder for them."""
     result = {who: one.figures for who, one in found.items()}
     if request.out is not None:
@@ -77,14 +69,6 @@ def _written(found: Mapping[str, _Evaluated], request: EvaluationRequest) -> dic
                 np.savez(file, **one.arrays)
         write_json(request.out / "evaluation.json", result)
     return result
-
-
-def _keep_shown(arrays: dict[str, Any], teachers: Mapping[str, Any], request: EvaluationRequest) -> None:
-    """Adds, for each set of pairs, those that a model and its teacher see most differently, as small images."""
-    for number, pair_set in enumerate(request.sets, 1):
-        end = "" if number == 1 else f"_{number}"
-        shown = shown_pairs(teachers[f"scores{end}"], arrays[f"scores{end}"], pair_set)
-        arrays.update({f"{name}{end}": array for name, array in shown.items()})
 
 
 @dataclass(frozen=True)
@@ -100,17 +84,7 @@ class _Turn:
     shards: ShardSet | None
 
 
-@dataclass(frozen=True)
-class _Evaluated:
-    """figures: of a model; arrays: behind them; on_pairs: what was found on each set of pairs, and on people; on_probe: by a classifier."""
-
-    figures: dict[str, Any]
-    arrays: dict[str, Any] = field(default_factory=dict)
-    on_pairs: list[Found] = field(default_factory=list)
-    on_probe: list[Found] = field(default_factory=list)
-
-
-def _named(who: str, models: int, judge: Callable[[], _Evaluated]) -> _Evaluated:
+def _named(who: str, models: int, judge: Callable[[], Evaluated]) -> Evaluated:
     """Returns what `judge` does; what it cannot do is said with the model's name, where there are several."""
     try:
         return judge()
@@ -122,9 +96,9 @@ def _named(who: str, models: int, judge: Callable[[], _Evaluated]) -> _Evaluated
         raise type(error)(f"{who}: {error}") from error
 
 
-def _evaluate_one(who: str, path: str, load: Callable[[], Model], request: EvaluationRequest, bar: Bar) -> _Evaluated:
+def _evaluate_one(who: str, path: str, load: Callable[[], Model], request: EvaluationRequest, bar: Bar) -> Evaluated:
     turn = _Turn(who, path, load(), request, bar, origin_of(path), None if request.shards is None else open_shards(request.shards))
-    found = _Evaluated({"path": path})
+    found = Evaluated({"path": path})
     asked = request.sets or request.people is not None or request.probe is not None or request.templates is not None
     if (reason := _no_agreement(turn)) and not asked:
         raise DistillError(f"{path}: {reason}.")
@@ -133,7 +107,7 @@ def _evaluate_one(who: str, path: str, load: Callable[[], Model], request: Evalu
     return found
 
 
-def _on_pairs(turn: _Turn, found: _Evaluated) -> None:
+def _on_pairs(turn: _Turn, found: Evaluated) -> None:
     """Adds "pairs" and "more_pairs"."""
     for number, pair_set in enumerate(turn.request.sets, 1):
         one = judge_pairs(turn.who, turn.model, pair_set, turn.request, turn.bar)
@@ -146,7 +120,7 @@ def _on_pairs(turn: _Turn, found: _Evaluated) -> None:
         found.on_pairs.append(one)
 
 
-def _on_people(turn: _Turn, found: _Evaluated) -> None:
+def _on_people(turn: _Turn, found: Evaluated) -> None:
     """Adds "identification"."""
     if turn.request.people is not None:
         one = judge_people(turn.who, turn.model, turn.request.people, turn.request, turn.bar)
@@ -155,7 +129,7 @@ def _on_people(turn: _Turn, found: _Evaluated) -> None:
         found.on_pairs.append(one)
 
 
-def _on_probe(turn: _Turn, found: _Evaluated) -> None:
+def _on_probe(turn: _Turn, found: Evaluated) -> None:
     """Adds "probe"."""
     if turn.request.probe is not None:
         one = judge_probe(turn.who, turn.model, turn.request.probe, turn.request, turn.bar)
@@ -165,12 +139,12 @@ def _on_probe(turn: _Turn, found: _Evaluated) -> None:
         found.on_probe.append(one)
 
 
-def _on_templates(turn: _Turn, found: _Evaluated) -> None:
+def _on_templates(turn: _Turn, found: Evaluated) -> None:
     """Adds "templates"."""
     _judge_templates(turn.who, turn.model, found, turn.request, turn.bar)
 
 
-def _judge_templates(who: str, source: Model | StoredFeatures, found: _Evaluated, request: EvaluationRequest, bar: Bar) -> _Evaluated:
+def _judge_templates(who: str, source: Model | StoredFeatures, found: Evaluated, request: EvaluationRequest, bar: Bar) -> Evaluated:
     if request.templates is not None:
         reading = ImageReading(request.resize, request.size, request.exif, request.flip)
         with bar(f"{who}: templates") as progress:
@@ -179,7 +153,7 @@ def _judge_templates(who: str, source: Model | StoredFeatures, found: _Evaluated
     return found
 
 
-def _agreement(turn: _Turn, found: _Evaluated) -> None:
+def _agreement(turn: _Turn, found: Evaluated) -> None:
     """Adds "agreement", or "agreement_left_out" with the reason."""
     if turn.shards is None:
         return
@@ -192,13 +166,13 @@ def _agreement(turn: _Turn, found: _Evaluated) -> None:
         found.arrays.update(arrays)
 
 
-def _cost(turn: _Turn, found: _Evaluated) -> None:
+def _cost(turn: _Turn, found: Evaluated) -> None:
     """Adds "cost"."""
     if turn.request.cost is not None:
         found.figures["cost"] = turn.request.cost(turn.model)
 
 
-def _add_latency(who: str, found: _Evaluated, request: EvaluationRequest, bar: Bar) -> None:
+def _add_latency(who: str, found: Evaluated, request: EvaluationRequest, bar: Bar) -> None:
     """Adds "latency" to "cost"; None, with the reason in "left_out", where it was not asked for or could not be measured."""
     if "cost" not in found.figures:
         return
@@ -222,42 +196,6 @@ def _no_agreement(turn: _Turn) -> str:
         f"its embeddings have {turn.model.dimension} numbers, those of {turn.request.shards} have {turn.shards.dimension}, and the projection between them "
         "is no part of it; the run folder that it was trained in has one, if it learned from them"
     )
-
-
-def _across(found: Mapping[str, _Evaluated], request: EvaluationRequest) -> None:
-    """Adds "asymmetric" of each model beside its teacher, or "asymmetric_left_out" with the reason."""
-    teacher = found.get("teacher")
-    for one in found.values():
-        if teacher is not None and one is not teacher and one.on_pairs:
-            figures, arrays = asymmetric_figures(one.figures["path"], one.on_pairs, teacher.on_pairs, request)
-            one.figures.update(figures)
-            one.arrays.update(arrays)
-
-
-def _leaks(found: Mapping[str, _Evaluated], request: EvaluationRequest, bar: Bar) -> None:
-    """Adds "leaks" to the first model, where there are a set and images that may leak from it."""
-    first = next(iter(found.values()), None)
-    if first is not None and first.on_pairs and request.shards is not None:
-        shards = open_shards(request.shards)
-        first.figures["leaks"] = leak_figures(shards, request, _looker(found, shards, request), bar)
-
-
-def _looker(found: Mapping[str, _Evaluated], shards: ShardSet, request: EvaluationRequest) -> Looker | str:
-    """Returns who has embedded the images of an evaluation as those of a set are: the model that made it, else a student that is close enough to it;
-    or why there is none."""
-    if request.flip:
-        return "embeddings are sums with those of mirrored images, and those of the set are not: leave --flip out"
-    if request.made_by is not None and request.made_by in found:
-        tables = [one.embeddings for one in found[request.made_by].on_pairs if one.embeddings is not None]
-        return Looker(request.made_by, tables)
-    who, first = next(iter(found.items()))
-    needed, close = f"the model that made {request.shards} is needed, as --teacher", first.figures.get("agreement", {}).get("quantiles", {}).get("50")
-    if close is None:
-        return needed
-    if close < bound_of(request):
-        return f"{needed}; the cosine of {who} to it is {close:.3f} in the median, less than the bound"
-    kernel = None if first.on_pairs[0].dimension == shards.dimension else projection_of(first.figures["path"], shards.dimension)
-    return Looker(who, [projected(one.embeddings, kernel) for one in first.on_pairs if one.embeddings is not None], close)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ PARTS: tuple[tuple[re.Pattern[str], str, int], ...] = (
     (re.compile(r"finished\.json"), "note that a run of distill embed has ended", 2),
 )
 PROOFS = ("plan.json", "run.toml", "saved_model.pb", *INDEXES, "classes.txt")  # names in the whole
+SCORES = ("scores", "cosines", "identified", "probed", "template_scores")  # arrays of which an evaluation writes one at least
 TEXTS = (".toml", ".html", ".htm", ".json")  # suffixes that are never image lists
 # suffixes that are no image and are described elsewhere: Pillow, the last resort, takes 0.15 s to load
 OTHERS = (*MODELS, ".parquet", ".rec", ".tar", ".txt", ".tsv", ".csv", ".lst")
@@ -214,13 +215,13 @@ def _arrays(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             names = stored.files
-            if not {"scores", "cosines", "identified", "probed"} & set(names):
+            if not set(SCORES) & set(names):
                 if "progress.json" in names:
                     return "checkpoint", {"arrays": len(names), "bytes": path.stat().st_size}
                 if {*names} == {"centres", "identity"}:
                     return "means of the teacher's embeddings of each class", dict(zip(("classes", "dimension"), stored["centres"].shape, strict=True))
                 raise DistillError(f"{path} is nothing that distill reads or writes: arrays, but neither scores of an evaluation nor a checkpoint.")
-            found: dict[str, Any] = {f"{name}_rows": len(stored[name]) for name in ("scores", "cosines", "identified", "probed") if name in names}
+            found: dict[str, Any] = {f"{name}_rows": len(stored[name]) for name in SCORES if name in names}
             if "cosines" in names:
                 found["mean_cosine"] = float(stored["cosines"].mean())
             return "scores of an evaluation", found
