@@ -170,17 +170,20 @@ def _check_above(folder: Path, wanted: str) -> None:
         raise DistillError(f"{there} is {what}; {wanted}. Use another name.")
 
 
-def check_image_file(path: str | os.PathLike[str] | StoragePath) -> StoragePath:
-    """Returns the path for a PNG. Raises DistillError where a folder or a foreign file has the name, or its folder is missing."""
+def check_image_file(path: str | os.PathLike[str] | StoragePath, option: str = "--out", usual: str = "views.png") -> StoragePath:
+    """Returns the path for a PNG. Raises DistillError where a folder or a foreign file has the name, or its folder is missing.
+
+    option, usual: what it was given as, and a name that it might have, for messages.
+    """
     image = as_path(path)
     if image.is_dir():
-        raise DistillError(f"{image} is a folder; --out is to be a PNG file. Use another name, such as {image / 'views.png'}.")
+        raise DistillError(f"{image} is a folder; {option} is to be a PNG file. Use another name, such as {image / usual}.")
     if not isinstance(image, RemotePath):
-        _check_above(image.parent, f"--out {image} is to be a file in a folder")
+        _check_above(image.parent, f"{option} {image} is to be a file in a folder")
         if not image.parent.is_dir():
             raise DistillError(f"{image.parent}: no such folder, so {image.name} cannot be written in it. Make it first.")
-    if (os.path.lexists(image) if isinstance(image, Path) else image.exists()) and DRAWN not in head_of(image):
-        raise DistillError(f"{image} is there already and does not say that distill views drew it; it is left alone. Use another name as --out.")
+    if (os.path.lexists(image) if isinstance(image, Path) else image.exists()) and not any(mark in head_of(image) for mark in DRAWN):
+        raise DistillError(f"{image} is there already and does not say that distill drew it; it is left alone. Use another name as {option}.")
     return image
 
 

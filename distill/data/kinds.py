@@ -32,7 +32,8 @@ NOTES = re.compile(r"(estimate|error|finished|phase)\.json|(progress|failed)-\d{
 CHUNKS = re.compile(rf"{NUMBERED}\.parquet|classes\.txt|listing\.tsv\.zst")
 CARD = "assets.extra/distill.json"
 PAGE = b'<meta name="generator" content="distill '  # in the head of a page
-DRAWN = b"Software\0distill views"  # in the head of a PNG
+# What the head of a PNG that distill drew says: what the picture is.
+DRAWN = {b"Software\0distill views": "contact sheet of views", b"Software\0distill compare": "matrix of photos"}
 SHARDS = re.compile(rf"{NUMBERED}\.(parquet|h5)")
 SHARD_KEYS = frozenset({"version", "chunk", "of", "chunk_sha256", "rows", "dimension", "dtype", "teacher"})  # keys of its metadata in every version
 

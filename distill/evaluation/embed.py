@@ -1,4 +1,4 @@
-"""Embeddings of images for an evaluation, and the cosines of photos. A model is any callable uint8 [B, H, W, 3] -> float32 [B, D], with
+"""Embeddings of images for an evaluation. A model is any callable uint8 [B, H, W, 3] -> float32 [B, D], with
 `.height`, `.width` (None: any size) and `.dimension`.
 
 An image that cannot be decoded, or an embedding that is not finite, ends the evaluation with an error that names it: a figure over
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from distill.errors import BadImage, DistillError
-from distill.storage.path import StoragePath, as_path, close_to, is_remote, local_copy
+from distill.storage.path import StoragePath
 
 if TYPE_CHECKING:
     from distill.images.spec import ImageSpec
@@ -107,7 +107,8 @@ def finite(embeddings: np.ndarray, names: Sequence[str]) -> np.ndarray:
         raise DistillError(f"the model answered {len(names)} images with an array of shape {embeddings.shape}. Expected ({len(names)}, D).")
     lost = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if len(lost):
-        raise DistillError(f"the model's embedding of {names[lost[0]]} is not finite, nor are {len(lost) - 1} more of that batch.")
+        more = f", nor are {len(lost) - 1} more of that batch" if len(lost) > 1 else ""
+        raise DistillError(f"the model's embedding of {names[lost[0]]} is not finite{more}.")
     return embeddings
 
 
@@ -119,32 +120,3 @@ def spec_for(model: Model, resize: str = "none", size: tuple[int, int] | None = 
     if not height or not width:
         raise DistillError("the model takes images of any size: say which one they have (height and width).")
     return ImageSpec(height, width, resize, exif)
-
-
-def check_photos(paths: Sequence[str | StoragePath]) -> None:
-    """Raises DistillError unless two or more photos exist. Called before a model is loaded, which takes seconds."""
-    if len(paths) < 2:
-        raise DistillError(f"compare: {len(paths)} image{'s' * (len(paths) != 1)} given. Expected two or more.")
-    for path in map(as_path, paths):
-        if path.is_dir():
-            raise DistillError(f"{path} is a folder. compare takes photos: name the files in it that are meant.")
-        if not path.exists():
-            raise DistillError(f"{path}: no such {'object' if is_remote(path) else 'file'}.{close_to(path)}")
-
-
-def compare(model: Model, paths: Sequence[str | StoragePath], resize: str = "none", size: tuple[int, int] | None = None, exif: str = "ignore") -> np.ndarray:
-    """Returns the cosines of all photos with all: float64 [N, N], symmetric, 1 on the diagonal. Paths are files anywhere."""
-    check_photos(paths)
-    files = [local_copy(str(as_path(path))).resolve() for path in paths]
-    root = os.path.commonpath([file.parent for file in files])
-    keys = [file.relative_to(root).as_posix() for file in files]
-    given = dict(zip(keys, paths, strict=True))
-
-    def message(_: str | StoragePath, bad: Bad) -> str:
-        named = "; ".join(f"{given[key]}: {reason}" for key, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
-        return f"{named}. Leave out what cannot be read."
-
-    embeddings = embed_images(model, root, keys, spec_for(model, resize, size, exif), message=message)
-    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
-    unit = np.divide(embeddings, lengths, out=np.zeros(embeddings.shape), where=lengths > 0)
-    return np.clip(unit @ unit.T, -1.0, 1.0)

@@ -250,7 +250,7 @@ def _image(path: Path) -> tuple[str, dict[str, Any]] | None:
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
         return None
     data = path.read_bytes()
-    kind = "contact sheet of views" if DRAWN in data[:4096] else "image"
+    kind = next((kind for mark, kind in DRAWN.items() if mark in data[:4096]), "image")
     turn = orientation(data)
     return kind, {
         "width": width,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,13 +32,16 @@ class Result:
         return html_table(("", type(self).__name__), [(name.replace("_", " "), _short(getattr(self, name))) for name in self.SHOWN])
 
 
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns aligned columns as lines, the first column to the left and the others to the right."""
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], paint: Callable[[int, int, str], str] | None = None) -> str:
+    """Returns aligned columns as lines, the first column to the left and the others to the right.
+
+    paint: (row, column, cell) -> the cell in colours, of a cell that has its width already; rows are counted from 0, the head is row -1.
+    """
     widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
     lines = []
-    for row in (head, *rows):
-        first, *others = (cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        lines.append("  ".join([first, *others]).rstrip())
+    for number, row in enumerate((head, *rows), -1):
+        cells = [cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells if paint is None else [paint(number, place, cell) for place, cell in enumerate(cells)]).rstrip())
     return "\n".join(lines)
 
 

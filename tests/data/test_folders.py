@@ -147,7 +147,7 @@ def stays(theirs, made, beside):
     refused((*judge, made.photos, "--out", theirs), theirs, "no part of an evaluation")
     refused((*judge, theirs, "--out", theirs / "new"), theirs, "lies among the images")
     image = next(made.photos.glob("id*/*.jpg"))
-    refused(("views", image, "--out", theirs / "views.png"), theirs, "does not say that distill views drew it")
+    refused(("views", image, "--out", theirs / "views.png"), theirs, "does not say that distill drew it")
     refused(("views", image, "--out", theirs / "id0000"), theirs, "is a folder")
     if not is_remote(theirs):
         before = snapshot(theirs)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distill import DistillError
 from distill.evaluation.agreement import agreement, evaluate_shards
-from distill.evaluation.embed import compare, embed_images, spec_for
+from distill.evaluation.embed import embed_images, spec_for
 from distill.evaluation.folds import DISTANCES, fold_bounds, kfold_accuracy
 from distill.evaluation.pairs import _triangle, draw_pairs
 from distill.evaluation.rates import Roc, roc, tar_at_far
@@ -416,26 +416,6 @@ def test_agreement_with_what_a_source_gives():
         evaluate_shards(MeanColour(dimension=4), source)
     with pytest.raises(DistillError, match="gives: label"):
         evaluate_shards(MeanColour(), SimpleNamespace(fields=("label",), dimension=None, name="images"))
-
-
-def test_compare_photos(folder):
-    paths = [folder / "id0" / "0.jpg", folder / "id0" / "1.jpg", folder / "id1" / "0.jpg", folder / "id0" / "0.jpg"]
-    matrix = compare(MeanColour(), paths)
-    assert matrix.shape == (4, 4) and np.allclose(matrix, matrix.T) and np.allclose(np.diag(matrix), 1)
-    assert matrix[0, 3] == pytest.approx(1) and matrix[0, 1] > 0.99 and matrix[0, 2] < 0.1
-    for few, answer in ((0, "0 images"), (1, "1 image")):
-        with pytest.raises(DistillError, match=f"compare: {answer} given. Expected two or more"):
-            compare(MeanColour(), paths[:few])
-    (folder / "broken.png").write_bytes(b"no picture")
-    for path, answer in (
-        ("id0/11.jpg", r"id0/11\.jpg: no such file\. Did you mean .*/id0/1\.jpg\?$"),
-        ("nope/x", r"nope/x: no such file\.$"),
-        ("id0", "id0 is a folder. compare takes photos"),
-        ("broken.png", r"^[^ ]*/broken\.png: .*\. Leave out what cannot be read\.$"),
-    ):
-        with pytest.raises(DistillError, match=answer) as caught:
-            compare(MeanColour(), [folder / path, paths[0]])
-        assert "under the root" not in str(caught.value) and "evaluation" not in str(caught.value)
 
 
 # ----------------------------------------------------------------------------------------------------- beside the published
