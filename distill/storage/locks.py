@@ -34,6 +34,7 @@ from distill.storage.json_files import parse_json, write_json
 from distill.storage.path import StoragePath
 
 LEASE, SAFE, BEAT = 120.0, 60.0, 15.0  # seconds; the slowest write must end between SAFE and LEASE
+PAUSE = 2.0  # seconds, about the longest pause before a claim is tried again
 CLOCKS = 5.0  # seconds that the clock of a file server may be behind
 FORGOTTEN = f" One that died is forgotten {LEASE:.0f} seconds after its last sign of life."
 TRIES = 4  # attempts to claim while another process claims too
@@ -208,7 +209,7 @@ class _Lease:
     def take(self) -> None:
         for attempt in range(TRIES):
             if attempt:
-                time.sleep(0.2 + 2 * zlib.crc32(f"{self.path} {attempt}".encode()) / 2**32)  # a different pause in each process
+                time.sleep(PAUSE * (0.1 + zlib.crc32(f"{self.path} {attempt}".encode()) / 2**32))  # a different pause in each process
             other = self._claim()
             if not other:
                 self._thread.start()

@@ -21,6 +21,13 @@ from distill.storage.path import as_path
 from tests.conftest import distill as command_line
 from tests.conftest import inside, messages, put, upload_all
 
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    """A tenth of the pauses between attempts, which is enough between threads of one process."""
+    monkeypatch.setattr(locks, "PAUSE", 0.2)
+
+
 # ---------------------------------------------------------------------------------------------------------------------------- on a disk
 
 
@@ -158,7 +165,8 @@ def test_a_folder_in_a_store_is_held_by_one(store, folder):
     assert claims(folder) == []
 
 
-def test_of_many_that_come_at_once_one_works_at_a_time(store, folder):
+def test_of_many_that_come_at_once_one_works_at_a_time(store, folder, monkeypatch):
+    monkeypatch.setattr(locks, "PAUSE", 2.0)  # as it is: each works for longer than a short one
     lock, inside_now, most, entered = threading.Lock(), 0, 0, 0
 
     def work(_):
