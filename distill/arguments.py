@@ -56,7 +56,7 @@ KEYWORDS: dict[str, dict[str, str]] = {
         "template_norm": "str",
         "detector_scores": "bool",
         "shards": "Path | None",
-        "leaks": "bool",
+        "leaks": "bool | None",
         "leak_bound": "float | None",
         "root": "Path | None",
         "resize": "str",

@@ -54,7 +54,7 @@ def evaluate(
         template_norm: "keep": long features count for more; "unit": all images of a media alike.
         detector_scores: each image counts as the fourth number of its line says.
         shards: a set, for the agreement with the embeddings in it, and for what pairs and people show of its rows.
-        leaks: whether all its rows are looked through for files and pictures of the evaluation.
+        leaks: whether all its rows are looked through for files and pictures of the evaluation; None: where it lies on this machine.
         leak_bound: the cosine from which on two pictures count as the same; None: 0.95.
         root: folder, .rec or .tar with the images, where the shards hold none.
         resize, exif, size: how images are brought to the size of a model; size for models that take any.

@@ -36,7 +36,7 @@ class Judging(PreprocessingOptions, total=False):
     template_norm: str
     detector_scores: bool
     shards: Path | None
-    leaks: bool
+    leaks: bool | None
     leak_bound: float | None
     root: Path | None
     resize: str
@@ -83,7 +83,7 @@ def request_of(asked: Judging, target: StoragePath | None, holdout: Holdout | No
         reference=reference,
         probe=None if probe is None else open_labelled(probe, asked.get("seed", 0), None if root is None else text_of(root)),
         templates=_templates(asked),
-        leaks=asked.get("leaks", True),
+        leaks=asked.get("leaks"),
         leak_bound=asked.get("leak_bound"),
     )
 
@@ -99,8 +99,10 @@ def check_asked(asked: Judging) -> None:
         raise DistillError("Nothing to evaluate on. Give --pairs FOLDER (a folder of class folders), --shards SHARDS, or both.")
     if (bound := asked.get("leak_bound")) is not None and not 0 < bound <= 1:
         raise DistillError(f"--leak-bound {bound:g}: expected a cosine above 0 and up to 1, 0.95 for example.")
-    if (bound is not None or not asked.get("leaks", True)) and not (pairs and asked.get("shards") is not None):
-        raise DistillError("--leak-bound and --no-leaks say how the rows of --shards are looked for among the images of --pairs or --identify. Give both.")
+    if (bound is not None or asked.get("leaks") is not None) and not (pairs and asked.get("shards") is not None):
+        raise DistillError(
+            "--leak-bound, --leaks and --no-leaks say how the rows of --shards are looked for among the images of --pairs or --identify. Give both."
+        )
     if resamples is not None and resamples < 0:
         raise DistillError(f"--resamples {resamples}: expected how often to draw pairs again, 1000 for example, or 0 for no intervals.")
 

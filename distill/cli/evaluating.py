@@ -80,8 +80,14 @@ Shards = Annotated[
     StoragePath | None,
     typer.Option(parser=as_path, metavar="SHARDS", rich_help_panel=TEACHER, help="a set of shards: how far the model agrees with the teacher that made it"),
 ]
-NoLeaks = Annotated[
-    bool, typer.Option("--no-leaks", rich_help_panel=TEACHER, help="do not look through all of SHARDS for files and pictures that the pairs show")
+Leaks = Annotated[
+    bool | None,
+    typer.Option(
+        "--leaks/--no-leaks",
+        rich_help_panel=TEACHER,
+        help="look through all of SHARDS for files and pictures that the pairs show",
+        show_default="of a set on this machine",
+    ),
 ]
 LeakBound = Annotated[
     float | None,
@@ -147,13 +153,7 @@ ON_TEMPLATES: Options = {
     "template_norm": (TemplateNorm, "keep"),
     "detector_scores": (DetectorScores, False),
 }
-ON_TEACHER: Options = {
-    "shards": (Shards, None),
-    "no_leaks": (NoLeaks, False),
-    "leak_bound": (LeakBound, None),
-    "teacher": (Teacher, None),
-    "root": (RootOfSet, None),
-}
+ON_TEACHER: Options = {"shards": (Shards, None), "leaks": (Leaks, None), "leak_bound": (LeakBound, None), "teacher": (Teacher, None), "root": (RootOfSet, None)}
 
 
 @takes(ON_PAIRS, ON_TEMPLATES, ON_TEACHER, PIXELS, HANDED, COST)
@@ -175,7 +175,7 @@ def evaluate(
 
     if form not in FORMS or as_json and form not in ("text", "json"):
         raise DistillError(f"--format {form}{' and --json' * as_json}: expected one of {', '.join(FORMS)}.")
-    found = api.evaluate(models, out=out, leaks=not options.pop("no_leaks"), **options)
+    found = api.evaluate(models, out=out, **options)
     _print(found, "json" if as_json else form, models)
     if left := [who for who, one in found.judged.items() if one.left_out]:
         raise Unfinished(f"{options['shards']}: no agreement of the {' and the '.join(left)} with it could be told.")

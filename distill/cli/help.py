@@ -21,6 +21,7 @@ ORDER = (  # of the groups in a verb's help; others follow
     "Student",
     "Length",
     "Pairs",
+    "Templates (IJB-B, IJB-C)",
     "Teacher",
     "Preprocessing",
     "Images",

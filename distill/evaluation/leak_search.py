@@ -13,7 +13,7 @@ from distill.data.archives.reader import read_bytes
 from distill.data.shards import ShardSet
 from distill.evaluation.leaks import BOUND, Evaluated, Leak, distinct, find_leaks
 from distill.evaluation.request import Bar, EvaluationRequest
-from distill.storage.path import as_path
+from distill.storage.path import as_path, is_remote
 from distill.training.origin import trained_names
 
 LISTED = 1000  # that are named of each kind
@@ -43,17 +43,25 @@ def leak_figures(shards: ShardSet, request: EvaluationRequest, looker: Looker | 
     Returns:
         "identities", "equal_files" and "near_duplicates", each {"number", "named": up to LISTED} or {"left_out": why}; the bound; on how many rows and images.
     """
-    part, bound = "rows that were not held out" if request.holdout else "all rows", bound_of(request)
+    holdout = None if request.holdout is not None and request.holdout.by == "identity" and not shards.labelled else request.holdout
+    part, bound = "rows that were not held out" if holdout else "all rows", bound_of(request)
     found: dict[str, Any] = {"shards": str(request.shards), "part": part, "bound": bound, "identities": _identities(shards, request)}
-    if not request.leaks:
-        return {**found, "equal_files": {"left_out": "--no-leaks"}, "near_duplicates": {"left_out": "--no-leaks"}}
+    if reason := _not_looked(request):
+        return {**found, "equal_files": {"left_out": reason}, "near_duplicates": {"left_out": reason}}
     with bar("leaks") as progress:
         evaluated = _evaluated(request, None if isinstance(looker, str) else looker.tables)
-        leaks = find_leaks(shards, request.holdout, evaluated, bound, progress)
+        leaks = find_leaks(shards, holdout, evaluated, bound, progress)
     near: dict[str, Any] = {"left_out": looker}
     if not isinstance(looker, str) and leaks.near is not None:
         near = {"by": looker.who, **({} if looker.close is None else {"close": looker.close}), **_named(leaks.near)}
     return {**found, "rows": leaks.rows, "images": len(evaluated), "equal_files": _named(leaks.equal), "near_duplicates": near}
+
+
+def _not_looked(request: EvaluationRequest) -> str:
+    """Returns why not all rows of the set are read, "" where they are."""
+    if request.leaks is None and is_remote(request.shards):
+        return "the set lies in an object store, and all of it would be read: --leaks does so"
+    return "--no-leaks" if request.leaks is False else ""
 
 
 def bound_of(request: EvaluationRequest) -> float:

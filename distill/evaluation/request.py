@@ -35,8 +35,9 @@ class EvaluationRequest:
         latency: (name of a model, progress) -> how long it takes; None: that is not told. DistillError where it cannot be.
         probe: labelled images, for a linear classifier on the embeddings of each model.
         reference: the name of the model that differences are to; where there is none of this name there are no differences.
-        leaks: whether all rows of the shards are looked through for files and pictures of the evaluation; leak_bound: the cosine from which on two pictures are
-            the same, None: BOUND of `evaluation.leaks`; made_by: the name of the model that made the shards, None where it is none of these.
+        leaks: whether all rows of the shards are looked through for files and pictures of the evaluation, None: of a set on this machine; leak_bound: the
+            cosine from which on two pictures are the same, None: BOUND of `evaluation.leaks`; made_by: the name of the model that made the shards, None where
+            it is none of these.
         templates: of several images each, and pairs of them.
     """
 
@@ -56,7 +57,7 @@ class EvaluationRequest:
     probe: Labelled | None = None
     cost: Callable[[Any], dict[str, Any]] | None = None
     latency: Callable[[str, Progress], dict[str, Any]] | None = None
-    leaks: bool = True
+    leaks: bool | None = None
     leak_bound: float | None = None
     made_by: str | None = None
     templates: TemplateSet | None = None

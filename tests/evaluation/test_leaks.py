@@ -13,10 +13,13 @@ from distill.data.shards import Rows, commit_shard, open_shards, write_index
 from distill.data.sources import held_out
 from distill.drawn_faces import TEACHER
 from distill.evaluation import leaks
+from distill.evaluation.leak_search import leak_figures
 from distill.evaluation.leaks import distinct, find_leaks
+from distill.evaluation.pair_sets import drawn_set
+from distill.evaluation.request import EvaluationRequest, silent
 from distill.images.codec import encode_jpeg
 from distill.images.spec import ImageSpec
-from tests.builders import meta
+from tests.builders import make_set, meta
 from tests.conftest import inside, once
 
 
@@ -176,11 +179,28 @@ def test_what_is_not_looked_for_is_said(planted, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--leak-bound", 0.9), "--leak-bound and --no-leaks say how the rows of --shards are looked for"),
-        (("--no-leaks",), "--leak-bound and --no-leaks say how the rows of --shards are looked for"),
+        (("--leak-bound", 0.9), "--leak-bound, --leaks and --no-leaks say how the rows of --shards are looked for"),
+        (("--no-leaks",), "--leak-bound, --leaks and --no-leaks say how the rows of --shards are looked for"),
         (("--shards", "set", "--leak-bound", 1.5), "--leak-bound 1.5: expected a cosine above 0 and up to 1"),
     ],
 )
 def test_options_that_have_nothing_to_say_are_refused(planted, words, said):
     done = inside("evaluate", TEACHER / "student.keras", "--pairs", planted / "unseen", *words)
     assert done.returncode == 2 and said in done.stderr and not done.stdout
+
+
+def test_a_set_in_an_object_store_is_read_where_that_is_asked_for(planted):
+    sets = (drawn_set(planted / "unseen"),)
+    for leaks_asked, reason in ((None, "the set lies in an object store"), (False, "--no-leaks")):
+        request = EvaluationRequest(sets=sets, shards="gs://bucket/set", leaks=leaks_asked)
+        found = leak_figures(open_shards(planted / "set"), request, "nobody", silent)
+        assert found["equal_files"]["left_out"].startswith(reason) and found["identities"]["number"] == 1 and "rows" not in found
+    found = leak_figures(open_shards(planted / "set"), EvaluationRequest(sets=sets, shards="gs://bucket/set", leaks=True), "nobody", silent)
+    assert found["equal_files"]["number"] == 1 and found["near_duplicates"] == {"left_out": "nobody"}
+
+
+def test_an_unlabelled_set_has_no_identities_and_no_rows_held_out_by_them(planted, tmp_path):
+    made = make_set(tmp_path / "set", labelled=False)
+    request = EvaluationRequest(sets=(drawn_set(planted / "unseen"),), shards=made, holdout=Holdout(by="identity", fraction=0.5))
+    found = leak_figures(open_shards(made), request, "nobody", silent)
+    assert found["identities"] == {"left_out": "rows of the set have no label"} and (found["part"], found["rows"]) == ("all rows", 150)
