@@ -12,10 +12,15 @@ from statistics import NormalDist
 import numpy as np
 
 from benchmarks.bench import save
+from distill.data.shards import GROUP_ROWS, Rows
 from distill.evaluation.intervals import Design, resample
+from distill.evaluation.leaks import BOUND, _Near
+from distill.evaluation.template_lists import TemplatePairs
+from distill.evaluation.templates import pair_scores
 from distill.evaluation.verification import verify_pairs
 
 PAIRS, RESAMPLES, LARGE, LARGE_GENUINE = 6000, 1000, 8_010_270, 10_270  # LFW, and IJB-B 1:1
+TEMPLATES = 12_115  # of IJB-B
 CASE_PAIRS, CASE_RESAMPLES, CASE_FOLDS, CASE_FAR = 600, 1000, 10, 0.1
 CASES = ("pairs", "identities without effect", "identities with effect")
 Model = tuple[float, float, float]  # the mean of genuine scores, and the deviations of a person and of a photo
@@ -71,6 +76,26 @@ def covered(case: str, cases: int, seed: int = 0) -> dict[str, int]:
     return hits
 
 
+def seconds_of_templates(rng: np.random.Generator) -> float:
+    """Seconds for the scores of IJB-B's pairs of templates, of 512 numbers."""
+    table = rng.normal(size=(TEMPLATES, 512)).astype(np.float32)
+    first, second = (rng.integers(0, TEMPLATES, LARGE, dtype=np.int32) for _ in range(2))
+    started = time.process_time()
+    pair_scores(table, TemplatePairs("drawn", first, second, first == second))
+    return time.process_time() - started
+
+
+def seconds_of_near_duplicates(rng: np.random.Generator) -> float:
+    """Seconds to look for 12,000 images among a million rows of 512 numbers, from ten row groups."""
+    groups, images = 10, rng.normal(size=(12_000, 512)).astype(np.float32)
+    shown = _Near(images / np.linalg.norm(images, axis=1, keepdims=True), BOUND)
+    rows = Rows([""] * GROUP_ROWS, None, rng.normal(size=(GROUP_ROWS, 512)).astype(np.float16))
+    started = time.process_time()
+    for _ in range(groups):
+        shown.look(rows, np.ones(GROUP_ROWS, bool), [])
+    return (time.process_time() - started) / groups / GROUP_ROWS * 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=0, help="simulated cases of each kind")
@@ -93,6 +118,8 @@ def main() -> None:
     started = time.process_time()
     verify_pairs(scores, same)
     results[f"seconds, all figures of {LARGE:,} pairs"] = time.process_time() - started
+    results[f"seconds, scores of {LARGE:,} pairs of templates"] = seconds_of_templates(rng)
+    results["seconds, near-duplicates of 12,000 images in 1,000,000 rows"] = seconds_of_near_duplicates(rng)
     results["MB at most"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     for case in CASES if asked.cases else ():
         results[f"covered of {asked.cases:,}, {case}"] = covered(case, asked.cases)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from distill.data.shards import Rows, commit_shard, write_index
 from distill.drawn_faces import TEACHER
@@ -270,3 +272,27 @@ def test_both_lists_are_needed(lists):
     (lists / "one.txt").write_text("7 9 0\n")
     done = inside("evaluate", lists / "rows.npy", "--templates", lists / "list.txt", "--template-pairs", lists / "one.txt")
     assert "0 genuine and 1 impostor pairs: figures need some of each" in done.stderr
+
+
+LETTERS = st.sampled_from(
+    [b"7", b"9", b"20", b"1", b"0", b" ", b" ", b"\n", b"\n", b"\r\n", b"\t", b'"', b"-", b"x", b"\xff", b"\x00", b"\xef\xbb\xbf", b"1" * 30]
+)
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(LETTERS, max_size=24).map(b"".join))
+def test_any_bytes_are_pairs_or_an_error_in_words(tmp_path, images, data):
+    """The quick way and line by line agree on what is a list of pairs."""
+    (tmp_path / "any.txt").write_bytes(data)
+    try:
+        slow = list(template_lists._fields(tmp_path / "any.txt"))
+    except DistillError:
+        slow = None
+    try:
+        found = read_template_pairs(tmp_path / "any.txt", images)
+    except DistillError as error:
+        assert str(tmp_path / "any.txt") in str(error)
+        assert slow is None or any(one not in (7, 9, 20) or same > 1 for *pair, same in slow for one in pair) or not slow
+    else:
+        assert slow is not None and len(found) == len(slow) > 0
+        assert [(*images.ids[[one, two]].tolist(), int(same)) for one, two, same in zip(found.first, found.second, found.same, strict=True)] == slow
