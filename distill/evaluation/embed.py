@@ -8,7 +8,7 @@ only some of the pairs cannot be compared.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -19,8 +19,10 @@ from distill.errors import BadImage, DistillError
 from distill.storage.path import StoragePath
 
 if TYPE_CHECKING:
+    from distill.errors import Reason
     from distill.images.spec import ImageSpec
 
+SHARED = 16  # images that a thread reads and decodes at a time
 
 Progress = Callable[[int, int], object]  # called with (images done, all images)
 
@@ -64,23 +66,43 @@ def embed_images(
     first embedding that is not finite.
     """
     from distill.data.archives.reader import read_bytes
-    from distill.images.codec import decode_batch
 
     read = read or partial(read_bytes, str(root))
     distinct = list(dict.fromkeys(keys))
     rows: list[np.ndarray] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(distinct), batch):
-            names = distinct[start : start + batch]
-            pixels, bad = decode_batch(list(pool.map(lambda key: _bytes(read, root, key, message), names)), spec, pool)
-            if bad:
-                raise DistillError(message(root, [(names[row], reason) for row, reason in sorted(bad.items())]))
-            rows.append(embedded(model, pixels, names, flip, unit))
-            if progress is not None:
-                progress(start + len(names), len(distinct))
+    for names, pixels in _decoded(distinct, batch, spec, partial(_bytes, read, root, message), partial(message, root)):
+        rows.append(embedded(model, pixels, names, flip, unit))
+        if progress is not None:
+            progress(sum(map(len, rows)), len(distinct))
     table = np.concatenate(rows) if rows else np.zeros((0, model.dimension), np.float32)
     place = {key: row for row, key in enumerate(distinct)}
     return table if len(distinct) == len(keys) else table[[place[key] for key in keys]]
+
+
+def _decoded(
+    keys: Sequence[str], batch: int, spec: ImageSpec, read: Callable[[str], bytes], message: Callable[[Bad], str]
+) -> Iterator[tuple[Sequence[str], np.ndarray]]:
+    """Yields (keys, pixels uint8 [B, H, W, 3]) in batches, which threads read and decode ahead: up to two while the model has one.
+
+    Threads share a batch, so that the first one, and one of large photos, do not wait for a single core.
+    """
+    from distill.images.codec import ahead, decode_batch
+
+    def made(names: Sequence[str]) -> tuple[np.ndarray, dict[int, Reason]]:
+        return decode_batch([read(key) for key in names], spec)
+
+    starts = range(0, len(keys), batch)
+    parts = [keys[at : min(at + SHARED, start + batch)] for start in starts for at in range(start, min(start + batch, len(keys)), SHARED)]
+    each = -(-batch // SHARED)  # parts of a whole batch
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        coming = ahead(pool, made, parts, depth=2 * each)
+        for start in starts:
+            names = keys[start : start + batch]
+            found = [next(coming) for _ in range(-(-len(names) // SHARED))]
+            bad = [(names[place * SHARED + row], str(reason)) for place, (_, lost) in enumerate(found) for row, reason in sorted(lost.items())]
+            if bad:
+                raise DistillError(message(bad))
+            yield names, found[0][0] if len(found) == 1 else np.concatenate([pixels for pixels, _ in found])
 
 
 def embedded(model: Model, pixels: np.ndarray, names: Sequence[str], flip: bool, unit: bool = True) -> np.ndarray:
@@ -95,7 +117,7 @@ def embedded(model: Model, pixels: np.ndarray, names: Sequence[str], flip: bool,
     return np.divide(both, lengths, out=np.zeros_like(both), where=lengths > 0)
 
 
-def _bytes(read: Callable[[str], bytes], root: str | StoragePath, key: str, message: Callable[[str | StoragePath, Bad], str]) -> bytes:
+def _bytes(read: Callable[[str], bytes], root: str | StoragePath, message: Callable[[str | StoragePath, Bad], str], key: str) -> bytes:
     try:
         return read(key)
     except BadImage as error:
