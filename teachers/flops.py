@@ -65,6 +65,11 @@ def _without_compiling(function: Any) -> Any:
     return tf.compat.v1.wrap_function(call, [tf.TensorSpec(given.shape, given.dtype)])
 
 
+def of_operations(operations: Iterable[Any]) -> int:
+    """Returns those of operations of a graph of TensorFlow whose sizes are known."""
+    return sum(map(_of_operation, operations))
+
+
 def _of_operation(one: Any) -> int:
     def sizes(tensor: Any) -> Sizes:
         return None if tensor.shape.rank is None else tensor.shape.as_list()

@@ -70,10 +70,17 @@ def _read(teacher: Teacher) -> Any:
 
     if keras.backend.backend() == "tensorflow":
         start_tensorflow()
-    where = f"teacher {teacher.path} cannot be read by Keras {keras.__version__}"
+    return read_model(teacher.local, teacher.path)
+
+
+def read_model(path: Path, named: str) -> Any:
+    """Returns the Keras model in a .keras or .h5 file, of Keras 2 too. named: the model, for messages. DistillError with the reason where there is none."""
+    import keras
+
+    where = f"teacher {named} cannot be read by Keras {keras.__version__}"
     try:
-        with _readable(teacher.local, teacher.path) as path:
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+        with _readable(path, named) as plain:
+            return keras.saving.load_model(plain, compile=False, safe_mode=True)
     except (DistillError, MemoryError):
         raise
     except Exception as error:  # of any class: what is in the file decides which part of which library fails

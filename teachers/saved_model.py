@@ -46,7 +46,7 @@ def load(teacher: Teacher) -> Model:
         parameters=sum(int(np.prod(variable.shape)) for variable in function.variables),
         feed=feed,
         rough=lambda: _is_rough(function),
-        flops=_counter(saved, name, key, output, feed),
+        flops=_counter(saved, function, key, output, feed),
     )
 
 
@@ -140,12 +140,10 @@ def _inputs(function: Any) -> dict[str, Any]:
     return {**{spec.name: spec for spec in positional}, **named}
 
 
-def _counter(saved: Any, name: str, key: str, output: str, feed: dict[str, Constant]) -> Callable[[Sequence[int]], int]:
-    function = saved.signatures[name]
-
+def _counter(saved: Any, function: Any, key: str, output: str, feed: dict[str, Constant]) -> Callable[[Sequence[int]], int]:
     def count(shape: Sequence[int], saved: Any = saved) -> int:
         others = {name: constant.fill(shape[0]) for name, constant in feed.items()}
-        return of_tensorflow(lambda images: function(**{key: images}, **others)[output], shape, _dtype(function.structured_input_signature[1][key]))
+        return of_tensorflow(lambda images: function(**{key: images}, **others)[output], shape, _dtype(_inputs(function)[key]))
 
     return count
 

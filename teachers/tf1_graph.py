@@ -7,7 +7,7 @@ graph only what the output depends on is read, and of a checkpoint only the vari
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,16 @@ from teachers import Teacher, asked_threads, start_tensorflow
 from teachers.causes import reason
 from teachers.checkpoint import find_graph, find_parts
 from teachers.feed import Constant, pick
+from teachers.flops import of_operations
 from teachers.foreign import check_whole
-from teachers.loaded import Call, Model, Shape, call_failed, list_signatures, text_of
+from teachers.loaded import Call, Model, call_failed
 from teachers.saved_model import HALVES
+from teachers.tf1_names import OUTPUT, dtype_of, find_input, find_output, listing_of, needed_for, shape_of, shown, sides_of, tensor_of
 
-OUTPUT, INPUT = "embeddings", "input"  # FaceNet's names
 FROZEN = ".pb"
 VARIABLES = ("VariableV2", "Variable", "VarHandleOp")
 # They wait for somebody who fills a queue or a data set; asked for one image, they wait for ever.
 WAITING = ("QueueDequeue", "IteratorGetNext", "ReaderRead", "StagePeek", "Unstage")
-MOST = 8  # names that a message lists
-LISTED = "graph"
 
 
 def load(teacher: Teacher) -> Model:
@@ -40,31 +39,33 @@ def load(teacher: Teacher) -> Model:
         raise DistillError(f"{where} is a graph of TensorFlow 1, which has no signatures; received {asked.signature!r}. Name its tensors: --input, --output.")
     tf = start_tensorflow()
     given = _read(teacher)
-    graph = _imported(tf, where, _upstream(given, asked.output or OUTPUT))
-    output = _output(graph, where, asked.output)
-    fed = {name: tensor for name in dict(asked.feed) if (tensor := _tensor(graph, name)) is not None}
-    image = _input(graph, where, asked.input, output, fed.values())
-    needed = _needed(output, [image, *fed.values()])
+    part = _upstream(given, asked.output or OUTPUT)
+    graph = _imported(tf, where, part)
+    output = find_output(graph, where, asked.output)
+    fed = {name: tensor for name in dict(asked.feed) if (tensor := tensor_of(graph, name)) is not None}
+    image = find_input(graph, where, asked.input, output, fed.values())
+    needed = needed_for(output, [image, *fed.values()])
     known = {tensor.name for tensor in (image, *fed.values())}
     others = {op.outputs[0].name: op.outputs[0] for op in needed if op.type == "Placeholder" and op.outputs[0].name not in known}
-    inputs = {asked.input or _shown(image): image, **fed, **{_shown(tensor): tensor for tensor in others.values()}}
-    listing = _listing(inputs, [output])
-    name, feed = pick(teacher, {key: (_dtype(tensor), _shape(tensor)) for key, tensor in inputs.items()}, listing)
+    inputs = {asked.input or shown(image): image, **fed, **{shown(tensor): tensor for tensor in others.values()}}
+    listing = listing_of(inputs, [output])
+    name, feed = pick(teacher, {key: (dtype_of(tensor), shape_of(tensor)) for key, tensor in inputs.items()}, listing)
     if waiting := next((op for op in needed if any(word in op.type for word in WAITING)), None):
         raise DistillError(f"{where} takes its images from a queue ({waiting.name}). Name the tensor of decoded images with --input.{listing}")
     session = _session(tf, graph)
     _restore(tf, teacher, session, [op for op in needed if op.type in VARIABLES])
     return Model(
         run=_runner(where, session, output, inputs[name], {inputs[key]: constant for key, constant in feed.items()}),
-        dtype=_dtype(image),
-        shape=_shape(image),
-        output=_shape(output),
-        named=(name, asked.output or _shown(output)),
+        dtype=dtype_of(image),
+        shape=shape_of(image),
+        output=shape_of(output),
+        named=(name, asked.output or shown(output)),
         signature=None,
-        signatures=_sides(inputs, [output]),
+        signatures=sides_of(inputs, [output]),
         parameters=_parameters(needed),
         feed=feed,
         rough=lambda: bool(tf.config.list_physical_devices("GPU")) or any(value.type in HALVES for op in needed for value in op.node_def.attr.values()),
+        flops=lambda shape: _flops(tf, part, image, output, shape),
     )
 
 
@@ -141,49 +142,12 @@ def _imported(tf: Any, where: str, given: Any) -> Any:
     return graph
 
 
-def _output(graph: Any, where: str, wanted: str | None) -> Any:
-    candidates = [tensor for op in graph.get_operations() for tensor in op.outputs if not tensor.consumers() and _may_be_embeddings(tensor)]
-    found = _tensor(graph, wanted or OUTPUT)
-    if found is None and wanted is None and len(candidates) == 1:
-        found = candidates[0]
-    if found is None:
-        named = f"has no tensor {wanted!r}" if wanted else f"has no tensor {OUTPUT!r}, and does not say which one is the embedding"
-        listing = _listing({_shown(op.outputs[0]): op.outputs[0] for op in _placeholders(graph.get_operations())}, candidates)
-        raise DistillError(f"{where} {named}. Name it with --output.{listing}")
-    return found
-
-
-def _input(graph: Any, where: str, wanted: str | None, output: Any, fed: Iterable[Any]) -> Any:
-    """The tensor that takes the images: the wanted one, else the only placeholder that can, else the one of FaceNet's name."""
-    if wanted is not None:
-        found = _tensor(graph, wanted)
-        if found is None:
-            listing = _listing({_shown(op.outputs[0]): op.outputs[0] for op in _placeholders(graph.get_operations())}, [output])
-            raise DistillError(f"{where} has no tensor {wanted!r} that {_shown(output)} depends on. Choose another with --input.{listing}")
-        return found
-    needed, names = _needed(output, fed), {tensor.name for tensor in fed}
-    there = [op.outputs[0] for op in _placeholders(needed) if op.outputs[0].name not in names]
-    for fits in (_takes_images, _may_take_images):
-        if len(found := [tensor for tensor in there if fits(tensor)]) == 1:
-            return found[0]
-    usual = _tensor(graph, INPUT)
-    if usual is None or usual.op not in needed:
-        raise DistillError(
-            f"{where} does not say which tensor takes the images. Name it with --input.{_listing({_shown(one): one for one in there}, [output])}"
-        )
-    return usual
-
-
-def _needed(output: Any, known: Iterable[Any]) -> list[Any]:
-    """The operations that are run for `output` where `known` tensors are given."""
-    known = list(known)
-    names, ends, found, todo = {tensor.name for tensor in known}, {tensor.op.name for tensor in known}, dict[str, Any](), [output.op]
-    while todo:
-        if (op := todo.pop()).name not in found:
-            found[op.name] = op
-            todo += [tensor.op for tensor in op.inputs if tensor.name not in names]
-            todo += [before for before in op.control_inputs if before.name not in ends]
-    return list(found.values())
+def _flops(tf: Any, part: Any, image: Any, output: Any, shape: Sequence[int]) -> int:
+    """Operations for images of a shape: of the graph as it is for that shape, so that all sizes are known."""
+    with tf.Graph().as_default():
+        given = tf.compat.v1.placeholder(image.dtype, shape)
+        (answer,) = tf.graph_util.import_graph_def(part, {image.name: given}, [output.name], name="counted")
+        return of_operations(needed_for(answer, [given]))
 
 
 def _session(tf: Any, graph: Any) -> Any:
@@ -244,49 +208,3 @@ def _parameters(needed: Iterable[Any]) -> int:
     sizes = [op.get_attr("shape") if op.type == "VarHandleOp" else op.outputs[0].shape for op in needed if op.type in VARIABLES]
     sizes += [op.outputs[0].shape for op in needed if op.type == "Const" and op.outputs[0].dtype.is_floating and op.outputs[0].shape.rank]
     return sum(math.prod(size.as_list() if hasattr(size, "as_list") else [dim.size for dim in size.dim]) for size in sizes)
-
-
-def _placeholders(operations: Iterable[Any]) -> list[Any]:
-    return [op for op in operations if op.type in ("Placeholder", "PlaceholderWithDefault")]
-
-
-def _takes_images(tensor: Any) -> bool:
-    return tensor.shape.rank == 4 and _may_take_images(tensor)
-
-
-def _may_take_images(tensor: Any) -> bool:
-    sizes = tensor.shape.as_list() if tensor.shape.rank is not None else [None] * 4
-    return (tensor.dtype.is_floating or tensor.dtype.name == "uint8") and len(sizes) == 4 and any(size in (3, None) for size in (sizes[1], sizes[3]))
-
-
-def _may_be_embeddings(tensor: Any) -> bool:
-    """Float [N, D], where the number of images is not fixed to another one."""
-    return tensor.dtype.is_floating and tensor.shape.rank == 2 and tensor.shape.as_list()[0] is None
-
-
-def _tensor(graph: Any, name: str) -> Any:
-    try:
-        return graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
-    except (KeyError, ValueError):
-        return None
-
-
-def _shown(tensor: Any) -> str:
-    return tensor.name.removesuffix(":0")
-
-
-def _sides(inputs: Mapping[str, Any], outputs: Iterable[Any]) -> dict[str, dict[str, dict[str, str]]]:
-    texts = {name: text_of(tensor.dtype.name, _shape(tensor)) for name, tensor in inputs.items()}
-    return {LISTED: {"inputs": texts, "outputs": {_shown(tensor): text_of(tensor.dtype.name, _shape(tensor)) for tensor in outputs}}}
-
-
-def _listing(inputs: Mapping[str, Any], outputs: Iterable[Any]) -> str:
-    return list_signatures(_sides(dict(list(inputs.items())[:MOST]), list(outputs)[:MOST]))
-
-
-def _dtype(tensor: Any) -> np.dtype:
-    return np.dtype(tensor.dtype.as_numpy_dtype)
-
-
-def _shape(tensor: Any) -> Shape | None:
-    return None if tensor.shape.rank is None else tuple(tensor.shape.as_list())

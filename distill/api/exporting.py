@@ -36,7 +36,7 @@ def export_model(
     """Writes a student for others to load; done only after each file was loaded in its own engine and gave the same embeddings.
 
     Args:
-        student: run folder or .keras file.
+        student: run folder, .keras or .h5 file; pixels that a model.json beside a file names become part of the export.
         out: folder to write, on a local disk.
         format: saved_model, onnx, litert, litert_float16, litert_int8, openvino, or all: each one that this machine has the libraries for.
         force: replace an earlier export in `out`, and never anything else.

@@ -15,7 +15,7 @@ PAIRS = "Pairs"
 
 
 def export(
-    student: Annotated[StoragePath, typer.Argument(help="run folder or .keras file", parser=as_path, metavar="STUDENT")],
+    student: Annotated[StoragePath, typer.Argument(help="run folder, .keras or .h5 file", parser=as_path, metavar="STUDENT")],
     out: Out,
     format: Annotated[
         str,

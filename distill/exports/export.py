@@ -47,6 +47,8 @@ from distill.storage.files import sha256_file, temporary_for
 from distill.storage.json_files import read_json, write_json
 from distill.storage.path import StoragePath, as_path, close_to, local_copy
 
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
 log = logging.getLogger("distill")
 OF_SAVED_MODEL = ("height", "width", "dimension", "parameters", "signatures", "difference", "tensorflow", "keras")  # facts on its own card
 
@@ -74,11 +76,11 @@ def export(
     force: bool = False,
     judges: Judges = Judges(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
-    """Exports a run folder or a `.keras` file; returns the card of the export, with its path and its bytes on disk. Takes about 20 s, 60 s for all formats.
+    """Exports a run folder, a `.keras` or `.h5` file; returns the card of the export, with its path and its bytes on disk. Takes about 20 s, 60 s for all formats.
 
     Args:
         format: a key of FORMATS, or "all": each one that this machine has the libraries for.
-        process: the module that is run in a process of its own; it calls `work.main` with how users load models.
+        process: the module that is run in a process of its own; it calls `work.main` with how users load models, and how Keras files are read.
         force: replaces an earlier export at `out`, and never anything else; without it `out` must be missing or an empty folder.
 
     Raises:
@@ -88,8 +90,8 @@ def export(
     file = student_file(student)
     run = _run_of(as_path(student))
     out = Path(os.path.abspath(check_local(out, "export")))
-    if not zipfile.is_zipfile(file):
-        raise DistillError(f"{file} is no .keras file (which is a zip archive). Expected the student.keras of a run.")
+    if not zipfile.is_zipfile(file) and not _is_hdf5(file):
+        raise DistillError(f"{file} is no .keras file (which is a zip archive) and no .h5 file (HDF5). Expected the student.keras of a run, or a Keras model.")
     known = _provenance(as_path(student), run, file)
     where = _where(judges, run, known["fingerprints"].get("holdout"))
     if where.nothing and format in FORMATS and FORMATS[format].calibrated:
@@ -116,9 +118,9 @@ def export(
 
 
 def student_file(student: str | StoragePath) -> Path:
-    """Returns the `.keras` file of a run folder, or the file itself."""
+    """Returns the `.keras` file of a run folder, or the file itself, which may be an `.h5` file too."""
     path = folder = as_path(student)
-    expected = "Expected a .keras file, or the folder of a finished run, which holds student.keras."
+    expected = "Expected a .keras or .h5 file, or the folder of a finished run, which holds student.keras."
     if path.is_dir():
         path = folder / "student.keras"
     if not path.is_file():
@@ -130,6 +132,11 @@ def student_file(student: str | StoragePath) -> Path:
             raise DistillError(f"{folder} is a folder without student.keras. {expected}")
         raise DistillError(f"{folder}: nothing is there.{close_to(folder)} {expected}")
     return local_copy(str(path))
+
+
+def _is_hdf5(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(len(HDF5)) == HDF5
 
 
 def _run_of(student: StoragePath) -> StoragePath | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from distill.exports.proof import Load, Student, compare_tars, prove, tar_of
 from distill.exports.samples import Samples, Where, find_samples
 from distill.exports.saved_model import sizes_of, write_saved_model
 
+Read = Callable[[str], Any]  # (path) -> a Keras model
 NO_IMAGES = (
     "needs images of the kind that the student is made for, to find the ranges of its numbers. Give some: --images FOLDER, or --shards SHARDS that hold images."
 )
@@ -29,7 +31,7 @@ class Work:
     """What to do.
 
     Attributes:
-        student: the .keras file.
+        student: the .keras or .h5 file.
         folder: where the files are written; it is there.
         format: what was asked for, "all" leaves out what cannot be made without images.
         places: {format: path of its main file below `folder`, "" for the folder itself}.
@@ -56,16 +58,16 @@ class Report:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def do(work: Work, load: Load) -> Report:
+def do(work: Work, load: Load, read: Read | None = None) -> Report:
     """Writes and proves all files. DistillError where one cannot be made, or is not the student.
 
-    load: how users load a model, (path) -> callable uint8 [B, H, W, 3] -> float32 [B, D].
+    load: how users load a model, (path) -> callable uint8 [B, H, W, 3] -> float32 [B, D]. read: how the file of a student is read, in place of `open_student`.
     """
     import keras
     import numpy as np
     import tensorflow as tf
 
-    model = open_student(work.student)
+    model = (read or open_student)(work.student)
     height, width, dimension = sizes_of(model)
     student, report = Student(model, height, width, dimension), Report()
     samples = find_samples(work.where, height, width)
@@ -130,14 +132,14 @@ def _pair_sets(work: Work) -> Any:
     return open_pairs([as_path(one) for one in work.pairs], None if work.pairs_root is None else as_path(work.pairs_root), work.number)
 
 
-def main(request: str, load: Load) -> int:
+def main(request: str, load: Load, read: Read | None = None) -> int:
     """Does what a file of JSON says, and prints the answer; returns the exit code."""
     from distill.storage.json_files import parse_json
 
     work = parse_json(Path(request).read_bytes(), Work)
     answer: dict[str, Any]
     try:
-        answer = asdict(do(work, load))
+        answer = asdict(do(work, load, read))
     except DistillError as error:
         answer = {"error": str(error)}
     except OSError as error:

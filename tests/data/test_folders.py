@@ -462,7 +462,7 @@ def test_what_is_no_model_is_named(faces, quick, tmp_path, monkeypatch):
     assert answer("out") == (a_set, a_set)
     model, student = answer("runs/studnt")
     assert model.startswith("No model at runs/studnt; expected a SavedModel folder") and model.endswith(" Did you mean runs/student?")
-    assert student.startswith("runs/studnt: nothing is there. Did you mean runs/student? Expected a .keras file")
+    assert student.startswith("runs/studnt: nothing is there. Did you mean runs/student? Expected a .keras or .h5 file")
     Path("exported/assets.extra").mkdir(parents=True)
     Path("exported", CARD).write_text('{"made_by": "distill 0.1.0"}')
     assert "exported is an export already: a SavedModel to ship as it is." in inside("export", "exported", "new").stderr

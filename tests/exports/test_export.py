@@ -236,7 +236,7 @@ def test_what_is_not_ours_is_left_alone(run, tmp_path):
 
 
 def test_wrong_input_is_one_message(tmp_path):
-    with pytest.raises(DistillError, match=r"is a folder without student\.keras\. Expected a \.keras file"):
+    with pytest.raises(DistillError, match=r"is a folder without student\.keras\. Expected a \.keras or \.h5 file"):
         export(tmp_path, tmp_path / "out")
     with pytest.raises(DistillError, match="'onnx_' is unknown. Expected one of: saved_model"):
         export(tmp_path, tmp_path / "out", "onnx_")
