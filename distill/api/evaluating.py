@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from distill.images.preprocessing import PreprocessingOptions
     from teachers import Teacher
 
+OF_IMAGES = ("pairs", "pairs_root", "number", "identify", "groups", "probe", "speed", "shards", "root", "size")  # what stored features cannot be asked
+
 
 @checked
 def evaluate(
@@ -113,9 +115,11 @@ def _on_features(models: Sequence[StoragePath], teacher: Path | None, asked: Jud
     from distill.evaluation.model_names import short_names
     from distill.runtime.progress import bar, shown
 
-    if any(asked.get(name) for name in ("pairs", "identify", "probe", "shards")) or teacher is not None or not all(map(is_features, models)):
-        features = next(path for path in models if is_features(path))
+    features = next(path for path in models if is_features(path))
+    if teacher is not None or not all(map(is_features, models)):
         raise DistillError(f"{features} has embeddings and is no model: it is judged on --templates and --template-pairs alone, beside other such files.")
+    if said := [name for name in (*OF_IMAGES, *_options_of(asked)) if cast("dict[str, Any]", asked).get(name)]:
+        raise DistillError(f"--{said[0].replace('_', '-')} is for models, and {features} has embeddings of images as they are. Leave it out.")
     if asked.get("templates") is None:
         raise DistillError(f"{models[0]} has embeddings and is no model. Name the lists that it is judged by with --templates and --template-pairs.")
     if missing := [path for path in models if not path.exists()]:

@@ -16,11 +16,14 @@ from distill.config.run import Run
 from distill.data.shards import open_shards
 from distill.data.sources import held_out
 from distill.evaluation.evaluate import evaluate_models
+from distill.evaluation.identification import open_people
 from distill.evaluation.pair_sets import drawn_set, folder_set
 from distill.evaluation.pairs import draw_pairs
 from distill.evaluation.request import EvaluationRequest
-from distill.images.codec import encode_jpeg
+from distill.evaluation.verification import cosine_scores, verify_pairs
+from distill.images.codec import decode, encode_jpeg
 from distill.results import EvaluateResult, Judged
+from distill.results.agreement import asymmetric_notes
 from distill.training.checkpoint import Progress
 from distill.training.origin import Origin, _of_card, origin_of, projection_of
 from distill.training.run_folder import RunFolder
@@ -237,6 +240,25 @@ def test_a_run_of_another_width_is_judged_behind_its_projection(room):
         answers = student(images) @ kernel
         by_hand = np.einsum("nd,nd->n", answers, fields["embedding"]) / np.linalg.norm(answers, axis=1) / np.linalg.norm(fields["embedding"], axis=1)
     assert found["agreement"]["mean"] == pytest.approx(by_hand.mean(), abs=1e-5)
+
+
+def test_probes_of_a_run_meet_its_teachers_gallery_behind_its_projection(room):
+    kernel, student, teacher = projection_of(room / "run", 3), student_of(room), Model()
+    pairs = draw_pairs(room / "faces", 16)
+    sets = (folder_set(room / "faces", pairs),)
+    for path, expected in ((room / "run", True), (room / "bare.keras", False)):
+        models = {"model": (str(path), lambda: student), "teacher": ("t", lambda: teacher)}
+        found = evaluate_models(models, EvaluationRequest(sets=sets, people=open_people(room / "faces"), resamples=20))
+        assert ("asymmetric" in found["model"]) is expected and ("asymmetric_left_out" in found["model"]) is not expected
+        assert not {"asymmetric", "asymmetric_left_out"} & set(found["teacher"])
+        if expected:
+            across = found["model"]["asymmetric"]
+    images = {key: decode((room / "faces" / key).read_bytes())[None] for key in {*pairs.first, *pairs.second}}
+    scores = [cosine_scores(student(images[one]) @ kernel, teacher(images[two]))[0] for one, two in zip(pairs.first, pairs.second, strict=True)]
+    by_hand = verify_pairs(np.array(scores), pairs.same)
+    assert across["pairs"]["accuracy"] == by_hand.accuracy and across["pairs"]["auc"] == pytest.approx(by_hand.auc)
+    assert across["projected"] is True and set(across["identification"]["minus_teacher"]) == {"rank1"}
+    assert asymmetric_notes({"asymmetric": across})[0].startswith("first image by the model, behind the projection of its run, second by the teacher")
 
 
 def test_another_width_without_a_projection_is_refused_or_said(room):
