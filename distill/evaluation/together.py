@@ -12,7 +12,7 @@ from distill.evaluation.disagreement import shown_pairs
 from distill.evaluation.leak_search import Looker, bound_of, leak_figures
 from distill.evaluation.on_pairs import Found
 from distill.evaluation.request import Bar, EvaluationRequest
-from distill.training.origin import projection_of
+from distill.training.origin import origin_of, projection_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def add_leaks(found: Mapping[str, Evaluated], request: EvaluationRequest, bar: B
     first = next(iter(found.values()), None)
     if first is not None and first.on_pairs and request.shards is not None:
         shards = open_shards(request.shards)
-        first.figures["leaks"] = leak_figures(shards, request, _looker(found, shards, request), bar)
+        learned = origin_of(first.figures["path"]).learned(shards.identity, None)
+        first.figures["leaks"] = {"trained_on": learned, **leak_figures(shards, request, _looker(found, shards, request), bar)}
 
 
 def _looker(found: Mapping[str, Evaluated], shards: ShardSet, request: EvaluationRequest) -> Looker | str:

@@ -53,7 +53,8 @@ def leak_notes(found: Mapping[str, Any] | None) -> list[str]:
     """Returns what the evaluation shows of the rows of a set, a line for each kind; none where it was not looked for."""
     if not found:
         return []
-    where = f"leaks from {found['shards']} ({found['part']})"
+    seen = {True: ", which it was trained on", False: ", which it was not trained on"}.get(found["trained_on"], "; whether it was trained on them is not known")
+    where = f"leaks from {found['shards']} ({found['part']}{seen})"
     return [f"{where}, {words}: {_leaked(found[kind], kind)}" for kind, words in _KINDS.items()]
 
 

@@ -286,6 +286,7 @@ def test_pairs_count_the_identities_that_the_model_was_trained_on(room, path, sh
     (room / "export" / "assets.extra" / "distill.json").write_text(json.dumps({"made_by": "distill 1", "learned_from": origin_of(room / "run").as_card()}))
     found = asked(room, room / path, sets=(drawn_set(room / "faces"),), shards=shards and room / shards)
     assert (found["pairs"]["identities"], found["pairs"]["trained_identities"]) == (4, trained)
+    assert (found["leaks"]["trained_on"] is (True if shards == "set" else None)) if shards else "leaks" not in found
     answer = in_words({"model": found})
     assert words in answer and "no TAR at FAR 1 %: 1,000 impostor pairs are needed, there are 24\n" in answer and "no TAR at FAR 0.1 %: 10,000" in answer
     assert json.loads(json.dumps(found, allow_nan=False))["pairs"]["tar"]["0.01"]["tar"] is None

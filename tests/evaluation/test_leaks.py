@@ -153,6 +153,7 @@ def test_planted_leaks_are_found_each_in_its_own_kind(planted, tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "o" / "evaluation.json").read_text())["model"]["leaks"]
     assert found["identities"] == {"number": 1, "named": ["id0003"], "shown": 7} and found["rows"] == 48 and found["bound"] == 0.95
+    assert found["trained_on"] is None and "(all rows; whether it was trained on them is not known), equal files: 1: " in done.stdout
     assert [(one["image"], one["row"]) for one in found["equal_files"]["named"]] == [("unseen: new-id0101/copy.jpg", "id0005/001.jpg")]
     near = found["near_duplicates"]
     assert [(one["image"], one["row"]) for one in near["named"]] == [("unseen: new-id0102/again.jpg", "id0011/001.jpg")] and near["by"] == "model"
