@@ -32,13 +32,18 @@ def served_model(model: Any) -> Any:
 
 def _in_float32(model: Any) -> Any:
     """Returns a model that computes in float32: itself, or a copy of one trained in half precision, for which LiteRT has no kernels."""
-    import keras
-
-    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers() if hasattr(layer, "compute_dtype")):
+    if all(layer.compute_dtype == "float32" for layer in _layers(model)):
         return model
-    copy = type(model).from_config(_with_float32(model.get_config())) if isinstance(model, keras.Model) else model
+    copy = type(model).from_config(_with_float32(model.get_config()))
     copy.set_weights(model.get_weights())
     return copy
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """Yields all layers of a model, those of models within it too."""
+    for layer in model.layers:
+        yield layer
+        yield from _layers(layer) if hasattr(layer, "layers") else ()
 
 
 def _with_float32(config: Any) -> Any:

@@ -89,7 +89,8 @@ def _servable(model: Any, height: int, width: int) -> Any:
 
     @signature([None, height, width, 3], tf.float32)
     def embed_normalized(images: Any) -> dict[str, Any]:
-        return {"output": tf.math.l2_normalize(embed(images)["output"], axis=-1)}
+        output = embed(images)["output"]  # tf.math.l2_normalize leaves what is shorter than 1e-6 as short as it is
+        return {"output": tf.math.divide_no_nan(output, tf.norm(output, axis=-1, keepdims=True))}
 
     @signature([None], tf.string)
     def embed_encoded(images: Any) -> dict[str, Any]:
