@@ -35,7 +35,7 @@ WORDS = {
     "held_out_loss": ("held-out loss", 8),
     "held_out_agreement": ("held-out agreement", 9),
     "held_out_accuracy": ("held-out accuracy", 8),
-    **{name: (term.heading, 8) for name, term in TERMS.items()},
+    **{name: (term.heading, max(8, *map(len, term.heading.rsplit(" ", 1)))) for name, term in TERMS.items()},
     "images_per_second": ("images/s", 8),
     "left": ("left", 8),
 }

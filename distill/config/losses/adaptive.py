@@ -17,7 +17,7 @@ Angle = Annotated[FiniteFloat, Field(ge=0, le=math.pi)]
 class Curricularface(ClassTerm):
     """Softmax with an angle margin, in which hard classes weigh more as the training goes on (CurricularFace)."""
 
-    heading: ClassVar[str] = "curricu- larface"
+    heading: ClassVar[str] = "curricular face"
     name: Literal["curricularface"] = "curricularface"
     angle_add: Angle = 0.5
 

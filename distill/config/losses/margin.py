@@ -77,7 +77,7 @@ class Sphereface(ClassTerm):
     free_norm: scores are scaled by the length of the embedding, which then learns too, and not by `scale`.
     """
 
-    heading: ClassVar[str] = "sphere- face"
+    heading: ClassVar[str] = "sphere face"
     name: Literal["sphereface"] = "sphereface"
     scale: AboveZero = 30.0
     angle_mult: Annotated[FiniteFloat, Field(ge=1)] = 1.7
