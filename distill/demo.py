@@ -12,6 +12,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,17 @@ def write_run_files(out: Path, recipe: Recipe, train_teacher: bool = False) -> N
             temporary.write_text(text, encoding="utf-8")
 
 
+def write_groups(out: Path, recipe: Recipe) -> None:
+    """Writes OUT/groups.txt: those of the identities that nobody is trained on, by the tone of their skin."""
+    from distill.synthetic.faces import describe
+
+    lines = []
+    for number in range(recipe.identities, recipe.identities + recipe.unseen):
+        lines.append(f"id{number:04d}\t{'darker skin' if describe(number).tone > 0.5 else 'lighter skin'}\n")
+    with committed(out / "groups.txt") as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
 def run_files(out: Path, recipe: Recipe, train_teacher: bool = False) -> dict[str, str]:
     """Returns the text of each run file, by its name. That of a shipped teacher says how it was trained."""
     values: dict[str, Any] = {**recipe.__dict__, "epoch_steps": recipe.epoch_steps, "out": out.as_posix(), "set": set_folder(out).as_posix()}
@@ -162,6 +174,7 @@ def demo(out: Path, small: bool, run: Run, train_teacher: bool = False) -> dict[
     check_demo(out, recipe, train_teacher)
     out.mkdir(parents=True, exist_ok=True)
     write_run_files(out, recipe, train_teacher)
+    write_groups(out, recipe)
     for title, words in steps(out, recipe, train_teacher):
         print(f"\n# {title}\n$ distill {shlex.join(words)}", flush=True)
         if code := run(words):
@@ -173,6 +186,7 @@ def demo(out: Path, small: bool, run: Run, train_teacher: bool = False) -> dict[
     print(
         f"\n{table(summary)}\n\n{out / 'summary.json'} has these figures, {out / 'report.html'} shows them. {summary['seconds']:.0f} s in all."
         f"\nnext: your own photos and teacher: distill plan PHOTOS --teacher TEACHER"
+        f"\nreport: {out / 'runs' / 'student' / 'report.html'}: may the student replace its teacher?"
     )
     return summary
 
@@ -220,21 +234,31 @@ def steps(out: Path, recipe: Recipe, train_teacher: bool = False) -> list[tuple[
         *(_evaluation(out, recipe, name, run, made) for name, run in runs.items()),
         ("write the student for others to load", ["export", f"{at}/runs/student", f"{at}/student", "--force"]),
         ("compare photos with it: two of one identity, one of another", ["compare", f"{at}/student", *unseen, other]),
+        ("write the page of the student: may it replace its teacher, and all that is known of it", ["report", runs["student"]]),
     ]
 
 
 def _evaluation(out: Path, recipe: Recipe, name: str, run: str, made: str) -> tuple[str, list[str]]:
-    """Returns the step that evaluates one run; the student also against the set that it learned from."""
+    """Returns the step that evaluates one run; the student also beside its teacher, by all that its page shows, into the folder of its run."""
     at = out.as_posix()
-    words = ["evaluate", run, "--pairs", f"{at}/faces/unseen", "--number", str(recipe.pairs)]
-    return f"evaluate: {WHO[name]}", [*words, *(["--shards", made] if name == "student" else []), "--out", f"{at}/evaluation/{name}"]
+    unseen = f"{at}/faces/unseen"
+    words = ["evaluate", run, "--pairs", unseen, "--number", str(recipe.pairs)]
+    if name == "student":
+        probe = ["--probe", unseen] if find_spec("sklearn") else []
+        words += ["--shards", made, "--teacher", f"{at}/teacher", "--groups", f"{at}/groups.txt", *probe, "--speed"]
+    return f"evaluate: {WHO[name]}", [*words, "--out", evaluation_folder(out, name).as_posix()]
+
+
+def evaluation_folder(out: Path, name: str) -> Path:
+    """Returns where a run is evaluated: the student in its own folder, where its page finds it."""
+    return out / "runs" / name if name == "student" else out / "evaluation" / name
 
 
 def gather(out: Path, seconds: float, train_teacher: bool = False) -> dict[str, Any]:
     """Returns the figures of the four models from the files that the verbs wrote; a shipped teacher has no seconds of training."""
     summary: dict[str, Any] = {}
     for name in RUN_FILES:
-        evaluated = json.loads((out / "evaluation" / name / "evaluation.json").read_text())["model"]
+        evaluated = json.loads((evaluation_folder(out, name) / "evaluation.json").read_text())["model"]
         run = teacher_run(out, train_teacher) if name == "teacher" else out / "runs" / name
         trained = json.loads((run / "summary.json").read_text())
         pairs = evaluated["pairs"]

@@ -46,7 +46,7 @@ def write_demo_report(out: Path, summary: Mapping[str, Any], teacher: Path | Non
         summary: what OUT/summary.json holds, one object for each of NAMES.
         teacher: the run folder of the teacher; None: OUT/runs/teacher.
     """
-    evaluated = {name: PairScores.read(out / "evaluation" / name) for name in NAMES}
+    evaluated = {name: PairScores.read(out / "runs" / name if name == "student" else out / "evaluation" / name) for name in NAMES}
     runs = {name: out / "runs" / name for name in NAMES} | ({"teacher": teacher} if teacher else {})
     histories = {NAMES[name]: read_history(run / "history.csv") for name, run in runs.items()}
     unseen = out / "faces" / "unseen"

@@ -101,7 +101,7 @@ def fake_demo(out, identities=12, images=7, pairs=400, png_of=None):
         table /= np.linalg.norm(table, axis=1, keepdims=True)
         scores = np.einsum("nd,nd->n", table[first], table[second])
         judged = verify_pairs(scores, same)
-        folder = out / "evaluation" / name
+        folder = out / "runs" / name if name == "student" else out / "evaluation" / name
         folder.mkdir(parents=True)
         extra = {"cosines": 1 - rng.gamma(4, 0.01, 500)} if name == "student" else {}
         np.savez(folder / "scores-model.npz", scores=scores, same=same, first=drawn.first, second=drawn.second, **extra)
@@ -141,9 +141,9 @@ def test_the_demo_page_shows_the_figures_of_the_summary(demo):
 
 def test_the_students_errors_are_its_farthest(demo):
     out, _, text = demo
-    with np.load(out / "evaluation" / "student" / "scores-model.npz") as stored:
+    with np.load(out / "runs" / "student" / "scores-model.npz") as stored:
         scores, same = stored["scores"], stored["same"]
-    threshold = json.loads((out / "evaluation" / "student" / "evaluation.json").read_text())["model"]["pairs"]["threshold"]
+    threshold = json.loads((out / "runs" / "student" / "evaluation.json").read_text())["model"]["pairs"]["threshold"]
     wrong = int(((scores >= threshold) != same).sum())
     assert wrong and f"judges {wrong} of 400 pairs wrong" in text
     assert f"student {scores[same].min():.2f}, teacher" in text and f"student {scores[~same].max():.2f}, teacher" in text
