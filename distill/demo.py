@@ -232,8 +232,8 @@ def steps(out: Path, recipe: Recipe, train_teacher: bool = False) -> list[tuple[
         ("prove that nothing is missing or mixed up", ["verify", made, "--deep", "--teacher", f"{at}/teacher"]),
         *train.values(),
         *(_evaluation(out, recipe, name, run, made) for name, run in runs.items()),
-        ("write the student for others to load", ["export", f"{at}/runs/student", f"{at}/student", "--force"]),
-        ("compare photos with it: two of one identity, one of another", ["compare", f"{at}/student", *unseen, other]),
+        ("write the student for others to load", ["export", f"{at}/runs/student", f"{at}/student", "--format", "all", "--force"]),
+        ("compare photos with it: two of one identity, one of another", ["compare", f"{at}/student/saved_model", *unseen, other]),
         ("write the page of the student: may it replace its teacher, and all that is known of it", ["report", runs["student"]]),
     ]
 

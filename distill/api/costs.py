@@ -1,7 +1,7 @@
 """What a model costs: its bytes, parameters and operations, and how long it takes on this machine's CPU.
 
-Time is taken in processes of their own, one for each number of threads, because an engine keeps the threads that it began with:
-`python -m distill.api.costs` reads {"path", "preprocessing", "size", "threads"} from stdin and prints a line of JSON.
+Time is taken in processes of their own, one for each engine and number of threads, because an engine keeps the threads that it began with:
+`python -m distill.api.costs` reads a list of {"path", "preprocessing", "size", "threads"} from stdin and prints a line of JSON for each.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distill.errors import DistillError
@@ -48,28 +49,59 @@ def latency_of(teacher: Teacher, size: tuple[int, int] | None, progress: Progres
 
     images_per_second is that of batches of 32 with all threads. Raises DistillError where a process ends without an answer.
     """
-    found, machine = dict[str, dict[str, float]](), ""
-    for done, (name, threads) in enumerate(THREADS.items()):
-        progress(done, len(THREADS))
-        answer = _in_own_process(teacher, size, threads)
-        found[name], machine = answer["ms"], answer["machine"]
-    progress(len(THREADS), len(THREADS))
-    return {"threads": found, "images_per_second": 32e3 / found["all"]["32"], "machine": machine}
+    return Latencies({"model": teacher}, size).of("model", progress)
 
 
-def _in_own_process(teacher: Teacher, size: tuple[int, int] | None, threads: int) -> dict[str, Any]:
-    asked = {"path": teacher.path, "preprocessing": teacher.preprocessing.model_dump(mode="json"), "size": size, "threads": threads}
+class Latencies:
+    """How long models take. Those that one engine runs are measured one after the other in one process for each number of threads: to begin one costs seconds."""
+
+    def __init__(self, models: Mapping[str, Teacher], size: tuple[int, int] | None) -> None:
+        self.models, self.size = models, size
+        self._found = dict[str, dict[str, dict[str, Any]]]()  # {model: {threads: answer}}
+
+    def of(self, who: str, progress: Progress) -> dict[str, Any]:
+        """Returns the latency of a model, as `latency_of`; the first call for an engine measures all of its models."""
+        if who not in self._found:
+            self._measure([other for other, one in self.models.items() if _engine(one) == _engine(self.models[who])], progress)
+        found = self._found[who]
+        for answer in found.values():
+            if "error" in answer:
+                raise DistillError(answer["error"])
+        milliseconds = {name: answer["ms"] for name, answer in found.items()}
+        return {"threads": milliseconds, "images_per_second": 32e3 / milliseconds["all"]["32"], "machine": found["all"]["machine"]}
+
+    def _measure(self, names: Sequence[str], progress: Progress) -> None:
+        for done, (threads, number) in enumerate(THREADS.items()):
+            progress(done, len(THREADS))
+            answers = _in_own_process([self.models[who] for who in names], self.size, number)
+            for who, answer in zip(names, answers, strict=True):
+                self._found.setdefault(who, {})[threads] = answer
+        progress(len(THREADS), len(THREADS))
+
+
+def _engine(teacher: Teacher) -> str:
+    """Returns what runs a kind of model."""
+    return "tensorflow" if teacher.kind in ("keras", "h5", "saved_model") else teacher.kind
+
+
+def _in_own_process(teachers: Sequence[Teacher], size: tuple[int, int] | None, threads: int) -> list[dict[str, Any]]:
+    """Returns the answer for each model, or {"error": why there is none}."""
+    asked = [{"path": one.path, "preprocessing": one.preprocessing.model_dump(mode="json"), "size": size, "threads": threads} for one in teachers]
     kept = {name: value for name, value in os.environ.items() if name not in ONE_THREAD}
     env = {**kept, **QUIET, **(dict.fromkeys(ONE_THREAD, str(threads)) if threads else {})}
     done = subprocess.run([sys.executable, "-m", WORKER], input=json.dumps(asked), env=env, capture_output=True, text=True, errors="replace")
+    answers = [answer for line in done.stdout.splitlines() if (answer := _answer(line)) is not None][: len(asked)]
+    last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    return answers + [{"error": f"the process that measures ended with code {done.returncode}: {last}"}] * (len(asked) - len(answers))
+
+
+def _answer(line: str) -> dict[str, Any] | None:
+    """Returns an answer of the process that measures, None for what others print there."""
     try:
-        answer = json.loads(done.stdout.strip().splitlines()[-1])
-    except (IndexError, ValueError):
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise DistillError(f"the process that measures ended with code {done.returncode}: {last}") from None
-    if "error" in answer:
-        raise DistillError(answer["error"])
-    return answer
+        answer = json.loads(line)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) and ("ms" in answer or "error" in answer) else None
 
 
 def measure(asked: dict[str, Any]) -> dict[str, Any]:
@@ -97,11 +129,12 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    try:
-        answer = measure(json.load(sys.stdin))
-    except DistillError as error:
-        answer = {"error": str(error)}
-    print(json.dumps(answer))
+    for asked in json.load(sys.stdin):
+        try:
+            answer = measure(asked)
+        except DistillError as error:
+            answer = {"error": str(error)}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

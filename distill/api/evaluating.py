@@ -143,12 +143,12 @@ def _check_different(described: dict[str, Teacher]) -> None:
 
 def _with_costs(request: EvaluationRequest, speed: bool | None, described: dict[str, Teacher], size: tuple[int, int] | None) -> EvaluationRequest:
     """Returns the request with what tells the cost of models, where it is asked for."""
-    from distill.api.costs import cost_of, latency_of
+    from distill.api.costs import Latencies, cost_of
 
     several = "model" not in described
     if not (several or speed):
         return request
-    latency = None if speed is False else lambda who, progress: latency_of(described[who], size, progress)
+    latency = None if speed is False else Latencies(described, size).of
     return replace(request, cost=lambda model: cost_of(model, size), latency=latency)
 
 

@@ -98,7 +98,7 @@ def test_what_the_verbs_find_beside_pairs_has_a_section_each(tmp_path):
     assert "set1.bin 81.25% −1.20 −2.00 to −0.60 75.00%" in read and "through the projection that its run has learned" in read
     assert "files that show the same picture 6 a/0.jpg is b/0.jpg (0.960)" in read and "and 2 more" in read and "equal files 0 none" in read
     assert "whom the pairs show is not known" in read and "student 62.50% - 4 64 16" in read
-    assert "onnx 4.50 MB 0.999900 0.900000 64 x/student.onnx" in read
+    assert "onnx 4.50 MB 0.999900 0.900000 64 - x/student.onnx" in read
 
 
 def test_images_that_are_not_reachable_are_said_in_a_line(tmp_path):
