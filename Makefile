@@ -1,5 +1,5 @@
 # Everything runs in .venv, which is made when it is missing and brought up to date when pyproject.toml or constraints.txt has changed.
-# `make demo` installs what distill needs, the others also what tests and checks need (the extra dev).
+# `make demo` installs what distill and its demo need, the others also what tests and checks need (the extra dev).
 #   make test PYTHON=python3.12     takes that interpreter for a new .venv
 #   make test UV=                   takes plain venv and pip, also where uv is installed
 #   make test JOBS=4                takes four processes where there are cores and 3 GB for each; ARGS="-n 0 -x" tests in one, which a debugger can stop
@@ -83,8 +83,8 @@ done
 endef
 
 # One line for each thing that is done. What uv or pip prints is kept in .venv/install.log, and its end is shown where it fails.
-$(READY): WHAT := .
-$(READY): WORDS := what distill needs
+$(READY): WHAT := .[probe]
+$(READY): WORDS := what distill and its demo need
 $(READY_DEV): WHAT := .[dev]
 $(READY_DEV): WORDS := what distill and its tests need
 $(READY) $(READY_DEV): pyproject.toml constraints.txt

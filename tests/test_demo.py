@@ -1,6 +1,7 @@
 """The demo in its short form: every step a command line, and the figures and the page that it promises."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -32,15 +33,30 @@ def small_demo(out, monkeypatch, *options):
 
 def test_the_small_demo_takes_the_teacher_that_ships(tmp_path, monkeypatch):
     summary, printed = small_demo(tmp_path / "demo", monkeypatch)
-    assert printed.count("$ distill ") == 14 and "train: teacher" not in printed and not (tmp_path / "demo/runs/teacher").exists()
+    assert printed.count("$ distill ") == 15 and "train: teacher" not in printed and not (tmp_path / "demo/runs/teacher").exists()
     assert summary["teacher"]["accuracy"] > 0.93 and summary["teacher"]["seconds"] is None and summary["teacher"]["shipped"]
     told = json.loads((tmp_path / "demo/evaluation/teacher/evaluation.json").read_text())["model"]["pairs"]
     assert told["trained_identities"] == 0
     page = (tmp_path / "demo/report.html").read_text()
     assert "ships trained" in page and "The teacher ships with distill" in page
+    assert printed.rstrip().splitlines()[-1].startswith(f"report: {tmp_path}/demo/runs/student/report.html")
+    every_section_is_filled(tmp_path / "demo/runs/student/report.html")
     look_at_everything(tmp_path / "demo")
     fails = inside("demo", tmp_path / "demo", "--small", "--train-teacher")
     assert fails.returncode == 2 and "teacher.toml is not what this demo would write" in fails.stderr and "--train-teacher" in fails.stderr
+
+
+def every_section_is_filled(path):
+    """The page of the student has figures or images in each section, and nothing that names a command for want of them."""
+    text = path.read_text()
+    sections = dict(re.findall(r"<h2>(.*?)</h2>(.*?)</section>", text, re.S))
+    assert len(sections) == 12
+    for title, filled in sections.items():
+        assert re.search("<table|<dl|<figure|commands", filled), title
+        assert not re.search("fills this section|is not known here|not reachable", filled), title
+    assert "loses" in text.partition("<h2>")[0] and text.count("data:image/jpeg;base64,") == 2 * 12 + 10 and len(text) < 3_000_000
+    exported = sections["Exports"]
+    assert all(f'scope="row">{name}<' in exported for name in ("saved_model", "onnx", "litert", "litert_float16", "litert_int8", "openvino"))
 
 
 def look_at_everything(demo):
@@ -62,13 +78,17 @@ def look_at_everything(demo):
         "runs/student/summary.json": "summary of a run",
         "runs/student/events": "folder of a run's own files",
         "runs/student/report.html": "report",
+        "runs/student/exports.json": "exports of a run",
         "runs/student/identities.txt": "class table",
         "runs/student/.trainer": "lock of a run",
         "student": "export",
-        "student/saved_model.pb": "part of a SavedModel",
-        "student/assets.extra/distill.json": "card of an export",
+        "student/README.md": "description of an export",
+        "student/student.bin": "part of an OpenVINO model",
+        "student/saved_model": "export",
+        "student/saved_model/saved_model.pb": "part of a SavedModel",
+        "student/saved_model/assets.extra/distill.json": "card of an export",
         "evaluation": "folder of evaluations",
-        "evaluation/student": "evaluation",
+        "evaluation/teacher": "evaluation",
         "set": "set of shards",
         "set/shards/_classes.txt": "class table",
         "set/state/estimate.json": "estimate of a run of distill embed",
@@ -80,7 +100,7 @@ def look_at_everything(demo):
 @pytest.mark.slow
 def test_the_small_demo_trains_a_teacher(tmp_path, monkeypatch):
     summary, printed = small_demo(tmp_path / "demo", monkeypatch, "--train-teacher")
-    assert printed.count("$ distill ") == 15 and (tmp_path / "demo/runs/teacher/student.keras").is_file()
+    assert printed.count("$ distill ") == 16 and (tmp_path / "demo/runs/teacher/student.keras").is_file()
     assert summary["teacher"]["seconds"] > 0 and "shipped" not in summary["teacher"]
 
 

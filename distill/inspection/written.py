@@ -47,9 +47,12 @@ PARTS: tuple[tuple[re.Pattern[str], str, int], ...] = (
     (re.compile(r"listing\.tsv\.zst"), "sizes and times of listed images", 1),
     (re.compile(r"(saved_model|keras_metadata|fingerprint)\.pb|variables|assets|assets\.extra"), "part of a SavedModel", 1),
     (re.compile(r"variables\.(index|data-\d{5}-of-\d{5})"), "part of a SavedModel", 2),
+    (re.compile(r"README\.md"), "description of an export", 1),
+    (re.compile(r"student\.bin"), "part of an OpenVINO model", 1),
+    (re.compile(r"exports\.json"), "exports of a run", 1),
     (re.compile(r"finished\.json"), "note that a run of distill embed has ended", 2),
 )
-PROOFS = ("plan.json", "run.toml", "saved_model.pb", *INDEXES, "classes.txt")  # names in the whole
+PROOFS = ("plan.json", "run.toml", "saved_model.pb", "model.json", *INDEXES, "classes.txt")  # names in the whole
 SCORES = ("scores", "cosines", "identified", "probed", "template_scores")  # arrays of which an evaluation writes one at least
 TEXTS = (".toml", ".html", ".htm", ".json")  # suffixes that are never image lists
 # suffixes that are no image and are described elsewhere: Pillow, the last resort, takes 0.15 s to load

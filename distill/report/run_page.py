@@ -52,7 +52,7 @@ def _tiles(run: RunFiles) -> list[tuple[str, str]]:
     if pairs := sets_of(run.student):
         for each in differences(pairs[0])[:1]:
             between = f"{signed(100 * each.low)} to {signed(100 * each.high)}"
-            tiles.append((signed(100 * each.value), f"points of {figure_name(each.figure)} against the teacher; 95 % interval {between}"))
+            tiles.append((signed(100 * each.value), f"points of {figure_name(each.figure)} against the teacher; 95\u00a0% interval {between}"))
         tiles.append((f"{pairs[0]['accuracy']:.1%}", "of the pairs of its evaluation judged right"))
     tiles += [(times(ratio), words) for name, ratio in ratios(run).items() if (words := SMALLER.get(name))]
     last = {name: values[np.isfinite(values)][-1] for name, values in run.history.items() if np.isfinite(values).any()}

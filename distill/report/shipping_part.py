@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from distill.config.stage import NoiseStage
 from distill.report import figures, plots
@@ -83,11 +84,14 @@ def exports(run: RunFiles) -> Section:
             bytes_ = size(one["bytes"]) if one.get("bytes") else "-"
             took = f"{one['ms_per_image']:.3g}\u00a0ms" if one.get("ms_per_image") else "-"
             cosines = [f"{one[key]:.6f}" if isinstance(one.get(key), (int, float)) else "-" for key in ("cosine_q01", "cosine_min")]
-            rows.append([name, bytes_, *cosines, f"{one['images']:,}" if one.get("images") else "-", took, str(one.get("path", "-"))])
+            rows.append(
+                [name, bytes_, *cosines, f"{one['images']:,}" if one.get("images") else "-", took, "/".join(Path(str(one.get("path", "-"))).parts[-2:])]
+            )
     proofs = sorted({str(one["proof"]) for one in run.exports.values() if isinstance(one, dict) and one.get("proof")})
+    folders = sorted({str(Path(str(one["path"])).parent.parent) for one in run.exports.values() if isinstance(one, dict) and one.get("path")})
     caption = (
         f"Each file was loaded in its own engine and compared with the student on images{f' ({proofs[0]})' if proofs else ''}: the cosine that 99 of 100 of "
-        "them reach, and the lowest of all. Time: of one image alone."
+        f"them reach, and the lowest of all. Time: of one image alone. Files are below {' and '.join(folders)}."
     )
     return Section("Exports", [Table(["format", "size", "cosine, lowest 1 %", "lowest cosine", "images", "time", "file"], rows, caption)])
 

@@ -153,5 +153,5 @@ def probe(run: RunFiles) -> Section:
         rows.append([name, _figure(one, "accuracy"), less_teacher(one, "accuracy"), f"{one['classes']:,}", f"{one['train']:,}", f"{one['test']:,}"])
     first = run.evaluation[next(iter(known))]["probe"]
     stored = f" With the embeddings that the set stores it is {first['stored_accuracy']:.2%}." if "stored_accuracy" in first else ""
-    caption = f"{first.get('name', '')}: the share of held-out images whose identity a {first.get('classifier', 'linear classifier')} names.{stored}"
+    caption = f"{first.get('name', '')}: the share of held-out images whose identity is named by {first.get('classifier', 'a linear classifier')}.{stored}"
     return Section(title, [Table(["", "accuracy", "less the teacher", "identities", "learned from", "held out"], rows, caption)])
