@@ -14,6 +14,7 @@ LISTED = "graph"
 
 
 def find_output(graph: Any, where: str, wanted: str | None) -> Any:
+    """Returns the tensor of the embeddings: the wanted one, else FaceNet's, else the only one that may be. DistillError with those there are."""
     candidates = [tensor for op in graph.get_operations() for tensor in op.outputs if not tensor.consumers() and _may_be_embeddings(tensor)]
     found = tensor_of(graph, wanted or OUTPUT)
     if found is None and wanted is None and len(candidates) == 1:
@@ -26,7 +27,7 @@ def find_output(graph: Any, where: str, wanted: str | None) -> Any:
 
 
 def find_input(graph: Any, where: str, wanted: str | None, output: Any, fed: Iterable[Any]) -> Any:
-    """The tensor that takes the images: the wanted one, else the only placeholder that can, else the one of FaceNet's name."""
+    """Returns the tensor that takes the images: the wanted one, else the only placeholder that can, else the one of FaceNet's name."""
     if wanted is not None:
         found = tensor_of(graph, wanted)
         if found is None:
@@ -47,7 +48,7 @@ def find_input(graph: Any, where: str, wanted: str | None, output: Any, fed: Ite
 
 
 def needed_for(output: Any, known: Iterable[Any]) -> list[Any]:
-    """The operations that are run for `output` where `known` tensors are given."""
+    """Returns the operations that are run for `output` where `known` tensors are given."""
     known = list(known)
     names, ends, found, todo = {tensor.name for tensor in known}, {tensor.op.name for tensor in known}, dict[str, Any](), [output.op]
     while todo:
@@ -77,6 +78,7 @@ def _may_be_embeddings(tensor: Any) -> bool:
 
 
 def tensor_of(graph: Any, name: str) -> Any:
+    """Returns the tensor of that name, of which `:0` may be left out; None where there is none."""
     try:
         return graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
     except (KeyError, ValueError):
@@ -84,15 +86,18 @@ def tensor_of(graph: Any, name: str) -> Any:
 
 
 def shown(tensor: Any) -> str:
+    """Returns its name as messages say it."""
     return tensor.name.removesuffix(":0")
 
 
 def sides_of(inputs: Mapping[str, Any], outputs: Iterable[Any]) -> dict[str, dict[str, dict[str, str]]]:
+    """Returns what a graph takes and answers, as `Model.signatures`."""
     texts = {name: text_of(tensor.dtype.name, shape_of(tensor)) for name, tensor in inputs.items()}
     return {LISTED: {"inputs": texts, "outputs": {shown(tensor): text_of(tensor.dtype.name, shape_of(tensor)) for tensor in outputs}}}
 
 
 def listing_of(inputs: Mapping[str, Any], outputs: Iterable[Any]) -> str:
+    """Returns the same, to stand behind a message; of many the first."""
     return list_signatures(sides_of(dict(list(inputs.items())[:MOST]), list(outputs)[:MOST]))
 
 

@@ -431,17 +431,22 @@ def test_describe_says_it_all(mean: Path) -> None:
     assert told["fingerprint"] == open_teacher(mean).fingerprint()
 
 
-def test_describing_loads_nothing(mean: Path, convolver: Path) -> None:
+def test_describing_loads_nothing(mean: Path, convolver: Path, tmp_path: Path) -> None:
+    for name in ("a.tflite", "a.xml", "a.bin", "a.pb", "b.meta", "b.index", "b.data-00000-of-00001"):
+        (tmp_path / name).write_bytes(b"whatever is in it")
     code = """if True:
         import sys
         from teachers import limit_threads, open_teacher
         limit_threads(1, 1)
         open_teacher(sys.argv[1]).fingerprint()
-        assert not {"tensorflow", "keras", "apache_beam", "onnxruntime", "onnx"} & set(sys.modules)
+        kinds = [open_teacher(f"{sys.argv[3]}/{name}") for name in ("a.tflite", "a.xml", "a.bin", "a.pb", "b.meta", "b", "b.index")]
+        assert [one.kind for one in kinds] == ["litert", "openvino", "openvino", "tf1", "tf1", "tf1", "tf1"]
+        assert len({one.fingerprint() for one in kinds}) == 3  # of one file, two, three
+        assert not {"tensorflow", "keras", "apache_beam", "onnxruntime", "onnx", "openvino", "ai_edge_litert"} & set(sys.modules)
         open_teacher(sys.argv[2]).fingerprint()  # onnx alone says which files hold weights
         assert not {"tensorflow", "keras", "apache_beam", "onnxruntime"} & set(sys.modules)
     """
-    subprocess.run([sys.executable, "-c", code, str(mean), str(convolver)], check=True)
+    subprocess.run([sys.executable, "-c", code, str(mean), str(convolver), str(tmp_path)], check=True)
 
 
 def test_threads_are_what_was_asked_for(mean: Path) -> None:

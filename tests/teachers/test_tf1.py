@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,14 @@ def test_it_answers_as_its_session_does(net: Path, name: str) -> None:
         assert teacher.flops() == 2 * (4 * 4 * 27 * 8 + 128 * 16)
     # what batch norm does in training moves the answers, so the constant counts
     assert np.abs(load_teacher(net / name, feed={"phase_train:0": "true"})(IMAGES) - answers).max() > 1e-3
+
+
+def test_threads_share_nothing(net: Path) -> None:
+    teacher = load_teacher(net / "plain.meta", feed=PHASE)
+    alone = {rows: teacher(IMAGES[:rows]) for rows in (64, 5)}
+    with ThreadPoolExecutor(4) as pool:
+        for together in pool.map(lambda number: teacher(IMAGES[: (64, 5)[number % 2]]), range(20)):
+            np.testing.assert_allclose(together, alone[len(together)], atol=1e-6)
 
 
 def test_which_checkpoint_is_meant(net: Path, tmp_path: Path) -> None:
