@@ -70,12 +70,12 @@ def _groups(rows: Sequence[Row]) -> Iterator[Group]:
             heads.append("less first" if any("minus_first" in row.pairs for row in rows) else "less teacher")
             cells = [[*each, _less(row.less.get("accuracy"))] for each, row in zip(cells, rows, strict=True)]
         yield heads, cells
+    if any("cost" in row.model for row in rows):
+        yield list(COSTS), [[show(row.model["cost"]) if row.first and "cost" in row.model else NONE for show in COSTS.values()] for row in rows]
     for name, parts in OTHERS.items():
         there = [(row.model.get(name) or {}) if row.first else {} for row in rows]
         if any(there):
             yield list(parts), [[show(one) if one else NONE for show in parts.values()] for one in there]
-    if any("cost" in row.model for row in rows):
-        yield list(COSTS), [[show(row.model["cost"]) if row.first and "cost" in row.model else NONE for show in COSTS.values()] for row in rows]
 
 
 def _accuracy(pairs: Figures) -> str:

@@ -67,7 +67,7 @@ def probe_notes(figures: Mapping[str, Any]) -> list[str]:
     trained, shown = figures["trained_identities"], figures["identities"]
     known = "" if trained is None else f"; {trained:,} of the {shown:,} have the name of one that it was trained on"
     words = f"probe: of {figures['test']:,} held-out images of {figures['classes']:,} identities, by {figures['classifier']}, that learned from {figures['train']:,}"
-    notes = [f"{words}{known}", *interval_notes(figures)]
+    notes = [f"{words}{known}", *(f"probe: {note}" for note in interval_notes(figures))]
     if not figures["converged"]:
         notes.append("probe: the classifier had not come to an end after all its steps")
     if (stored := figures.get("stored_accuracy")) is not None:

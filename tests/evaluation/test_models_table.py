@@ -84,10 +84,10 @@ def test_a_row_is_a_model_on_a_set_and_costs_stand_once():
 
 
 def test_what_is_too_wide_for_a_terminal_is_two_tables_with_the_same_rows():
-    judged = {f"{who} with a long name": one | {"identification": {"rank1": 0.5}} for who, one in models().items()}
+    judged = {f"{who} with a name": one | {"identification": {"rank1": 0.5}} for who, one in models().items()}
     two = tables(judged)
     assert len(two) == 2 and [row[0] for row in two[0][1]] == [row[0] for row in two[1][1]] == list(judged)
-    assert two[0][0][-1] == "rank 1" and two[1][0] == ["", "MB", "params", "MFLOPs", "ms 1 / 32", "images/s"]
+    assert two[0][0][-5:] == ["MB", "params", "MFLOPs", "ms 1 / 32", "images/s"] and two[1][0] == ["", "rank 1"]
     assert len(tables(judged, widest=200)) == 1
 
 
