@@ -68,6 +68,19 @@ def onnx_net(path, batch="N", size=("H", "W"), more=()):
     return path
 
 
+@pytest.mark.parametrize("size", [(8, 8), (None, None)])
+def test_a_graph_of_tensorflow_1_is_counted_where_its_input_is_given(tmp_path, size):
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        images = v1.placeholder(tf.float32, (None, *size, 3), name="input")
+        maps = tf.nn.relu(tf.nn.conv2d(images, tf.ones((3, 3, 3, 4)), 1, "SAME"))
+        tf.identity(tf.matmul(tf.reduce_mean(maps, [1, 2]), tf.ones((4, 6))), name="embeddings")
+    (tmp_path / "frozen.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    assert load_teacher(tmp_path / "frozen.pb").flops((8, 8)) == 2 * (64 * 4 * 27 + 4 * 6)
+
+
 @pytest.mark.parametrize(("batch", "size"), [("N", ("H", "W")), (1, (8, 8)), (4, (8, 8))])
 def test_an_onnx_file_is_counted_for_one_image_of_a_size(tmp_path, batch, size):
     model = load_teacher(onnx_net(tmp_path / "net.onnx", batch, size))
