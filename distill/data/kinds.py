@@ -235,6 +235,11 @@ def has_models(content: object) -> bool:
     return isinstance(content, dict) and bool(content) and all(isinstance(figures, dict) and "path" in figures for figures in content.values())
 
 
+def has_exports(content: object) -> bool:
+    """Returns whether the content of a JSON file is that of a run's exports.json: {format: {"path": ..., "cosine_q01": ..., ...}}."""
+    return isinstance(content, dict) and bool(content) and all(isinstance(one, dict) and one.keys() >= {"path", "cosine_q01"} for one in content.values())
+
+
 def is_lock(path: StoragePath) -> bool:
     """Returns whether a path is the lock of a folder: a file with the name of a process, or a folder of claims."""
     if is_remote(path) or path.is_dir():

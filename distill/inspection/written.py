@@ -12,7 +12,7 @@ from shlex import quote
 from typing import Any
 
 from distill.data.folders import MODELS
-from distill.data.kinds import DRAWN, KINDS, has_models
+from distill.data.kinds import DRAWN, KINDS, has_exports, has_models
 from distill.data.layout import INDEXES, NUMBERED
 from distill.errors import DistillError
 from distill.storage.files import sha256_file
@@ -140,6 +140,8 @@ def _read(path: StoragePath) -> dict[str, Any]:
 
 def _json(path: StoragePath) -> tuple[str, dict[str, Any]]:
     content = _read(path)
+    if has_exports(content):
+        return "exports of a run", {name: f"{one['path']}, cosine {one['cosine_q01']:.6f}" for name, one in content.items()}
     if has_models(content):
         return "evaluation", _figures(content)
     kind = next((kind for kind, keys in JSONS.items() if content.keys() >= keys), None)

@@ -108,6 +108,8 @@ def test_a_run_notes_its_exports(everything):
     told = json.loads((out.parent / "run" / "exports.json").read_text())
     assert told.keys() == FORMATS.keys() and told["onnx"]["path"] == str(out / "student.onnx") and told["saved_model"]["path"] == str(out / "saved_model")
     assert {"bytes", "cosine_q01", "cosine_min", "images", "ms_per_image"} <= told["litert_int8"].keys()
+    shown = json.loads(inside("inspect", out.parent / "run" / "exports.json", "--json").stdout)
+    assert shown["kind"] == "exports of a run" and shown["onnx"] == f"{out / 'student.onnx'}, cosine {told['onnx']['cosine_q01']:.6f}"
 
 
 def snippets(text):
