@@ -34,7 +34,7 @@ NOT_HERE = {
     "--machine_type": "options for the command above it",
 }
 # What stands on a page only for other machines: object stores, data sets that cannot be had here.
-ELSEWHERE = ("gs://", "s3://", "$BUCKET", "faces_emore", "w600k_r50", "lfw", "facenet/", "teacher facenet ")
+ELSEWHERE = ("gs://", "s3://", "$BUCKET", "faces_emore", "w600k_r50", "lfw", "facenet/", "teacher facenet ", "ijbb_")
 
 
 @dataclass(frozen=True)

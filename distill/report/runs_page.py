@@ -10,7 +10,7 @@ import numpy as np
 
 from distill.config.files import settings
 from distill.report import figures, plots
-from distill.report.page import Block, Callout, Facts, Figure, Section, Table, Text, write_page
+from distill.report.page import Block, Callout, Commands, Facts, Figure, Section, Table, Text, write_page
 from distill.report.run_files import Figures, RunFiles, set_name, sets_of
 from distill.report.training_part import CURVES
 from distill.report.verdict import judge
@@ -28,6 +28,8 @@ def write_runs_report(runs: Sequence[RunFiles], path: Path) -> Path:
         Section("What differs", _differences(named)),
         Section("The runs", [Facts([(name, [str(run.folder), "finished" if run.finished else "not finished"]) for name, run in named.items()])]),
     ]
+    together = shlex.join(["distill", "evaluate", *(str(run.folder) for run in runs), "--pairs", "PAIRS"])
+    sections.append(Section("Next", [Commands([("all of them on the same pairs, with intervals of their differences", together)])]))
     return write_page(path, f"{len(runs)} runs", sections)
 
 
@@ -56,8 +58,7 @@ def _verdicts(named: Mapping[str, RunFiles]) -> Callout:
     shown = figure_range("accuracy", *_interval(judged[best])) or "no interval"
     rivals = [name for name, one in judged.items() if name != best and _overlap(one, judged[best])]
     told = f"Highest accuracy on {set_name(judged[best])}: {best}, {judged[best]['accuracy']:.2%} (95 % interval {shown})."
-    together = shlex.join(["distill", "evaluate", str(named[best].folder), *(str(named[name].folder) for name in rivals), "--pairs", "PAIRS"])
-    near = f"Its interval meets that of {', '.join(rivals)}, so this may be chance. An evaluation on the same pairs says whether they differ: {together}"
+    near = f"Its interval meets that of {', '.join(rivals)}, so this may be chance: the command at the end of this page tells, on the same pairs."
     return Callout("open" if rivals else "equal", told, [*([near] if rivals else []), *lines])
 
 
