@@ -81,6 +81,8 @@ def evaluate_shards(model: Model, source: ShardSource, progress: Progress | None
 
     `progress(done, of)` is called after each batch with counts of rows.
     """
+    if "embedding" not in source.fields:
+        raise DistillError(f"source {source.name} gives: {', '.join(source.fields)}. Agreement needs the teacher's embeddings.")
     if model.dimension != source.dimension:
         raise DistillError(
             f"the model answers with {model.dimension} numbers, the embeddings of {source.name} have {source.dimension}; cosines need the "

@@ -408,10 +408,12 @@ def test_agreement_with_what_a_source_gives():
     target = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]], np.float32)  # cosines 1, 1, 0
     batches = [(pixels[:2], {"embedding": target[:2]}), (pixels[2:], {"embedding": target[2:]})]
     source = SimpleNamespace(fields=("embedding",), dimension=3, rows=3, name="shards", epoch=lambda number: iter(batches))
+    source.order, source.keys = lambda number: iter([np.array([0, 1]), np.array([2])]), lambda numbers: [f"{number}.jpg" for number in numbers]
     answer = []
     found = evaluate_shards(MeanColour(), source, progress=lambda *seen: answer.append(seen))
     assert answer == [(2, 3), (3, 3)]
     assert found.mean == pytest.approx(2 / 3) and found.cosines.tolist() == [1, 1, 0]
+    assert [key for key, _ in found.worst] == ["2.jpg", "0.jpg", "1.jpg"]
     with pytest.raises(DistillError, match="4 numbers.*have 3"):
         evaluate_shards(MeanColour(dimension=4), source)
     with pytest.raises(DistillError, match="gives: label"):
