@@ -58,7 +58,7 @@ def embed(
 
     Args:
         source: folder of class folders or of photos, text list, .rec, .tar, or chunks.
-        teacher: SavedModel folder, .keras, .h5, .onnx, .tflite or .xml (OpenVINO) file, or run folder.
+        teacher: run folder, SavedModel, or a .keras, .h5, .onnx, .tflite, .xml (OpenVINO), .pb or .meta (TensorFlow 1) file.
         root: folder (or .rec or .tar) that keys are relative to; None: `source` itself, or the folder of the list.
         size: (height, width) or "HEIGHTxWIDTH", where the teacher takes images of any size.
         workers: chunks at a time, 0 for one a core; "auto" measures, and chooses the engine too.

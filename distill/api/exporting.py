@@ -63,7 +63,7 @@ def load_model(path: Path, **options: Unpack[PreprocessingOptions]) -> LoadedTea
     """Loads a model on disk as a callable uint8 [B, H, W, 3], RGB, 0 to 255 -> float32 [B, D].
 
     Args:
-        path: run folder, SavedModel, .keras, .h5 or .onnx file.
+        path: run folder, SavedModel, or a .keras, .h5, .onnx, .tflite, .xml (OpenVINO), .pb or .meta (TensorFlow 1) file.
         options: signature, input, output, scale, offset, color, preset, feed, tags of `teachers.open_teacher`.
 
     Raises:

@@ -115,6 +115,21 @@ def test_a_model_trained_on_other_pixels(tmp_path: Path, engine: str) -> None:
     assert "(scale 0.00784, zero point -1): -0.9961 to 1.004, but pixels * 1 + 0 are 0 to 255." in refused(tmp_path / "mean.tflite")
 
 
+def test_plain_bytes_a_free_size_and_channels_first(tmp_path: Path, engine: str) -> None:
+    plain = write(tmp_path / "bytes.tflite", converted(lambda x: means(tf.cast(x, tf.float32)), tf.TensorSpec([None, SIZE, SIZE, 3], tf.uint8, name="x")))
+    teacher = load_teacher(plain)
+    np.testing.assert_allclose(teacher(IMAGES), MEANS, rtol=1e-5)
+    assert not teacher.rough and teacher.describe()["input"] == "x: uint8 [N, 8, 8, 3]"
+    assert "which pixels * 2 + 0 are not. Leave --preset, --scale and --offset away." in refused(plain, scale=2.0)
+    free = load_teacher(write(tmp_path / "free.tflite", converted(means, tf.TensorSpec([None, None, None, 3], name="x"))))
+    assert (free.height, free.width) == (None, None)
+    for rows, height in ((64, 8), (5, 6), (64, 8)):
+        np.testing.assert_allclose(free(IMAGES[:rows, :height]), IMAGES[:rows, :height].astype(np.float32).mean((1, 2)), rtol=1e-5)
+    first = load_teacher(write(tmp_path / "first.tflite", converted(lambda x: tf.reduce_mean(x, (2, 3)), tf.TensorSpec([None, 3, SIZE, SIZE], name="x"))))
+    np.testing.assert_allclose(first(IMAGES), MEANS, rtol=1e-5)
+    assert first.describe()["channels"] == "first"
+
+
 def test_names_and_other_inputs(tmp_path: Path, folder: Path, engine: str) -> None:
     def two(photo: tf.Tensor, phase: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"output": means(photo) * tf.where(phase, 2.0, 1.0), "other": means(photo)[:, :2]}
