@@ -409,6 +409,7 @@ def test_agreement_with_what_a_source_gives():
     batches = [(pixels[:2], {"embedding": target[:2]}), (pixels[2:], {"embedding": target[2:]})]
     source = SimpleNamespace(fields=("embedding",), dimension=3, rows=3, name="shards", epoch=lambda number: iter(batches))
     source.order, source.keys = lambda number: iter([np.array([0, 1]), np.array([2])]), lambda numbers: [f"{number}.jpg" for number in numbers]
+    source.encoded = lambda numbers: [encode_jpeg(pixels[number]) for number in numbers]
     answer = []
     found = evaluate_shards(MeanColour(), source, progress=lambda *seen: answer.append(seen))
     assert answer == [(2, 3), (3, 3)]
