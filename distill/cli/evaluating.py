@@ -166,7 +166,8 @@ def evaluate(
 ) -> None:
     """Evaluate models on unseen identities, and beside their teacher.
 
-    The options under Preprocessing are those of the teacher where --teacher is given, else those of MODEL.
+    The options under Preprocessing are those of the teacher where --teacher is given, else those of the only MODEL; of several, each has its own in the
+    model.json beside it. Differences are to the teacher, or without --teacher to the first MODEL.
 
     \b
     Example: distill evaluate runs/joint --pairs faces/unseen --shards out

@@ -161,4 +161,5 @@ def _interval(value: float, again: np.ndarray, excess: np.ndarray | None, least:
         single = float(np.nanvar(excess))
         factor = np.sqrt(max(variance - 2 * single, min(single, variance)) / variance)
     low, high = value + factor * (np.quantile(again, [(1 - SHARE) / 2, (1 + SHARE) / 2]) - again.mean())
-    return {"value": value, "low": max(least, float(low)), "high": min(1.0, float(high))}
+    # a few draws far away move the mean beyond a quantile, and the value is inside its interval all the same
+    return {"value": value, "low": min(value, max(least, float(low))), "high": max(value, min(1.0, float(high)))}

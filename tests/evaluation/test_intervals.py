@@ -164,3 +164,9 @@ def test_the_paired_interval_covers_the_truth(case):
     """190 of 200 are promised, 3 standard deviations are 9. Of 1,000 cases with effect it is 909 for the AUC; docs/judging.md has all counts."""
     for name, hits in covered(case, 200).items():
         assert 181 <= hits <= 199, (case, name, hits)
+
+
+def test_a_value_is_inside_its_interval_when_few_draws_are_far_away():
+    """990 draws of 1 and 10 of .9 have the mean .999, below the quantile 1: the interval is 1 to 1, and not 1.001 to 1."""
+    again = np.repeat([1.0, 0.9], [990, 10])
+    assert Resampled({"auc": 1.0}, {"auc": again}, {}).intervals() == {"auc": {"value": 1.0, "low": 1.0, "high": 1.0}}
