@@ -51,7 +51,7 @@ def judged_of(run: StoragePath | None) -> dict[str, Any]:
         told = json.loads((run / "evaluation.json").read_bytes()) if run is not None else {}
         found: dict[str, Any] = next((one for who, one in told.items() if who != "teacher" and _is_of(one["path"], run)), {})
         pairs = found.get("pairs") or {}
-        tars = pairs.get("tar") or {}
+        tars = (pairs.get("tars") or {}).get("conservative") or pairs.get("tar") or {}
         thresholds = {far: one["threshold"] for far, one in tars.items() if one.get("threshold") is not None}
         wanted = ("folder", "accuracy", "std", "threshold", "published", "auc", "eer", "tar", "genuine", "impostors", "identities", "intervals", "flip")
         figures = {name: pairs[name] for name in wanted if name in pairs}

@@ -63,27 +63,13 @@ def do(work: Work, load: Load, read: Read | None = None) -> Report:
 
     load: how users load a model, (path) -> callable uint8 [B, H, W, 3] -> float32 [B, D]. read: how the file of a student is read, in place of `open_student`.
     """
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
     model = (read or open_student)(work.student)
     height, width, dimension = sizes_of(model)
     student, report = Student(model, height, width, dimension), Report()
     samples = find_samples(work.where, height, width)
     names = _possible(work, samples, report)
     expected = student(samples.proof)
-    lengths = np.linalg.norm(expected.astype(np.float64), axis=1)
-    report.facts = {
-        "height": height,
-        "width": width,
-        "dimension": dimension,
-        "parameters": model.count_params(),
-        "unit_length": bool(np.abs(lengths - 1).max() < 1e-3),
-        "proof": {"images": len(samples.proof), "source": samples.source},
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
+    report.facts = {**_facts(model, student, expected), "proof": {"images": len(samples.proof), "source": samples.source}}
     sets = _pair_sets(work)
     students = tar_of(student, sets, work.where.resize, work.where.exif)
     served = served_model(model) if set(names) - {"saved_model"} else None
@@ -95,12 +81,29 @@ def do(work: Work, load: Load, read: Read | None = None) -> Report:
             convert(name, served, path, samples.calibration)
         loaded, figures = prove(name, path, samples.proof, expected, load)
         if sets:
-            own = tar_of(loaded, sets, work.where.resize, work.where.exif)
-            figures["pairs"] = compare_tars(name, sets, students, own)
+            figures["pairs"] = compare_tars(name, sets, students, tar_of(loaded, sets, work.where.resize, work.where.exif))
         files = [work.places[name] or "."] if name == "saved_model" else list(FORMATS[name].files)
         size = bytes_of(Path(work.folder), work.places[name], name)
         report.exports[name] = {"files": files, "bytes": size, "input": "uint8" if name == "litert_int8" else "float32", **figures}
     return report
+
+
+def _facts(model: Any, student: Student, expected: Any) -> dict[str, Any]:
+    """Returns what a card says of the student itself. expected: its embeddings of the images of the proof."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    lengths = np.linalg.norm(expected.astype(np.float64), axis=1)
+    return {
+        "height": student.height,
+        "width": student.width,
+        "dimension": student.dimension,
+        "parameters": model.count_params(),
+        "unit_length": bool(np.abs(lengths - 1).max() < 1e-3),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
 
 
 def open_student(file: str) -> Any:

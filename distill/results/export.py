@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from distill.data.kinds import CARD, MODEL_CARD, MODEL_PAGE
 from distill.results.result import Result, text_table
 
 MOST_VERDICTS = 50  # pairs of photos up to which all are listed
@@ -19,7 +20,7 @@ class ExportResult(Result):
     Attributes:
         exports: {format: {"file", "bytes", "cosine_q01", "cosine_min", "images", "ms_per_image", ...}}.
         left_out: {format: reason}, of format "all".
-        card_file, card: its model card, the latter with the path and the bytes on disk.
+        card_file, card: its card as JSON (model.json; of format "saved_model" that in the SavedModel), and its content with the path and the bytes on disk.
     """
 
     SHOWN: ClassVar[tuple[str, ...]] = ("path", "format", "height", "width", "dimension", "parameters", "bytes")
@@ -37,7 +38,7 @@ class ExportResult(Result):
     def of(cls, path: Path, card: Mapping[str, Any]) -> ExportResult:
         """Returns the result of what `distill.exports.export.export` returned."""
         sizes = (card["height"], card["width"], card["dimension"], card["parameters"], card["bytes"])
-        return cls(path, card["format"], *sizes, path / "README.md", card)
+        return cls(path, card["format"], *sizes, path / (CARD if card["format"] == "saved_model" else MODEL_CARD), card)
 
     @property
     def exports(self) -> Mapping[str, Mapping[str, Any]]:
@@ -67,7 +68,7 @@ class ExportResult(Result):
                 f"cosine: that to the student which 99 % of {proof['images']} images have at least ({proof['source']}); ms: one image alone",
                 *self._lost(),
                 *(f"left out: {name}, because {reason}" for name, reason in self.left_out.items()),
-                f"model card: {self.card_file}",
+                f"model card: {self.path / MODEL_PAGE}",
             ]
         )
 
