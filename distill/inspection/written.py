@@ -49,7 +49,6 @@ PARTS: tuple[tuple[re.Pattern[str], str, int], ...] = (
     (re.compile(r"variables\.(index|data-\d{5}-of-\d{5})"), "part of a SavedModel", 2),
     (re.compile(r"README\.md"), "description of an export", 1),
     (re.compile(r"student\.bin"), "part of an OpenVINO model", 1),
-    (re.compile(r"exports\.json"), "exports of a run", 1),
     (re.compile(r"finished\.json"), "note that a run of distill embed has ended", 2),
 )
 PROOFS = ("plan.json", "run.toml", "saved_model.pb", "model.json", *INDEXES, "classes.txt")  # names in the whole
