@@ -114,3 +114,19 @@ def test_what_a_model_cannot_do_is_said_with_its_name(faces):
     models = {"good": ("1", lambda: FirstColour(32, 32)), "lost": ("2", lambda: Lost(32, 32))}
     with pytest.raises(DistillError, match=r"^lost: the model's embedding of .* is not finite"):
         evaluate_models(models, EvaluationRequest(sets=(drawn_set(faces, 60),), reference="good"))
+
+
+def test_models_of_different_sizes_stand_side_by_side(faces):
+    """Each is given images of its own size; without --resize those of another size are refused, with the name of the model."""
+    seen = {}
+
+    class Sees(FirstColour):
+        def __call__(self, images):
+            seen.setdefault(self.height, set()).add(images.shape[1:])
+            return super().__call__(images)
+
+    models = {"large": ("1", lambda: Sees(32, 32)), "small": ("2", lambda: Sees(16, 24))}
+    found = evaluate_models(models, EvaluationRequest(sets=(drawn_set(faces, 60),), resize="stretch", resamples=0, reference="large"))
+    assert seen == {32: {(32, 32, 3)}, 16: {(16, 24, 3)}} and found["small"]["pairs"]["accuracy"] > 0
+    with pytest.raises(DistillError, match=r"^small: .*the image is 32x32 \(height x width\), expected 16x24"):
+        evaluate_models(models, EvaluationRequest(sets=(drawn_set(faces, 60),), reference="large"))
