@@ -38,6 +38,11 @@ SHARES = ("agreement", "accuracy")  # at most 1: a logarithmic axis would hide w
 
 def plotted(draw: Callable[[Any, bool], None], size: tuple[float, float], dark: bool) -> bytes:
     """Runs `draw(figure, dark)` on an empty figure of `size` inches with a transparent background, and returns it as PNG."""
+    return _small_png(drawn(draw, size, dark))
+
+
+def drawn(draw: Callable[[Any, bool], None], size: tuple[float, float], dark: bool) -> np.ndarray:
+    """Returns the same as pixels, uint8 [H, W, 4]."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -58,8 +63,7 @@ def plotted(draw: Callable[[Any, bool], None], size: tuple[float, float], dark: 
         canvas = FigureCanvasAgg(figure)
         draw(figure, dark)
         canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())
-    return _small_png(pixels)
+        return np.array(canvas.buffer_rgba())
 
 
 def _small_png(pixels: np.ndarray) -> bytes:
