@@ -12,15 +12,16 @@ from distill.evaluation.disagreement import disagreeing, thumbnail
 from distill.report import figures, plots
 from distill.report.page import Block, Case, Cases, Figure, Section, Table, Text
 from distill.report.run_files import Figures, RunFiles, Scores, set_name, sets_of
-from distill.report.words import MINUS, figure_range, figure_value, rate, signed
+from distill.report.words import MINUS, figure_cell, figure_range, figure_value, less_teacher, rate, signed
 from distill.runtime.lines import many
 
 
 def on_pairs(run: RunFiles) -> Section:
-    """Returns the section of all sets of pairs of a run's evaluation."""
+    """Returns the section of all sets of pairs of a run's evaluation, and of people that were to be found."""
     sets = sets_of(run.student)
     if not sets:
-        return Section("On pairs", [Text("No pairs were evaluated yet: the first command at the end of this page fills this section, and those behind it.")])
+        none = "No pairs were evaluated yet: the first command at the end of this page fills this section, and those behind it."
+        return Section("On pairs", [*_people(run), Text(none)])
     blocks: list[Block] = [_table(run)]
     for number, one in enumerate(sets, 1):
         scores = {who: found for who in models_of(run) if (found := run.scores(who, number)) is not None}
@@ -28,7 +29,19 @@ def on_pairs(run: RunFiles) -> Section:
             blocks.append(Text(f"{set_name(one)}: no scores lie in the run, so nothing is drawn. Evaluate it with --out {run.folder}."))
             continue
         blocks += _plots(run, one, number, scores)
-    return Section("On pairs", blocks)
+    return Section("On pairs", [*blocks, *_people(run)])
+
+
+def _people(run: RunFiles) -> list[Block]:
+    """Returns the rank-1 identification of each model; [] where none was asked for."""
+    known = {name: found for who, name in models_of(run).items() if (found := run.evaluation[who].get("identification"))}
+    rows: list[list[str | tuple[str, float]]] = []
+    for name, one in known.items():
+        rows.append([name, figure_cell(one, "rank1"), less_teacher(one, "rank1"), f"{one['probes']:,}", f"{one['gallery']:,}"])
+    caption = (
+        "Rank 1: the share of photos that are nearest to the one photo of their own person in the gallery. Less the teacher: in points, with the 95 % interval."
+    )
+    return [Table(["", "rank 1", "less the teacher", "photos", "people"], rows, caption)] if rows else []
 
 
 def models_of(run: RunFiles) -> dict[str, str]:

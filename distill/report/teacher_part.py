@@ -9,7 +9,7 @@ from distill.report import figures
 from distill.report.page import Block, Facts, Figure, Portraits, Section, Table, Text
 from distill.report.pairs_part import cosine, models_of
 from distill.report.run_files import Figures, RunFiles
-from distill.report.words import figure_name, figure_range, figure_value, signed
+from distill.report.words import figure_cell, figure_name, less_teacher
 from distill.runtime.lines import many
 
 SEEN = {
@@ -80,10 +80,10 @@ def asymmetric(run: RunFiles) -> Section:
     for one in [one for one in (found.get("pairs"), *found.get("more_pairs", ())) if one]:
         name = str(one.get("folder", "")).rstrip("/").rpartition("/")[2] or "pairs"
         exchanged = (one.get("mirrored") or {}).get("accuracy")
-        cells = [_figure(one, "accuracy"), less_teacher(one, "accuracy"), "-" if exchanged is None else f"{exchanged:.2%}"]
-        rows.append([name, *cells, _figure(one, "auc"), _figure(one, "eer"), _figure(one, "tar@0.01")])
+        cells = [figure_cell(one, "accuracy"), less_teacher(one, "accuracy"), "-" if exchanged is None else f"{exchanged:.2%}"]
+        rows.append([name, *cells, figure_cell(one, "auc"), figure_cell(one, "eer"), figure_cell(one, "tar@0.01")])
     if one := found.get("identification"):
-        rows.append(["rank 1 among people", _figure(one, "rank1"), less_teacher(one, "rank1"), "-", "-", "-", "-"])
+        rows.append(["rank 1 among people", figure_cell(one, "rank1"), less_teacher(one, "rank1"), "-", "-", "-", "-"])
     behind = " The student's embeddings go through the projection that its run has learned and keeps; its exports do not have it." * bool(
         found.get("projected")
     )
@@ -92,26 +92,6 @@ def asymmetric(run: RunFiles) -> Section:
         f"teacher: against both by the teacher, in points, with the 95 % interval. Exchanged: the second image by the student.{behind}"
     )
     return Section(title, [Table(["", "accuracy", "less the teacher", "exchanged", "AUC", "EER", figure_name("tar@0.01")], rows, caption)])
-
-
-def _figure(one: Figures, name: str) -> str:
-    """Returns a figure with its interval on a line below it."""
-    kind, _, far = name.partition("@")
-    value = (one.get("tar", {}).get(far) or {}).get("tar") if far else one.get(kind)
-    if value is None:
-        return "-"
-    within = ((one.get("intervals") or {}).get("figures") or {}).get(name) or {}
-    between = figure_range(name, within.get("low"), within.get("high"))
-    return f"{figure_value(name, value)}{between and chr(10) + between}"
-
-
-def less_teacher(one: Figures, name: str) -> str:
-    """Returns the difference of a figure to the teacher's in points, with its interval on a line below it; "-" where there is none."""
-    found = (one.get("minus_teacher") or {}).get(name) or {}
-    if found.get("value") is None:
-        return "-"
-    between = "" if found.get("low") is None or found.get("high") is None else f"\n{signed(100 * found['low'])} to {signed(100 * found['high'])}"
-    return f"{signed(100 * found['value'])}{between}"
 
 
 KINDS = {"identities": "people of the same name", "equal_files": "equal files", "near_duplicates": "files that show the same picture"}
@@ -150,7 +130,7 @@ def probe(run: RunFiles) -> Section:
     rows: list[list[str | tuple[str, float]]] = []
     for who, name in known.items():
         one = run.evaluation[who]["probe"]
-        rows.append([name, _figure(one, "accuracy"), less_teacher(one, "accuracy"), f"{one['classes']:,}", f"{one['train']:,}", f"{one['test']:,}"])
+        rows.append([name, figure_cell(one, "accuracy"), less_teacher(one, "accuracy"), f"{one['classes']:,}", f"{one['train']:,}", f"{one['test']:,}"])
     first = run.evaluation[next(iter(known))]["probe"]
     stored = f" With the embeddings that the set stores it is {first['stored_accuracy']:.2%}." if "stored_accuracy" in first else ""
     caption = f"{first.get('name', '')}: the share of held-out images whose identity is named by {first.get('classifier', 'a linear classifier')}.{stored}"

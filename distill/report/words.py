@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 MINUS = "\u2212"
 
 
@@ -58,3 +61,23 @@ def figure_value(name: str, value: float) -> str:
 def figure_range(name: str, low: float | None, high: float | None) -> str:
     """Returns an interval, "" where there is none."""
     return "" if low is None or high is None else f"{figure_value(name, low)} to {figure_value(name, high)}"
+
+
+def figure_cell(one: Mapping[str, Any], name: str) -> str:
+    """Returns a figure with its interval on a line below it."""
+    kind, _, far = name.partition("@")
+    value = (one.get("tar", {}).get(far) or {}).get("tar") if far else one.get(kind)
+    if value is None:
+        return "-"
+    within = ((one.get("intervals") or {}).get("figures") or {}).get(name) or {}
+    between = figure_range(name, within.get("low"), within.get("high"))
+    return f"{figure_value(name, value)}{between and chr(10) + between}"
+
+
+def less_teacher(one: Mapping[str, Any], name: str) -> str:
+    """Returns the difference of a figure to the teacher's in points, with its interval on a line below it; "-" where there is none."""
+    found = (one.get("minus_teacher") or {}).get(name) or {}
+    if found.get("value") is None:
+        return "-"
+    between = "" if found.get("low") is None or found.get("high") is None else f"\n{signed(100 * found['low'])} to {signed(100 * found['high'])}"
+    return f"{signed(100 * found['value'])}{between}"

@@ -90,6 +90,8 @@ def test_what_the_verbs_find_beside_pairs_has_a_section_each(tmp_path):
     model["leaks"] = {"shards": "out", "part": "all rows", "bound": 0.95, "rows": 320, "images": 24000, "identities": nobody, "near_duplicates": near}
     model["leaks"]["equal_files"] = {"number": 0, "named": []}
     model["probe"] = {"name": "cats", "accuracy": 0.625, "classes": 4, "train": 64, "test": 16, "classifier": "logistic regression, C = 1"}
+    ranks = {"rank1": 0.875, "probes": 1900, "gallery": 100, "intervals": {"figures": {"rank1": {"value": 0.875, "low": 0.85, "high": 0.9}}}}
+    model["identification"] = {**ranks, "minus_teacher": {"rank1": {"value": -0.05, "low": -0.07, "high": -0.03}}}
     (run / "evaluation.json").write_text(json.dumps(found))
     (run / "exports.json").write_text(
         json.dumps({"onnx": {"path": "x/student.onnx", "bytes": 4_500_000, "cosine_q01": 0.9999, "cosine_min": 0.9, "images": 64}})
@@ -98,6 +100,7 @@ def test_what_the_verbs_find_beside_pairs_has_a_section_each(tmp_path):
     assert "set1.bin 81.25% −1.20 −2.00 to −0.60 75.00%" in read and "through the projection that its run has learned" in read
     assert "files that show the same picture 6 a/0.jpg is b/0.jpg (0.960)" in read and "and 2 more" in read and "equal files 0 none" in read
     assert "whom the pairs show is not known" in read and "student 62.50% - 4 64 16" in read
+    assert "student 87.50% 85.00% to 90.00% −5.00 −7.00 to −3.00 1,900 100" in read
     assert "onnx 4.50 MB 0.999900 0.900000 64 - x/student.onnx" in read
 
 
