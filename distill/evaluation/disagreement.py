@@ -14,24 +14,28 @@ MOST = 12  # pairs of a set that are shown
 EDGE = 72  # pixels of the longer side of a thumbnail
 
 
-def disagreeing(teacher: np.ndarray, student: np.ndarray, most: int = MOST) -> np.ndarray:
-    """Returns the rows of the pairs whose places in the order of all pairs differ most between two models, the largest difference first.
+def disagreeing(teacher: np.ndarray, student: np.ndarray, cuts: tuple[float, float], most: int = MOST) -> np.ndarray:
+    """Returns the rows of the pairs that two models see most differently: first those that they judge differently, then the others, each by how far their
+    places in the order of all pairs are apart.
 
     Places and not cosines are compared, because the cosines of a student may lie closer together than its teacher's and mean the same.
 
     Args:
         teacher, student: scores of the same pairs, float [N] each.
+        cuts: the thresholds of both.
 
-    >>> disagreeing(np.array([.9, .8, .1, .2]), np.array([.5, .1, .2, .3]), 2)
-    array([1, 2])
+    >>> disagreeing(np.array([.9, .8, .1, .2]), np.array([.5, .1, .2, .3]), (.5, .4), 3)
+    array([1, 2, 3])
     """
     apart = np.abs(_places(student) - _places(teacher))
-    return np.argsort(-apart, kind="stable")[: min(most, int((apart > 0).sum()))]
+    differently = (teacher >= cuts[0]) != (student >= cuts[1])
+    order = np.lexsort((np.arange(len(apart)), -apart, ~differently))
+    return order[: min(most, int((differently | (apart > 0)).sum()))]
 
 
-def shown_pairs(teacher: np.ndarray, student: np.ndarray, pair_set: PairSet) -> dict[str, np.ndarray]:
+def shown_pairs(teacher: np.ndarray, student: np.ndarray, cuts: tuple[float, float], pair_set: PairSet) -> dict[str, np.ndarray]:
     """Returns what pages show of the pairs that two models see most differently: shown int64 [K], shown_first and shown_second uint8 [K, EDGE, EDGE, 3]."""
-    rows = disagreeing(teacher, student)
+    rows = disagreeing(teacher, student, cuts)
     first, second = ([pair_set.read(side[row]) for row in rows.tolist()] for side in (pair_set.pairs.first, pair_set.pairs.second))
     return {"shown": rows, "shown_first": thumbnails(first), "shown_second": thumbnails(second)}
 

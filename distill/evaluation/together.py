@@ -38,11 +38,11 @@ def add_shown(found: Mapping[str, Evaluated], request: EvaluationRequest) -> Non
     """Adds, for each set of pairs, those that a model and its teacher see most differently, as small images; nothing where no files are written."""
     if request.out is None or "teacher" not in found:
         return
-    teachers = found["teacher"].arrays
+    teacher = found["teacher"]
     for who in found.keys() - {"teacher"}:
-        for number, pair_set in enumerate(request.sets, 1):
-            end = "" if number == 1 else f"_{number}"
-            shown = shown_pairs(teachers[f"scores{end}"], found[who].arrays[f"scores{end}"], pair_set)
+        for number, (pair_set, theirs, own) in enumerate(zip(request.sets, teacher.on_pairs, found[who].on_pairs, strict=False), 1):
+            end, cuts = "" if number == 1 else f"_{number}", (theirs.figures["threshold"], own.figures["threshold"])
+            shown = shown_pairs(teacher.arrays[f"scores{end}"], found[who].arrays[f"scores{end}"], cuts, pair_set)
             found[who].arrays.update({f"{name}{end}": array for name, array in shown.items()})
 
 

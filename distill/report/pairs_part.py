@@ -173,15 +173,17 @@ def _scatter(one: Figures, student: Scores, teacher: Scores, cuts: tuple[float, 
 
 
 def _cases(run: RunFiles, one: Figures, number: int, student: Scores, teacher: Scores, cuts: tuple[float, float]) -> list[Block]:
-    rows = disagreeing(teacher.scores, student.scores)
+    rows = disagreeing(teacher.scores, student.scores, cuts)
     if not len(rows):
         return [Text(f"{set_name(one)}: both put all pairs into the same order.")]
     images = _images(run, one, number, student, rows)
-    words = f"{set_name(one)}: the {len(rows)} pairs whose places among all pairs differ most. Below each: the cosine of either model, and whether that judges it right."
+    differently = int(((teacher.scores >= cuts[0]) != (student.scores >= cuts[1])).sum())
+    some = f"{min(differently, len(rows))} of the {many(differently, 'pairs')} that one judges right and the other wrong{', then others' * (differently < len(rows))}"
+    words = f"{set_name(one)}: {some}; first those whose places among all pairs differ most. Below each: the cosine of either model, and what it makes of it."
     if images is None:
-        told = [f"{student.first[row]} and {student.second[row]}" for row in rows[:4].tolist()]
+        named = [f"{student.first[row]} and {student.second[row]}" for row in rows[:4].tolist()]
         where = f"their images are not reachable from here ({one.get('folder')}), and this evaluation kept no thumbnails"
-        return [Text(f"{set_name(one)}: the pairs whose places differ most are not shown, because {where}: {'; '.join(told)}.")]
+        return [Text(f"{set_name(one)}: the pairs that both see most differently are not shown, because {where}: {'; '.join(named)}.")]
     cases = []
     for row, (first, second) in zip(rows.tolist(), images, strict=True):
         same = bool(student.same[row])

@@ -50,7 +50,8 @@ def evaluate_it(folder, sets=2, keep=True):
             arrays[who] |= {f"scores{end}": scores, f"same{end}": same}
             arrays[who] |= {f"{side}{end}": np.array([f"image {2 * row + at}" for row in range(400)]) for at, side in enumerate(("first", "second"))}
         if keep:
-            rows = disagreeing(arrays["teacher"][f"scores{end}"], arrays["model"][f"scores{end}"])
+            last = [(found[who].get("more_pairs") or [found[who]["pairs"]])[-1]["threshold"] for who in ("teacher", "model")]
+            rows = disagreeing(arrays["teacher"][f"scores{end}"], arrays["model"][f"scores{end}"], tuple(last))
             small = rng.integers(0, 256, (len(rows), 72, 72, 3), dtype=np.uint8)
             arrays["model"] |= {f"shown{end}": rows, f"shown_first{end}": small, f"shown_second{end}": small}
     for who, one in arrays.items():
@@ -163,9 +164,11 @@ def test_bad_input_is_one_message_and_changes_nothing(tmp_path):
 
 def test_pairs_differ_by_their_places_and_not_by_their_cosines():
     teacher = np.array([0.9, 0.8, 0.1, 0.2])
-    assert disagreeing(teacher, teacher * 0.1 + 0.5).tolist() == []  # the same order, closer together
-    assert disagreeing(teacher, np.array([0.5, 0.1, 0.2, 0.3]), 2).tolist() == [1, 2]
-    assert disagreeing(np.zeros(3), np.zeros(3)).tolist() == []
+    assert disagreeing(teacher, teacher * 0.1 + 0.5, (0.5, 0.55)).tolist() == []  # the same order, closer together
+    assert disagreeing(teacher, teacher * 0.1 + 0.5, (0.5, 0.585)).tolist() == [1]  # .58 is judged differently now
+    assert disagreeing(teacher, np.array([0.5, 0.1, 0.2, 0.3]), (0.5, 0.05), 2).tolist() == [2, 3]  # the student accepts all, the teacher not these
+    assert disagreeing(teacher, np.array([0.5, 0.1, 0.2, 0.3]), (0.5, 0.4), 2).tolist() == [1, 2]
+    assert disagreeing(np.zeros(3), np.zeros(3), (0.1, 0.1)).tolist() == []
 
 
 def test_thumbnails_are_whole_images():
@@ -174,5 +177,5 @@ def test_thumbnails_are_whole_images():
     assert small.shape == (8, 8, 3) and (small[2:6] == 200).all() and (small[:2] == 128).all() and (small[6:] == 128).all()
     images = {f"image {at}": encode_jpeg(np.full((9, 9, 3), 40 * at, np.uint8)) for at in range(4)}
     pair_set = PairSet("a.bin", Pairs(("image 0", "image 2"), ("image 1", "image 3"), np.array([True, False])), images.__getitem__, None)
-    found = shown_pairs(np.array([0.1, 0.2]), np.array([0.2, 0.1]), pair_set)
+    found = shown_pairs(np.array([0.1, 0.2]), np.array([0.2, 0.1]), (0.5, 0.5), pair_set)
     assert found["shown"].tolist() == [0, 1] and found["shown_first"][:, 0, 0, 0].tolist() == [0, 80] and found["shown_second"][1, 0, 0, 0] == 120
