@@ -98,13 +98,12 @@ def _describe_all(models: Sequence[StoragePath], teacher: StoragePath | None, op
             f"{' and '.join(said)}: of which of the {len(models)} models? Give the one that is meant as --teacher, or write it beside each model: "
             f"distill inspect MODEL {said[0]} ... --save."
         )
-    names = ["model"] if len(models) == 1 else short_names(models, () if teacher is None else ("teacher",))
-    described = {who: describe(path, cast("PreprocessingOptions", {}) if teacher is not None else options) for who, path in zip(names, models, strict=True)}
-    if teacher is not None:
-        described["teacher"] = describe(teacher, options)
+    given = [describe(path, cast("PreprocessingOptions", {}) if teacher is not None else options) for path in models]
+    given += [] if teacher is None else [describe(teacher, options)]
     if len(models) > 1:
-        _check_different(described)
-    return described
+        _check_different(given, [str(path) for path in models] + ([] if teacher is None else [f"--teacher {teacher}"]))
+    names = ["model"] if len(models) == 1 else short_names(models, () if teacher is None else ("teacher",))
+    return dict(zip([*names, *(["teacher"] if teacher is not None else [])], given, strict=True))
 
 
 def _on_features(models: Sequence[StoragePath], teacher: Path | None, asked: Judging, target: StoragePath | None, progress: bool) -> EvaluateResult:
@@ -130,15 +129,15 @@ def _on_features(models: Sequence[StoragePath], teacher: Path | None, asked: Jud
     return EvaluateResult({who: Judged(figures["path"], figures) for who, figures in found.items()})
 
 
-def _check_different(described: dict[str, Teacher]) -> None:
-    """Raises DistillError where two names are the same model."""
+def _check_different(described: Sequence[Teacher], said: Sequence[str]) -> None:
+    """Raises DistillError where two are the same model. said: what was typed for each."""
     places = dict[str, str]()
-    for who, one in described.items():
+    for words, one in zip(said, described, strict=True):
         path = as_path(one.path)
         place = str(path) if isinstance(path, RemotePath) else str(path.resolve())
         if place in places:
-            raise DistillError(f"evaluate: {places[place]} and {who} are the same model, {one.path}. Name each model once.")
-        places[place] = who
+            raise DistillError(f"evaluate: {places[place]} and {words} are the same model, {one.path}. Name each model once.")
+        places[place] = words
 
 
 def _with_costs(request: EvaluationRequest, speed: bool | None, described: dict[str, Teacher], size: tuple[int, int] | None) -> EvaluationRequest:

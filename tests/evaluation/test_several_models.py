@@ -93,8 +93,8 @@ def test_what_cannot_be_judged_is_said_before_a_model_is_loaded(teacher, quick, 
     monkeypatch.setattr(teachers.Teacher, "load", lambda self: pytest.fail("loaded"))
     for models, options, said in (
         ([teacher, tmp_path / "gone"], {}, "No model at .*gone"),
-        ([teacher, teacher / "saved_model.pb"], {}, "are the same model, .*Name each model once"),
-        ([quick, teacher], {"teacher": teacher}, "and teacher are the same model"),
+        ([teacher, teacher / "saved_model.pb"], {}, f"evaluate: {teacher} and {teacher}/saved_model.pb are the same model, {teacher}. Name each model once"),
+        ([quick, teacher], {"teacher": teacher}, f"{teacher} and --teacher {teacher} are the same model"),
         ([teacher, quick], {"preset": "unit"}, "--preset: of which of the 2 models.*--teacher"),
         ([], {}, "no model is given"),
         ([teacher, 3], {}, r"received model=3 \(int\), expected a path"),
