@@ -19,7 +19,7 @@ from distill.exports.place import refuse_existing
 from distill.exports.proof import agree, compare_tars, prove
 from distill.exports.saved_model import write_saved_model
 from distill.exports.work import open_student
-from tests.builders import IDENTITIES, make_set
+from tests.builders import IDENTITIES, FirstColour, make_set
 from tests.conftest import inside
 from tests.exports.conftest import DIMENSION, EVALUATION, HEIGHT, WIDTH, save_student, student_of
 from tests.exports.conftest import exported_by as export
@@ -230,6 +230,24 @@ def test_int8_without_photos_is_refused_before_any_work(run, tmp_path):
     with pytest.raises(DistillError, match=r"litert_int8 needs images .* --images FOLDER, or --shards SHARDS"):
         export(run, tmp_path / "out", "litert_int8", process="none.such")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_all_leaves_int8_out_where_faces_are_drawn():
+    from distill.exports.samples import drawn_samples
+    from distill.exports.work import Report, Work, _possible
+
+    places, report = {name: wanted.files[0] for name, wanted in FORMATS.items()}, Report()
+    assert _possible(Work("student.keras", "out", "all", places), drawn_samples(20, 24), report) == [name for name in FORMATS if name != "litert_int8"]
+    assert report.left_out.keys() == {"litert_int8"} and "--images FOLDER" in report.left_out["litert_int8"]
+
+
+def test_the_tar_of_a_model_on_pairs(photos):
+    """100 pairs of two people are too few for a rate of 1 %, which takes ten of 1,000."""
+    from distill.evaluation.pair_sets import drawn_set
+    from distill.exports.proof import tar_of
+
+    few = drawn_set(photos, 200)
+    assert tar_of(FirstColour(24, 24), [few]) == [None]
 
 
 @pytest.mark.parametrize(
