@@ -106,7 +106,7 @@ def leaks(run: RunFiles) -> Section:
     rows: list[list[str | tuple[str, float]]] = []
     for kind, words in KINDS.items():
         one = found.get(kind) or {"left_out": "this evaluation is of an earlier version"}
-        rows.append([words, "-", str(one["left_out"])] if "left_out" in one else [words, f"{one['number']:,}", _named(one)])
+        rows.append([words, "-", f"not looked for: {one['left_out']}"] if "left_out" in one else [words, f"{one['number']:,}", _named(one)])
     where = f" Compared were {found['images']:,} images with {many(found['rows'], 'rows')}." if "rows" in found else ""
     caption = (
         f"What the evaluation shares with {found['shards']} ({found['part']}). The same picture: a cosine of {found['bound']:g} or more, and other bytes. "
