@@ -17,6 +17,7 @@ from distill.config.run import Run
 from distill.errors import Damaged, DistillError
 
 Figures = Mapping[str, Any]  # of one model, as evaluation.json holds them
+EVERY = ("folder", "accuracy", "std", "threshold", "tar", "genuine", "impostors")  # of each set of pairs, in every version
 
 
 def read_history(path: Path) -> dict[str, np.ndarray]:
@@ -154,6 +155,11 @@ def set_name(figures: Figures) -> str:
 def _evaluation_of(folder: Path, evaluated: Path) -> dict[str, Figures]:
     """Returns the evaluation.json of a run, which lies in `evaluated`; {} where it is of another model."""
     evaluation: dict[str, Figures] = {who: one for who, one in read_json_of(evaluated / "evaluation.json").items() if isinstance(one, dict)}
+    for who, figures in evaluation.items():
+        for each in sets_of(figures):
+            if not isinstance(each, dict) or (lost := [name for name in EVERY if name not in each]):
+                told = "hold no figures" if not isinstance(each, dict) else f"lack {', '.join(lost)}"
+                raise Damaged(f"{evaluated / 'evaluation.json'} is not as distill evaluate writes it: the pairs of {who} {told}. Evaluate the run again.")
     models = [one.get("path") for who, one in evaluation.items() if who != "teacher"]
     return evaluation if not models or any(not Path(str(path or "")).exists() or _lies_in(path, folder) for path in models) else {}
 

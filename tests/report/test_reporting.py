@@ -162,6 +162,13 @@ def test_bad_input_is_one_message_and_changes_nothing(tmp_path):
         make_run(run)
 
 
+def test_an_evaluation_that_lacks_figures_is_said(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "evaluation.json").write_text(json.dumps({"model": {"path": str(run), "pairs": {"folder": "a", "accuracy": 1.0}}}))
+    with pytest.raises(DistillError, match="the pairs of model lack std, threshold, tar, genuine, impostors. Evaluate the run again"):
+        distill.write_report(run, progress=False)
+
+
 def test_pairs_differ_by_their_places_and_not_by_their_cosines():
     teacher = np.array([0.9, 0.8, 0.1, 0.2])
     assert disagreeing(teacher, teacher * 0.1 + 0.5, (0.5, 0.55)).tolist() == []  # the same order, closer together
