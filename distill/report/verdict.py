@@ -14,7 +14,7 @@ from distill.report.run_files import Figures, RunFiles, set_name, sets_of
 from distill.report.words import figure_name, points, signed, times
 from distill.runtime.lines import many
 
-FEW = 200  # identities under which an interval may be somewhat too narrow; of 150 it held the true difference in 909 to 956 of 1,000 cases, not in 950
+FEW = 150  # identities under which an interval may be somewhat too narrow: where people differ much, of 100 it holds the true difference in 907 to 940 of 1,000 cases
 MOST_LEAKED = 0.01  # share of the images of an evaluation that may be rows of the set; with more, figures may be a point too good
 OPEN, LOSES, EQUAL = "open", "loses", "equal"  # kinds of verdicts, which have a colour
 
