@@ -12,7 +12,7 @@ from benchmarks.bench_evaluate import covered
 from distill.evaluation.evaluate import evaluate_models
 from distill.evaluation.folds import kfold_accuracy
 from distill.evaluation.identification import open_people
-from distill.evaluation.intervals import Design, Resampled, drawn_shares, resample
+from distill.evaluation.intervals import Design, Resampled, _freedom, _moved, _wider, drawn_shares, resample
 from distill.evaluation.pair_sets import drawn_set
 from distill.evaluation.rates import roc, tar_at_far
 from distill.evaluation.request import EvaluationRequest
@@ -158,10 +158,25 @@ def test_a_student_is_compared_with_its_teacher(faces):
     assert "intervals" not in none["pairs"] and "minus_teacher" not in none["pairs"] and none["pairs"]["auc"] == model["auc"]
 
 
+def test_an_uncertain_variance_widens_the_interval():
+    """One identity of four moves a figure by 2: squares 4, fourths 16, so var(V) is 16 - 16 / 4 = 12, and a V of 10 has 2 * 100 / 12 degrees of freedom."""
+    assert _freedom(10.0, np.array([2.0, 0, 0, 0]), 0.0) == pytest.approx(200 / 12)
+    assert _freedom(1.0, np.array([2.0, 0, 0, 0]), 0.0) == 5 and _freedom(1.0, np.ones(9), 0.0) == np.inf
+    # .25 of noise in each of four: squares 4 - 1 = 3, fourths 16 - 6 * .25 * 3 - 12 * .0625 = 10.75
+    assert _freedom(10.0, np.array([2.0, 0, 0, 0]), 0.25) == pytest.approx(200 / (10.75 - 9 / 4))
+    assert 1.959964 * _wider(10) == pytest.approx(2.228139, rel=2e-3) and _wider(np.inf) == 1  # Student's t at 97.5 %
+
+
+def test_what_an_identity_moves_is_its_covariance_with_its_draws():
+    draws = [np.array([[2, 0], [0, 2]]), np.array([[1, 1], [1, 1]])]
+    moved = _moved(draws, {"mean": np.array([5.0, 1.0, 3.0, 3.0])})  # 2, -2, 0, 0 around 3, times +-1
+    assert moved["mean"].tolist() == [1.0, -1.0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["pairs", "identities without effect", "identities with effect"])
 def test_the_paired_interval_covers_the_truth(case):
-    """190 of 200 are promised, 3 standard deviations are 9. Of 1,000 cases with effect it is 909 for the AUC; docs/judging.md has all counts."""
+    """190 of 200 are promised, 3 standard deviations are 9. docs/judging.md has the counts of 1,000 cases."""
     for name, hits in covered(case, 200).items():
         assert 181 <= hits <= 199, (case, name, hits)
 
