@@ -14,7 +14,7 @@ from distill.report.run_files import Figures, RunFiles, set_name, sets_of
 from distill.report.words import figure_name, points, signed, times
 from distill.runtime.lines import many
 
-FEW = 150  # identities under which an interval may be somewhat too narrow: where people differ much, of 100 it holds the true difference in 907 to 940 of 1,000 cases
+FEW = 150  # identities under which an interval may be somewhat too narrow: where people differ much, 100 hold the true difference in 92 to 96 % of cases
 MOST_LEAKED = 0.01  # share of the images of an evaluation that may be rows of the set; with more, figures may be a point too good
 OPEN, LOSES, EQUAL = "open", "loses", "equal"  # kinds of verdicts, which have a colour
 
