@@ -80,3 +80,12 @@ class Interrupted(DistillError):
     """Ctrl-C, or another signal that asks the process to end, while there was something to say of what is kept. Exit code 130, or the signal's."""
 
     exit_code = 130
+
+
+def how_to_install(extra: str) -> str:
+    """Returns the command that adds an extra, for messages; it is in no index of packages, where its name may be somebody else's.
+
+    >>> how_to_install("onnx")
+    "pip install -c constraints.txt '.[onnx]' where distill's source lies"
+    """
+    return f"pip install -c constraints.txt '.[{extra}]' where distill's source lies"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from distill.errors import DistillError
+from distill.errors import DistillError, how_to_install
 from distill.storage.path import is_remote
 from pipelines.job import Job
 
@@ -106,7 +106,7 @@ def beam_options(engine: Engine, workers: int, flags: Sequence[str]) -> Pipeline
     try:
         importlib.import_module(engine.runner.rpartition(".")[0])  # a runner's own options are known from here on
     except (ImportError, NameError, TypeError) as error:
-        raise DistillError(f"{engine.about}: {error}. Install it: pip install 'distill[{engine.needs}]'.") from error
+        raise DistillError(f"{engine.about}: {error}. Install it: {how_to_install(engine.needs)}.") from error
     own = [option.format(workers=workers) for option in engine.options]
     if unknown := _unknown(flags):
         raise DistillError(f"Beam has no option {', '.join(unknown)}. Options of distill stand before the --, options of Beam behind it.")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.errors import DistillError
+from distill.errors import DistillError, how_to_install
 from distill.images.preprocessing import Preprocessing
 from distill.runtime.quiet import quiet_import
 from teachers import Teacher, asked_threads, start_tensorflow
@@ -26,7 +26,6 @@ from teachers.loaded import Call, Model, Shape, choose, in_turns, list_signature
 
 SIGNATURE, OUTPUT, CALL = "serving_default", "output", "model"
 MAGIC = b"TFL3"  # bytes 5 to 8 of each such file
-EXTRA = 'pip install "distill[litert]"'
 FLOATS, WHOLE = ("FLOAT32", "FLOAT64", "FLOAT16", "BFLOAT16"), ("INT8", "UINT8", "INT16", "INT4", "INT32")
 HALVES = ("FLOAT16", "BFLOAT16")
 FOREIGN = "has operations of TensorFlow (SELECT_TF_OPS), which this interpreter lacks. Convert it with TFLITE_BUILTINS alone, or name the SavedModel that it came from."
@@ -123,7 +122,7 @@ def _first(teacher: Teacher, data: bytes) -> tuple[Any, Callable[[], Any]]:
     threads = asked_threads()[0] or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     engine = _litert() or _tensorflow()
     if engine is None:
-        raise DistillError(f"teacher {teacher.path} needs LiteRT: {EXTRA}")
+        raise DistillError(f"teacher {teacher.path} needs LiteRT: {how_to_install('litert')}")
     start = _starter(engine, data, threads)
     try:
         return start(), start

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.errors import DistillError
+from distill.errors import DistillError, how_to_install
 from distill.runtime.quiet import quiet_import
 from teachers import Teacher, asked_threads
 from teachers.causes import reason
@@ -35,7 +35,6 @@ QUANTISING = ("QuantizeLinear", "QLinearConv", "QLinearMatMul")
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # onnxruntime's default times cuDNN's algorithms at each start and takes the fastest: not always the same, so not always the same bits.
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
-EXTRA = 'pip install "distill[onnx]"'
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def _start(teacher: Teacher) -> tuple[Any, Tensors, Tensors]:
         with quiet_import():
             import onnxruntime
     except ImportError as error:
-        raise DistillError(f"{where} needs onnxruntime: {EXTRA} ({error})") from error
+        raise DistillError(f"{where} needs onnxruntime: {how_to_install('onnx')} ({error})") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = asked_threads()[0], 1
     options.log_severity_level = 4  # what matters comes as a Python exception

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.errors import DistillError
+from distill.errors import DistillError, how_to_install
 from distill.runtime.quiet import import_openvino
 from teachers import Teacher, asked_threads
 from teachers.causes import reason
@@ -16,7 +16,6 @@ from teachers.foreign import check_whole, first_bytes
 from teachers.loaded import Call, Model, Shape, choose, in_turns, list_signatures, text_of
 
 OUTPUT, CALL = "output", "model"
-EXTRA = 'pip install "distill[openvino]"'
 COARSE = ("f16", "bf16", "i8", "u8", "i4", "u4")  # types of weights that keep fewer digits than float32
 # As float32, whatever the processor would rather do: on one with bfloat16 a cosine to the model's own answer was 0.99996, with this 0.9999999.
 OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}
@@ -86,7 +85,7 @@ def _start(teacher: Teacher) -> tuple[Any, Any]:
     try:
         openvino = import_openvino()
     except ImportError as error:
-        raise DistillError(f"{where} needs OpenVINO: {EXTRA} ({error})") from error
+        raise DistillError(f"{where} needs OpenVINO: {how_to_install('openvino')} ({error})") from error
     ((_, weights),) = external_files(teacher.local, teacher.path)
     threads = {"INFERENCE_NUM_THREADS": str(asked_threads()[0])} if asked_threads()[0] else {}
     try:

@@ -196,7 +196,8 @@ def _print(found: EvaluateResult, form: str, models: Sequence[str]) -> None:
 
 def _after_evaluate(models: Sequence[str], found: EvaluateResult) -> list[list[object]]:
     """Returns what a person does with a model that was judged: pairs with its threshold, and the export of a student that is none yet."""
-    model, threshold = models[0], found.model.threshold
+    at = 1 if len(models) > 1 and found.teacher is None else 0  # the first of several is what the others are compared with
+    model, threshold = models[at], list(found.judged.values())[at].threshold
     words: list[list[object]] = [] if threshold is None else [["compare", model, "ONE.jpg", "OTHER.jpg", "--threshold", f"{threshold:.3f}"]]
     if model.endswith(".keras") or (as_path(model) / "student.keras").is_file():
         words.append(["export", model, "OUT"])

@@ -66,7 +66,7 @@ def _check_known(path: StoragePath, lines: Mapping[str, int], known: Sequence[Pa
     strange = [name for name in lines if name not in shown and not any((root / name).is_dir() for root in roots)]
     if strange:
         more = f", and {len(strange) - 1:,} more that are not known" if len(strange) > 1 else ""
-        raise DistillError(f"--groups {path}: line {lines[strange[0]]} names {strange[0]}, whom neither the pairs nor their folder show{more}.")
+        raise DistillError(f"--groups {path}: line {lines[strange[0]]} names {strange[0]!r}, whom neither the pairs nor their folder show{more}.")
 
 
 def figures_of_groups(scores: np.ndarray, same: np.ndarray, pair_set: PairSet, groups: Mapping[str, str], threshold: float) -> list[dict[str, Any]]:

@@ -110,4 +110,6 @@ def _check_images(path: StoragePath, root: StoragePath, pairs: Pairs, numbers: l
         row = next(row for row, both in enumerate(zip(pairs.first, pairs.second, strict=True)) if missing & set(both))
         key = pairs.first[row] if pairs.first[row] in missing else pairs.second[row]
         more = f", nor are {len(missing) - 1:,} more" if len(missing) > 1 else ""
-        raise DistillError(f"{path}: line {numbers[row]} names {key}, which is not in {root}{more}. Name the folder of the images with --pairs-root.")
+        raise DistillError(
+            f"{path}: line {numbers[row]} names {key}, which is not in {root}{more}. Mend the list, or name the folder that has them with --pairs-root."
+        )

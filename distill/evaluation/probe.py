@@ -16,7 +16,7 @@ import numpy as np
 from distill.data.kinds import kind_of
 from distill.data.shards import open_shards
 from distill.data.sources import ShardSource
-from distill.errors import DistillError
+from distill.errors import DistillError, how_to_install
 from distill.evaluation.embed import Model, Progress, embed_images, embedded, spec_for
 from distill.evaluation.pairs import list_images
 from distill.evaluation.request import EvaluationRequest
@@ -25,7 +25,6 @@ from distill.storage.path import StoragePath
 
 HELD_OUT = 0.2
 C, STEPS = 1.0, 1000
-EXTRA = 'pip install "distill[probe]"'
 
 
 @dataclass(frozen=True)
@@ -151,5 +150,5 @@ def _classifier() -> Any:
     try:
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:
-        raise DistillError(f"--probe needs scikit-learn: {EXTRA} ({error})") from error
+        raise DistillError(f"--probe needs scikit-learn: {how_to_install('probe')} ({error})") from error
     return LogisticRegression

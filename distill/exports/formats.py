@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from distill.errors import DistillError
+from distill.errors import DistillError, how_to_install
 
 ALL = "all"
 
@@ -46,7 +46,7 @@ def missing(name: str) -> str:
     """Returns what this machine lacks for a format and how to get it, "" where it lacks nothing."""
     wanted = FORMATS[name]
     lacking = [library for library in wanted.libraries if find_spec(library) is None]
-    return f'it needs {" and ".join(lacking)}: pip install "distill[{wanted.extra}]"' if lacking else ""
+    return f"it needs {' and '.join(lacking)}: {how_to_install(wanted.extra)}" if lacking else ""
 
 
 def chosen(format: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -16,6 +16,7 @@ from distill.runtime.lines import many
 
 FEW = 150  # identities under which an interval may be somewhat too narrow: where people differ much, 100 hold the true difference in 92 to 96 % of cases
 MOST_LEAKED = 0.01  # share of the images of an evaluation that may be rows of the set; with more, figures may be a point too good
+NO_REPLACEMENT = 0.1  # loss of a figure with which nobody takes the student for its teacher
 OPEN, LOSES, EQUAL = "open", "loses", "equal"  # kinds of verdicts, which have a colour
 
 
@@ -98,7 +99,8 @@ def _headline(compared: Sequence[tuple[Figures, list[Difference]]], sets: int) -
         one, worst = min(accuracy, key=lambda pair: pair[1].value)
         amount = f"{points(abs(worst.value)).lstrip('+')} of {figure_name(worst.figure)}"
         place = f" (on {set_name(one)}, the worst of {sets} sets)" if sets > 1 else ""
-        return LOSES, f"It loses {amount} against its teacher{place}. It may replace it only where that loss can be borne."
+        verdict = "It is no replacement for it." if abs(worst.value) > NO_REPLACEMENT else "It may replace it only where that loss can be borne."
+        return LOSES, f"It loses {amount} against its teacher{place}. {verdict}"
     accuracies = [each for _, found in compared for each in found if each.figure == "accuracy"]
     if all(each.value == each.low == each.high == 0 for each in accuracies):
         return OPEN, "No difference to the teacher can be seen, and none can be: these pairs are too easy or too few to tell the two apart."

@@ -42,10 +42,10 @@ def asymmetric_notes(figures: Mapping[str, Any]) -> list[str]:
             f"accuracy {one['accuracy']:.2%} (with the sides exchanged {one['mirrored']['accuracy']:.2%}){rates}, AUC {one['auc']:.5f}, EER {one['eer']:.2%}"
         )
         notes.append(f"first image{of} by the model{behind}, second by the teacher: {words}")
-        notes += [note for note in interval_notes(one) if note.startswith("less the teacher")]
+        notes += [f"first image{of} by the model, {note}" for note in interval_notes(one) if note.startswith("less the teacher")]
     if one := found.get("identification"):
         notes.append(f"probes by the model{behind}, gallery by the teacher: rank 1 {one['rank1']:.2%}")
-        notes += [note for note in interval_notes(one) if note.startswith("less the teacher")]
+        notes += [f"probes by the model, {note}" for note in interval_notes(one) if note.startswith("less the teacher")]
     return notes
 
 

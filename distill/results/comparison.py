@@ -102,6 +102,9 @@ class CompareResult(Result):
             if one.same or len(verdicts) <= MOST_VERDICTS:
                 lines.append(f"{row + 1} and {column + 1}: {'same' if one.same else 'different'} ({one.cosine:.3f}){self._teacher_says(row, column, one.same)}")
         lines.append(f"{same:,} of {len(verdicts):,} pairs reach the threshold of {self.threshold:.4g} (*): taken for the same person")
+        if self.teacher is not None and (cut := self.teacher.threshold) is not None:
+            same = sum(float(self.teacher.cosines[place]) >= cut for place in self._places())
+            lines.append(f"teacher: {same:,} of {len(verdicts):,} pairs reach its threshold of {cut:.4g} (*)")
         return [*lines, *([f"the threshold is that of {self.source}"] if self.source else [])]
 
     def _teacher_says(self, row: int, column: int, same: bool) -> str:

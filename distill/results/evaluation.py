@@ -164,7 +164,7 @@ class EvaluateResult(Result):
             notes = [note for who, one in self.judged.items() for note in _notes(who, one)]
         else:
             notes = together({who: [*_on_pairs(who, one, brief_notes), *_others(who, one)] for who, one in self.judged.items()})
-        return [*notes, *cost_notes(self.as_dict())]
+        return [*notes, *cost_notes(self.as_dict())] if self._side_by_side else notes
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         """Returns a head, and a row for each model and set of pairs; the agreement stands in the first row of a model."""

@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from distill.errors import DistillError, StoreError
+from distill.errors import DistillError, StoreError, how_to_install
 
 if TYPE_CHECKING:
     from distill.storage.objects import RemotePath
@@ -63,7 +63,7 @@ def google() -> Any:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud.storage import Client
     except ImportError as error:
-        raise DistillError("gs:// needs Google's client. Install it: pip install 'distill[gs]'.") from error
+        raise DistillError(f"gs:// needs Google's client. Install it: {how_to_install('gs')}.") from error
     if given := _endpoint("STORAGE_EMULATOR_HOST"):
         url = f"{given['scheme']}://{given['endpoint_override']}"
         client = Client(project=None, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})  # type: ignore[no-untyped-call]

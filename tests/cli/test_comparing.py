@@ -94,6 +94,7 @@ def test_the_threshold_of_an_evaluation(quick: Path, photos: dict[str, Path], ev
     assert found.threshold == cut and found.verdicts[0].same and not found.verdicts[1].same
     both = inside("compare", quick, *names, "--teacher", quick, LESS, "--evaluation", evaluation, "--far", 0.1).stdout
     assert "1 and 3: same (0.8" in both and "; teacher: different (0.000)  <- they differ" in both
+    assert re.search(r"teacher: [0-3] of 3 pairs reach its threshold of -?[0-9.e-]+ \(\*\)\n", both), both
     few = inside("compare", quick, *names, LESS, "--evaluation", evaluation)
     assert (
         few.returncode == 2 and "has no threshold at a FAR of 0.01: 1,000 impostor pairs are needed, there are 200. Choose with --far from: 0.1." in few.stderr

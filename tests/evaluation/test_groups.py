@@ -67,7 +67,7 @@ def test_groups_end_to_end(folder):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("ann\teasy\nzoe\thard\nzac\thard\n", r"line 2 names zoe, whom neither the pairs nor their folder show, and 1 more that are not known\.$"),
+        ("ann\teasy\nzoe\thard\nzac\thard\n", r"line 2 names 'zoe', whom neither the pairs nor their folder show, and 1 more that are not known\.$"),
         ("ann easy\n", r"line 1 is 'ann easy'\. Expected IDENTITY<TAB>GROUP"),
         ("ann\teasy\nann\thard\n", "line 2 says ann is of hard, line 1 says easy"),
         ("\n", "is empty"),

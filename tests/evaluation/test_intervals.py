@@ -19,6 +19,7 @@ from distill.evaluation.request import EvaluationRequest
 from distill.evaluation.resampled import Sorted, figures_of
 from distill.images.codec import write_png
 from distill.results import EvaluateResult, Judged
+from distill.results.agreement import asymmetric_notes
 
 
 @settings(deadline=None, max_examples=100)
@@ -153,6 +154,9 @@ def test_a_student_is_compared_with_its_teacher(faces):
     words = EvaluateResult(judged).in_words()
     assert "model: 95 % intervals (identities drawn again 200 times): accuracy " in words
     assert "model: less the teacher on the same pairs, with 95 % intervals: accuracy " in words and "; AUC " in words
+    assert "less teacher: accuracy less that of teacher" not in words  # which explains a column that this table does not have
+    across = {"asymmetric": {"projected": False, "pairs": {**result["model"]["pairs"], "mirrored": result["model"]["pairs"]}}}
+    assert any(note.startswith("first image by the model, less the teacher on the same pairs") for note in asymmetric_notes(across))
     assert judged["model"].minus_teacher["auc"][0] == model["minus_teacher"]["auc"]["value"] and judged["model"].intervals["auc"][0] <= model["auc"]
     none = evaluate_models(models, replace(request, resamples=0))["model"]
     assert "intervals" not in none["pairs"] and "minus_teacher" not in none["pairs"] and none["pairs"]["auc"] == model["auc"]

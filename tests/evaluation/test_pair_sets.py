@@ -212,7 +212,10 @@ def test_lines_of_two_paths(lfw, last, known):
         ("2\t2\nAnn_A\t1\t2\n", "first line promises 8 pairs, 1 are there. Copy it again"),
         ("1\t1\nAnn_A\t1\tx\nAnn_A\t1\tBea_B\t1\n", r"line 2 is 'Ann_A\\t1\\tx'. Expected NAME<TAB>NUMBER<TAB>NUMBER, or"),
         ("1\t1\nAnn_A\t1\t9\nAnn_A\t7\tBea_B\t1\n", r"line 2 names Ann_A/Ann_A_0009\.jpg, which is not in .*, nor are 1 more\. .*--pairs-root"),
-        ("lfw/Cid/Cid_0001.jpg\tgone.jpg\t1\n", r"line 1 names gone\.jpg, which is not in [^,]*\. Name the folder of the images with --pairs-root"),
+        (
+            "lfw/Cid/Cid_0001.jpg\tgone.jpg\t1\n",
+            r"line 1 names gone\.jpg, which is not in [^,]*\. Mend the list, or name the folder that has them with --pairs-root",
+        ),
         ("a b 1\n", r"line 1 is 'a b 1'\. Expected PATH<TAB>PATH<TAB>1"),
         ("a\tb\t2\n", r"line 1 is 'a\\tb\\t2'"),
         ("1\nAnn_A\t1\t2\nAnn_A\t1\t3\n", "2 genuine and 0 impostor pairs, of 1 identity: figures need some of each"),

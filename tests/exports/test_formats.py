@@ -12,6 +12,7 @@ import pytest
 from distill import DistillError
 from distill.api.export_process import load_plainly
 from distill.data.kinds import read_card, strange_in_export
+from distill.errors import how_to_install
 from distill.exports.convert import convert, served_model
 from distill.exports.export import Judges
 from distill.exports.formats import FORMATS, chosen
@@ -221,7 +222,7 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch, run, tmp_path):
     monkeypatch.setattr("distill.exports.formats.find_spec", lambda name: None if name in ("openvino", "tf2onnx") else object())
     places, left_out = chosen("all")
     assert set(places) == set(FORMATS) - {"onnx", "openvino"}
-    assert left_out == {"onnx": 'it needs tf2onnx: pip install "distill[onnx]"', "openvino": 'it needs openvino: pip install "distill[openvino]"'}
+    assert left_out == {"onnx": "it needs tf2onnx: " + how_to_install("onnx"), "openvino": "it needs openvino: " + how_to_install("openvino")}
     with pytest.raises(DistillError, match=r'export format openvino: it needs openvino: pip install "distill\[openvino\]"'):
         export(run, tmp_path / "out", "openvino")
 

@@ -40,6 +40,8 @@ def test_a_loss_is_one_where_the_interval_lies_below_0(verdict):
     assert (
         found.kind == "loses" and found.headline == "It loses 3.10 points of accuracy against its teacher. It may replace it only where that loss can be borne."
     )
+    hopeless = verdict(pairs(minus={"accuracy": (-0.31, -0.35, -0.27)}))
+    assert hopeless.headline == "It loses 31.00 points of accuracy against its teacher. It is no replacement for it."
     assert "3.10 points of accuracy less than the teacher (95 % interval −5.20 to −1.10, all below 0: a loss)" in found.lines[0]
 
 

@@ -202,7 +202,7 @@ def test_without_an_engine_the_extra_is_named(folder: Path, monkeypatch: pytest.
     monkeypatch.setattr("teachers._loaded", {})
     for name in ENGINES:
         monkeypatch.setattr(litert_file, f"_{name}", lambda: None)
-    assert refused(folder / "float16.tflite").endswith('needs LiteRT: pip install "distill[litert]"')
+    assert refused(folder / "float16.tflite").endswith("needs LiteRT: pip install -c constraints.txt '.[litert]' where distill's source lies")
 
 
 def test_it_is_the_same_teacher_wherever_it_lies(tmp_path: Path, folder: Path) -> None:

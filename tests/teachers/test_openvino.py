@@ -140,4 +140,4 @@ def test_without_openvino_the_extra_is_named(models: Path) -> None:
     code = "import sys; sys.modules['openvino'] = None; from distill.cli import main; sys.argv[0] = 'distill'; main()"
     done = subprocess.run([sys.executable, "-c", code, "inspect", str(models / "float32.xml")], capture_output=True, text=True)
     assert done.returncode == 2
-    assert 'needs OpenVINO: pip install "distill[openvino]" (' in done.stderr
+    assert "needs OpenVINO: pip install -c constraints.txt '.[openvino]' where distill's source lies (" in done.stderr

@@ -671,7 +671,10 @@ def test_a_damaged_onnx_file_is_an_error_or_none(tmp_path: Path, convolver: Path
 
 @pytest.mark.parametrize(
     ("missing", "told"),
-    [("onnxruntime", 'needs onnxruntime: pip install "distill[onnx]" ('), ("onnx", "needs the package onnx beside onnxruntime: pip install onnx (")],
+    [
+        ("onnxruntime", "needs onnxruntime: pip install -c constraints.txt '.[onnx]' where distill's source lies ("),
+        ("onnx", "needs the package onnx beside onnxruntime: pip install onnx ("),
+    ],
 )
 def test_onnx_without_its_packages_says_what_to_install(convolver: Path, missing: str, told: str) -> None:
     """Whoever lacks onnx alone may have onnxruntime-gpu, which the extra would overwrite."""
