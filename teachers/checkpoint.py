@@ -37,7 +37,7 @@ def find_index(path: StoragePath) -> StoragePath | None:
 def find_graph(index: StoragePath) -> StoragePath | None:
     """Returns the .meta of a checkpoint: that of its name, else that whose name begins its own, else the only one in the folder."""
     graphs = _named(index.parent, GRAPH)
-    beginning = [graph for graph in graphs if index.stem.startswith(graph.stem)]
+    beginning = [graph for graph in graphs if _begins(index.stem, graph.stem)]
     return max(beginning, key=lambda graph: len(graph.stem)) if beginning else graphs[0] if len(graphs) == 1 else None
 
 
@@ -74,10 +74,19 @@ def _named(folder: StoragePath, suffix: str) -> list[StoragePath]:
 
 
 def _latest(indexes: Iterable[StoragePath], beginning: str) -> StoragePath | None:
-    """The one of exactly that name, else the one of the highest step among those whose names begin so."""
-    found = [index for index in indexes if index.stem.startswith(beginning)]
+    """The one of exactly that name, else the one of the highest step among those whose names begin so and that have no graph of their own."""
+    found = [index for index in indexes if index.stem == beginning or not beginning or (_begins(index.stem, beginning) and not _own_graph(index))]
     exact = [index for index in found if index.stem == beginning]
     return (exact or [max(found, key=_step)])[0] if found else None
+
+
+def _begins(name: str, beginning: str) -> bool:
+    """Whether a name is `beginning`, or goes on behind it with a separator: model-10 does not begin with model-1."""
+    return name == beginning or (name.startswith(beginning) and name[len(beginning)] in "-._")
+
+
+def _own_graph(index: StoragePath) -> bool:
+    return index.with_name(f"{index.stem}{GRAPH}").is_file()
 
 
 def _step(index: StoragePath) -> tuple[int, str]:

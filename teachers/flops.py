@@ -246,8 +246,10 @@ def _of_litert_operation(kind: str, answer: Sizes, given: Sequence[Sequence[int]
         return multiplied(answer, _product(given[1][1:3]), kind)
     if kind == "TRANSPOSE_CONV":  # given: the answer's sizes, weights [channels, height, width, channels given], the images
         return multiplied(given[2], _product(given[1][:3]), kind)
-    if kind in ("FULLY_CONNECTED", "BATCH_MATMUL"):
-        return multiplied(answer, given[0][-1] if kind == "BATCH_MATMUL" else given[1][-1], kind)
+    if kind == "FULLY_CONNECTED":
+        return multiplied(answer, given[1][-1], kind)
+    if kind == "BATCH_MATMUL":  # given[0] is [..., rows, inner], or [..., inner, rows] with adj_x
+        return multiplied(answer, (_product(given[0][-2:]) or 0) // ((answer or (1, 1))[-2] or 1), kind)
     return 0
 
 

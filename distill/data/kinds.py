@@ -42,6 +42,7 @@ SAVED_MODEL = r"saved_model\.pb|keras_metadata\.pb|fingerprint\.pb|assets|variab
 EXPORT = re.compile(SAVED_MODEL)
 EXPORTED = re.compile(rf"saved_model(/({SAVED_MODEL}))?")  # where other formats stand beside it
 MODEL_CARD, MODEL_PAGE = "model.json", "README.md"  # of an export
+SCORES = ("scores", "cosines", "identified", "probed", "template_scores")  # arrays of which an evaluation writes one at least
 RUN_EXPORTS = "exports.json"  # in the folder of a run: what its exports are worth
 
 
@@ -208,19 +209,21 @@ def read_card(path: str | StoragePath) -> dict[str, Any] | None:
 def strange_in_export(folder: Path, *, system: bool = False) -> list[str]:
     """Returns the names below a local folder that are no part of the export in it. system: whether names of operating systems directly in it count.
 
-    model.json and README.md are parts of it where the export wrote them, README.md as long as nobody has changed it.
+    model.json and README.md are parts of it where the export wrote them, README.md as long as nobody has changed it; those of a SavedModel are, unless model.json
+    tells of other formats alone.
     """
     try:
         told = json.loads((folder / MODEL_CARD).read_bytes())
+        other = "saved_model" not in told["exports"]
         files = {str(name) for one in told["exports"].values() for name in one["files"]} | {MODEL_CARD}
         if sha256_file(folder / MODEL_PAGE) == told["readme_sha256"]:
             files.add(MODEL_PAGE)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        files = set()
+        files, other = set(), False
     names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")))
     parts = EXPORTED if "saved_model" in files else EXPORT
     known = (name for name in names if system or not SYSTEM.fullmatch(name.partition("/")[0]))
-    return [name for name in known if not parts.fullmatch(name) and name not in files]
+    return [name for name in known if (other or not parts.fullmatch(name)) and name not in files]
 
 
 def _is_evaluation(folder: StoragePath) -> bool:
@@ -278,13 +281,7 @@ KINDS = {
     "chunks": Kind("chunks", "OUT", is_chunk_folder, {}, frozenset({"classes.txt"}), remote=True),
     "run": Kind("a run", "--out", _is_run, {r"\.trainer(\.claims)?": is_lock, "checkpoints/": _any, LOGS: _is_file}, frozenset({"run.toml"})),
     "export": Kind("an export", "OUT", lambda folder: read_card(folder) is not None, {}, frozenset({"assets.extra", MODEL_CARD})),
-    "evaluation": Kind(
-        "an evaluation",
-        "--out",
-        _is_evaluation,
-        {r"scores-.+\.npz": lambda path: _has_arrays(path, "scores", "cosines", "identified", "probed"), LOGS: _is_file},
-        remote=True,
-    ),
+    "evaluation": Kind("an evaluation", "--out", _is_evaluation, {r"scores-.+\.npz": lambda path: _has_arrays(path, *SCORES), LOGS: _is_file}, remote=True),
     "drawing": Kind("drawn identities", "OUT", lambda folder: _has_keys(folder / ".drawing.json", "identities", "images", "size", "seed")),
     "demo": Kind("a demo", "OUT", lambda folder: head_of(folder / "teacher.toml").startswith(b"# distill train "), {LOGS: _is_file}),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.storage.path import StoragePath
 
-LONGEST = 120  # letters of a name, which is part of a file name; of a longer one the end is kept
+LONGEST = 120  # bytes of a name, which is part of a file name; of a longer one the end is kept
 
 
 def short_names(paths: Sequence[StoragePath], taken: Collection[str] = ()) -> list[str]:
@@ -24,7 +24,7 @@ def short_names(paths: Sequence[StoragePath], taken: Collection[str] = ()) -> li
     most = max(map(len, parts), default=0)
     sizes = [1] * len(parts)
     while True:
-        names = ["-".join(each[-size:])[-LONGEST:] or "model" for each, size in zip(parts, sizes, strict=True)]
+        names = ["-".join(each[-size:]).encode()[-LONGEST:].decode(errors="ignore") or "model" for each, size in zip(parts, sizes, strict=True)]
         unclear = [row for row, name in enumerate(names) if names.count(name) > 1 or name in taken]
         if not unclear or all(sizes[row] >= most for row in unclear):
             return _numbered(names, taken)

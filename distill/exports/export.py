@@ -35,7 +35,7 @@ from typing import Any
 
 from distill import __version__
 from distill.data.folders import check_local, make_folder, no_model
-from distill.data.kinds import CARD, MODEL_CARD, MODEL_PAGE, RUN_EXPORTS, read_card
+from distill.data.kinds import CARD, MODEL_CARD, MODEL_PAGE, RUN_EXPORTS, has_exports, read_card
 from distill.errors import DistillError
 from distill.exports.card import judged_of, model_card, model_page
 from distill.exports.formats import FORMATS, chosen
@@ -149,7 +149,7 @@ def _provenance(student: StoragePath, run: StoragePath | None, file: Path) -> di
     """Returns what is known of where a student comes from: the fingerprint of its teacher, what it learned from, and all fingerprints."""
     from distill.training.origin import origin_of
 
-    origin, teacher = origin_of(student), _teacher_of(student)
+    origin, teacher = origin_of(student), _teacher_of(student if run is None else run)
     prints = {
         "student": sha256_file(file),
         "teacher": teacher,
@@ -251,9 +251,12 @@ def _note(run: StoragePath, out: Path, card: Mapping[str, Any], places: Mapping[
         return
     file = run / RUN_EXPORTS
     try:
-        before = read_json(file) if file.is_file() else {}
+        before: Any = read_json(file) if file.exists() else {}
     except (ValueError, OSError):
-        before = {}  # whatever it was, it can be made again
+        before = None
+    if before != {} and not has_exports(before):
+        log.warning(f"{file} is not what distill export writes there, so it is left as it is, and a report will not show this export; the export is whole.")
+        return
     now = {name: {"path": str(out / places[name]), **figures, "proof": card["proof"]["source"]} for name, figures in card["exports"].items()}
     try:
         write_json(file, {**before, **now})

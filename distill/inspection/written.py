@@ -12,7 +12,7 @@ from shlex import quote
 from typing import Any
 
 from distill.data.folders import MODELS
-from distill.data.kinds import DRAWN, KINDS, has_exports, has_models
+from distill.data.kinds import DRAWN, KINDS, SCORES, has_exports, has_models
 from distill.data.layout import INDEXES, NUMBERED
 from distill.errors import DistillError
 from distill.storage.files import sha256_file
@@ -52,7 +52,6 @@ PARTS: tuple[tuple[re.Pattern[str], str, int], ...] = (
     (re.compile(r"finished\.json"), "note that a run of distill embed has ended", 2),
 )
 PROOFS = ("plan.json", "run.toml", "saved_model.pb", "model.json", *INDEXES, "classes.txt")  # names in the whole
-SCORES = ("scores", "cosines", "identified", "probed", "template_scores")  # arrays of which an evaluation writes one at least
 TEXTS = (".toml", ".html", ".htm", ".json")  # suffixes that are never image lists
 # suffixes that are no image and are described elsewhere: Pillow, the last resort, takes 0.15 s to load
 OTHERS = (*MODELS, ".parquet", ".rec", ".tar", ".txt", ".tsv", ".csv", ".lst")

@@ -5,10 +5,12 @@ import json
 import shutil
 import tomllib
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,13 +18,14 @@ import pytest
 from distill import DistillError, load_model
 from distill.config.files import build_run, dump_run
 from distill.data.folders import _lies_in, check_apart, check_folder
-from distill.data.kinds import CARD, kind_of
+from distill.data.kinds import CARD, KINDS, kind_of, strange_in_export, strange_names
 from distill.demo import FULL, SMALL, check_demo, run_files, set_folder, write_run_files
 from distill.exports import place
-from distill.exports.export import student_file
+from distill.exports.export import _note, student_file
 from distill.report.run_page import write_run_report
 from distill.storage.path import as_path, is_remote
 from distill.synthetic.folder import draw_folder
+from teachers.checkpoint import find_index
 from tests.builders import meta
 from tests.conftest import inside, messages, once, put, snapshot, upload_all
 
@@ -477,3 +480,33 @@ def test_a_shard_of_a_later_version_is_nobodys_to_write_beside(tmp_path):
     assert kind_of(tmp_path) is None
     with pytest.raises(DistillError, match="no part of a set"):
         check_folder(tmp_path, "set")
+
+
+def test_a_saved_model_in_an_export_of_other_formats_is_no_part_of_it(tmp_path):
+    (tmp_path / "student.onnx").write_bytes(b"x")
+    (tmp_path / "README.md").write_bytes(b"")
+    told = {"made_by": "distill 1", "exports": {"onnx": {"files": ["student.onnx"]}}, "readme_sha256": sha256(b"").hexdigest()}
+    (tmp_path / "model.json").write_text(json.dumps(told))
+    assert strange_in_export(tmp_path) == []
+    (tmp_path / "saved_model.pb").write_bytes(b"mine")
+    assert strange_in_export(tmp_path) == ["saved_model.pb"]
+
+
+def test_scores_of_templates_alone_are_a_part_of_an_evaluation(tmp_path):
+    np.savez(tmp_path / "scores-model-list.npz", template_scores=np.zeros(2))
+    assert strange_names(tmp_path, KINDS["evaluation"].before) == []
+
+
+def test_a_graph_does_not_take_the_weights_of_another_number(tmp_path):
+    for name in ("model-1.meta", "model-10.index", "model-10.meta"):
+        (tmp_path / name).touch()
+    with pytest.raises(DistillError, match="without its weights"):
+        find_index(tmp_path / "model-1.meta")
+    assert find_index(tmp_path / "model-10.meta") == tmp_path / "model-10.index"
+
+
+@pytest.mark.parametrize("content", ['{"mine": 1}', "[]", "no JSON"])
+def test_exports_json_of_a_person_is_left_as_it_is(tmp_path, content):
+    (tmp_path / "exports.json").write_text(content)
+    _note(tmp_path, tmp_path / "out", {"exports": {"onnx": {"cosine_q01": 1.0}}, "proof": {"source": "images"}}, {"onnx": "student.onnx"})
+    assert (tmp_path / "exports.json").read_text() == content

@@ -130,3 +130,8 @@ def test_models_of_different_sizes_stand_side_by_side(faces):
     assert seen == {32: {(32, 32, 3)}, 16: {(16, 24, 3)}} and found["small"]["pairs"]["accuracy"] > 0
     with pytest.raises(DistillError, match=r"^small: .*the image is 32x32 \(height x width\), expected 16x24"):
         evaluate_models(models, EvaluationRequest(sets=(drawn_set(faces, 60),), reference="large"))
+
+
+def test_a_long_name_is_cut_in_bytes_since_it_is_part_of_a_file_name():
+    (name,) = short_names([Path("runs") / ("가" * 80)])
+    assert name == "가" * 40

@@ -203,7 +203,7 @@ def test_the_agreement_of_tables_that_can_be_checked_by_hand():
     assert found.length == 2 and found.images == 3
 
 
-@pytest.mark.parametrize("after, lost", [(0.90, False), (0.895, False), (0.885, True), (0.95, False)])
+@pytest.mark.parametrize("after, lost", [(0.90, False), (0.895, False), (0.89, False), (0.885, True), (0.95, False)])
 def test_more_than_a_point_of_tar_may_not_be_lost(after, lost):
     sets = [SimpleNamespace(name="unseen")]
     if lost:

@@ -6,7 +6,7 @@ import pytest
 from distill import DistillError
 from distill.runtime.quiet import import_openvino
 from teachers import load_teacher
-from teachers.flops import _of_einsum, multiplied
+from teachers.flops import _of_einsum, _of_litert_operation, multiplied
 from tests.conftest import once
 
 # 8x8 images. Multiply-adds: 8*8*4 numbers of 3*3*3; 4*4*4 numbers of 3*3 (depthwise); 4*4*8 of 2 (of 4 channels in 2 groups); 4*4*8 of 3*3
@@ -126,3 +126,8 @@ def test_operations_that_depend_on_the_image_are_not_counted(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "chooses"), signatures=module.serve)
     with pytest.raises(DistillError, match="chooses or repeats other operations while it runs"):
         load_teacher(tmp_path / "chooses").flops()
+
+
+@pytest.mark.parametrize("left", [[2, 3, 4], [2, 4, 3]], ids=["plain", "adj_x"])
+def test_a_batch_matmul_counts_the_inner_size_however_its_left_side_lies(left):
+    assert _of_litert_operation("BATCH_MATMUL", [2, 3, 5], [left, [2, 4, 5]]) == 2 * (2 * 3 * 5) * 4
