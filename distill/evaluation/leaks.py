@@ -139,17 +139,23 @@ class _Near:
         self.rows: dict[int, str] = {}
 
     def look(self, group: Rows, kept: np.ndarray, equal: list[tuple[int, int]]) -> None:
-        known, places = set(equal), np.flatnonzero(kept)
+        places = np.flatnonzero(kept)
+        known = np.array([row * len(self.images) + image for row, image in equal], np.int64)
         unit = _unit(group.embeddings[places])
         short = None if self.directions is None else _shortened(unit, self.directions)
         for start in range(0, len(self.images), _COLUMNS):
             at, images, cosines = self._reached(unit, short, start)
-            for cosine, row, image in sorted(zip(cosines.tolist(), places[at].tolist(), images.tolist(), strict=True)):
-                if (row, image) in known:
-                    continue
-                self.counts[image] += 1
-                if cosine > self.cosines[image]:
-                    self.cosines[image], self.rows[image] = cosine, group.keys[row]
+            new = ~np.isin(places[at] * len(self.images) + images, known)
+            self._add(group, places[at[new]], images[new], cosines[new])
+
+    def _add(self, group: Rows, rows: np.ndarray, images: np.ndarray, cosines: np.ndarray) -> None:
+        """Counts pairs, in ascending order of rows; of equal cosines the first row stays. No Python object is made of a pair: all of them may reach the bound."""
+        self.counts += np.bincount(images, minlength=len(self.images))
+        before = self.cosines.copy()
+        np.maximum.at(self.cosines, images, cosines)
+        best = np.flatnonzero((cosines == self.cosines[images]) & (cosines > before[images]))
+        for image, first in zip(*np.unique(images[best], return_index=True), strict=True):
+            self.rows[int(image)] = group.keys[rows[best[first]]]
 
     def _reached(self, unit: np.ndarray, short: np.ndarray | None, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns rows, images and cosines of the pairs with some images that reach the bound."""

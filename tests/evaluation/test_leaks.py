@@ -3,7 +3,9 @@
 import hashlib
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -205,3 +207,16 @@ def test_an_unlabelled_set_has_no_identities_and_no_rows_held_out_by_them(plante
     request = EvaluationRequest(sets=(drawn_set(planted / "unseen"),), shards=made, holdout=Holdout(by="identity", fraction=0.5))
     found = leak_figures(open_shards(made), request, "nobody", silent)
     assert found["identities"] == {"left_out": "rows of the set have no label"} and (found["part"], found["rows"]) == ("all rows", 150)
+
+
+def test_a_teacher_whose_embeddings_are_all_alike_costs_no_object_a_pair():
+    images = np.ones((1000, 8), np.float32) / np.sqrt(np.float32(8))
+    group = SimpleNamespace(embeddings=np.ones((1000, 8), np.float32), keys=[f"row{n}" for n in range(1000)])
+    near = leaks._Near(images, 0.9)
+    tracemalloc.start()
+    near.look(group, np.arange(1000) > 0, [(1, 0), (2, 1)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6, "a million pairs as tuples are more than 150 MB"
+    assert near.counts.tolist() == [998, 998, *[999] * 998]
+    assert [near.rows[image] for image in (0, 1, 2)] == ["row2", "row1", "row1"]
