@@ -29,6 +29,21 @@ from teachers.tf1_names import OUTPUT, dtype_of, find_input, find_output, listin
 FROZEN = ".pb"
 VARIABLES = ("VariableV2", "Variable", "VarHandleOp")
 # They wait for somebody who fills a queue or a data set; asked for one image, they wait for ever.
+# They read or write files, or run Python that the process has: no model needs them to answer.
+REFUSED = (
+    "WriteFile",
+    "ReadFile",
+    "MatchingFiles",
+    "PyFunc",
+    "Save",
+    "Restore",
+    "Checkpoint",
+    "FromTextFile",
+    "WholeFile",
+    "TextLine",
+    "RecordReader",
+    "SummaryWriter",
+)
 WAITING = ("QueueDequeue", "IteratorGetNext", "ReaderRead", "StagePeek", "Unstage")
 
 
@@ -52,6 +67,7 @@ def load(teacher: Teacher) -> Model:
     name, feed = pick(teacher, {key: (dtype_of(tensor), shape_of(tensor)) for key, tensor in inputs.items()}, listing)
     if waiting := next((op for op in needed if any(word in op.type for word in WAITING)), None):
         raise DistillError(f"{where} takes its images from a queue ({waiting.name}). Name the tensor of decoded images with --input.{listing}")
+    _check_operations(where, [*((op.name, op.type) for op in needed), *((node.name, node.op) for each in part.library.function for node in each.node_def)])
     session = _session(tf, graph)
     _restore(tf, teacher, session, [op for op in needed if op.type in VARIABLES])
     return Model(
@@ -67,6 +83,13 @@ def load(teacher: Teacher) -> Model:
         rough=lambda: bool(tf.config.list_physical_devices("GPU")) or any(value.type in HALVES for op in needed for value in op.node_def.attr.values()),
         flops=lambda shape: _flops(tf, part, image, output, shape),
     )
+
+
+def _check_operations(where: str, operations: Iterable[tuple[str, str]]) -> None:
+    """Raises DistillError where one of the operations (name, type) that the output depends on, or of functions in the file, reads or writes files."""
+    for name, kind in operations:
+        if any(word in kind for word in REFUSED):
+            raise DistillError(f"{where}: operation {name} is {kind}, and a model that reads or writes files is not run. Name another --output.")
 
 
 def names_beside(path: Path, named: str = "") -> list[str]:

@@ -102,8 +102,16 @@ def _describe_all(models: Sequence[StoragePath], teacher: StoragePath | None, op
     given += [] if teacher is None else [describe(teacher, options)]
     if len(models) > 1:
         _check_different(given, [str(path) for path in models] + ([] if teacher is None else [f"--teacher {teacher}"]))
-    names = ["model"] if len(models) == 1 else short_names(models, () if teacher is None else ("teacher",))
+    names = ["model"] if len(models) == 1 else short_names(models, _taken(models, teacher))
     return dict(zip([*names, *(["teacher"] if teacher is not None else [])], given, strict=True))
+
+
+def _taken(models: Sequence[StoragePath], teacher: Path | None) -> set[str]:
+    """Returns the names that no model of several may have: "model" is that of one alone, and "teacher" that of what the others are compared with, which
+    without --teacher is the first."""
+    from distill.evaluation.model_names import short_names
+
+    return {"model"} if teacher is None and short_names(models[:1]) == ["teacher"] else {"model", "teacher"}
 
 
 def _on_features(models: Sequence[StoragePath], teacher: Path | None, asked: Judging, target: StoragePath | None, progress: bool) -> EvaluateResult:
@@ -123,7 +131,7 @@ def _on_features(models: Sequence[StoragePath], teacher: Path | None, asked: Jud
         raise DistillError(f"{models[0]} has embeddings and is no model. Name the lists that it is judged by with --templates and --template-pairs.")
     if missing := [path for path in models if not path.exists()]:
         raise DistillError(f"{missing[0]}: no such file.{close_to(missing[0])}")
-    names = ["model"] if len(models) == 1 else short_names(models)
+    names = ["model"] if len(models) == 1 else short_names(models, ("model", "teacher"))
     with shown(progress):
         found = evaluate_features(dict(zip(names, map(str, models), strict=True)), request_of(asked, target, None, names[0]), bar)
     return EvaluateResult({who: Judged(figures["path"], figures) for who, figures in found.items()})

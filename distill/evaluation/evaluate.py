@@ -1,6 +1,6 @@
 """What `distill evaluate` does: it evaluates models on the same pairs and rows of shards, and writes the files that the report reads.
 
-OUT/evaluation.json           {who: {"path", "pairs", "more_pairs": [...], "identification", "templates", "agreement", "asymmetric",
+OUT/evaluation.json           {who: {"path", "sha256" (of a model in one file), "pairs", "more_pairs": [...], "identification", "templates", "agreement", "asymmetric",
                               "leaks"}}; who: see `distill.evaluate`
 OUT/scores-<who>.npz          scores, same, first, second of the pairs, roc_far, roc_tar, roc_thresholds (of further sets: scores_2, ...); identified, of
                               each probe; probed, of each image that --probe held out; cosines of the agreement, similarity_teacher and similarity_student of pairs of its
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ from distill.evaluation.on_templates import ImageReading, judge_templates
 from distill.evaluation.pair_sets import PairSet
 from distill.evaluation.request import Bar, EvaluationRequest, silent
 from distill.evaluation.together import Evaluated, add_asymmetric, add_differences, add_leaks, add_shown
-from distill.storage.files import committed
+from distill.storage.files import committed, sha256_file
 from distill.storage.json_files import write_json
+from distill.storage.path import as_path
 from distill.training.origin import Origin, origin_of, projection_of, trained_names
 
 
@@ -96,9 +98,15 @@ def _named(who: str, models: int, judge: Callable[[], Evaluated]) -> Evaluated:
         raise type(error)(f"{who}: {error}") from error
 
 
+def _proof(path: str) -> dict[str, str]:
+    """Returns the SHA-256 of a model that is one file on this machine, by which a page or an export knows its figures; {} of others."""
+    file = as_path(path)
+    return {"sha256": sha256_file(file)} if isinstance(file, Path) and file.is_file() else {}
+
+
 def _evaluate_one(who: str, path: str, load: Callable[[], Model], request: EvaluationRequest, bar: Bar) -> Evaluated:
     turn = _Turn(who, path, load(), request, bar, origin_of(path), None if request.shards is None else open_shards(request.shards))
-    found = Evaluated({"path": path})
+    found = Evaluated({"path": path, **_proof(path)})
     asked = request.sets or request.people is not None or request.probe is not None or request.templates is not None
     if (reason := _no_agreement(turn)) and not asked:
         raise DistillError(f"{path}: {reason}.")

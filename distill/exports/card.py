@@ -45,11 +45,14 @@ def model_card(card: Mapping[str, Any], places: Mapping[str, str], judged: Mappi
     }
 
 
-def judged_of(run: StoragePath | None) -> dict[str, Any]:
-    """Returns {"thresholds": {FAR: cosine}, "figures": {...}} from the evaluation.json in the folder of a run; {} where it has none of this student."""
+def judged_of(run: StoragePath | None, student: str) -> dict[str, Any]:
+    """Returns {"thresholds": {FAR: cosine}, "figures": {...}} from the evaluation.json in the folder of a run; {} where it has none of this student.
+
+    student: the SHA-256 of its file.
+    """
     try:
         told = json.loads((run / "evaluation.json").read_bytes()) if run is not None else {}
-        found: dict[str, Any] = next((one for who, one in told.items() if who != "teacher" and _is_of(one["path"], run)), {})
+        found: dict[str, Any] = next((one for who, one in told.items() if who != "teacher" and one.get("sha256") == student), {})
         pairs = found.get("pairs") or {}
         tars = (pairs.get("tars") or {}).get("conservative") or pairs.get("tar") or {}
         thresholds = {far: one["threshold"] for far, one in tars.items() if one.get("threshold") is not None}
@@ -60,12 +63,6 @@ def judged_of(run: StoragePath | None) -> dict[str, Any]:
         return {}
     judged = {"figures": {**({"pairs": figures} if figures else {}), **({"agreement": agreement} if agreement else {})}}
     return {**({"thresholds": thresholds} if thresholds else {}), **(judged if judged["figures"] else {})}
-
-
-def _is_of(path: str, run: Any) -> bool:
-    """Returns whether what was evaluated as `path` is the student of a run. By the name of its folder, because the path may be relative to anything."""
-    parts = [part for part in path.split("/") if part not in ("", ".", "student.keras")]
-    return bool(parts) and parts[-1] == run.resolve().name
 
 
 def model_page(card: Mapping[str, Any], told: Mapping[str, Any]) -> str:
@@ -132,7 +129,10 @@ def _figures(told: Mapping[str, Any]) -> str:
     if agreement := figures.get("agreement"):
         rows_of = f"{agreement.get('rows', 0):,} rows of {agreement.get('shards', 'its shards')} ({agreement.get('part', 'all rows')})"
         lines.append(f"\nMean cosine to the teacher on {rows_of}: {agreement['mean']:.4f}.")
-    return "\n".join(lines).strip() or "None are known: the folder of its run has no evaluation.json. distill evaluate RUN --pairs PAIRS --out RUN makes it."
+    return (
+        "\n".join(lines).strip()
+        or "None are known: there is no evaluation.json of this file in the folder of its run. distill evaluate RUN --pairs PAIRS --out RUN makes it."
+    )
 
 
 def _interval(value: Any) -> str:

@@ -106,7 +106,7 @@ def export(
         report = _in_own_process(replace(work, folder=str(temporary)), process, out)
         card = {"made_by": f"distill {__version__}", "format": format, "student": known["fingerprints"]["student"], **known, **report.facts}
         card |= {"exports": report.exports, "left_out": {**left_out, **report.left_out}}
-        _write_cards(temporary, card, places, judged_of(run))
+        _write_cards(temporary, card, places, judged_of(run, known["fingerprints"]["student"]))
         put(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

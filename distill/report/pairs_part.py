@@ -48,7 +48,9 @@ def models_of(run: RunFiles) -> dict[str, str]:
     """Returns {key of evaluation.json: what the page calls it}: the teacher first, then the student of the run, then others."""
     there = ["teacher"] if run.teacher else []
     others = [who for who in run.evaluation if who not in ("teacher", run.who)]
-    return {who: "student" if who == run.who else who for who in [*there, *([run.who] if run.student else []), *others]}
+    return {
+        who: ("student" if "student" not in others else "this run") if who == run.who else who for who in [*there, *([run.who] if run.student else []), *others]
+    }
 
 
 def _table(run: RunFiles) -> Table:

@@ -15,6 +15,7 @@ import numpy as np
 from distill.config.files import load_run
 from distill.config.run import Run
 from distill.errors import Damaged, DistillError
+from distill.storage.files import sha256_file
 
 Figures = Mapping[str, Any]  # of one model, as evaluation.json holds them
 EVERY = ("folder", "accuracy", "std", "threshold", "tar", "genuine", "impostors")  # of each set of pairs, in every version
@@ -70,6 +71,7 @@ class RunFiles:
         run_file: None where there is none, or one of another version.
         text: of run.toml.
         evaluated: the folder of the evaluation: the run, or "evaluation" in it where the run itself has none.
+        who: the name of this run's student in its evaluation.
     """
 
     folder: Path
@@ -80,20 +82,23 @@ class RunFiles:
     run_file: Run | None
     text: str
     evaluated: Path
+    who: str = "model"
 
     @classmethod
     def read(cls, folder: Path) -> RunFiles:
         file = folder / "run.toml"
         evaluated = folder if (folder / "evaluation.json").is_file() else folder / "evaluation"
+        evaluation, who = _evaluation_of(folder, evaluated)
         return cls(
             folder,
             read_history(folder / "history.csv"),
             read_json_of(folder / "summary.json"),
-            _evaluation_of(folder, evaluated),
+            evaluation,
             read_json_of(folder / "exports.json"),
             _run_file(file),
             file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "",
             evaluated,
+            who,
         )
 
     @property
@@ -105,14 +110,6 @@ class RunFiles:
         return bool(self.summary) or self.run_file is None
 
     @property
-    def who(self) -> str:
-        """The name of this run's student in its evaluation: "model", or of several models the one whose file lies in the run."""
-        if "model" in self.evaluation:
-            return "model"
-        inside = (who for who, one in self.evaluation.items() if who != "teacher" and _lies_in(one.get("path"), self.folder))
-        return next(inside, next((who for who in self.evaluation if who != "teacher"), "model"))
-
-    @property
     def student(self) -> Figures:
         """The figures of the run's student; {} where it was not evaluated."""
         return self.evaluation.get(self.who, {})
@@ -121,6 +118,11 @@ class RunFiles:
     def teacher(self) -> Figures:
         """The figures of the teacher on the same pairs; {} where none was given."""
         return self.evaluation.get("teacher", {})
+
+    @property
+    def leaks(self) -> Figures:
+        """What the evaluation shows of the rows of a set, which stands with the first of its models; {} where it was not looked for."""
+        return next((one["leaks"] for one in self.evaluation.values() if one.get("leaks")), {})
 
     def scores(self, who: str, number: int = 1) -> Scores | None:
         """Returns the scores of a model on a set of pairs, which count from 1; None where there are none."""
@@ -152,21 +154,27 @@ def set_name(figures: Figures) -> str:
     return str(figures.get("folder", "")).rstrip("/").rpartition("/")[2] or "pairs"
 
 
-def _evaluation_of(folder: Path, evaluated: Path) -> dict[str, Figures]:
-    """Returns the evaluation.json of a run, which lies in `evaluated`; {} where it is of another model."""
+def _evaluation_of(folder: Path, evaluated: Path) -> tuple[dict[str, Figures], str]:
+    """Returns the evaluation.json of a run, which lies in `evaluated`, and the name of the run's student in it; ({}, "model") where it has none."""
     evaluation: dict[str, Figures] = {who: one for who, one in read_json_of(evaluated / "evaluation.json").items() if isinstance(one, dict)}
     for who, figures in evaluation.items():
         for each in sets_of(figures):
             if not isinstance(each, dict) or (lost := [name for name in EVERY if name not in each]):
                 told = "hold no figures" if not isinstance(each, dict) else f"lack {', '.join(lost)}"
                 raise Damaged(f"{evaluated / 'evaluation.json'} is not as distill evaluate writes it: the pairs of {who} {told}. Evaluate the run again.")
-    models = [one.get("path") for who, one in evaluation.items() if who != "teacher"]
-    return evaluation if not models or any(not Path(str(path or "")).exists() or _lies_in(path, folder) for path in models) else {}
+    models = {who: one for who, one in evaluation.items() if who != "teacher"}
+    own = {sha256_file(file) for file in folder.glob("*.keras")} if any("sha256" in one for one in models.values()) else set()
+    mine = next((name for name, one in models.items() if _is_of(one, folder, own, len(models))), "")
+    return (evaluation, mine or "model") if mine or not models else ({}, "model")
 
 
-def _lies_in(path: object, folder: Path) -> bool:
-    """Whether a path is that of a run, or of a file in it; one that is not known may be."""
-    return not path or Path(str(path)).resolve().is_relative_to(folder.resolve())
+def _is_of(figures: Figures, folder: Path, own: set[str], models: int) -> bool:
+    """Returns whether figures are of a model of this run: by its file's SHA-256. An evaluation of an earlier version has none: then by its path, or
+    because it is of one model alone and lies here."""
+    if "sha256" in figures:
+        return figures["sha256"] in own
+    path = figures.get("path")
+    return (bool(path) and Path(str(path)).resolve().is_relative_to(folder.resolve())) or (models == 1 and (not path or not Path(str(path)).exists()))
 
 
 def _run_file(path: Path) -> Run | None:

@@ -6,11 +6,12 @@ It reads the files of the run folder and computes no new figures. A part that ha
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
-from distill.data.folders import check_folder
+from distill.data.folders import check_folder, check_page
 from distill.report.about_part import about
 from distill.report.page import Block, Callout, Code, Section, Tiles, write_page
 from distill.report.pairs_part import differing, groups, on_pairs
@@ -30,8 +31,9 @@ def write_run_report(run: Path) -> Path:
     Reads history.csv and, where they exist, summary.json, run.toml, exports.json, and evaluation.json with scores-*.npz (which
     `distill evaluate RUN --out RUN` writes, or `--out RUN/evaluation`).
     """
-    if (run / "report.html").exists():
+    if os.path.lexists(run / "report.html"):
         check_folder(run, "run")
+        check_page(run / "report.html")
     return write_page_of(RunFiles.read(run), run / "report.html")
 
 

@@ -100,7 +100,7 @@ KINDS = {"identities": "people of the same name", "equal_files": "equal files", 
 def leaks(run: RunFiles) -> Section:
     """Returns the section on what the evaluation shares with the rows of the set."""
     title = "Leaks from training into the evaluation"
-    found = next((one["leaks"] for one in (run.student, *run.evaluation.values()) if one.get("leaks")), None)
+    found = run.leaks
     if not found:
         return Section(title, [Text("Not looked for. --shards SHARDS beside --pairs of distill evaluate fills this section.")])
     rows: list[list[str | tuple[str, float]]] = []

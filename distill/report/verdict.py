@@ -136,17 +136,16 @@ def _seen(figures: Figures) -> str:
 
 def _leaked(run: RunFiles, most: float = MOST_LEAKED) -> str:
     """Returns how many images of the evaluation are among the rows of the set, "" where those are less than the share `most`."""
-    found = run.student.get("leaks") or {}
+    found = run.leaks
     numbers = {
         words: (found.get(kind) or {}).get("number", 0)
         for kind, words in (("equal_files", "by equal files"), ("near_duplicates", "by the same picture in other bytes"))
     }
     images = found.get("images") or 0
-    if not images or not sum(numbers.values()) > most * images:
+    if not images or not max(numbers.values()) > most * images:  # one image may be in both
         return ""
-    total = sum(numbers.values())
-    told = ", ".join(f"{number:,} {words}" for words, number in numbers.items() if number)
-    return f"Of {images:,} images of this evaluation {total:,} {'is' if total == 1 else 'are'} among the rows of {found['shards']} ({found['part']}): {told}."
+    told = " and ".join(f"{number:,} {words}" for words, number in numbers.items() if number)
+    return f"Of {images:,} images of this evaluation {told} are among the rows of {found['shards']} ({found['part']})."
 
 
 # ---------------------------------------------------------------------------------------------------- size, speed, and what limits all that
@@ -192,9 +191,9 @@ def _notes(run: RunFiles, sets: Sequence[Figures]) -> list[str]:
         notes.append("The run is not finished: training goes on with the same distill train.")
     if str(run.student.get("path", "")).endswith("best.keras"):
         notes.append("Judged was checkpoints/best.keras, the student of the best epoch, not student.keras.")
-    shared = (run.student.get("leaks") or {}).get("identities") or {}
+    shared = run.leaks.get("identities") or {}
     if shared.get("number") and not any(one.get("trained_identities") for one in sets):
-        notes.append(f"{many(shared['number'], 'identities')} of these pairs have names that are in {run.student['leaks']['shards']} too.")
+        notes.append(f"{many(shared['number'], 'identities')} of these pairs have names that are in {run.leaks['shards']} too.")
     unknown = [set_name(one) for one in sets if one.get("trained_identities") is None]
     if unknown:
         notes.append(f"Whether the student was trained on people of {', '.join(unknown)} is not known.")

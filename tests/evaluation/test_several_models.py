@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import distill
 import teachers
 from distill import DistillError
+from distill.api.evaluating import _taken
 from distill.evaluation.evaluate import evaluate_models
 from distill.evaluation.model_names import short_names
 from distill.evaluation.pair_sets import drawn_set
@@ -135,3 +136,10 @@ def test_models_of_different_sizes_stand_side_by_side(faces):
 def test_a_long_name_is_cut_in_bytes_since_it_is_part_of_a_file_name():
     (name,) = short_names([Path("runs") / ("가" * 80)])
     assert name == "가" * 40
+
+
+def test_model_is_the_name_of_one_alone_and_teacher_that_of_the_first():
+    zoo = [Path("zoo/model"), Path("zoo/teacher")]
+    assert short_names(zoo, _taken(zoo, None)) == ["zoo-model", "zoo-teacher"]
+    assert short_names(zoo[::-1], _taken(zoo[::-1], None)) == ["teacher", "zoo-model"]
+    assert short_names(zoo[::-1], _taken(zoo[::-1], "other")) == ["zoo-teacher", "zoo-model"]

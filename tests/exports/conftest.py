@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from distill.exports.export import Judges, export
+from distill.storage.files import sha256_file
 from tests.conftest import once
 from tests.warm import forked
 
@@ -81,7 +82,7 @@ def everything(tmp_path_factory, run, photos) -> tuple[Path, dict]:
         own.mkdir()
         (own / "student.keras").write_bytes((run / "student.keras").read_bytes())
         (own / "run.toml").write_text(RUN)
-        (own / "evaluation.json").write_text(json.dumps(EVALUATION))
+        (own / "evaluation.json").write_text(json.dumps({"model": {**EVALUATION["model"], "sha256": sha256_file(own / "student.keras")}}))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("distill.exports.export.subprocess", SimpleNamespace(run=forked))
             card = exported_by(own, folder / "out", "all", judges=Judges(images=str(photos), resize="stretch"))

@@ -13,6 +13,9 @@ from distill.evaluation.pair_sets import PairSet
 from distill.evaluation.pairs import Pairs
 from distill.evaluation.verification import verify_pairs
 from distill.images.codec import encode_jpeg
+from distill.report.run_files import RunFiles
+from distill.report.run_page import write_run_report
+from distill.storage.files import sha256_file
 from tests.conftest import inside, messages, snapshot
 from tests.report.test_report import RUN, Page, shown, write_history
 
@@ -186,3 +189,30 @@ def test_thumbnails_are_whole_images():
     pair_set = PairSet("a.bin", Pairs(("image 0", "image 2"), ("image 1", "image 3"), np.array([True, False])), images.__getitem__, None)
     found = shown_pairs(np.array([0.1, 0.2]), np.array([0.2, 0.1]), (0.5, 0.5), pair_set)
     assert found["shown"].tolist() == [0, 1] and found["shown_first"][:, 0, 0, 0].tolist() == [0, 80] and found["shown_second"][1, 0, 0, 0] == 120
+
+
+def test_figures_of_another_run_are_none_of_this_one(tmp_path, monkeypatch):
+    """Paths may be relative to anywhere, and folders of several runs have the same name: the file itself says whose figures they are."""
+    (tmp_path / "y/student").mkdir(parents=True)
+    run = tmp_path / "y/student"
+    write_history(run / "history.csv", epochs=2)
+    (run / "student.keras").write_bytes(b"mine")
+    figures = {"x-student": {"path": "x/student", "sha256": "0" * 64}, "y-student": {"path": "y/student", "sha256": sha256_file(run / "student.keras")}}
+    (run / "evaluation.json").write_text(json.dumps(figures))
+    monkeypatch.chdir("/")
+    assert RunFiles.read(run).who == "y-student" and RunFiles.read(run).student == figures["y-student"]
+    (run / "student.keras").write_bytes(b"trained anew")
+    assert RunFiles.read(run).student == {} and RunFiles.read(run).evaluation == {}
+    (run / "evaluation.json").write_text(json.dumps({"model": {"path": "gone/student"}}))  # of an earlier version, about one model
+    assert RunFiles.read(run).student == {"path": "gone/student"}
+    (run / "evaluation.json").write_text(json.dumps({"a": {"path": "gone/a"}, "b": {"path": str(run / "student.keras")}}))
+    assert RunFiles.read(run).who == "b"
+
+
+def test_a_page_that_somebody_else_wrote_is_left_alone(tmp_path):
+    (tmp_path / "run").mkdir()
+    run = make_run(tmp_path / "run")
+    (run / "report.html").write_text("<html>my own page</html>")
+    with pytest.raises(DistillError, match="report.html is there already and does not say that distill wrote it; it is left alone"):
+        write_run_report(run)
+    assert (run / "report.html").read_text() == "<html>my own page</html>"

@@ -1,5 +1,6 @@
 """Graphs of TensorFlow 1 as teachers: a small net in the shape of FaceNet's, as a checkpoint and frozen."""
 
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -165,6 +166,25 @@ def test_images_from_a_queue_are_named(net: Path) -> None:
     """Asked for an answer, a session would wait for ever."""
     message = refused(net / "plain.index", input="batch_size", feed=PHASE)
     assert "takes its images from a queue (fifo_queue_DequeueMany). Name the tensor of decoded images with --input." in message
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["in the graph", "in a function"])
+def test_a_graph_that_writes_files_is_not_run(tmp_path: Path, inside: bool) -> None:
+    written = tmp_path / "written.txt"
+
+    def build() -> None:
+        image = photos("input", None, 8, 8, 3)
+        with tf1.control_dependencies([(tf1.function(write, autograph=False) if inside else write)()]):
+            tf1.identity(tf1.reshape(image, [-1, 192]), name="embeddings")
+
+    def write() -> object:
+        with tf1.control_dependencies([tf1.io.write_file(str(written), "by the graph")]):
+            return tf1.constant(0.0)
+
+    assert re.search(
+        r": operation \S*WriteFile\S* is WriteFile, and a model that reads or writes files is not run", refused(graph(tmp_path / "evil.pb", build))
+    )
+    assert not written.exists()
 
 
 def test_what_a_graph_does_not_say(tmp_path: Path) -> None:
