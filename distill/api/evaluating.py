@@ -32,8 +32,8 @@ def evaluate(
     """Judges models: verification on pairs of unseen identities, and agreement with their teacher on shards.
 
     Args:
-        model: run folder, SavedModel, .keras, .h5, .onnx, .tflite, .xml (OpenVINO) file. Or a list of these, each loaded in its turn; they are called by the
-            last parts of their paths then, and differences are to `teacher`, or without one to the first of them.
+        model: run folder, SavedModel, .keras, .h5, .onnx, .tflite, .xml (OpenVINO), .meta or .pb (TensorFlow 1) file. Or a list of these, each loaded
+            in its turn; they are called by the last parts of their paths then, and differences are to `teacher`, or without one to the first of them.
         teacher: another model to judge on the same pairs.
         out: folder for evaluation.json and scores-*.npz; None writes nothing.
         pairs: folder of class folders, of identities that it was not trained on, from which pairs are drawn; a .bin file of the field (LFW, CFP-FP,

@@ -18,6 +18,7 @@ from distill.errors import Damaged, DistillError
 from distill.storage.files import sha256_file
 
 Figures = Mapping[str, Any]  # of one model, as evaluation.json holds them
+PARTS = ("pairs", "identification", "templates", "agreement", "asymmetric", "leaks", "cost", "probe")
 EVERY = ("folder", "accuracy", "std", "threshold", "tar", "genuine", "impostors")  # of each set of pairs, in every version
 
 
@@ -26,10 +27,14 @@ def read_history(path: Path) -> dict[str, np.ndarray]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
+    except UnicodeDecodeError as error:
+        raise Damaged(f"{path} is damaged: {error}. The same distill train writes it again.") from None
     except FileNotFoundError:
         raise DistillError(f"{path}: no such file. Expected the history of a run that has trained for at least one epoch.") from None
     if not rows:
         raise DistillError(f"{path}: no epochs in it. Expected the history of a run that has trained for at least one.")
+    if lost := [name for name in ("loss", "seconds") if name not in rows[0]]:
+        raise Damaged(f"{path} is damaged: it has no column {' and no column '.join(lost)}. The same distill train writes it again.")
     try:
         return {name: np.array([float(row[name]) if row[name] else np.nan for row in rows]) for name in rows[0]}
     except (TypeError, ValueError) as error:
@@ -47,6 +52,17 @@ def read_json_of(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise Damaged(f"{path} is damaged: it holds {type(content).__name__}, expected an object. Remove it, and let the verb that wrote it write it again.")
     return content
+
+
+def _as_written(path: Path, part: str = "", /, **kinds: type) -> dict[str, Any]:
+    """Returns the content of a JSON file, or a part of it, whose named values are of these kinds where they are there."""
+    content = read_json_of(path)
+    content = content[part] if part else content
+    odd = ["it"] if not isinstance(content, dict) else [name for name, kind in kinds.items() if not isinstance(content.get(name, kind()), kind)]
+    if odd:
+        where = f"{part}: {odd[0]}" if part else odd[0]
+        raise Damaged(f"{path} is not as distill writes it: {where} is of another kind. Remove it, and let the verb that wrote it write it again.")
+    return dict(content)
 
 
 @dataclass(frozen=True)
@@ -92,9 +108,9 @@ class RunFiles:
         return cls(
             folder,
             read_history(folder / "history.csv"),
-            read_json_of(folder / "summary.json"),
+            _as_written(folder / "summary.json", parameters=int, epochs=int),
             evaluation,
-            read_json_of(folder / "exports.json"),
+            {name: _as_written(folder / "exports.json", name, path=str, bytes=int) for name in read_json_of(folder / "exports.json")},
             _run_file(file),
             file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "",
             evaluated,
@@ -158,12 +174,20 @@ def _evaluation_of(folder: Path, evaluated: Path) -> tuple[dict[str, Figures], s
     """Returns the evaluation.json of a run, which lies in `evaluated`, and the name of the run's student in it; ({}, "model") where it has none."""
     evaluation: dict[str, Figures] = {who: one for who, one in read_json_of(evaluated / "evaluation.json").items() if isinstance(one, dict)}
     for who, figures in evaluation.items():
+        if odd := [name for name in PARTS if not isinstance(figures.get(name) or {}, dict)]:
+            raise Damaged(
+                f"{evaluated / 'evaluation.json'} is not as distill evaluate writes it: {odd[0]} of {who} is of another kind. Evaluate the run again."
+            )
         for each in sets_of(figures):
             if not isinstance(each, dict) or (lost := [name for name in EVERY if name not in each]):
                 told = "hold no figures" if not isinstance(each, dict) else f"lack {', '.join(lost)}"
                 raise Damaged(f"{evaluated / 'evaluation.json'} is not as distill evaluate writes it: the pairs of {who} {told}. Evaluate the run again.")
     models = {who: one for who, one in evaluation.items() if who != "teacher"}
-    own = {sha256_file(file) for file in folder.glob("*.keras")} if any("sha256" in one for one in models.values()) else set()
+    own = (
+        {sha256_file(file) for file in (*folder.glob("*.keras"), *folder.glob("checkpoints/*.keras"))}
+        if any("sha256" in one for one in models.values())
+        else set()
+    )
     mine = next((name for name, one in models.items() if _is_of(one, folder, own, len(models))), "")
     return (evaluation, mine or "model") if mine or not models else ({}, "model")
 

@@ -216,3 +216,26 @@ def test_a_page_that_somebody_else_wrote_is_left_alone(tmp_path):
     with pytest.raises(DistillError, match="report.html is there already and does not say that distill wrote it; it is left alone"):
         write_run_report(run)
     assert (run / "report.html").read_text() == "<html>my own page</html>"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "evaluation.json",
+            '{"model": {"path": "r", "leaks": "x"}}',
+            "evaluation.json is not as distill evaluate writes it: leaks of model is of another kind",
+        ),
+        ("exports.json", '{"onnx": {"path": "a", "bytes": "many"}}', "exports.json is not as distill writes it: onnx: bytes is of another kind"),
+        ("exports.json", '{"onnx": "many"}', "exports.json is not as distill writes it: onnx: it is of another kind"),
+        ("summary.json", '{"parameters": "many"}', "summary.json is not as distill writes it: parameters is of another kind"),
+        ("history.csv", "epoch,stage\n1,2\n", "history.csv is damaged: it has no column loss and no column seconds"),
+        ("history.csv", "epoch,loss\n\udcff,1\n", "history.csv is damaged: 'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_files_that_are_not_as_they_were_written_are_named(tmp_path, name, content, told):
+    write_history(tmp_path / "history.csv", epochs=2)
+    (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(DistillError, match=told):
+        write_run_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
