@@ -72,7 +72,7 @@ def evaluate(
     from distill.runtime.progress import bar, shown
 
     models, target, size = paths_of(model, "model"), None if out is None else as_path(out), size_of(asked.get("size"))
-    if any(map(is_features, models)):
+    if any(is_features(path) and (asked.get("templates") is not None or not path.is_dir()) for path in models):  # a folder without lists is meant as a model
         return _on_features(models, teacher, asked, target, progress)
     described = _describe_all(models, None if teacher is None else as_path(teacher), _options_of(asked))
     request = request_of(asked, target, _holdout(models), "teacher" if teacher is not None else next(iter(described)))

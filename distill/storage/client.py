@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from distill.errors import DistillError, StoreError, how_to_install
@@ -32,6 +32,7 @@ PATIENCE = timedelta(seconds=20)
 ATTEMPTS = 10
 WINDOW = 1 << 16  # bytes that a small read fetches: HDF5 reads its headers a few bytes at a time
 NO_BUCKET, NO_UPLOAD = "NO_SUCH_BUCKET", "NO_SUCH_UPLOAD"  # their names in the texts of pyarrow (25), which has them nowhere else
+Answer = TypeVar("Answer")
 LOST = "Failed to flush response stream"  # an answer that the AWS client could not take in, on a busy machine; it does not ask for it again
 _CODE = re.compile(f"{NO_BUCKET}|{NO_UPLOAD}")
 
@@ -98,7 +99,7 @@ class Ranges:
         try:
             with translated_errors(path):
                 if path.scheme == "s3":
-                    self._file = path.fs.open_input_file(path.path)
+                    self._file = asked_again(lambda: path.fs.open_input_file(path.path))
                     self.size, self.mark = self._file.size(), str(self._file.metadata().get("ETag", ""))
                 elif pinned:
                     blob = self._blob()
@@ -186,8 +187,8 @@ class RemoteFile(io.RawIOBase):
         return data
 
 
-def asked_again(read: Callable[[], bytes]) -> bytes:
-    """Returns what a read of an object gives. It is done again where the AWS client lost the answer within itself, which it does not repeat by itself."""
+def asked_again(read: Callable[[], Answer]) -> Answer:
+    """Returns what a read or a listing gives. It is done again where the AWS client lost the answer within itself, which it does not repeat by itself."""
     for _ in range(ATTEMPTS - 1):
         try:
             return read()

@@ -76,7 +76,7 @@ class RemotePath:
 
     def _info(self) -> Any:
         with translated_errors(self):
-            info = self.fs.get_file_info(self.path)
+            info = asked_again(lambda: self.fs.get_file_info(self.path))
         if info.type.name == "NotFound":
             self._check_bucket()
         return info
@@ -110,7 +110,7 @@ class RemotePath:
         if self.scheme == "gs" and not recursive:
             return [(path, is_file) for path, is_file, _, _ in self._list_google() if path != self]
         with translated_errors(self):
-            found = self.fs.get_file_info(FileSelector(self.path, recursive=recursive, allow_not_found=True))
+            found = asked_again(lambda: self.fs.get_file_info(FileSelector(self.path, recursive=recursive, allow_not_found=True)))
         if not found:
             self._check_bucket()
         return [(RemotePath(self.scheme, info.path), bool(info.is_file)) for info in found]
@@ -127,7 +127,7 @@ class RemotePath:
         from pyarrow.fs import FileSelector
 
         with translated_errors(self):
-            found = self.fs.get_file_info(FileSelector(self.path, allow_not_found=True))
+            found = asked_again(lambda: self.fs.get_file_info(FileSelector(self.path, allow_not_found=True)))
         if not found:
             self._check_bucket()
         return [(info.path.removeprefix(self.path).strip("/"), bool(info.is_file), info.size or 0, info.mtime_ns or 0 if info.is_file else 0) for info in found]
@@ -263,6 +263,6 @@ def _nanoseconds(moment: Any) -> int:
 @lru_cache(maxsize=64)
 def _has_bucket(scheme: str, bucket: str) -> bool:
     try:
-        return bool(filesystem(scheme).get_file_info(bucket).type.name != "NotFound")
+        return bool(asked_again(lambda: filesystem(scheme).get_file_info(bucket)).type.name != "NotFound")
     except OSError:  # permission to read objects does not include the bucket itself
         return True

@@ -118,7 +118,7 @@ def test_defaults_are_resolved_and_what_is_not_set_is_left_out(file):
         ("stage.1.steps=3", 'stage.1: "steps" belongs to source "noise", but source is "shards"'),
         ("stage.2.teacher=3", "stage.2.teacher: received 3, should be a valid string."),
         ("stage.1.reading={scale=2.0}", 'stage.1: "reading" belongs to source "noise", but source is "shards"'),
-        ("stage.2.reading={colour='bgr'}", "unknown key stage.2.reading.colour. Did you mean color? Known here: color, feed, offset, "),
+        ("stage.2.reading={colour='bgr'}", "unknown key stage.2.reading.colour. Did you mean color? Known here: color, feed, input, offset, "),
         ("stage.2.reading={color='grb'}", "stage.2.reading.color: received 'grb', should be 'rgb' or 'bgr'."),
         ("stage.2.reading={scale=inf}", "stage.2.reading.scale: received inf, should be a finite number."),
         ("data={}", 'stage 1 has source "shards", but [data] names no shards; add shards = PATH'),

@@ -468,7 +468,7 @@ def test_what_is_no_model_is_named(faces, quick, tmp_path, monkeypatch):
     assert student.startswith("runs/studnt: nothing is there. Did you mean runs/student? Expected a .keras or .h5 file")
     Path("exported/assets.extra").mkdir(parents=True)
     Path("exported", CARD).write_text('{"made_by": "distill 0.1.0"}')
-    assert "exported is an export already: a SavedModel to ship as it is." in inside("export", "exported", "new").stderr
+    assert "exported is an export already, to ship as it is." in inside("export", "exported", "new").stderr
 
 
 def test_a_shard_of_a_later_version_is_nobodys_to_write_beside(tmp_path):

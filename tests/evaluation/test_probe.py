@@ -122,7 +122,7 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(people, tmp_path, monke
     with pytest.raises(DistillError, match="no folder"):
         open_labelled(tmp_path / "gone")
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    with pytest.raises(DistillError, match=r'--probe needs scikit-learn: pip install "distill\[probe\]"'):
+    with pytest.raises(DistillError, match=r"--probe needs scikit-learn: pip install -c constraints.txt '.\[probe\]'"):
         open_labelled(people)
 
 
