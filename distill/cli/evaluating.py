@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -180,6 +180,20 @@ def evaluate(
     _print(found, "json" if as_json else form, models)
     if left := [who for who, one in found.judged.items() if one.left_out]:
         raise Unfinished(f"{options['shards']}: no agreement of the {' and the '.join(left)} with it could be told.")
+    if missing := _asked_and_left_out(found, options):
+        raise Unfinished(f"not done, though it was asked for: {'; '.join(missing)}.")
+
+
+def _asked_and_left_out(found: EvaluateResult, options: Mapping[str, Any]) -> list[str]:
+    """Returns what --speed and --leaks were given for and what could not be found out, with the reasons; what is done unasked is a note."""
+    told = list[str]()
+    for who, one in found.judged.items():
+        cost, leaks = one.figures.get("cost") or {}, one.figures.get("leaks") or {}
+        if options.get("speed") and (reason := (cost.get("left_out") or {}).get("latency")):
+            told.append(f"the time of {who} ({reason})")
+        if options.get("leaks"):
+            told += [f"{kind.replace('_', ' ')} ({each['left_out']})" for kind, each in leaks.items() if isinstance(each, dict) and "left_out" in each]
+    return told
 
 
 def _print(found: EvaluateResult, form: str, models: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from distill.storage.path import StoragePath
 
 HELD_OUT = 0.2
 C, STEPS = 1.0, 1000
+MOST_SCORES = 4e9  # bytes of the classifier's answers, float64 of each held-out image and identity
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,10 @@ def _of_set(path: StoragePath, seed: int, root: str | None) -> Labelled:
 def _split(labelled: Labelled) -> Labelled:
     """Returns it with `held_out`, and -1 as the number of identities that have one image alone."""
     numbers, held_out, kept = labelled.numbers.copy(), np.zeros(len(labelled.numbers), bool), 0
-    for number in np.unique(numbers[numbers >= 0]).tolist():
-        rows = np.flatnonzero(numbers == number)
+    order = np.argsort(numbers, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else ():
+        if (number := int(numbers[rows[0]])) < 0:
+            continue
         if len(rows) < 2:
             numbers[rows] = -1
             continue
@@ -124,6 +127,9 @@ def _split(labelled: Labelled) -> Labelled:
         held_out[drawn[: min(len(rows) - 1, max(1, round(HELD_OUT * len(rows))))]] = True
     if kept < 2:
         raise DistillError(f"--probe {labelled.name}: {many(kept, 'identities')} with two images or more; a classifier needs two such identities.")
+    if (size := 8 * kept * int(held_out.sum())) > MOST_SCORES:
+        much = f"{many(int(held_out.sum()), 'held-out images')} by {many(kept, 'identities')} are {size / 1e9:.1f} GB of scores, at most {MOST_SCORES / 1e9:.0f} are held"
+        raise DistillError(f"--probe {labelled.name}: {much}. Give fewer identities.")
     return Labelled(labelled.name, numbers, labelled.names, held_out, labelled.keys, labelled.source, labelled.seed)
 
 

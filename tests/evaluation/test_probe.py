@@ -57,6 +57,16 @@ def test_a_fifth_of_each_identitys_images_is_held_out():
     assert np.array_equal(split.held_out, again.held_out) and not np.array_equal(split.held_out, other.held_out)
 
 
+def test_more_scores_than_memory_holds_are_refused(monkeypatch):
+    """Two of ten images of each of two identities are held out: 4 x 2 scores of 8 bytes."""
+    numbers = np.repeat([0, 1], 10)
+    monkeypatch.setattr("distill.evaluation.probe.MOST_SCORES", 64)
+    assert _split(Labelled("x", numbers, ("a", "b"), np.zeros(0, bool))).held_out.sum() == 4
+    monkeypatch.setattr("distill.evaluation.probe.MOST_SCORES", 63)
+    with pytest.raises(DistillError, match="--probe x: 4 held-out images by 2 identities are .* GB of scores"):
+        _split(Labelled("x", numbers, ("a", "b"), np.zeros(0, bool)))
+
+
 def test_colours_are_told_apart_and_nothing_is_told_by_a_model_that_sees_nothing(people):
     found = probed(people, FirstColour())
     assert (found["accuracy"], found["classes"], found["train"], found["test"], found["left_out"]) == (1.0, 4, 32, 8, 1)

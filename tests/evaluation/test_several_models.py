@@ -12,10 +12,12 @@ import distill
 import teachers
 from distill import DistillError
 from distill.api.evaluating import _taken
+from distill.cli.evaluating import _asked_and_left_out
 from distill.evaluation.evaluate import evaluate_models
 from distill.evaluation.model_names import short_names
 from distill.evaluation.pair_sets import drawn_set
 from distill.evaluation.request import EvaluationRequest
+from distill.results import EvaluateResult, Judged
 from tests.builders import FirstColour
 from tests.conftest import inside
 
@@ -143,3 +145,10 @@ def test_model_is_the_name_of_one_alone_and_teacher_that_of_the_first():
     assert short_names(zoo, _taken(zoo, None)) == ["zoo-model", "zoo-teacher"]
     assert short_names(zoo[::-1], _taken(zoo[::-1], None)) == ["teacher", "zoo-model"]
     assert short_names(zoo[::-1], _taken(zoo[::-1], "other")) == ["zoo-teacher", "zoo-model"]
+
+
+def test_what_was_asked_for_and_could_not_be_done_is_no_success():
+    figures = {"path": "r", "cost": {"left_out": {"latency": "no CPU"}}, "leaks": {"bound": 0.95, "near_duplicates": {"left_out": "no embeddings"}}}
+    found = EvaluateResult({"model": Judged("r", figures)})
+    assert _asked_and_left_out(found, {"speed": True, "leaks": True}) == ["the time of model (no CPU)", "near duplicates (no embeddings)"]
+    assert _asked_and_left_out(found, {"speed": None, "leaks": None}) == []
