@@ -1,5 +1,7 @@
 """What proves that distill wrote a file or folder, from names and first bytes alone, and which names it uses in each kind of folder.
 
+A row for each kind of folder makes it long; two files would have to be read together.
+
 A folder is ours when the content of a file in it proves it (the plan of a set, the card of an export ...), see KINDS. Nothing is written or removed here.
 """
 
@@ -201,9 +203,17 @@ def read_card(path: str | StoragePath) -> dict[str, Any] | None:
             card = json.loads((as_path(path) / name).read_bytes())
         except (OSError, ValueError, RecursionError):
             continue
-        if isinstance(card, dict) and key in card and str(card.get("made_by", "")).startswith("distill "):
+        if isinstance(card, dict) and key in card and str(card.get("made_by", "")).startswith("distill ") and _lists_exports(card.get("exports", {})):
             return card
     return None
+
+
+def _lists_exports(exports: object) -> bool:
+    """Returns whether the part of a card is {format: {"file": name, "bytes": whole number, "cosine_q01": number, ...}}."""
+    return isinstance(exports, dict) and all(
+        isinstance(one, dict) and isinstance(one.get("file"), str) and isinstance(one.get("bytes"), int) and isinstance(one.get("cosine_q01"), (int, float))
+        for one in exports.values()
+    )
 
 
 def strange_in_export(folder: Path, *, system: bool = False) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,9 @@ class StoredFeatures:
             raise DistillError(f"{path}: features are read from this machine. Copy the file here.")
         names, table = read_embeddings(path)
         if names is not None:
+            if len(set(names)) < len(names):
+                twice = next(name for name, times in Counter(names).items() if times > 1)
+                raise DistillError(f"{path} has {twice} more than once, so which of its embeddings is meant is not known. Keep one of each name.")
             return table[self._places({name: row for row, name in enumerate(names)}, images)]
         if len(table) != len(images):
             raise DistillError(

@@ -108,7 +108,7 @@ def _of_set(path: StoragePath, seed: int, root: str | None) -> Labelled:
     if not shards.labelled:
         raise DistillError(f"--probe {path}: its rows have no labels. Give a set that was made of class folders, or a folder of class folders.")
     source = ShardSource(str(path), batch=256, seed=0, part="all", root=root, views="plain")
-    numbers = np.concatenate([fields["label"] for _, fields in source.epoch(0)]).astype(np.int64)
+    numbers = source.labels(np.concatenate(list(source.order(0))))
     return _split(Labelled(str(path), numbers, tuple(shards.classes), np.zeros(0, bool), None, source, seed))
 
 

@@ -112,6 +112,9 @@ def _blocks(path: StoragePath) -> Iterator[np.ndarray]:
     from pyarrow import csv
 
     _check_there(path, _PAIRS)
+    if not _is_plain(path):
+        yield np.fromiter(_fields(path), np.dtype((np.int64, 3)))
+        return
     names, done = ["first", "second", "same"], 0
     types: dict[str, Any] = dict.fromkeys(names, pa.int64())
     try:
@@ -129,6 +132,15 @@ def _blocks(path: StoragePath) -> Iterator[np.ndarray]:
         whole = False
     if not whole:
         yield np.fromiter(islice(_fields(path), done, None), np.dtype((np.int64, 3)))
+
+
+def _is_plain(path: StoragePath) -> bool:
+    """Whether a file is digits, blanks and ends of lines alone; pyarrow would take 0x10 for a number too."""
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            if block.translate(None, b"0123456789 \r\n"):
+                return False
+    return True
 
 
 def _fields(path: StoragePath) -> Iterator[tuple[int, int, int]]:

@@ -247,7 +247,7 @@ def _groups(one: Figures) -> Table:
         rows.append([group["group"], number, f"{group['accuracy']:.2%}", f"{less} points", f"{at['far']:.2%}", f"{at['tar']:.2%}"])
     left = [f"{group['group']}: {group['left_out']}" for group in one["groups"] if "left_out" in group]
     caption = (
-        f"{set_name(one)}: the figures of each group's own pairs, the lowest accuracy first. The last two columns are what the one threshold of all pairs "
-        f"does to a group.{' ' + '; '.join(left) + '.' if left else ''}"
+        f"{set_name(one)}: the figures of each group's own pairs, the lowest accuracy first, in bold. The last two columns are what the one threshold of all "
+        f"pairs does to a group. Groups have no intervals here: of few people a difference may be chance.{' ' + '; '.join(left) + '.' if left else ''}"
     )
     return Table(["group", "pairs", "accuracy", "against all pairs", "FAR at the threshold", "TAR at the threshold"], rows, caption, strong=0)

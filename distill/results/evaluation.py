@@ -13,8 +13,6 @@ from distill.results.pairs import brief_notes, group_notes, interval_notes, pair
 from distill.results.result import Result, text_table
 from distill.runtime.lines import html_table, many
 
-MOST_VERDICTS = 50  # pairs of photos up to which all are listed
-
 
 @dataclass(frozen=True, repr=False)
 class Judged(Result):

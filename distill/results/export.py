@@ -10,8 +10,6 @@ from typing import Any, ClassVar
 from distill.data.kinds import CARD, MODEL_CARD, MODEL_PAGE
 from distill.results.result import Result, text_table
 
-MOST_VERDICTS = 50  # pairs of photos up to which all are listed
-
 
 @dataclass(frozen=True, repr=False)
 class ExportResult(Result):

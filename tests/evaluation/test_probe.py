@@ -9,6 +9,7 @@ import pytest
 
 import distill
 from distill import DistillError
+from distill.data.sources import ShardSource
 from distill.evaluation.embed import embed_images, spec_for
 from distill.evaluation.evaluate import evaluate_models
 from distill.evaluation.probe import STEPS, C, Labelled, _split, open_labelled
@@ -86,6 +87,15 @@ def test_it_is_the_classifier_that_is_named_with_embeddings_of_one_length(people
     expected = LogisticRegression(C=C, max_iter=STEPS).fit(unit[train], labelled.numbers[train]).predict(unit[test]) == labelled.numbers[test]
     for factor in (1, 1000):
         assert np.array_equal(labelled.right(raw * factor)[0], expected)
+
+
+def test_labels_of_a_set_are_read_without_its_images(tmp_path, monkeypatch):
+    make_set(tmp_path / "set")
+    source = ShardSource(str(tmp_path / "set"), batch=7, seed=3, part="all", views="plain")
+    decoded = np.concatenate([fields["label"] for _, fields in source.epoch(0)])
+    monkeypatch.setattr("distill.data.sources.shards.ShardSource.epoch", None)
+    assert open_labelled(tmp_path / "set").numbers.shape == decoded.shape
+    assert np.array_equal(source.labels(np.concatenate(list(source.order(0)))), decoded)
 
 
 def test_a_set_says_beside_it_what_its_own_embeddings_are_worth(tmp_path):

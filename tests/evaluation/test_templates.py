@@ -108,8 +108,9 @@ def test_pairs_are_read_whatever_stands_between_them(tmp_path, images, text, blo
         ("7 20 1\n\n9 21 0\n", "line 3 is '9 21 0', and {list} has no image of template 21. Give lists of one protocol."),
         ("7 99999999999999999999 1\n", "line 1 is '7 99999999999999999999 1'. Expected"),
         ("7 20 1 0\n", "line 1 is '7 20 1 0'. Expected"),
+        ("0x7 20 1\n", "line 1 is '0x7 20 1'. Expected"),
         ("7 20 1.0\n", "line 1 is '7 20 1.0'. Expected"),
-        ("7 -20 1\n", "template -20"),
+        ("7 -20 1\n", "line 1 is '7 -20 1'. Expected"),
         ('7 "20" 1\n', "Expected"),
         (b"7 20 1\n9 20 \xff\n", "line 2 is no text in UTF-8"),
     ],
@@ -159,6 +160,10 @@ def test_features_are_read_from_files_that_others_wrote(tmp_path):
     for name, keys in (("a.npy", None), ("one.npz", None), ("named.npz", list("abcdef"))):
         names, found = read_embeddings(tmp_path / name)
         assert names == keys and np.array_equal(found, FEATURES)
+    np.savez(tmp_path / "twice.npz", image_names=np.array(list("abcdea")), image_embs=FEATURES)
+    (tmp_path / "list.txt").write_text("a 1 1\n")
+    with pytest.raises(DistillError, match="twice.npz has a more than once"):
+        StoredFeatures(str(tmp_path / "twice.npz")).of(read_template_list(tmp_path / "list.txt"))
     np.savez(tmp_path / "two.npz", x=FEATURES, y=FEATURES)
     with pytest.raises(DistillError, match="two.npz holds x, y; expected image_names"):
         read_embeddings(tmp_path / "two.npz")

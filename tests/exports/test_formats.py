@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +12,12 @@ import pytest
 
 from distill import DistillError
 from distill.api.export_process import load_plainly
+from distill.config.files import build_run, dump_run
 from distill.data.kinds import read_card, strange_in_export
+from distill.data.shards import open_shards
 from distill.errors import how_to_install
 from distill.exports.convert import convert, served_model
-from distill.exports.export import Judges
+from distill.exports.export import Judges, _provenance
 from distill.exports.formats import FORMATS, chosen
 from distill.exports.place import refuse_existing
 from distill.exports.proof import agree, compare_tars, prove
@@ -24,6 +27,7 @@ from tests.builders import IDENTITIES, FirstColour, make_set
 from tests.conftest import inside
 from tests.exports.conftest import DIMENSION, EVALUATION, HEIGHT, WIDTH, save_student, student_of
 from tests.exports.conftest import exported_by as export
+from tests.report.test_report import RUN
 from tests.warm import forked
 
 SINGLE = [name for name in FORMATS if name != "saved_model"]
@@ -397,3 +401,13 @@ def test_faces_are_drawn_where_what_a_run_learned_from_is_gone():
     assert found.proof.shape == (128, 20, 24, 3) and found.calibration is None
     assert found.source.startswith("drawn faces (distill.synthetic), because those that the run learned from could not be read: gone: nothing is there")
     assert len({image.tobytes() for image in found.proof}) == 128
+
+
+def test_a_students_file_is_of_its_run_as_the_folder_is(tmp_path):
+    make_set(tmp_path / "set")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.toml").write_text(dump_run(build_run(tomllib.loads(RUN.format(shards=tmp_path / "set")), [], "")))
+    (run / "student.keras").write_bytes(b"weights")
+    told = [_provenance(given, run, run / "student.keras")["teacher"] for given in (run, run / "student.keras")]
+    assert told[0] == told[1] == open_shards(tmp_path / "set").meta.teacher

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from distill.data.columns import labels_of, numbers_of
+from distill.data.kinds import read_card
 from distill.inspection.describe import in_words
 from distill.storage.files import committed
 from tests.conftest import inside, messages
@@ -160,3 +161,12 @@ def test_nor_is_it_far_away(folder, name, text):
     done = inside("inspect", folder / name)
     assert done.returncode == 2 and str(folder / name) in done.stderr and not done.stdout
     assert found(folder / "run.toml")["kind"] == "run file"
+
+
+def test_a_card_that_is_not_as_export_writes_it_is_no_export(tmp_path):
+    (tmp_path / "model.json").write_text('{"made_by": "distill 1", "exports": {"onnx": {}}}')
+    assert read_card(tmp_path) is None
+    (tmp_path / "model.json").write_text('{"made_by": "distill 1", "exports": {"onnx": {"file": "student.onnx", "bytes": 3, "cosine_q01": 1}}}')
+    assert read_card(tmp_path) is not None
+    done = inside("inspect", tmp_path)
+    assert done.returncode in (0, 2) and "Traceback" not in done.stderr

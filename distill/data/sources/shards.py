@@ -143,6 +143,15 @@ class ShardSource:
         """Returns the keys of rows of the part. Reads a row group for each of them that lie in different ones."""
         return [found.keys[row] for found, row in self._of_rows(numbers, ["key"])]
 
+    def labels(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the labels of rows of the part, int64 [N], without reading images; -1 where there is none."""
+        groups = np.searchsorted(self._part.starts, numbers, side="right") - 1
+        found, order = np.empty(len(numbers), np.int64), np.argsort(groups, kind="stable")
+        for some in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(order) else ():
+            shard, at = self._part.groups[groups[some[0]]]
+            found[some] = next(self.set.read(shard, [at], ["label"])).labels[self._part.rows[numbers[some]]]
+        return found
+
     def encoded(self, numbers: np.ndarray) -> list[bytes]:
         """Returns the images of rows of the part as they are stored; reads as `keys` does. BadImage or DistillError where one lies elsewhere and is gone."""
         if self.set.meta.images == "inline":
